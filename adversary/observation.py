@@ -1,0 +1,172 @@
+"""What the server sees of one client in one round, and nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from adversary.report.files import replacing
+
+StateDict = dict[str, Tensor]
+Loss = Literal["cross-entropy", "bce"]
+
+_SENT, _RETURNED = "sent/", "returned/"
+
+
+class ObservationError(ValueError):
+    """An update that cannot be read or that no attack can use; the message names what and where."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRecipe:
+    """The local training that the server itself prescribes, hence knows.
+
+    Parameters
+    ----------
+    lr : float
+        Learning rate of the clients' SGD, > 0.
+    batch_size : int
+        Images a mini-batch, >= 1.
+    loss : {"cross-entropy", "bce"}
+        Softmax cross-entropy over C outputs, or binary cross-entropy over C sigmoid outputs;
+        both averaged (over the batch, and for ``bce`` over the outputs too).
+    local_epochs : int
+        Passes over the client's data a round, >= 1.
+    max_steps : int
+        Mini-batches a round at most; 0 means no limit.
+    momentum, weight_decay : float
+        Of the clients' SGD; momentum starts from zero in every round.
+    batch_norm : {"train", "eval"}
+        Whether batch normalisation uses the batch's statistics or the running ones.
+    update : {"weights", "gradient"}
+        Whether clients return trained weights or the gradient itself.
+    """
+
+    lr: float
+    batch_size: int
+    loss: Loss = "cross-entropy"
+    local_epochs: int = 1
+    max_steps: int = 0
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    batch_norm: Literal["train", "eval"] = "train"
+    update: Literal["weights", "gradient"] = "weights"
+
+    def steps(self, num_examples: int) -> int:
+        """Return the number of SGD steps that a client with ``num_examples`` images takes."""
+        if self.update == "gradient":
+            return 1
+        steps = self.local_epochs * math.ceil(num_examples / self.batch_size)
+        return min(steps, self.max_steps) if self.max_steps else steps
+
+    def images(self, num_examples: int) -> int:
+        """Return how many distinct images take part in a round."""
+        return min(num_examples, self.steps(num_examples) * self.batch_size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observation:
+    """One client's update as the server holds it: what was sent, what came back, the recipe.
+
+    Parameters
+    ----------
+    round : int
+        Server round, from 1.
+    client : str
+        The server's own name for the client.
+    sent, returned : dict of str to Tensor
+        State dicts (parameters and buffers) on the CPU.
+    num_examples : int
+        What the client reported as its number of training images.
+    recipe : TrainingRecipe
+        The local training that the server prescribed.
+    view : {"client", "aggregate"}
+        Whether ``returned`` is one client's own or the mean of several.
+    """
+
+    round: int
+    client: str
+    sent: StateDict
+    returned: StateDict
+    num_examples: int
+    recipe: TrainingRecipe
+    view: Literal["client", "aggregate"] = "client"
+
+    @property
+    def images(self) -> int:
+        """Number of distinct images in the update."""
+        return self.recipe.images(self.num_examples)
+
+    @property
+    def steps(self) -> int:
+        """Number of SGD steps in the update."""
+        return self.recipe.steps(self.num_examples)
+
+    def check(self) -> None:
+        """Raise :class:`ObservationError` where the update is unfit for any attack."""
+        where = f"{self.client} in round {self.round}"
+        if self.num_examples < 1:
+            raise ObservationError(f"{where}: reports {self.num_examples} examples; need >= 1")
+        for name, value in self.sent.items():
+            if name not in self.returned:
+                continue  # partial sharing: what is not sent is not observed
+            other = self.returned[name]
+            if other.shape != value.shape:
+                raise ObservationError(
+                    f"{where}: {name} has shape {tuple(other.shape)}, sent {tuple(value.shape)}"
+                )
+            if not bool(torch.isfinite(other).all()):
+                raise ObservationError(f"{where}: {name} holds NaN or infinite values")
+        if not self.sent.keys() & self.returned.keys():
+            raise ObservationError(f"{where}: shares no array with the model that was sent")
+
+    def save(self, path: Path) -> None:
+        """Write ``path`` (safetensors) and, beside it, the same name with ``.json``."""
+        tensors = {_SENT + k: v.contiguous() for k, v in self.sent.items()}
+        tensors |= {_RETURNED + k: v.contiguous() for k, v in self.returned.items()}
+        about: dict[str, Any] = {
+            "round": self.round,
+            "client": self.client,
+            "num_examples": self.num_examples,
+            "view": self.view,
+            "recipe": dataclasses.asdict(self.recipe),
+        }
+        with replacing(path) as temporary:
+            save_file(tensors, temporary)
+        with replacing(path.with_suffix(".json")) as temporary:
+            temporary.write_text(json.dumps(about, indent=1))
+
+    @classmethod
+    def load(cls, path: Path) -> Observation:
+        """Read what :meth:`save` wrote; nothing is unpickled.
+
+        Raises
+        ------
+        ObservationError
+            If either file is missing, truncated or not an observation.
+        """
+        try:
+            about = json.loads(path.with_suffix(".json").read_text())
+            recipe = TrainingRecipe(**about.pop("recipe"))
+            sent: StateDict = {}
+            returned: StateDict = {}
+            with safe_open(path, framework="pt") as file:
+                for key in file.keys():  # noqa: SIM118 (not a dict)
+                    side, name = (
+                        (sent, key.removeprefix(_SENT))
+                        if key.startswith(_SENT)
+                        else (returned, key.removeprefix(_RETURNED))
+                    )
+                    side[name] = file.get_tensor(key)
+            return cls(sent=sent, returned=returned, recipe=recipe, **about)
+        except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
+            raise ObservationError(f"{path}: not a recorded update ({error})") from error

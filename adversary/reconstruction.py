@@ -1,0 +1,48 @@
+"""What an attack hands back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Step(NamedTuple):
+    """One line of an attack's history."""
+
+    restart: int
+    iteration: int
+    score: float
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reconstruction:
+    """An attack's best guess, chosen by its own score among its restarts.
+
+    Parameters
+    ----------
+    images : Tensor
+        (B, C, H, W) in [0, 1], on the CPU.
+    labels : Tensor
+        (B,) class indices, or (B, C) multi-hot for sigmoid heads; recovered or granted.
+    score : float
+        The attacker's own objective at ``images``, lower is better; never a true error.
+    history : list of Step
+        Score by iteration for every restart that ran.
+    seconds : float
+        Wall time.
+    evaluations : int
+        Gradient-matching evaluations, over all restarts.
+    stopped : str
+        Why it ended: "iterations", "converged", "seconds" or "evaluations".
+    """
+
+    images: Tensor
+    labels: Tensor
+    score: float
+    seconds: float
+    evaluations: int
+    stopped: str = "iterations"
+    history: list[Step] = field(default_factory=list)
