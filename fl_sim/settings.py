@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 
-from adversary.attacks import ATTACKS
-from adversary.optimise import STARTS
+from adversary.attacks import ATTACKS, STARTS
 from fl_sim.data import DATASETS, PARTITIONS
 from fl_sim.defences import DEFENCES
 from fl_sim.models import MODELS
@@ -155,11 +154,17 @@ class AdversarySettings:
         "dlg", "attacks, comma-separated", choices=lambda: tuple(ATTACKS), several=True
     )
     options: str = setting("", "attack parameters, e.g. 'ing.tv=0.01, dlg.iterations=100'")
-    restarts: int = setting(1, "starts from different seeds, best by the attacker's score", minimum=1)
-    start: str = setting("randn", "image that an attack starts from", choices=lambda: tuple(STARTS))
+    restarts: int = setting(
+        1, "starts from different seeds, best by the attacker's score", minimum=1
+    )
+    start: str = setting(
+        "randn", "image that an attack starts from", choices=lambda: (*STARTS, "image")
+    )
     start_image: str = setting("", "file of the image for start = 'image'")
     seconds: float = setting(0.0, "time limit of one attack; 0 is none", minimum=0)
-    evaluations: int = setting(0, "limit of gradient evaluations of one attack; 0 is none", minimum=0)
+    evaluations: int = setting(
+        0, "limit of gradient evaluations of one attack; 0 is none", minimum=0
+    )
     labels_known: bool = setting(False, "tell the attacker the true labels (an oracle)")
     record: bool = setting(False, "keep every update in the run folder, to attack it again")
 
