@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -93,15 +96,16 @@ class Adversary:
                 self.seed, "attack", attack.name, observation.round, observation.client
             )
             try:
-                problem = pose(
-                    observation,
-                    threat,
-                    self.model,
-                    image_shape=self.image_shape,
-                    prior=self.prior,
-                    device=self.device,
-                )
-                found = attack.run(problem, seed=seed, limits=self.limits, progress=progress)
+                with random_state_kept():
+                    problem = pose(
+                        observation,
+                        threat,
+                        self.model,
+                        image_shape=self.image_shape,
+                        prior=self.prior,
+                        device=self.device,
+                    )
+                    found = attack.run(problem, seed=seed, limits=self.limits, progress=progress)
             except Exception as error:  # whatever it is, training must go on
                 yield Outcome(
                     attack=attack.name,
@@ -110,6 +114,22 @@ class Adversary:
                 )
             else:
                 yield Outcome(attack=attack.name, seconds=found.seconds, reconstruction=found)
+
+
+@contextmanager
+def random_state_kept() -> Iterator[None]:
+    """Give the global generators of Python, NumPy and torch back as they were.
+
+    The project's attacks draw from generators of their own; those of others may not, and the
+    server samples its clients from the global ones.
+    """
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
 
 
 def resolve_device(name: str) -> torch.device:
