@@ -93,7 +93,8 @@ def _displayed(file: object) -> np.ndarray:
     elif "WindowCenter" in file and "WindowWidth" in file:
         # The window's own black and white: what it makes of values far beyond its two ends.
         far = 1e3 * (abs(float(values.max())) + abs(float(values.min())) + 2.0**16)
-        low, high = apply_voi_lut(np.array([-far, far]), file)
+        with np.errstate(over="ignore"):  # a sigmoid window's exp, on its way to 1 / inf
+            low, high = apply_voi_lut(np.array([-far, far]), file)
         values = apply_voi_lut(values, file)
     else:
         low, high = float(values.min()), float(values.max())

@@ -31,13 +31,15 @@ def split(source: Source, request: Request) -> dict[Part, np.ndarray]:
     own = _own_parts(source, patients)
     rng = np.random.default_rng(derive_seed(request.seed, "data", "split"))
 
-    balanced = shuffled(patients.classes, rng, balanced=True)
-    candidates = np.concatenate([balanced[own[balanced] == p] for p in ("public", "private")])
-    public = _pick(candidates, patients.sizes, request.public)
+    def draw(part: Part, *, balanced: bool) -> np.ndarray:
+        members = np.flatnonzero(own == part)
+        return members[shuffled(patients.classes[members], rng, balanced=balanced)]
 
-    mixed = shuffled(patients.classes, rng, balanced=False)
-    mixed = mixed[~np.isin(mixed, public)]
-    private, held_out = mixed[own[mixed] == "private"], mixed[own[mixed] == "test"]
+    candidates = [draw("public", balanced=True), draw("private", balanced=True)]
+    public = _pick(np.concatenate(candidates), patients.sizes, request.public)
+
+    private, held_out = draw("private", balanced=False), draw("test", balanced=False)
+    private = private[~np.isin(private, public)]
     wanted = _test_images(source, request, int(patients.sizes[held_out].sum()))
     test = _pick(held_out if len(held_out) else private, patients.sizes, wanted)
 
