@@ -1,0 +1,1 @@
+"""Flower strategies that wrap Flower strategies."""
