@@ -51,3 +51,19 @@ def mean_gradient(observation: Observation, parameters: Iterable[str]) -> StateD
     if not any(bool(torch.any(g != 0)) for g in gradient.values()):
         raise ObservationError(f"{observation.name}: the update changes no parameter")
     return gradient
+
+
+def rounding_noise(observation: Observation, parameter: str) -> float:
+    """Return the standard deviation that float rounding adds to an entry of the mean gradient.
+
+    A client that returns weights rounds w - lr g to the spacing of floats around w, so the
+    gradient read from the difference has an error of that spacing over lr: for a small update of
+    large weights this is all the noise there is, and far above the rounding of g itself.
+    """
+    recipe = observation.recipe
+    value = observation.returned[parameter]
+    precision = torch.finfo(value.dtype).eps / 12**0.5  # uniform within one spacing
+    size = float(value.abs().max())
+    if recipe.update == "gradient":
+        return precision * size
+    return precision * size / (recipe.lr * momentum_weights(observation.steps, recipe.momentum))

@@ -31,6 +31,9 @@ class Reconstruction:
         The attacker's own objective at ``images``, lower is better; never a true error.
     history : list of Step
         Score by iteration for every restart that ran.
+    notes : tuple of str
+        What the attacker learnt about its own chances, in words, e.g. how many encodings the
+        update determines.
     seconds : float
         Wall time.
     evaluations : int
@@ -46,3 +49,4 @@ class Reconstruction:
     evaluations: int
     stopped: str = "iterations"
     history: list[Step] = field(default_factory=list)
+    notes: tuple[str, ...] = ()

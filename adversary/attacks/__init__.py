@@ -9,9 +9,10 @@ from typing import Any, get_type_hints
 
 from adversary.attacks.base import STARTS, Attack, AttackError, AttackOptionError
 from adversary.attacks.dlg import DLG
+from adversary.attacks.encgrad import EncGradInversion
 from adversary.attacks.ing import ING
 
-ATTACKS: dict[str, type[Attack]] = {cls.name: cls for cls in (DLG, ING)}
+ATTACKS: dict[str, type[Attack]] = {cls.name: cls for cls in (DLG, ING, EncGradInversion)}
 
 __all__ = [
     "ATTACKS",
@@ -21,6 +22,7 @@ __all__ = [
     "Attack",
     "AttackError",
     "AttackOptionError",
+    "EncGradInversion",
     "create",
     "options_of",
 ]

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from adversary import Adversary, Limits, Prior, ThreatModel, TrainingRecipe
 from adversary.attacks import ATTACKS, AttackOptionError, create, options_of
-from adversary.attacks.base import Attack
+from adversary.attacks.base import Attack, GradientMatching
 from adversary.problem import pose
 
 SHORT = {"iterations": "40"}
@@ -34,13 +34,15 @@ def test_every_attack_runs_on_every_kind_of_update(tiny_net, update, name, batch
     targets = labels if loss == "cross-entropy" else functional.one_hot(labels, 3).float()
     seen = update(model, images, targets, TrainingRecipe(lr=0.1, batch_size=batch, loss=loss))
     problem = pose(seen, ThreatModel(), model, image_shape=(channels, 8, 8), prior=Prior(images))
-    found = create(name, SHORT).run(problem, seed=1)
+    attack = create(name, SHORT)
+    found = attack.run(problem, seed=1)
     assert found.images.shape == images.shape
     assert found.images.dtype == torch.float32
     assert 0 <= found.images.min() <= found.images.max() <= 1
     assert found.labels.shape == targets.shape
     assert found.evaluations > 0
-    assert found.score == min(s.score for s in found.history if s.score == s.score)
+    if type(attack).run is GradientMatching.run:  # one phase, one objective
+        assert found.score == min(s.score for s in found.history if s.score == s.score)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +66,7 @@ def test_one_seed_one_result(tiny_net, update, name):
     problem = pose(
         seen, ThreatModel(), model, image_shape=(1, 8, 8), prior=Prior(smooth_images(2, seed=9))
     )
-    runs = [create(name, SHORT).run(problem, seed=s) for s in (4, 4, 5)]
+    runs = [create(name, SHORT, start="randn").run(problem, seed=s) for s in (4, 4, 5)]
     assert torch.equal(runs[0].images, runs[1].images)
     assert [s.score for s in runs[0].history] == [s.score for s in runs[1].history]
     assert not torch.equal(runs[0].images, runs[2].images)

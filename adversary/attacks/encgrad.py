@@ -1,0 +1,267 @@
+"""EncGradInversion: encodings first, then images from encodings, then the whole gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from adversary import labels
+from adversary.attacks.base import (
+    AttackError,
+    AttackOptionError,
+    GradientMatching,
+    not_negative,
+    positive,
+)
+from adversary.encodings import Encodings, consistent, gra, oha, refine
+from adversary.gradients import rounding_noise
+from adversary.methods import LBFGS, Adam, one_cycle
+from adversary.objectives import squared_distance
+from adversary.optimise import Limits, Progress, Search, Variables, minimise
+from adversary.priors import total_variation
+from adversary.problem import Problem, head_name
+from adversary.reconstruction import Reconstruction
+from adversary.seeding import generator
+
+
+def _oha(problem: Problem, targets: Tensor, seed: int) -> Encodings:
+    G_W, G_b, found = _single_labels(problem, "oha")
+    return _linear(problem, targets, oha(G_W, G_b, found))
+
+
+def _gra(problem: Problem, targets: Tensor, seed: int) -> Encodings:
+    G_W, G_b, found = _single_labels(problem, "gra")
+    return _linear(problem, targets, gra(G_W, G_b, found))
+
+
+def _consistent(problem: Problem, targets: Tensor, seed: int) -> Encodings:
+    G_W, G_b = _head_gradient(problem)
+    noise = rounding_noise(problem.observation, f"{head_name(problem.model)}.weight")
+    head = problem.head
+    system = (G_W, G_b, head.weight, head.bias, targets)
+    found = consistent(*system, loss=problem.loss, noise=noise)
+    if found.rank < len(targets):
+        found = refine(*system, found, loss=problem.loss, noise=noise, seed=seed)
+    return found
+
+
+ENCODINGS: dict[str, Callable[[Problem, Tensor, int], Encodings]] = {
+    "oha": _oha,
+    "gra": _gra,
+    "consistent": _consistent,
+}
+"""Phase 1, by name."""
+
+
+class EncGradInversion(GradientMatching):
+    """Three phases: encodings h_i, images with these encodings, images with the whole gradient.
+
+    Dao and Lee, "EncGradInversion", IEEE Internet of Things Journal 2025. Phase 2 minimises
+    ||f_enc(x_i) - h_i|| / ||h_i||^2 + tv TV(x_i) + sixth mean(x_i^6) for every image; phase 3
+    ||g - g*||^2 / ||g*||^2 plus the phase 2 objective. Departures: phase 1 makes encodings and
+    outputs consistent by default (see :mod:`adversary.encodings`); phase 2 treats all images in
+    one batch, with a one-cycle learning rate and clamped images; phase 3 runs L-BFGS, and its
+    result is taken only if its gradient is nearer to the observed one than phase 2's.
+
+    Parameters
+    ----------
+    encodings : {"consistent", "gra", "oha"}
+        Phase 1.
+    iterations : int
+        Adam steps of phase 2; 0 leaves it out.
+    lr : float
+        Highest learning rate of phase 2, > 0.
+    tv, sixth : float
+        Weights of the total variation and of the sixth-power norm, >= 0.
+    refine : int
+        L-BFGS steps of phase 3; 0 leaves it out.
+    **shared
+        See :class:`~adversary.attacks.base.GradientMatching`; ``start`` is grey by default.
+    """
+
+    name: ClassVar[str] = "encgrad"
+    title: ClassVar[str] = "EncGradInversion"
+    reference: ClassVar[str] = "Dao and Lee, IEEE Internet of Things Journal 2025"
+
+    def __init__(
+        self,
+        *,
+        encodings: str = "consistent",
+        iterations: int = 800,
+        lr: float = 0.05,
+        tv: float = 1e-5,
+        sixth: float = 0.0,
+        refine: int = 200,
+        start: str = "grey",
+        **shared: Any,
+    ) -> None:
+        super().__init__(iterations=max(iterations, 1), start=start, **shared)
+        positive(self, lr=lr)
+        not_negative(self, iterations=iterations, tv=tv, sixth=sixth, refine=refine)
+        if encodings not in ENCODINGS:
+            allowed = ", ".join(ENCODINGS)
+            raise AttackOptionError(f"encgrad.encodings = {encodings!r}: must be one of {allowed}")
+        self.encodings = encodings
+        self.iterations = iterations
+        self.lr = lr
+        self.tv = tv
+        self.sixth = sixth
+        self.refine = refine
+
+    def method(self) -> Adam:
+        """Return the optimiser of phase 2."""
+        return Adam(lr=self.lr, schedule=one_cycle(self.iterations))
+
+    def score(self, problem: Problem, variables: Variables) -> Tensor:
+        """Return ||g - g*||^2 / ||g*||^2."""
+        images = variables["images"]
+        targets = problem.targets(labels.recover(problem)).expand(len(images), -1, -1)
+        return squared_distance(problem.gradients(images, targets), problem.gradient)
+
+    def project(self, variables: Variables) -> None:
+        """Clamp the images to [0, 1]."""
+        variables["images"].clamp_(0, 1)
+
+    def prior(self, images: Tensor) -> Tensor:
+        """Return tv TV(x) + sixth mean(x^6) of (R, B, C, H, W) candidates, (R,)."""
+        sixth = images.pow(6).mean((-4, -3, -2, -1)) if self.sixth else 0.0
+        return self.tv * total_variation(images) + self.sixth * sixth
+
+    def run(
+        self,
+        problem: Problem,
+        *,
+        seed: int = 0,
+        limits: Limits = Limits(),  # noqa: B008 (frozen)
+        progress: Progress | None = None,
+    ) -> Reconstruction:
+        """See :meth:`adversary.attacks.base.Attack.run`."""
+        search = Search(self.name, seed, limits, progress)
+        found_labels = labels.recover(problem)
+        targets = problem.targets(found_labels)
+        encodings = ENCODINGS[self.encodings](problem, targets, seed)
+        batch = len(targets)
+        notes = [f"the update determines {encodings.rank} of {batch} image encodings"]
+
+        images = self._images_from(encodings.values, problem, search, seed)
+        score = self._gradient_distance(problem, images)
+        if self.refine and not search.exhausted():
+            refined = self._refine(problem, images, encodings.values, search)
+            refined_score = self._gradient_distance(problem, refined)
+            search.evaluations += 1
+            if refined_score < score:
+                images, score = refined, refined_score
+                notes.append("phase 3 came nearer to the gradient than phase 2 and was taken")
+            else:
+                notes.append("phase 3 came no nearer to the gradient than phase 2 and was left out")
+        if not torch.isfinite(images).all():
+            raise AttackError("encgrad: the images are not finite")
+        return Reconstruction(
+            images=images.clamp(0, 1).float().cpu(),
+            labels=found_labels.cpu(),
+            score=score,
+            seconds=search.seconds,
+            evaluations=search.evaluations,
+            stopped=search.stopped,
+            history=search.history,
+            notes=tuple(notes),
+        )
+
+    def _images_from(
+        self, encodings: Tensor, problem: Problem, search: Search, seed: int
+    ) -> Tensor:
+        """Phase 2: images (B, C, H, W) with the given encodings (B, n_h), each on its own."""
+        batch = problem.shape[0]
+        starts = torch.stack([self._start(problem, seed + r) for r in range(self.restarts)])
+        if self.start == "grey" and batch > 1:  # equal encodings must not mean equal images
+            draw = torch.randn(starts.shape, generator=generator(seed, "nudge"))
+            starts = starts + 0.01 * draw.to(starts)
+        if not self.iterations:
+            return starts[0]
+        encodings = encodings.to(problem.dtype).repeat(self.restarts, 1)
+        best, scores = minimise(
+            lambda v: self._misfit(problem, v["images"], encodings) + self.prior(v["images"]),
+            {"images": starts.flatten(0, 1)[:, None]},  # every image is a candidate of its own
+            self.method(),
+            iterations=self.iterations,
+            search=search,
+            project=self.project,
+        )
+        scores = scores.view(self.restarts, batch)
+        images = best["images"].view(self.restarts, *problem.shape)
+        return images[scores.argmin(0), torch.arange(batch)]
+
+    @staticmethod
+    def _misfit(problem: Problem, images: Tensor, encodings: Tensor) -> Tensor:
+        """Return ||f_enc(x) - h|| / ||h||^2, (R,), of R single-image candidates."""
+        difference = encode(problem, images.flatten(0, 1)) - encodings
+        return difference.norm(dim=1) / encodings.square().sum(1)
+
+    def _refine(
+        self, problem: Problem, images: Tensor, encodings: Tensor, search: Search
+    ) -> Tensor:
+        """Phase 3: the whole gradient beside the encodings, from the images of phase 2."""
+        precise = problem.to(torch.float64)
+        encodings = encodings.to(precise.dtype)
+
+        def objective(variables: Variables) -> Tensor:
+            x = variables["images"]
+            terms = self._misfit(precise, x.transpose(0, 1), encodings).mean()
+            return self.score(precise, variables) + terms + self.prior(x)
+
+        best, _ = minimise(
+            objective,
+            {"images": images.to(precise.dtype)[None].clone()},
+            LBFGS(),
+            iterations=self.refine,
+            search=search,
+            first_restart=len(images) * self.restarts,
+        )
+        return best["images"][0].to(problem.dtype)
+
+    def _gradient_distance(self, problem: Problem, images: Tensor) -> float:
+        precise = problem.to(torch.float64)
+        candidate = images.clamp(0, 1).to(precise.dtype)[None]
+        return float(self.score(precise, {"images": candidate}).detach())
+
+
+def encode(problem: Problem, images: Tensor) -> Tensor:
+    """Return the encodings, the inputs of the last linear layer, of (N, C, H, W) images."""
+    encoder = getattr(problem.model, "encode", None)
+    if encoder is not None:
+        return encoder(images)
+    seen: list[Tensor] = []
+    hook = problem.head.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    try:
+        problem.model(images)
+    finally:
+        hook.remove()
+    return seen[0]
+
+
+def _head_gradient(problem: Problem) -> tuple[Tensor, Tensor]:
+    G_W, G_b = problem.head_gradient
+    if G_W is None or G_b is None:
+        raise AttackError("encgrad: the last layer's gradient was not sent, so no encodings")
+    return G_W, G_b
+
+
+def _single_labels(problem: Problem, rule: str) -> tuple[Tensor, Tensor, Tensor]:
+    if problem.loss != "cross-entropy":
+        raise AttackError(f"encgrad.encodings = '{rule}': needs one label an image; use consistent")
+    G_W, G_b = _head_gradient(problem)
+    return G_W, G_b, labels.recover(problem)
+
+
+def _linear(problem: Problem, targets: Tensor, H: Tensor) -> Encodings:
+    """Return what OHA or GRA found in the form of the consistent method."""
+    return Encodings(
+        values=H,
+        outputs=targets.double(),
+        rank=len(targets.unique(dim=0)),
+        rounds=1,
+        residual=float("nan"),
+    )
