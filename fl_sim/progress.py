@@ -1,0 +1,30 @@
+"""The lines by which a person follows a run, whichever engine runs it.
+
+The ServerApp's output reaches ``fl-sim run`` in one stream with all that Flower and Ray log; the
+prefix tells the run's own lines from theirs.
+"""
+
+from __future__ import annotations
+
+PREFIX = "fl-sim: "
+
+
+def say(text: str) -> None:
+    """Print one line of progress."""
+    print(f"{PREFIX}{text}", flush=True)
+
+
+def said(line: str) -> str | None:
+    """Return what :func:`say` was given, if ``line`` is one of its lines, else None."""
+    _, found, text = line.partition(PREFIX)
+    return text if found else None
+
+
+def duration(seconds: float) -> str:
+    """Return ``seconds`` as a person says it: ``8 s``, ``1 min 05 s``, ``2 h 03 min``."""
+    whole = max(0, round(seconds))
+    minutes, seconds_left = divmod(whole, 60)
+    hours, minutes_left = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes_left:02d} min"
+    return f"{minutes} min {seconds_left:02d} s" if minutes else f"{seconds_left} s"
