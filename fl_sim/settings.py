@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, get_type_hints
+from typing import Any, cast, get_type_hints
 
 from adversary.attacks import ATTACKS
 from adversary.optimise import STARTS
@@ -59,7 +60,7 @@ class Rule:
             return bool(parts) and all(part in self.choices() for part in parts)
         if isinstance(value, str):
             return True
-        return (
+        return math.isfinite(value) and (
             (self.above is None or value > self.above)
             and (self.minimum is None or value >= self.minimum)
             and (self.maximum is None or value <= self.maximum)
@@ -155,11 +156,15 @@ class AdversarySettings:
         "dlg", "attacks, comma-separated", choices=lambda: tuple(ATTACKS), several=True
     )
     options: str = setting("", "attack parameters, e.g. 'ing.tv=0.01, dlg.iterations=100'")
-    restarts: int = setting(1, "starts from different seeds, best by the attacker's score", minimum=1)
+    restarts: int = setting(
+        1, "starts from different seeds, best by the attacker's score", minimum=1
+    )
     start: str = setting("randn", "image that an attack starts from", choices=lambda: tuple(STARTS))
     start_image: str = setting("", "file of the image for start = 'image'")
     seconds: float = setting(0.0, "time limit of one attack; 0 is none", minimum=0)
-    evaluations: int = setting(0, "limit of gradient evaluations of one attack; 0 is none", minimum=0)
+    evaluations: int = setting(
+        0, "limit of gradient evaluations of one attack; 0 is none", minimum=0
+    )
     labels_known: bool = setting(False, "tell the attacker the true labels (an oracle)")
     record: bool = setting(False, "keep every update in the run folder, to attack it again")
 
@@ -214,7 +219,8 @@ def declared() -> Iterator[Declared]:
                 name = f.name.replace("_", "-")
                 key = f"{section}.{name}" if section else name
                 rule = f.metadata["rule"]
-                yield Declared(key, section, f.name, kinds[f.name], f.default, rule)
+                default = cast(Value, f.default)
+                yield Declared(key, section, f.name, kinds[f.name], default, rule)
 
 
 def defaults() -> dict[str, Value]:
