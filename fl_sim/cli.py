@@ -26,6 +26,7 @@ app = typer.Typer(
     name="fl-sim",
     no_args_is_help=True,
     add_completion=False,
+    pretty_exceptions_enable=False,
     help="See what the model updates of hospitals give away about their X-rays.",
 )
 
@@ -83,6 +84,8 @@ def run(
     if out is not None:
         given["out"] = str(out)
     settings = _with_absolute_paths(parse(given))
+    settings = dataclasses.replace(settings, clients=settings.clients or CLIENTS)
+    _check(settings)
     folder = Path(settings.out)
     _claim(folder, overwrite=overwrite)
     _ENGINES[engine](settings, verbose)
@@ -235,6 +238,14 @@ def _with_absolute_paths(settings: Settings) -> Settings:
     return dataclasses.replace(settings, out=absolute(settings.out), data=data, adversary=adversary)
 
 
+def _check(settings: Settings) -> None:
+    """Build the parts of the run once: what does not fit is told now, not when Flower is up."""
+    from fl_sim.assembly import assemble, attacks
+
+    attacks(settings)
+    assemble(settings, settings.clients).model()
+
+
 def _claim(folder: Path, *, overwrite: bool) -> None:
     """Make sure, before anything starts, that a run can be written to ``folder``."""
     from adversary.report.run_folder import RunFolder
@@ -242,9 +253,8 @@ def _claim(folder: Path, *, overwrite: bool) -> None:
     try:
         RunFolder.create(folder, overwrite=overwrite)
     except ValueError as error:
-        hint = (
-            "" if overwrite or not (folder / "run.json").exists() else " (--overwrite replaces it)"
-        )
+        held = not overwrite and (folder / "run.json").exists()
+        hint = " (--overwrite replaces it)" if held else ""
         raise UsageError(f"{error}{hint}") from error
     # The run itself makes it anew, with all that it knows of itself.
     for name in ("run.json", "rounds.csv", "leakage.csv"):
@@ -257,15 +267,15 @@ def _run_with_flower(settings: Settings, verbose: bool) -> None:
     from fl_sim.settings import flatten
 
     folder = Path(settings.out)
-    clients = settings.clients or CLIENTS
+    log = folder / "flower.log"
     try:
         with Display(verbose=verbose) as display:
-            display.say(f"starting Flower with {clients} clients; this takes a while")
+            display.say(f"starting Flower with {settings.clients} clients (some 20 s)")
             status = run_app(
                 app_root(),
-                flatten(dataclasses.replace(settings, clients=clients)),
-                supernodes=clients,
-                log=folder / "flower.log",
+                flatten(settings),
+                supernodes=settings.clients,
+                log=log,
                 on_line=display.hear,
             )
     except KeyboardInterrupt:
@@ -274,13 +284,14 @@ def _run_with_flower(settings: Settings, verbose: bool) -> None:
     reason = _failure(folder) if status.completed else status.details or status.status
     if reason:
         _close(folder, "failed", reason)
-        raise RunFailedError(f"{reason}\nthe full log is {folder / 'flower.log'}")
+        print(f"the full log is {log}", file=sys.stderr)
+        raise RunFailedError(reason)
 
 
 def _run_locally(settings: Settings, verbose: bool) -> None:
     from fl_sim.local_grid import run_local
 
-    run_local(dataclasses.replace(settings, clients=settings.clients or CLIENTS))
+    run_local(settings)
 
 
 _ENGINES = {Engine.flower: _run_with_flower, Engine.local: _run_locally}
@@ -307,7 +318,3 @@ def _close(folder: Path, status: Status, reason: str = "") -> None:
         if run_folder.info()["status"] == "running":
             run_folder.finish(status, reason)
             render(run_folder)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

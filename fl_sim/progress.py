@@ -18,13 +18,3 @@ def said(line: str) -> str | None:
     """Return what :func:`say` was given, if ``line`` is one of its lines, else None."""
     _, found, text = line.partition(PREFIX)
     return text if found else None
-
-
-def duration(seconds: float) -> str:
-    """Return ``seconds`` as a person says it: ``8 s``, ``1 min 05 s``, ``2 h 03 min``."""
-    whole = max(0, round(seconds))
-    minutes, seconds_left = divmod(whole, 60)
-    hours, minutes_left = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes_left:02d} min"
-    return f"{minutes} min {seconds_left:02d} s" if minutes else f"{seconds_left} s"

@@ -4,6 +4,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from adversary.report.run_folder import RunFolder
 from fl_sim import cli, launcher
@@ -77,8 +78,8 @@ def test_verbose_shows_everything(flower, capsys):
 
 def test_config_then_set_then_out(flower, tmp_path):
     Path("my.toml").write_text(
-        'rounds = 9\nclients = 2\nout = "from-file"\n[data]\nimage-size = 32\npath = "x"\n'
-        '[adversary]\nstart-image = "~/i.png"\noptions = "dlg.iterations=3"\n'
+        'rounds = 9\nclients = 2\nout = "from-file"\n[data]\nimage-size = 32\n'
+        '[adversary]\noptions = "dlg.iterations=3"\n'
     )
     stand_in = flower()
     code = main(
@@ -92,8 +93,39 @@ def test_config_then_set_then_out(flower, tmp_path):
     assert (settings.local.lr, settings.adversary.record) == (1.0, True)
     assert (settings.adversary.attack, settings.adversary.options) == ("ing", "ing.tv=0.1")
     assert settings.out == str(tmp_path / "o")
-    assert settings.data.path == str(tmp_path / "x")
-    assert settings.adversary.start_image == str(Path.home() / "i.png")
+
+
+def test_paths_are_relative_to_where_the_user_is(flower, tmp_path):
+    Image.new("L", (64, 64), 128).save("start.png")
+    stand_in = flower()
+    assert main(["run", "--set", "adversary.start-image=start.png"]) == 0
+    assert stand_in.given["adversary.start-image"] == str(tmp_path / "start.png")
+    assert stand_in.given["out"] == str(tmp_path / "results/run")
+    assert stand_in.given["data.path"] == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("adversary.options=ing.tv=1", "adversary.options"),
+        ("adversary.start-image=nowhere.png", "adversary.start-image"),
+        ("defence.options=scale=1", "defence.options"),
+        ("local.batch-size=13", "local.batch-size = 13"),
+        ("clients=13", ""),
+        ("device=abacus", "device"),
+    ],
+)
+def test_what_does_not_fit_together_is_told_before_the_older_run_is_replaced(
+    change, said, flower, capsys
+):
+    assert flower() is not None
+    assert main(["run", "--out", "o"]) == 0
+    before = Path("o/run.json").read_bytes()
+    capsys.readouterr()
+    assert main(["run", "--out", "o", "--overwrite", "--set", change]) == 2
+    (line,) = errors(capsys)
+    assert line.startswith(said)
+    assert Path("o/run.json").read_bytes() == before
 
 
 def test_every_mistake_is_a_line_before_anything_starts(flower, capsys):
@@ -170,9 +202,9 @@ def test_a_failed_run_tells_the_apps_errors_and_the_log(flower, tmp_path, capsys
     assert main(["run", "--out", "o"]) == 1
     lines = capsys.readouterr().err.splitlines()
     assert lines[-3:] == [
+        f"the full log is {tmp_path / 'o/flower.log'}",
         "fl-sim: error: local.lr is too large",
         "fl-sim: error: rounds are too few",
-        f"fl-sim: error: the full log is {tmp_path / 'o/flower.log'}",
     ]
     info = RunFolder.open(Path("o")).info()
     assert info["status"] == "failed"

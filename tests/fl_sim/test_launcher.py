@@ -1,3 +1,4 @@
+import io
 import os
 import re
 import signal
@@ -5,10 +6,12 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from pathlib import Path
 
 import psutil
 import pytest
+from flwr.cli.build import build_fab_from_disk
 
 import fl_sim
 from fl_sim import launcher
@@ -222,3 +225,16 @@ def test_without_a_checkout_the_way_out_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(fl_sim, "__file__", str(tmp_path / "site-packages/fl_sim/__init__.py"))
     with pytest.raises(LaunchError, match="--engine local"):
         app_root()
+
+
+def test_the_bundle_holds_every_file_that_the_packages_read(root):
+    # Flower bundles few kinds of files and says nothing of those that it leaves out.
+    with zipfile.ZipFile(io.BytesIO(build_fab_from_disk(root))) as bundle:
+        there = set(bundle.namelist())
+    needed = {
+        str(file.relative_to(root))
+        for package in ("adversary", "strategies", "fl_sim")
+        for file in (root / package).rglob("*")
+        if file.is_file() and "__pycache__" not in file.parts and file.name != "py.typed"
+    }
+    assert needed - there == set()

@@ -1,6 +1,6 @@
 import pytest
 
-from fl_sim.progress import duration, said, say
+from fl_sim.progress import said, say
 from fl_sim.stream import Narrator, Remark
 
 RED, YELLOW, GREEN, PLAIN = "\x1b[91m", "\x1b[93m", "\x1b[92m", "\x1b[0m"
@@ -50,12 +50,3 @@ def test_what_is_said_is_heard(capsys):
     say("round 2/3: loss 0.5")
     assert said(capsys.readouterr().out.rstrip("\n")) == "round 2/3: loss 0.5"
     assert said("round 2/3") is None
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(0, "0 s"), (-1, "0 s"), (8.4, "8 s"), (59.6, "1 min 00 s"), (65, "1 min 05 s"),
-     (7380, "2 h 03 min")],
-)  # fmt: skip
-def test_duration_in_words(seconds, words):
-    assert duration(seconds) == words
