@@ -1,0 +1,20 @@
+"""An honest-but-curious adversary of federated learning; needs torch and no federation."""
+
+from adversary.adversary import Adversary, Outcome
+from adversary.observation import Observation, ObservationError, TrainingRecipe
+from adversary.optimise import Limits
+from adversary.priors import Prior
+from adversary.reconstruction import Reconstruction
+from adversary.threat import ThreatModel
+
+__all__ = [
+    "Adversary",
+    "Limits",
+    "Observation",
+    "ObservationError",
+    "Outcome",
+    "Prior",
+    "Reconstruction",
+    "ThreatModel",
+    "TrainingRecipe",
+]

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
+
+from adversary import metrics
+from adversary.metrics import Lpips
+from adversary.priors import Prior
+from adversary.reconstruction import Reconstruction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,3 +31,134 @@ class Truth:
     images: Tensor
     labels: Tensor
     names: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageScore:
+    """How well one true image was reconstructed; None where a value cannot be had.
+
+    Parameters
+    ----------
+    image : int
+        Index of the true image in :class:`Truth`.
+    reconstruction : int or None
+        Index of its reconstruction; None where the attack gave too few.
+    truth : str
+        Name of the true image.
+    mse, psnr, ssim, lpips, fft2d, rdlv : float or None
+        See :mod:`adversary.metrics`. PSNR in dB, infinite for an exact copy.
+    reidentified : bool or None
+        Whether the true patient comes first among the candidates.
+    rank : int or None
+        The true patient's place among the candidates, from 1.
+    label_true, label_recovered : str or None
+        A class index, ``"1"``, or the entries of a multi-hot label, ``"0;1;1"``.
+    """
+
+    image: int
+    reconstruction: int | None
+    truth: str
+    mse: float | None = None
+    psnr: float | None = None
+    ssim: float | None = None
+    lpips: float | None = None
+    fft2d: float | None = None
+    rdlv: float | None = None
+    reidentified: bool | None = None
+    rank: int | None = None
+    label_true: str | None = None
+    label_recovered: str | None = None
+
+
+def score(
+    reconstruction: Reconstruction,
+    truth: Truth,
+    *,
+    prior: Prior | None = None,
+    candidates: Tensor | None = None,
+    lpips: Lpips | None = None,
+) -> list[ImageScore]:
+    """Return one score a true image, in the order of the truth.
+
+    Parameters
+    ----------
+    reconstruction : Reconstruction
+        B images; matched one to one with the T true images at the least squared error.
+    truth : Truth
+        T images of the same shape.
+    prior : Prior, optional
+        Its mean image is the baseline of RDLV.
+    candidates : Tensor, optional
+        (N, C, H, W), one image for each patient that could be meant, the true ones among
+        them, in the form in which clients train on them; for re-identification.
+    lpips : Lpips, optional
+        From :func:`adversary.metrics.load_lpips`.
+
+    Raises
+    ------
+    ValueError
+        If the images, the prior or the candidates differ in shape.
+    """
+    images = reconstruction.images.detach().cpu()
+    truths = truth.images.detach().cpu()
+    _same_shape("truth", truths, "reconstruction", images)
+    chosen = metrics.match(images, truths)
+    matched = [index for index, found in enumerate(chosen) if found is not None]
+    found = [index for index in chosen if index is not None]
+    measured = _measure(images[found], truths[matched], prior, candidates, lpips)
+    values = dict(zip(matched, measured, strict=True))
+    return [
+        ImageScore(
+            image=index,
+            reconstruction=row,
+            truth=name,
+            label_true=_label(truth.labels[index]),
+            label_recovered=None if row is None else _label(reconstruction.labels[row]),
+            **values.get(index, {}),
+        )
+        for index, (name, row) in enumerate(zip(truth.names, chosen, strict=True))
+    ]
+
+
+def _measure(
+    images: Tensor,
+    truths: Tensor,
+    prior: Prior | None,
+    candidates: Tensor | None,
+    lpips: Lpips | None,
+) -> list[dict[str, Any]]:
+    """Return the fields of :class:`ImageScore` that can be measured, a dict a pair."""
+    columns = {
+        "mse": metrics.mse(images, truths),
+        "psnr": metrics.psnr(images, truths),
+        "ssim": metrics.ssim(images, truths),
+        "fft2d": metrics.fft2d(images, truths),
+    }
+    if lpips is not None:
+        columns["lpips"] = lpips(images, truths)
+    if prior is not None:
+        _same_shape("prior", prior.mean, "truth", truths)
+        baseline = metrics.ssim(prior.mean.cpu().expand_as(truths), truths)
+        columns["rdlv"] = metrics.rdlv(columns["ssim"], baseline)
+    if candidates is not None:
+        _same_shape("candidates", candidates, "truth", truths)
+        columns["rank"] = metrics.rank(images, truths, candidates.detach().cpu())
+        columns["reidentified"] = columns["rank"] == 1
+    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+    return [dict(zip(columns, map(_known, row), strict=True)) for row in rows]
+
+
+def _same_shape(name: str, images: Tensor, other_name: str, other: Tensor) -> None:
+    if images.shape[1:] != other.shape[1:]:
+        raise ValueError(
+            f"{name} has images of shape {tuple(images.shape[1:])}, "
+            f"{other_name} of {tuple(other.shape[1:])}; they must be the same"
+        )
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _label(label: Tensor) -> str:
+    return ";".join(str(round(entry)) for entry in label.double().reshape(-1).tolist())

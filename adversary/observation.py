@@ -102,6 +102,11 @@ class Observation:
     view: Literal["client", "aggregate"] = "client"
 
     @property
+    def name(self) -> str:
+        """Whose update it is, for messages."""
+        return f"{self.client} in round {self.round}"
+
+    @property
     def images(self) -> int:
         """Number of distinct images in the update."""
         return self.recipe.images(self.num_examples)
@@ -113,7 +118,7 @@ class Observation:
 
     def check(self) -> None:
         """Raise :class:`ObservationError` where the update is unfit for any attack."""
-        where = f"{self.client} in round {self.round}"
+        where = self.name
         if self.num_examples < 1:
             raise ObservationError(f"{where}: reports {self.num_examples} examples; need >= 1")
         for name, value in self.sent.items():

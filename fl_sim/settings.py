@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast, get_type_hints
 
-from adversary.attacks import ATTACKS
-from adversary.optimise import STARTS
+from adversary.attacks import ATTACKS, STARTS
 from fl_sim.data import DATASETS, PARTITIONS
 from fl_sim.defences import DEFENCES
 from fl_sim.models import MODELS
@@ -159,7 +158,9 @@ class AdversarySettings:
     restarts: int = setting(
         1, "starts from different seeds, best by the attacker's score", minimum=1
     )
-    start: str = setting("randn", "image that an attack starts from", choices=lambda: tuple(STARTS))
+    start: str = setting(
+        "randn", "image that an attack starts from", choices=lambda: (*STARTS, "image")
+    )
     start_image: str = setting("", "file of the image for start = 'image'")
     seconds: float = setting(0.0, "time limit of one attack; 0 is none", minimum=0)
     evaluations: int = setting(

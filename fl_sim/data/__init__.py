@@ -1,0 +1,8 @@
+"""X-ray data sets and their patient-disjoint division among clients."""
+
+from fl_sim.data.dataset import Splits, XrayDataset
+from fl_sim.data.errors import DataError
+from fl_sim.data.loading import DATASETS, load
+from fl_sim.data.partition import PARTITIONS, partition
+
+__all__ = ["DATASETS", "PARTITIONS", "DataError", "Splits", "XrayDataset", "load", "partition"]

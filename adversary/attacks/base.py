@@ -1,0 +1,239 @@
+"""What every attack is, and what those that match gradients by iteration share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from adversary import labels
+from adversary.optimise import Limits, Method, Progress, Search, Variables, minimise
+from adversary.problem import Problem
+from adversary.reconstruction import Reconstruction
+from adversary.seeding import generator
+
+AT_ONCE_BYTES = 2**30  # memory that the restarts of one batch may take together, roughly
+
+
+class AttackError(RuntimeError):
+    """An attack ended without a usable image; the message says why."""
+
+
+class AttackOptionError(ValueError):
+    """A parameter of an attack is wrong; the message names it, the value and what is allowed."""
+
+
+def _randn(problem: Problem, draw: torch.Generator) -> Tensor:
+    return 0.5 + 0.25 * torch.randn(problem.shape, generator=draw)
+
+
+def _rand(problem: Problem, draw: torch.Generator) -> Tensor:
+    return torch.rand(problem.shape, generator=draw)
+
+
+def _zeros(problem: Problem, draw: torch.Generator) -> Tensor:
+    return torch.zeros(problem.shape)
+
+
+def _grey(problem: Problem, draw: torch.Generator) -> Tensor:
+    return torch.full(problem.shape, 0.5)
+
+
+def _mean(problem: Problem, draw: torch.Generator) -> Tensor:
+    if problem.prior is None:
+        raise AttackOptionError("start = 'mean': there are no public X-rays to average")
+    return problem.prior.mean.expand(problem.shape).clone()
+
+
+STARTS: dict[str, Callable[[Problem, torch.Generator], Tensor]] = {
+    "randn": _randn,
+    "rand": _rand,
+    "zeros": _zeros,
+    "grey": _grey,
+    "mean": _mean,
+}
+"""Images to start from: noise around grey, uniform noise, black, grey, the mean public X-ray."""
+
+
+class Attack(ABC):
+    """From a problem to a reconstruction, by what an honest-but-curious server has.
+
+    Subclasses set ``name``, ``title`` and ``reference``, take their parameters by keyword, and
+    implement :meth:`run`. They see a :class:`~adversary.problem.Problem` and nothing else.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    reference: ClassVar[str]
+
+    @abstractmethod
+    def run(
+        self,
+        problem: Problem,
+        *,
+        seed: int = 0,
+        limits: Limits = Limits(),  # noqa: B008 (frozen)
+        progress: Progress | None = None,
+    ) -> Reconstruction:
+        """Reconstruct the images of one update.
+
+        Parameters
+        ----------
+        problem : Problem
+            What the attacker knows.
+        seed : int
+            Of every random choice.
+        limits : Limits
+            Time and evaluations at most; the best so far is returned when one is reached.
+        progress : callable, optional
+            Told the share of the work that is done.
+
+        Raises
+        ------
+        AttackError
+            If no usable image was found.
+        """
+
+    def __repr__(self) -> str:
+        options = ", ".join(f"{k}={v!r}" for k, v in sorted(vars(self).items()))
+        return f"{type(self).__name__}({options})"
+
+
+class GradientMatching(Attack):
+    """Minimise a distance between the gradient of dummy images and the observed one.
+
+    Parameters
+    ----------
+    iterations : int
+        Optimiser steps of each restart.
+    restarts : int
+        Independent starts; the one with the best own score is returned. They run as one batch
+        where memory allows.
+    start : str
+        One of :data:`STARTS`, or ``"image"``.
+    start_image : Tensor, optional
+        (C, H, W) or (B, C, H, W) in [0, 1], for ``start="image"``.
+    """
+
+    dtype: ClassVar[torch.dtype] = torch.float32
+    keep: ClassVar[Literal["best", "last"]] = "best"
+
+    def __init__(
+        self,
+        *,
+        iterations: int,
+        restarts: int = 1,
+        start: str = "randn",
+        start_image: Tensor | None = None,
+    ) -> None:
+        positive(self, iterations=iterations, restarts=restarts)
+        if start != "image" and start not in STARTS:
+            allowed = ", ".join([*STARTS, "image"])
+            raise AttackOptionError(f"{self.name}.start = {start!r}: must be one of {allowed}")
+        if start == "image" and start_image is None:
+            raise AttackOptionError("start = 'image': no start image was given")
+        self.iterations = iterations
+        self.restarts = restarts
+        self.start = start
+        self.start_image = start_image
+
+    @abstractmethod
+    def score(self, problem: Problem, variables: Variables) -> Tensor:
+        """Return the objective of R candidates, (R,), differentiable in ``variables``."""
+
+    @abstractmethod
+    def method(self) -> Method:
+        """Return a fresh optimiser."""
+
+    def variables(self, problem: Problem, seeds: list[int]) -> Variables:
+        """Return the starts of as many restarts as there are seeds."""
+        return {"images": torch.stack([self._start(problem, seed) for seed in seeds])}
+
+    def project(self, variables: Variables) -> None:
+        """Put variables back into their allowed set; nothing by default."""
+
+    def final_labels(self, problem: Problem, variables: Variables) -> Tensor:
+        """Return the labels of one candidate, given without the leading dimension."""
+        return labels.recover(problem)
+
+    def run(
+        self,
+        problem: Problem,
+        *,
+        seed: int = 0,
+        limits: Limits = Limits(),  # noqa: B008
+        progress: Progress | None = None,
+    ) -> Reconstruction:
+        """See :meth:`Attack.run`."""
+        problem = problem.to(self.dtype)
+        search = Search(self.name, seed, limits, progress)
+        best: Variables | None = None
+        best_score = torch.inf
+        at_once = restarts_at_once(problem, self.restarts)
+        project = None if type(self).project is GradientMatching.project else self.project
+        for first in range(0, self.restarts, at_once):
+            restarts = range(first, min(first + at_once, self.restarts))
+            if first and search.exhausted():
+                break
+            found, scores = minimise(
+                lambda v: self.score(problem, v),
+                self.variables(problem, [seed + r for r in restarts]),
+                self.method(),
+                iterations=self.iterations,
+                search=search,
+                project=project,
+                first_restart=first,
+                keep=self.keep,
+            )
+            winner = int(scores.argmin())
+            if float(scores[winner]) < best_score:
+                best_score = float(scores[winner])
+                best = {name: value[winner] for name, value in found.items()}
+        if best is None:
+            raise AttackError(f"{self.name}: no restart reached a finite score")
+        return Reconstruction(
+            images=best["images"].clamp(0, 1).float().cpu(),
+            labels=self.final_labels(problem, best).cpu(),
+            score=best_score,
+            seconds=search.seconds,
+            evaluations=search.evaluations,
+            stopped=search.stopped,
+            history=search.history,
+        )
+
+    def _start(self, problem: Problem, seed: int) -> Tensor:
+        if self.start == "image":
+            assert self.start_image is not None
+            image = self.start_image.expand(problem.shape).clone()
+        else:
+            image = STARTS[self.start](problem, generator(seed, "start"))
+        return image.to(problem.device, problem.dtype)
+
+
+def restarts_at_once(problem: Problem, restarts: int) -> int:
+    """Return how many restarts fit in memory together, at least 1.
+
+    A restart holds its own gradient, the graph behind it and the gradient's gradient: about ten
+    times the parameters, and activations that are a few hundred times the images.
+    """
+    cell = torch.finfo(problem.dtype).bits // 8
+    parameters = sum(g.numel() for g in problem.gradient.values())
+    pixels = torch.Size(problem.shape).numel()
+    return max(1, min(restarts, AT_ONCE_BYTES // (cell * (10 * parameters + 300 * pixels))))
+
+
+def positive(attack: Attack, **values: float) -> None:
+    """Raise :class:`AttackOptionError` for the first value that is not above 0."""
+    for name, value in values.items():
+        if not value > 0:
+            raise AttackOptionError(f"{attack.name}.{name} = {value!r}: must be > 0")
+
+
+def not_negative(attack: Attack, **values: float) -> None:
+    """Raise :class:`AttackOptionError` for the first value below 0."""
+    for name, value in values.items():
+        if not value >= 0:
+            raise AttackOptionError(f"{attack.name}.{name} = {value!r}: must be >= 0")

@@ -1,0 +1,64 @@
+"""Inverting Gradients."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from adversary import labels
+from adversary.attacks.base import GradientMatching, not_negative, positive
+from adversary.methods import Adam, step_decay
+from adversary.objectives import cosine_distance
+from adversary.optimise import Variables
+from adversary.priors import total_variation
+from adversary.problem import Problem
+
+
+class ING(GradientMatching):
+    """Cosine distance and total variation, signed Adam, boxed, step decay.
+
+    Geiping, Bauermeister, Dröge and Moeller, "Inverting gradients: how easy is it to break
+    privacy in federated learning?", NeurIPS 2020, eq. 4. Labels are those granted, else read from
+    the last layer's gradient. Departure: the box is [0, 1], where this project's models take
+    their images, so the total variation is of images in [0, 1] too.
+
+    Parameters
+    ----------
+    iterations : int
+        Adam steps; the learning rate falls to a tenth after 3/8, 5/8 and 7/8 of them.
+    lr : float
+        First learning rate, > 0; a step moves every pixel by as much, being signed.
+    tv : float
+        Weight of the total variation, >= 0.
+    **shared
+        See :class:`~adversary.attacks.base.GradientMatching`.
+    """
+
+    name: ClassVar[str] = "ing"
+    title: ClassVar[str] = "Inverting gradients"
+    reference: ClassVar[str] = "Geiping, Bauermeister, Dröge and Moeller, NeurIPS 2020"
+
+    def __init__(
+        self, *, iterations: int = 4800, lr: float = 0.1, tv: float = 1e-2, **shared: Any
+    ) -> None:
+        super().__init__(iterations=iterations, **shared)
+        positive(self, lr=lr)
+        not_negative(self, tv=tv)
+        self.lr = lr
+        self.tv = tv
+
+    def method(self) -> Adam:
+        """Return a fresh signed Adam with step decay."""
+        return Adam(lr=self.lr, signed=True, schedule=step_decay(self.iterations))
+
+    def score(self, problem: Problem, variables: Variables) -> Tensor:
+        """Return 1 - cos(g, g*) + tv TV(x)."""
+        images = variables["images"]
+        targets = problem.targets(labels.recover(problem)).expand(len(images), -1, -1)
+        found = problem.gradients(images, targets)
+        return cosine_distance(found, problem.gradient) + self.tv * total_variation(images)
+
+    def project(self, variables: Variables) -> None:
+        """Clamp the images to [0, 1]."""
+        variables["images"].clamp_(0, 1)

@@ -1,0 +1,53 @@
+"""From an update to a gradient (one-gradient reading)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+
+from adversary.observation import Observation, ObservationError, StateDict
+
+
+def momentum_weights(steps: int, momentum: float) -> float:
+    """Return how often a gradient counts in ``steps`` steps of SGD with momentum, in total.
+
+    With ``v_t = momentum v_{t-1} + g_t`` and ``w -= lr v_t`` the delta over ``steps`` equal
+    gradients is ``lr g`` times this number; without momentum it is ``steps``.
+    """
+    return sum(momentum**j for k in range(steps) for j in range(steps - k))
+
+
+def mean_gradient(observation: Observation, parameters: Iterable[str]) -> StateDict:
+    """Return the mean gradient of the client's loss that its update tells, in float64.
+
+    For one SGD step this is the exact gradient at the weights that were sent. For several it is
+    their mean to first order in the learning rate: the weights are taken to stand still.
+    Weight decay is subtracted at the sent weights, momentum divided out.
+
+    Parameters
+    ----------
+    observation : Observation
+        A checked observation.
+    parameters : iterable of str
+        Names to read (buffers left out); those that were not returned are skipped.
+
+    Raises
+    ------
+    ObservationError
+        If no parameter was returned, or the update is zero throughout.
+    """
+    recipe = observation.recipe
+    names = [n for n in parameters if n in observation.returned]
+    if recipe.update == "gradient":
+        gradient = {n: observation.returned[n].double() for n in names}
+    else:
+        scale = recipe.lr * momentum_weights(observation.steps, recipe.momentum)
+        gradient = {}
+        for name in names:
+            sent = observation.sent[name].double()
+            delta = sent - observation.returned[name].double()
+            gradient[name] = delta / scale - recipe.weight_decay * sent
+    if not any(bool(torch.any(g != 0)) for g in gradient.values()):
+        raise ObservationError(f"{observation.name}: the update changes no parameter")
+    return gradient

@@ -1,0 +1,182 @@
+"""The loop that iterative attacks share: limits, history, best iterate, selection by score."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from adversary.reconstruction import Step
+
+Variables = dict[str, Tensor]
+"""What is optimised: tensors whose first dimension counts R independent candidates."""
+
+Objective = Callable[[Variables], Tensor]
+"""From variables to (R,) scores, lower is better."""
+
+Evaluation = tuple[Tensor, Variables]
+"""(R,) scores and the gradient of each with respect to its own variables."""
+
+Progress = Callable[[str, float], None]
+"""Called with the attack's name and the share of its work that is done, 0 to 1."""
+
+LOOK_EVERY = 20  # iterations between reports of progress
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one attack may spend; None is no limit."""
+
+    seconds: float | None = None
+    evaluations: int | None = None
+
+
+class Method(Protocol):
+    """An optimiser of R independent candidates at once."""
+
+    def step(
+        self,
+        variables: Variables,
+        at: Evaluation,
+        evaluate: Callable[[Variables], Evaluation],
+    ) -> Evaluation | None:
+        """Move ``variables`` in place, given their evaluation.
+
+        Returns the evaluation at the new place where the method needed it anyway, else None.
+        """
+
+    def stalled(self) -> bool:
+        """Return whether no candidate can be improved any more."""
+
+
+@dataclass
+class Search:
+    """One attack's clock, limits, randomness and history, over all its phases and restarts."""
+
+    name: str
+    seed: int
+    limits: Limits = Limits()
+    progress: Progress | None = None
+    started: float = field(default_factory=time.monotonic)
+    evaluations: int = 0
+    stopped: str = "iterations"
+    history: list[Step] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the attack began."""
+        return time.monotonic() - self.started
+
+    def exhausted(self) -> bool:
+        """Return whether a limit is reached, and note which."""
+        if self.limits.seconds is not None and self.seconds >= self.limits.seconds:
+            self.stopped = "seconds"
+            return True
+        if self.limits.evaluations is not None and self.evaluations >= self.limits.evaluations:
+            self.stopped = "evaluations"
+            return True
+        return False
+
+    def report(self, share: float) -> None:
+        """Tell whoever asked how far the attack is."""
+        if self.progress is not None:
+            self.progress(self.name, share)
+
+
+def minimise(
+    objective: Objective,
+    variables: Variables,
+    method: Method,
+    *,
+    iterations: int,
+    search: Search,
+    project: Callable[[Variables], None] | None = None,
+    first_restart: int = 0,
+    keep: str = "best",
+) -> tuple[Variables, Tensor]:
+    """Minimise ``objective`` for all candidates at once and return each one's best iterate.
+
+    Scores stay on the device until the end, so that a GPU is never waited for inside the loop.
+    A candidate whose score is not finite keeps its last finite best, or the score infinity.
+
+    Parameters
+    ----------
+    objective : callable
+        Scores of independent candidates; their sum is differentiated.
+    variables : dict of str to Tensor
+        Starts, (R, ...); moved in place.
+    method : Method
+        The optimiser.
+    iterations : int
+        Steps at most.
+    search : Search
+        Clock, limits and history; gains one :class:`Step` a candidate and iteration.
+    project : callable, optional
+        Puts the variables back into their allowed set after a step.
+    first_restart : int
+        Number of the first candidate, for the history.
+    keep : {"best", "last"}
+        Whether a candidate's result is its best-scored iterate or its last finite one.
+
+    Returns
+    -------
+    best : dict of str to Tensor
+        (R, ...).
+    score : Tensor
+        (R,), infinity for a candidate that never had a finite score.
+    """
+    names = list(variables)
+    count = len(variables[names[0]])
+
+    def evaluate(at: Variables) -> Evaluation:
+        leaves = {n: at[n].detach().requires_grad_() for n in names}
+        with torch.enable_grad():
+            scores = objective(leaves)
+            gradients = torch.autograd.grad(scores.sum(), list(leaves.values()))
+        search.evaluations += count
+        return scores.detach(), dict(zip(names, gradients, strict=True))
+
+    best = {n: v.detach().clone() for n, v in variables.items()}
+    score = torch.full((count,), torch.inf, device=best[names[0]].device, dtype=torch.float64)
+    trace: list[Tensor] = []
+    times: list[float] = []
+
+    def note(scores: Tensor) -> None:
+        nonlocal score
+        better = torch.isfinite(scores)
+        if keep == "best":
+            better = better & (scores < score)
+        score = torch.where(better, scores.double(), score)
+        for n in names:
+            mask = better.view(-1, *[1] * (best[n].ndim - 1))
+            best[n] = torch.where(mask, variables[n].detach(), best[n])
+        trace.append(scores)
+        times.append(search.seconds)
+
+    at = evaluate(variables)
+    note(at[0])
+    for iteration in range(1, iterations + 1):
+        if search.exhausted():
+            break
+        after = method.step(variables, at, evaluate)
+        if project is not None:
+            project(variables)
+            after = None
+        at = evaluate(variables) if after is None else after
+        note(at[0])
+        if iteration % LOOK_EVERY == 0:
+            search.report(iteration / iterations)
+        if method.stalled():
+            search.stopped = "converged"
+            break
+    rows = torch.stack(trace).double().cpu()
+    search.history += [
+        Step(first_restart + r, i, float(rows[i, r]), seconds)
+        for r in range(count)
+        for i, seconds in enumerate(times)
+    ]
+    return best, score

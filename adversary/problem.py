@@ -1,0 +1,186 @@
+"""The inverse problem that every attack solves: which images have this gradient."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, replace_all_batch_norm_modules_, vmap
+from torch.nn import functional
+
+from adversary.gradients import mean_gradient
+from adversary.observation import Loss, Observation, ObservationError, StateDict
+from adversary.priors import Prior
+from adversary.threat import ThreatModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """An observation made ready for attack: the model, the target gradient, what is known.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A copy that holds the weights that were sent; dropout off, batch normalisation as the
+        recipe says.
+    observation : Observation
+        What the server saw.
+    threat : ThreatModel
+        What the attacker was granted beyond it.
+    gradient : dict of str to Tensor
+        g*, the gradient of the mean loss that the observation tells, by parameter.
+    shape : tuple of int
+        (B, C, H, W) of the images sought.
+    prior : Prior, optional
+        Public X-rays.
+    """
+
+    model: nn.Module
+    observation: Observation
+    threat: ThreatModel
+    gradient: StateDict
+    shape: tuple[int, int, int, int]
+    prior: Prior | None = None
+
+    @property
+    def name(self) -> str:
+        """Whose update it is, for messages."""
+        return self.observation.name
+
+    @property
+    def loss(self) -> Loss:
+        """What the client minimised."""
+        return self.observation.recipe.loss
+
+    @property
+    def device(self) -> torch.device:
+        """Where the attack computes."""
+        return next(iter(self.gradient.values())).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the attack."""
+        return next(iter(self.gradient.values())).dtype
+
+    @property
+    def head(self) -> nn.Linear:
+        """The last linear layer, whose gradient tells labels and encodings."""
+        return self.model.get_submodule(head_name(self.model))  # type: ignore[return-value]
+
+    @property
+    def head_gradient(self) -> tuple[Tensor | None, Tensor | None]:
+        """(G_W, G_b) of the last linear layer; None for what was not sent."""
+        name = head_name(self.model)
+        return self.gradient.get(f"{name}.weight"), self.gradient.get(f"{name}.bias")
+
+    @property
+    def outputs(self) -> int:
+        """C, the number of outputs."""
+        return self.head.out_features
+
+    def targets(self, labels: Tensor) -> Tensor:
+        """Return labels, (B,) indices or (B, C) multi-hot, as (B, C) targets of the loss."""
+        if labels.ndim == 1:
+            labels = (
+                functional.one_hot(labels.long(), self.outputs)
+                if self.loss == "cross-entropy"
+                else labels[:, None]
+            )
+        return labels.to(self.device, self.dtype)
+
+    def mean_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the client's loss, averaged over the batch (and the outputs for ``bce``)."""
+        if self.loss == "cross-entropy":
+            return functional.cross_entropy(logits, targets)
+        return functional.binary_cross_entropy_with_logits(logits, targets)
+
+    def gradients(self, images: Tensor, targets: Tensor) -> StateDict:
+        """Return the gradients that candidate batches would give, differentiable in both.
+
+        Parameters
+        ----------
+        images : Tensor
+            (R, B, C, H, W), R candidates at once.
+        targets : Tensor
+            (R, B, outputs).
+
+        Returns
+        -------
+        dict of str to Tensor
+            (R, ...) by parameter.
+        """
+        parameters = {n: p for n, p in self.model.named_parameters() if n in self.gradient}
+
+        def loss(matched: StateDict, x: Tensor, y: Tensor) -> Tensor:
+            return self.mean_loss(functional_call(self.model, matched, (x,)), y)
+
+        if len(images) == 1:  # without the batching rules: half the time on a CPU
+            leaves = {n: p.detach().requires_grad_() for n, p in parameters.items()}
+            value = loss(leaves, images[0], targets[0])
+            found = torch.autograd.grad(value, list(leaves.values()), create_graph=True)
+            return {n: g[None] for n, g in zip(leaves, found, strict=True)}
+        return vmap(grad(loss), in_dims=(None, 0, 0))(
+            {n: p.detach() for n, p in parameters.items()}, images, targets
+        )
+
+    def to(self, dtype: torch.dtype) -> Problem:
+        """Return the problem in another precision."""
+        if dtype == self.dtype:
+            return self
+        return dataclasses.replace(
+            self,
+            model=copy.deepcopy(self.model).to(dtype),
+            gradient={n: g.to(dtype) for n, g in self.gradient.items()},
+        )
+
+
+def head_name(model: nn.Module) -> str:
+    """Return the name of the last linear layer: ``head`` if there is one, else the last found."""
+    names = [n for n, m in model.named_modules() if isinstance(m, nn.Linear)]
+    if not names:
+        raise ObservationError("the model has no linear layer to read labels from")
+    return "head" if "head" in names else names[-1]
+
+
+def pose(
+    observation: Observation,
+    threat: ThreatModel,
+    model: nn.Module,
+    *,
+    image_shape: tuple[int, int, int],
+    prior: Prior | None = None,
+    device: torch.device | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Problem:
+    """Turn an observation into a :class:`Problem`; ``model`` is copied, never changed.
+
+    Raises
+    ------
+    ObservationError
+        If the update does not fit the model or cannot be used.
+    """
+    observation.check()
+    device = device or torch.device("cpu")
+    model = copy.deepcopy(model)
+    try:
+        model.load_state_dict(observation.sent)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise ObservationError(
+            f"{observation.name}: the update is of another model ({reason})"
+        ) from error
+    model.eval()  # dropout is noise that the attacker cannot know
+    if observation.recipe.batch_norm == "train":
+        replace_all_batch_norm_modules_(model)  # batch statistics, no buffers to write
+    gradient = mean_gradient(observation, [n for n, _ in model.named_parameters()])
+    return Problem(
+        model=model.to(device, dtype).requires_grad_(False),
+        observation=observation,
+        threat=threat,
+        gradient={n: g.to(device, dtype) for n, g in gradient.items()},
+        shape=(observation.images, *image_shape),
+        prior=prior,
+    )

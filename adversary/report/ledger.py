@@ -1,0 +1,135 @@
+"""The scoring side: it alone holds the truth, and writes down what each attack got of it."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from torch import Tensor
+
+from adversary.adversary import Outcome, in_one_line, random_state_kept
+from adversary.evaluation import Truth, score
+from adversary.metrics import load_lpips
+from adversary.observation import Observation
+from adversary.priors import Prior
+from adversary.report import html
+from adversary.report.run_folder import RunFolder, Status
+
+log = logging.getLogger(__name__)
+
+ALL_ATTACKS = "-"
+"""Stands for the attack in the line of an update that no attack could be run on."""
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _kept_from_training(
+    method: Callable[Concatenate[Ledger, P], T],
+) -> Callable[Concatenate[Ledger, P], T | None]:
+    """Note an error instead of raising it: a report must never stop a federation."""
+
+    @functools.wraps(method)
+    def noting(self: Ledger, *args: P.args, **kwargs: P.kwargs) -> T | None:
+        try:
+            with random_state_kept():
+                return method(self, *args, **kwargs)
+        except Exception as error:
+            self.errors.append(in_one_line(error))
+            log.error("report: %s", self.errors[-1])
+            return None
+
+    return noting
+
+
+class Ledger:
+    """Scores reconstructions and writes the run folder.
+
+    No method raises: what goes wrong is logged in one line and kept in ``errors``, so that the
+    caller can end the run with a failure when training is done.
+
+    Parameters
+    ----------
+    folder : RunFolder
+        Where to write.
+    truth : callable, optional
+        From an observation to the images behind it, or None where they are not known. In a real
+        deployment there is none; then only the attacker's own score is written.
+    prior : Prior, optional
+        Public X-rays, the baseline of RDLV.
+    candidates : Tensor, optional
+        (N, C, H, W), an image for each patient among whom to re-identify.
+    record : bool
+        Whether updates are kept, to be attacked again.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        *,
+        truth: Callable[[Observation], Truth | None] | None = None,
+        prior: Prior | None = None,
+        candidates: Tensor | None = None,
+        record: bool = False,
+    ) -> None:
+        self.folder = folder
+        self.truth = truth
+        self.prior = prior
+        self.candidates = candidates
+        self.record = record
+        self.errors: list[str] = []
+        self.lpips = None
+        if truth is not None:
+            self.lpips, reason = load_lpips()
+            if self.lpips is None:
+                folder.note_missing(lpips=reason)
+
+    @_kept_from_training
+    def observed(self, observation: Observation) -> None:
+        """Keep an update, if updates are kept."""
+        if self.record:
+            observation.save(self.folder.recorded_update(observation.round, observation.client))
+
+    @_kept_from_training
+    def unusable(self, round: int, client: str, reason: str) -> None:
+        """Write that an update could not be attacked at all, and why."""
+        self.folder.add_failure(round, client, ALL_ATTACKS, reason)
+
+    @_kept_from_training
+    def outcome(self, observation: Observation, outcome: Outcome) -> float | None:
+        """Score and write one attack; return the mean PSNR in dB where the truth is known."""
+        round, client, attack = observation.round, observation.client, outcome.attack
+        if outcome.reconstruction is None:
+            self.folder.add_failure(round, client, attack, outcome.failure or "unknown")
+            return None
+        truth = self.truth(observation) if self.truth is not None else None
+        if truth is None:
+            self.folder.add_reconstruction(round, client, attack, outcome.reconstruction)
+            return None
+        scores = score(
+            outcome.reconstruction,
+            truth,
+            prior=self.prior,
+            candidates=self.candidates,
+            lpips=self.lpips,
+        )
+        self.folder.add_reconstruction(
+            round, client, attack, outcome.reconstruction, scores, truth.images
+        )
+        known = [one.psnr for one in scores if one.psnr is not None]
+        return sum(known) / len(known) if known else None
+
+    @_kept_from_training
+    def round_done(self, round: int, **values: Any) -> None:
+        """Write the round's row of rounds.csv and the report so far."""
+        self.folder.add_round(round=round, **values)
+        html.render(self.folder)
+
+    @_kept_from_training
+    def close(self, status: Status, reason: str = "") -> None:
+        """Write how the run ended, and the report a last time."""
+        self.folder.finish(status, reason)
+        html.render(self.folder)

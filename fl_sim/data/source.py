@@ -1,0 +1,81 @@
+"""What a data set's file provides: a catalogue at once, pixels on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+from torch import Tensor
+
+from fl_sim.data.errors import DataError
+
+Part = Literal["private", "public", "test"]
+PARTS: tuple[Part, ...] = get_args(Part)
+
+
+@dataclass(frozen=True)
+class Request:
+    """The arguments of :func:`fl_sim.data.load`, where each of them is explained."""
+
+    name: str
+    path: str
+    image_size: int
+    channels: int
+    num_images: int
+    public: int
+    test_fraction: float
+    seed: int
+
+    def existing_path(self) -> Path:
+        """Return ``path``, which has to exist.
+
+        Raises
+        ------
+        DataError
+            If it is empty or nothing is there.
+        """
+        if not self.path:
+            raise DataError(f"data.path = '': the data set '{self.name}' needs a path")
+        path = Path(self.path).expanduser()
+        if not path.exists():
+            raise DataError(f"data.path = '{self.path}': no such file or folder")
+        return path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A data set before its pixels are read.
+
+    Splitting needs only labels and patients, so of a large folder only the images that were
+    chosen are ever decoded.
+
+    Parameters
+    ----------
+    name, labels, patients, names, label_names, synthetic, attribution
+        As in :class:`fl_sim.data.XrayDataset`, for all N images.
+    parts : tuple of str
+        One an image: ``"private"``, ``"public"`` or ``"test"``; empty if all are private.
+        Without any ``"test"`` some of the private patients are held out; public images are
+        taken from ``"public"`` first.
+    read : callable
+        Indices (n,) to pixels (n, C, H, W) uint8.
+    holds_out_test : bool
+        False for a set too small to hold out test images.
+    """
+
+    name: str
+    labels: Tensor
+    patients: tuple[str, ...]
+    names: tuple[str, ...]
+    label_names: tuple[str, ...]
+    read: Callable[[np.ndarray], Tensor]
+    attribution: str
+    parts: tuple[Part, ...] = ()
+    synthetic: bool = False
+    holds_out_test: bool = True
+
+    def __len__(self) -> int:
+        return len(self.names)

@@ -1,0 +1,102 @@
+"""Who is private, who is public, who is a test patient."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from adversary.seeding import derive_seed
+from fl_sim.data.errors import DataError
+from fl_sim.data.patients import Patients, shuffled
+from fl_sim.data.source import PARTS, Part, Request, Source
+
+
+def split(source: Source, request: Request) -> dict[Part, np.ndarray]:
+    """Return the image indices of each part; no patient is in two of them.
+
+    Public patients are drawn with the classes in equal numbers, since a prior should know each
+    of them; test and private patients with the classes as they come.
+
+    Raises
+    ------
+    DataError
+        If the source itself has a patient in two parts, has fewer images than asked for, or
+        would have none left for the clients.
+    """
+    if request.num_images > len(source):
+        raise DataError(
+            f"data.num_images = {request.num_images}: '{source.name}' has {len(source)} images;"
+            f" allowed are 0 (all) to {len(source)}"
+        )
+    patients = Patients.of(source.patients, source.labels)
+    own = _own_parts(source, patients)
+    rng = np.random.default_rng(derive_seed(request.seed, "data", "split"))
+
+    def draw(part: Part, *, balanced: bool) -> np.ndarray:
+        members = np.flatnonzero(own == part)
+        return members[shuffled(patients.classes[members], rng, balanced=balanced)]
+
+    candidates = [draw("public", balanced=True), draw("private", balanced=True)]
+    public = _pick(np.concatenate(candidates), patients.sizes, request.public)
+
+    private, held_out = draw("private", balanced=False), draw("test", balanced=False)
+    private = private[~np.isin(private, public)]
+    wanted = _test_images(source, request, int(patients.sizes[held_out].sum()))
+    test = _pick(held_out if len(held_out) else private, patients.sizes, wanted)
+
+    private = private[~np.isin(private, test)]
+    if request.num_images:
+        taken = int(patients.sizes[public].sum() + patients.sizes[test].sum())
+        private = _pick(private, patients.sizes, request.num_images - taken)
+    if not len(private):
+        raise DataError(
+            f"data.public = {request.public}, data.test_fraction = {request.test_fraction}: they"
+            f" leave no image of the {request.num_images or len(source)} of '{source.name}' to"
+            " the clients"
+        )
+    return {
+        "private": patients.images_of(private),
+        "public": patients.images_of(public),
+        "test": patients.images_of(test),
+    }
+
+
+def _own_parts(source: Source, patients: Patients) -> np.ndarray:
+    """Return the part that the source itself gives each patient, (P,)."""
+    numbers = np.array([PARTS.index(part) for part in source.parts or ("private",) * len(source)])
+    first = np.full(len(patients.names), len(PARTS))
+    last = np.full(len(patients.names), -1)
+    np.minimum.at(first, patients.of_image, numbers)
+    np.maximum.at(last, patients.of_image, numbers)
+    if (first != last).any():
+        patient = int(np.flatnonzero(first != last)[0])
+        raise DataError(
+            f"{source.name}: patient '{patients.names[patient]}' has images in"
+            f" '{PARTS[first[patient]]}' and in '{PARTS[last[patient]]}'; a patient may be in one"
+            " split only"
+        )
+    return np.array(PARTS)[first]
+
+
+def _test_images(source: Source, request: Request, own_test_images: int) -> int:
+    """Return how many test images are wanted."""
+    if not source.holds_out_test:
+        return 0
+    if own_test_images and request.test_fraction and not request.num_images:
+        return own_test_images
+    return round(request.test_fraction * (request.num_images or len(source)))
+
+
+def _pick(order: np.ndarray, sizes: np.ndarray, count: int) -> np.ndarray:
+    """Return patients, first in ``order`` first, with at most ``count`` images together.
+
+    Where not even one patient has so few images, the smallest is returned.
+    """
+    chosen = []
+    room = count
+    for patient in order:
+        if sizes[patient] <= room:
+            chosen.append(patient)
+            room -= sizes[patient]
+    if count > 0 and len(order) and not chosen:
+        chosen.append(order[np.argmin(sizes[order])])
+    return np.array(chosen, dtype=np.int64)

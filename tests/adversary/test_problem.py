@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional
+
+from adversary import ObservationError, Prior, ThreatModel, TrainingRecipe
+from adversary.objectives import cosine_distance, squared_distance
+from adversary.priors import total_variation
+from adversary.problem import pose
+
+
+def make(tiny_net, update, *, batch=2, norm=False, mode="train", channels=1, loss="cross-entropy"):
+    model = tiny_net(norm=norm, channels=channels)
+    images = torch.rand(batch, channels, 8, 8)
+    labels = torch.arange(batch) % 3
+    targets = labels if loss == "cross-entropy" else functional.one_hot(labels, 3).float()
+    recipe = TrainingRecipe(lr=0.1, batch_size=batch, batch_norm=mode, loss=loss)
+    seen = update(model, images, targets, recipe)
+    problem = pose(seen, ThreatModel(), model, image_shape=(channels, 8, 8), dtype=torch.float64)
+    return problem, images.double(), problem.targets(targets)
+
+
+@pytest.mark.parametrize("loss", ["cross-entropy", "bce"])
+@pytest.mark.parametrize(("norm", "mode"), [(False, "train"), (True, "train"), (True, "eval")])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_true_images_have_the_observed_gradient(tiny_net, update, norm, mode, channels, loss):
+    problem, images, targets = make(
+        tiny_net, update, norm=norm, mode=mode, channels=channels, loss=loss
+    )
+    found = problem.gradients(images[None], targets[None])
+    assert found.keys() == problem.gradient.keys()
+    assert squared_distance(found, problem.gradient).item() < 1e-8
+    assert cosine_distance(found, problem.gradient).item() < 1e-8
+
+
+@pytest.mark.parametrize(("norm", "mode"), [(False, "train"), (True, "train"), (True, "eval")])
+def test_a_batch_of_candidates_is_each_candidate_alone(tiny_net, update, norm, mode):
+    problem, images, targets = make(tiny_net, update, norm=norm, mode=mode)
+    candidates = torch.stack([images, images.flip(0), torch.rand_like(images)])
+    together = problem.gradients(candidates, targets.expand(3, -1, -1))
+    for r, candidate in enumerate(candidates):
+        alone = problem.gradients(candidate[None], targets[None])
+        for name, value in alone.items():
+            torch.testing.assert_close(together[name][r], value[0], rtol=1e-8, atol=1e-12)
+
+
+def test_the_objective_s_gradient_is_that_of_finite_differences(tiny_net, update):
+    problem, images, targets = make(tiny_net, update)
+    for distance in (squared_distance, cosine_distance):
+        x = torch.rand(1, *images.shape, dtype=torch.float64, requires_grad=True)
+        assert torch.autograd.gradcheck(
+            lambda x, d=distance: d(problem.gradients(x, targets[None]), problem.gradient), (x,)
+        )
+
+
+def test_the_model_passed_in_is_not_touched(tiny_net, update):
+    model = tiny_net(norm=True)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    seen = update(
+        model, torch.rand(2, 1, 8, 8), torch.tensor([0, 1]), TrainingRecipe(lr=1, batch_size=2)
+    )
+    problem = pose(seen, ThreatModel(), model, image_shape=(1, 8, 8))
+    problem.gradients(torch.rand(1, 2, 1, 8, 8), torch.eye(3)[None, :2])
+    assert model.training
+    assert all(p.requires_grad for p in model.parameters())
+    assert all(torch.equal(v, model.state_dict()[k]) for k, v in before.items())
+
+
+def test_an_update_of_another_model_is_refused(tiny_net, update):
+    seen = update(
+        tiny_net(outputs=3),
+        torch.rand(1, 1, 8, 8),
+        torch.tensor([0]),
+        TrainingRecipe(lr=1, batch_size=1),
+    )
+    with pytest.raises(
+        ObservationError, match="client-00 in round 1: the update is of another model"
+    ):
+        pose(seen, ThreatModel(), tiny_net(outputs=4), image_shape=(1, 8, 8))
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 8, 8), (3, 3, 5, 7)])
+def test_total_variation_against_a_loop(shape):
+    images = torch.rand(2, *shape, dtype=torch.float64)
+    for candidate, found in zip(images, total_variation(images), strict=True):
+        a = candidate.numpy()
+        expected = (
+            abs(a[..., :, 1:] - a[..., :, :-1]).mean() + abs(a[..., 1:, :] - a[..., :-1, :]).mean()
+        )
+        assert float(found) == pytest.approx(expected)
+
+
+def test_the_prior_s_mean_is_the_mean():
+    images = torch.rand(4, 1, 8, 8)
+    torch.testing.assert_close(Prior(images).mean[0], sum(images) / 4)
