@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fl_sim.assembly import assemble, attacks
 from fl_sim.settings import (
     Declared,
     Settings,
@@ -181,8 +182,10 @@ def test_flower_is_told_the_same_defaults(root):
     assert all(type(value) is type(defaults()[key]) for key, value in told)
 
 
-def test_every_config_is_valid(root):
+def test_every_config_fits_together(root):
     files = sorted((root / "configs").glob("*.toml"))
     assert "demo.toml" in [file.name for file in files]
     for file in files:
-        parse(dict(flat(tomllib.loads(file.read_text()))))
+        settings = parse(dict(flat(tomllib.loads(file.read_text()))))
+        attacks(settings)
+        assert len(assemble(settings, settings.clients).parts) == settings.clients
