@@ -1,1 +1,30 @@
-"""Flower strategies that wrap Flower strategies."""
+"""Flower strategies that a user drops into an app of their own.
+
+Their modules are imported when they are first used, so that what needs only the names of
+:mod:`strategies.choices` does not import Flower.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from strategies.bookkeeping import Bookkeeping
+    from strategies.guarded import Guarded, NoUsableReplyError
+    from strategies.honest_but_curious import HonestButCurious
+
+__all__ = ["Bookkeeping", "Guarded", "HonestButCurious", "NoUsableReplyError"]
+
+_HOMES = {
+    "Bookkeeping": "bookkeeping",
+    "Guarded": "guarded",
+    "HonestButCurious": "honest_but_curious",
+    "NoUsableReplyError": "guarded",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"strategies.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'strategies' has no attribute {name!r}")

@@ -1,0 +1,89 @@
+"""What run.json tells of a run before its first round."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from adversary.report.run_folder import RunFolder
+from fl_sim.assembly import Assembly
+from fl_sim.settings import flatten
+
+PACKAGES = ("flwr", "ray", "torch", "torchvision", "torchmetrics", "lpips", "numpy")
+
+
+def describe(run: Assembly) -> dict[str, Any]:
+    """Return the entries of run.json that follow from a run's parts."""
+    settings, private = run.settings, run.splits.private
+    return {
+        "settings": flatten(settings),
+        "seed": settings.seed,
+        "versions": _versions(),
+        "revision": _revision(),
+        "device": str(run.device),
+        "threads": torch.get_num_threads(),
+        "data": {
+            "name": private.name,
+            "attribution": private.attribution,
+            "synthetic": private.synthetic,
+            "label_names": private.label_names,
+            "private": len(private),
+            "public": len(run.splits.public),
+            "test": len(run.splits.test),
+            "evaluated_on": run.evaluated_on,
+        },
+        "clients": {f"{number:02d}": len(part) for number, part in enumerate(run.parts)},
+        "candidates": len(set(private.patients)),
+        "threat": {"labels_known": settings.adversary.labels_known},
+        "oracles": oracles(run),
+        "defence": {
+            "name": settings.defence.name,
+            "protects": run.defence.protects,
+            **run.defence.describe(),
+        },
+    }
+
+
+def oracles(run: Assembly) -> list[str]:
+    """Return in words what the attacker is granted beyond what a server has."""
+    return ["labels known"] if run.settings.adversary.labels_known else []
+
+
+def note_missing(folder: RunFolder, run: Assembly) -> None:
+    """Say in run.json why columns of this run will be empty."""
+    reasons = {"epsilon": f"the defence {run.settings.defence.name} gives no privacy guarantee"}
+    reasons["delta"] = reasons["epsilon"]
+    labels = run.evaluation_set().labels
+    if not len(labels):
+        reasons["loss"] = reasons["auc"] = "there are no test and no public images"
+    elif labels.ndim == 1 and len(labels.unique()) < 2:
+        reasons["auc"] = f"the {run.evaluated_on} images are all of one class"
+    folder.note_missing(**reasons)
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": sys.version.split()[0]}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _revision() -> str | None:
+    """Return the git revision of this code; None where it does not run from a checkout."""
+    here = Path(__file__).resolve().parents[1]
+    if not (here / ".git").exists():
+        return None  # a bundle that Flower installed, maybe below somebody else's repository
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None

@@ -1,0 +1,264 @@
+"""From settings to the parts of a run: data, model, recipe, defence, adversary, ledger.
+
+Server, clients and ``fl-sim attack`` build the same parts from the same settings, here. Nothing
+of Flower or Ray is imported.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from adversary.adversary import Adversary, resolve_device
+from adversary.attacks import Attack
+from adversary.attacks import create as create_attack
+from adversary.observation import Observation, TrainingRecipe
+from adversary.optimise import Limits
+from adversary.priors import Prior
+from adversary.report.ledger import Ledger
+from adversary.report.run_folder import RunFolder
+from adversary.seeding import derive_seed
+from adversary.threat import ThreatModel
+from fl_sim import data, defences, models
+from fl_sim.data import DataError, Splits, XrayDataset
+from fl_sim.data.images import decode, stack
+from fl_sim.defences import Defence
+from fl_sim.models import Classifier
+from fl_sim.settings import Settings, SettingsError, parse_options, split
+from fl_sim.training import recipe_from
+from fl_sim.truth import Truths, client_name
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Assembly:
+    """The parts of a run; made by :func:`assemble`.
+
+    Parameters
+    ----------
+    settings : Settings
+        What all of it follows from; ``clients`` is the real number.
+    splits : Splits
+        Private, public and test X-rays.
+    parts : tuple of XrayDataset
+        The private X-rays of each client.
+    recipe : TrainingRecipe
+        The local training.
+    defence : Defence
+        What a client does to its update before it leaves.
+    device : torch.device
+        Where this process computes.
+    """
+
+    settings: Settings
+    splits: Splits
+    parts: tuple[XrayDataset, ...]
+    recipe: TrainingRecipe
+    defence: Defence
+    device: torch.device
+
+    def model(self) -> Classifier:
+        """Return the classifier with its first weights, on the CPU."""
+        settings = self.settings
+        return models.create(
+            settings.model.name,
+            channels=settings.data.channels,
+            image_size=settings.data.image_size,
+            outputs=_outputs(self.splits.private, settings),
+            activation=settings.model.activation,
+            seed=derive_seed(settings.seed, "model"),
+        )
+
+    @property
+    def evaluated_on(self) -> str:
+        """Which X-rays the server evaluates on: "test", or "public" where none are held out."""
+        return "test" if len(self.splits.test) else "public"
+
+    def evaluation_set(self) -> XrayDataset:
+        """Return the X-rays that the server evaluates on; they may be none."""
+        return self.splits.test if len(self.splits.test) else self.splits.public
+
+    def prior(self) -> Prior | None:
+        """Return the public X-rays as the attacker's prior; None where there are none."""
+        public = self.splits.public
+        return Prior(public.tensor(range(len(public)))) if len(public) else None
+
+    def candidates(self) -> Tensor:
+        """Return one private image a patient, (N, C, H, W), among whom to re-identify."""
+        private = self.splits.private
+        first: dict[str, int] = {}
+        for index, patient in enumerate(private.patients):
+            first.setdefault(patient, index)
+        return private.tensor(list(first.values()))
+
+    def truths(self) -> Truths:
+        """Return the scoring side's knowledge of which images a client used."""
+        return Truths(self.parts, self.recipe, seed=self.settings.seed)
+
+    def threat(self, observation: Observation) -> ThreatModel:
+        """Return what the settings grant the attacker beyond an observation."""
+        if not self.settings.adversary.labels_known:
+            return ThreatModel()
+        truth = self.truths()(observation)
+        return ThreatModel(labels=truth.labels if truth else None)
+
+    def adversary(self) -> Adversary:
+        """Return the adversary that the settings describe."""
+        wanted = self.settings.adversary
+        return Adversary(
+            self.model(),
+            image_shape=(
+                self.settings.data.channels,
+                self.settings.data.image_size,
+                self.settings.data.image_size,
+            ),
+            attacks=attacks(self.settings),
+            prior=self.prior(),
+            seed=self.settings.seed,
+            limits=Limits(seconds=wanted.seconds or None, evaluations=wanted.evaluations or None),
+            device=self.settings.device,
+        )
+
+    def ledger(self, folder: RunFolder) -> Ledger:
+        """Return the ledger that scores and writes to ``folder``."""
+        return Ledger(
+            folder,
+            truth=self.truths(),
+            prior=self.prior(),
+            candidates=self.candidates(),
+            record=self.settings.adversary.record,
+        )
+
+
+@lru_cache(maxsize=2)
+def assemble(settings: Settings, clients: int) -> Assembly:
+    """Build the parts of a run with that many clients; the last ones are kept.
+
+    Raises
+    ------
+    ValueError
+        One line for what does not fit together: data, clients, batch size, model, device,
+        attack or defence.
+    """
+    settings = dataclasses.replace(settings, clients=clients)
+    device = _device(settings)
+    defence = defences.create(
+        settings.defence.name, parse_options(settings.defence.options, "defence.options")
+    )
+    splits = _load(settings)
+    shares = data.partition(
+        splits.private,
+        clients,
+        method=settings.data.partition,
+        alpha=settings.data.alpha,
+        seed=settings.seed,
+    )
+    _check_batch_size(settings, shares)
+    return Assembly(
+        settings=settings,
+        splits=splits,
+        parts=tuple(splits.private.subset(share) for share in shares),
+        recipe=recipe_from(settings),
+        defence=defence,
+        device=device,
+    )
+
+
+def attacks(settings: Settings) -> list[Attack]:
+    """Return the attacks that the settings name, with their options.
+
+    Raises
+    ------
+    ValueError
+        One line for an option that no chosen attack has, or a value that does not fit.
+    """
+    wanted = settings.adversary
+    names = split(wanted.attack)
+    options: dict[str, dict[str, str]] = {name: {} for name in names}
+    for key, value in parse_options(wanted.options, "adversary.options").items():
+        name, dot, option = key.partition(".")
+        if name not in options or not dot:
+            raise SettingsError(
+                f"adversary.options: {key}: must be ATTACK.OPTION, with ATTACK one of "
+                f"{', '.join(names)}"
+            )
+        options[name][option] = value
+    return [
+        create_attack(
+            name,
+            options[name],
+            restarts=wanted.restarts,
+            start=wanted.start,
+            start_image=_start_image(settings),
+        )
+        for name in options
+    ]
+
+
+def _start_image(settings: Settings) -> Tensor | None:
+    """Return the image that attacks start from, (C, H, W) in [0, 1]."""
+    name = settings.adversary.start_image
+    if not name:
+        return None
+    try:
+        picture = decode(Path(name).read_bytes(), name)
+    except OSError as error:
+        raise SettingsError(f"adversary.start-image = {name!r}: {error.strerror}") from error
+    except DataError as error:
+        raise SettingsError(f"adversary.start-image: {error}") from error
+    size, channels = settings.data.image_size, settings.data.channels
+    return stack([(name, picture)], size, channels, name)[0].float() / 255
+
+
+def _load(settings: Settings) -> Splits:
+    wanted = settings.data
+    return data.load(
+        wanted.name,
+        path=wanted.path,
+        image_size=wanted.image_size,
+        channels=wanted.channels,
+        num_images=wanted.num_images,
+        public=wanted.public,
+        test_fraction=wanted.test_fraction,
+        seed=settings.seed,
+    )
+
+
+def _device(settings: Settings) -> torch.device:
+    try:
+        return resolve_device(settings.device)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
+
+
+def _outputs(dataset: XrayDataset, settings: Settings) -> int:
+    """Return the number of outputs that labels and loss ask for."""
+    classes, loss = len(dataset.label_names), settings.model.loss
+    several = dataset.labels.ndim == 2
+    if several and loss != "bce":
+        raise SettingsError(
+            f"model.loss = {loss!r}: {dataset.name} has several labels an image; must be bce"
+        )
+    if not several and loss == "bce":
+        if classes != 2:
+            raise SettingsError(
+                f"model.loss = 'bce': {dataset.name} has {classes} classes, one an image; "
+                "must be cross-entropy"
+            )
+        return 1
+    return classes
+
+
+def _check_batch_size(settings: Settings, shares: list[np.ndarray]) -> None:
+    smallest = int(np.argmin([len(share) for share in shares]))
+    images = len(shares[smallest])
+    if settings.local.batch_size > images:
+        raise SettingsError(
+            f"local.batch-size = {settings.local.batch_size}: {client_name(smallest)} of "
+            f"{len(shares)} has only {images} images; must be <= {images}, or take fewer clients"
+        )

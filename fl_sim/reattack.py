@@ -1,0 +1,91 @@
+"""Attack the recorded updates of a run again, without Flower or Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from adversary.observation import Observation
+from adversary.report import html
+from adversary.report.run_folder import RunFolder
+from fl_sim import about
+from fl_sim.assembly import assemble
+from fl_sim.progress import say
+from fl_sim.settings import SettingsError, Value, parse
+
+CHANGEABLE = ("adversary.", "device")
+
+
+class ReattackError(ValueError):
+    """A run whose updates cannot be attacked again; one line."""
+
+
+def reattack(path: Path, changes: Mapping[str, Value] | None = None) -> Path:
+    """Attack every recorded update of a run, and write its report anew.
+
+    With the settings of the run itself the same comes out as in the run, on the same device.
+    Results of the same attack on the same update are replaced, all others stay.
+
+    Parameters
+    ----------
+    path : Path
+        The run's folder.
+    changes : mapping, optional
+        Settings that differ from the run's, flat: ``adversary.*`` and ``device``.
+
+    Returns
+    -------
+    Path
+        The report.
+
+    Raises
+    ------
+    ValueError
+        If there is no run, it recorded nothing, or a setting is wrong; a line each.
+    """
+    changes = dict(changes or {})
+    folder = RunFolder.open(path)
+    info = folder.info()
+    if wrong := [key for key in changes if not key.startswith(CHANGEABLE)]:
+        raise SettingsError(
+            "\n".join(f"{key}: the run fixed it; only adversary.* and device can change"
+                      for key in wrong)
+        )  # fmt: skip
+    updates = folder.recorded_updates()
+    if not updates:
+        raise ReattackError(
+            f"{path} holds no recorded updates: run with adversary.record = true to keep them"
+        )
+    if not isinstance(info.get("settings"), dict):
+        raise ReattackError(f"{path}: run.json holds no settings")
+    settings = parse(info["settings"] | changes)
+    run = assemble(settings, settings.clients)
+    adversary = run.adversary()
+    ledger = run.ledger(folder)
+    ledger.record = False  # they are recorded already
+    folder.update(oracles=sorted({*info.get("oracles", ()), *about.oracles(run)}))
+
+    # The order of sums depends on the number of threads, and an attack amplifies last digits.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(int(info.get("threads", threads)))
+    try:
+        total = len(updates) * len(adversary.attacks)
+        done = 0
+        for update in updates:
+            observation = Observation.load(update)
+            for outcome in adversary.examine(observation, run.threat(observation)):
+                done += 1
+                folder.forget(observation.round, observation.client, outcome.attack)
+                psnr = ledger.outcome(observation, outcome)
+                result = "done" if psnr is None else f"{psnr:.1f} dB"
+                say(
+                    f"attack {done}/{total} · round {observation.round} · {observation.client} · "
+                    f"{outcome.attack} · {outcome.failure or result}"
+                )
+    finally:
+        torch.set_num_threads(threads)
+    if ledger.errors:
+        raise ReattackError(f"the report is not complete: {ledger.errors[0]}")
+    return html.render(folder)

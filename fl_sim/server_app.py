@@ -1,0 +1,148 @@
+"""The server: global model, strategy, adversary, rounds."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from flwr.app import ArrayRecord, Context, MetricRecord
+from flwr.serverapp import Grid, ServerApp
+from flwr.serverapp.strategy import Strategy
+
+from adversary.adversary import in_one_line
+from adversary.report.ledger import Ledger
+from adversary.report.run_folder import RunFolder
+from adversary.seeding import derive_seed
+from fl_sim import about
+from fl_sim.assembly import Assembly, assemble, attacks
+from fl_sim.ordered_grid import OrderedGrid
+from fl_sim.progress import say
+from fl_sim.roll_call import roll_call
+from fl_sim.settings import Settings, parse
+from fl_sim.training import evaluate
+from fl_sim.truth import client_name
+from strategies import choices
+from strategies.bookkeeping import Bookkeeping
+from strategies.guarded import Guarded
+from strategies.honest_but_curious import HonestButCurious
+
+app = ServerApp()
+
+
+class IncompleteReportError(RuntimeError):
+    """Training went well, but not all of it could be written; one line."""
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Run the federation that the run config describes."""
+    serve(grid, parse(context.run_config))
+
+
+def serve(grid: Grid, settings: Settings) -> Path:
+    """Train, attack and report as the settings say; return the path of the report.
+
+    Raises
+    ------
+    ValueError, RuntimeError
+        With a line for each mistake where the run cannot go on. Its folder then tells so too.
+    """
+    attacks(settings)  # mistakes in their options should not wait for the clients
+    folder = RunFolder.create(Path(settings.out).absolute(), title=Path(settings.out).name)
+    try:
+        ledger = _serve(grid, settings, folder)
+    except KeyboardInterrupt:
+        folder.finish("stopped")
+        raise
+    except Exception as error:
+        folder.finish("failed", in_one_line(error))
+        raise
+    if ledger.errors:
+        raise IncompleteReportError(f"the report is not complete: {ledger.errors[0]}")
+    report = folder.path / "report.html"
+    say(f"report: {report}")
+    return report
+
+
+def _serve(grid: Grid, settings: Settings, folder: RunFolder) -> Ledger:
+    say("waiting for the clients")
+    partitions = roll_call(grid, settings.clients)
+    run = assemble(settings, len(partitions))
+    model = run.model()
+    folder.update(**about.describe(run))
+    about.note_missing(folder, run)
+    ledger = run.ledger(folder)
+    names = {node: client_name(number) for node, number in partitions.items()}
+    strategy = _strategy(run, ledger, names)
+    say(
+        f"{settings.rounds} rounds with {len(names)} clients, {len(run.splits.private)} private "
+        f"and {len(run.splits.public)} public X-rays of '{run.splits.private.name}'"
+    )
+    _seed_everything(derive_seed(settings.seed, "server"))
+    strategy.start(
+        OrderedGrid(grid, list(names)),
+        ArrayRecord(model.state_dict()),
+        num_rounds=settings.rounds,
+        evaluate_fn=_evaluation(run),
+    )
+    return ledger
+
+
+def _strategy(run: Assembly, ledger: Ledger, names: dict[int, str]) -> Strategy:
+    wanted = run.settings.strategy
+    plain = choices.create(
+        wanted.name,
+        clients=len(names),
+        fraction=wanted.fraction,
+        proximal_mu=wanted.proximal_mu,
+    )
+    guarded = Guarded(plain, client_names=names)
+    if not run.settings.adversary.enabled:
+        return Bookkeeping(guarded, ledger=ledger, client_names=names)
+    return HonestButCurious(
+        guarded,
+        run.adversary(),
+        run.recipe,
+        ledger=ledger,
+        threat=run.threat,
+        client_names=names,
+        tell=say,
+    )
+
+
+def _evaluation(run: Assembly) -> Callable[[int, ArrayRecord], MetricRecord | None]:
+    """Return the central evaluation of a round, which also tells of it."""
+    images = run.evaluation_set()
+    model = run.model()
+
+    def evaluate_centrally(server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
+        if not len(images):
+            return None
+        model.load_state_dict(arrays.to_torch_state_dict())
+        found = evaluate(
+            model,
+            images.tensor(range(len(images))),
+            images.labels,
+            run.recipe.loss,
+            device=run.device,
+        )
+        metrics = {"loss": found.loss, "accuracy": found.accuracy}
+        if found.auc is not None:
+            metrics["auc"] = found.auc
+        told = " · ".join(f"{name} {value:.3f}" for name, value in metrics.items())
+        if server_round:
+            rounds = run.settings.rounds
+            say(f"round {server_round}/{rounds} · {told} ({run.evaluated_on} images)")
+        return MetricRecord(metrics)  # type: ignore[arg-type]
+
+    return evaluate_centrally
+
+
+def _seed_everything(seed: int) -> None:
+    """Seed the global generators: Flower samples clients, and draws noise, from them."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 (Flower's own noise comes from there)
+    torch.manual_seed(seed)

@@ -1,0 +1,160 @@
+"""Write down what becomes of each round."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from logging import WARNING
+from typing import TYPE_CHECKING, TypeVar
+
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Result, Strategy
+from flwr.supercore import log
+
+from adversary.adversary import in_one_line, random_state_kept
+from strategies.wrapper import Wrapper
+
+if TYPE_CHECKING:
+    from adversary.report.ledger import Ledger
+
+T = TypeVar("T")
+EvaluateFn = Callable[[int, ArrayRecord], MetricRecord | None]
+
+
+class Bookkeeping(Wrapper):
+    """Writes a ledger's row for every round, and how the run ended; it changes nothing.
+
+    Parameters
+    ----------
+    strategy : Strategy
+        The strategy that does the work.
+    ledger : Ledger, optional
+        Where to write.
+    client_names : mapping of int to str, optional
+        Names by node id.
+    """
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        *,
+        ledger: Ledger | None = None,
+        client_names: Mapping[int, str] | None = None,
+    ) -> None:
+        super().__init__(strategy, client_names=client_names)
+        self.ledger = ledger
+        self.num_rounds: int | None = None
+        self._round_began = time.monotonic()
+        self._clients = self._clients_failed = 0
+        self._client_loss: float | None = None
+
+    def start(
+        self,
+        grid: Grid,
+        initial_arrays: ArrayRecord,
+        num_rounds: int = 3,
+        timeout: float = 3600,
+        train_config: ConfigRecord | None = None,
+        evaluate_config: ConfigRecord | None = None,
+        evaluate_fn: EvaluateFn | None = None,
+    ) -> Result:
+        """Run all rounds as :meth:`Strategy.start` does, and close the ledger at the end."""
+        self.num_rounds = num_rounds
+
+        # The central evaluation is the last thing that happens in a round.
+        def evaluate(server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
+            metrics = evaluate_fn(server_round, arrays) if evaluate_fn else None
+            if server_round > 0:
+                self._round_done(server_round, metrics)
+            return metrics
+
+        try:
+            result = super().start(
+                grid, initial_arrays, num_rounds, timeout, train_config, evaluate_config, evaluate
+            )
+        except KeyboardInterrupt:
+            self._enter(lambda ledger: ledger.close("stopped"))
+            raise
+        except Exception as error:
+            reason = in_one_line(error)
+            self._enter(lambda ledger: ledger.close("failed", reason))
+            raise
+        self._enter(_close)
+        return result
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Configure the next round of training."""
+        self._round_began = time.monotonic()
+        self._client_loss = None
+        return super().configure_train(server_round, arrays, config, grid)
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Aggregate the results of training, and count which clients failed."""
+        replies = list(replies)
+        faults = self._silent(replies) | self.faults(replies)
+        for node, reason in sorted(faults.items(), key=lambda item: self.name_of(item[0])):
+            self._unusable(server_round, self.name_of(node), reason)
+        self._clients, self._clients_failed = len(self._sent), len(faults)
+        return super().aggregate_train(server_round, replies)
+
+    def aggregate_evaluate(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> MetricRecord | None:
+        """Aggregate the results of evaluation, and keep the clients' loss."""
+        metrics = super().aggregate_evaluate(server_round, replies)
+        self._client_loss = _number(metrics, "loss", "eval_loss")
+        return metrics
+
+    def _silent(self, replies: list[Message]) -> dict[int, str]:
+        """Return the clients that were sent a model and did not answer at all."""
+        answered = {reply.metadata.src_node_id for reply in replies}
+        return {node: "did not answer" for node in self._sent if node not in answered}
+
+    def _round_done(self, server_round: int, metrics: MetricRecord | None) -> None:
+        self._enter(
+            lambda ledger: ledger.round_done(
+                server_round,
+                loss=_number(metrics, "loss"),
+                auc=_number(metrics, "auc"),
+                client_loss=self._client_loss,
+                clients=self._clients,
+                clients_failed=self._clients_failed,
+                seconds=time.monotonic() - self._round_began,
+            )
+        )
+
+    def _unusable(self, server_round: int, client: str, reason: str) -> None:
+        self._enter(lambda ledger: ledger.unusable(server_round, client, reason))
+
+    def _enter(self, entry: Callable[[Ledger], T]) -> T | None:
+        """Write to the ledger; whatever happens there, training does not notice."""
+        if self.ledger is None:
+            return None
+        try:
+            with random_state_kept():
+                return entry(self.ledger)
+        except Exception as error:
+            log(WARNING, "the run's ledger could not be written: %s", in_one_line(error))
+        return None
+
+
+def _close(ledger: Ledger) -> None:
+    """Close the ledger of a run whose training came to its end."""
+    if ledger.errors:
+        ledger.close("failed", f"the report is not complete: {ledger.errors[0]}")
+    else:
+        ledger.close("completed")
+
+
+def _number(metrics: MetricRecord | None, *names: str) -> float | None:
+    """Return the first of these metrics that is there and is one number."""
+    for name in names:
+        value = metrics.get(name) if metrics is not None else None
+        if isinstance(value, int | float):
+            return float(value)
+    return None

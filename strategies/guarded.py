@@ -1,0 +1,62 @@
+"""Keep replies that would poison the model out of the aggregate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from logging import WARNING
+
+from flwr.app import ArrayRecord, Message, MetricRecord
+from flwr.supercore import log
+
+from strategies.replies import arrays_of
+from strategies.wrapper import Wrapper
+
+
+class NoUsableReplyError(RuntimeError):
+    """No client returned an update that can be aggregated; one line that names the round."""
+
+
+class Guarded(Wrapper):
+    """Drops train replies that cannot be averaged, and ends the run when none is left.
+
+    Flower averages NaN silently, and calls a run completed in which every client failed. Here a
+    reply with NaN or infinite values, with an array of another shape, or without an array or
+    ``num-examples``, is dropped with one line that names the client and the array. A reply that
+    tells of an error is passed on, as the wrapped strategy may have a rule for it.
+
+    Raises
+    ------
+    NoUsableReplyError
+        From :meth:`aggregate_train`.
+    """
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Aggregate those results that can be used."""
+        replies = list(replies)
+        faults = self.faults(replies)
+        for reply in replies:
+            node = reply.metadata.src_node_id
+            if node not in faults and (reason := self._incomplete(reply)):
+                faults[node] = reason
+        told = [f"{self.name_of(node)} {reason}" for node, reason in faults.items()]
+        if len(faults) == len(replies):
+            raise NoUsableReplyError(
+                f"round {server_round}: none of {len(self._sent)} clients returned a usable "
+                f"update: {'; '.join(sorted(told)) or 'no reply came'}"
+            )
+        for line in told:
+            log(WARNING, "round %d: %s; left out of the model", server_round, line)
+        usable = [r for r in replies if r.has_error() or r.metadata.src_node_id not in faults]
+        return self.strategy.aggregate_train(server_round, usable)
+
+    def _incomplete(self, reply: Message) -> str | None:
+        """Return which array a reply lacks or has too many; Flower can average neither."""
+        sent = self.sent_to(reply.metadata.src_node_id).keys()
+        returned = arrays_of(reply.content).keys()
+        if lacking := sorted(sent - returned):
+            return f"returned no array {lacking[0]}"
+        if unknown := sorted(returned - sent):
+            return f"returned an array that was not sent, {unknown[0]}"
+        return None

@@ -1,0 +1,219 @@
+"""A server that follows the protocol, and looks at what it is sent."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from logging import INFO, WARNING
+from typing import TYPE_CHECKING
+
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
+from flwr.supercore import log
+
+from adversary.adversary import Adversary, Outcome, in_one_line, random_state_kept
+from adversary.observation import Observation, StateDict, TrainingRecipe
+from adversary.threat import ThreatModel
+from strategies.bookkeeping import Bookkeeping
+from strategies.countdown import Countdown
+from strategies.replies import arrays_of, fault, num_examples
+
+if TYPE_CHECKING:
+    from adversary.report.ledger import Ledger
+
+TELL_EVERY = 10.0
+"""Seconds between lines about an attack that is still running."""
+
+
+def _grant_nothing(observation: Observation) -> ThreatModel:
+    return ThreatModel()
+
+
+def _log(line: str) -> None:
+    log(INFO, "%s", line)
+
+
+class HonestButCurious(Bookkeeping):
+    """Wraps any strategy and attacks every client's update; training does not change by it.
+
+    The wrapped strategy gets each round's replies exactly as they came. What they hold is copied
+    first, attacked when the wrapped strategy is done, and written to the ledger. No error of an
+    attack, or of the ledger, leaves this class, and the global random states stay as they were:
+    arrays and metrics are bit for bit those of the wrapped strategy alone.
+
+    The arrays in the messages must be named as in ``adversary.model.state_dict()``, and replies
+    must tell ``num-examples``, as Flower's own strategies want it.
+
+    Parameters
+    ----------
+    strategy : Strategy
+        The strategy that does the work. A wrapper with differential privacy belongs inside
+        (``HonestButCurious(DP(FedAvg))``) to attack what clients really sent.
+    adversary : Adversary
+        Runs the attacks.
+    recipe : TrainingRecipe
+        The local training that the server prescribes to its clients.
+    ledger : Ledger, optional
+        Writes results and report; without one the only trace is the log.
+    threat : callable, optional
+        What the attacker is granted beyond an observation; nothing by default.
+    client_names : mapping of int to str, optional
+        Names by node id; client-00, client-01, ... by default.
+    tell : callable, optional
+        Called with each line of progress; Flower's log by default.
+
+    Examples
+    --------
+    >>> strategy = HonestButCurious(
+    ...     FedAvg(),
+    ...     Adversary(Net(), image_shape=(1, 28, 28), attacks=[DLG()]),
+    ...     TrainingRecipe(lr=0.1, batch_size=1),
+    ...     ledger=Ledger(RunFolder.create(Path("results/mine"))),
+    ... )  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        adversary: Adversary,
+        recipe: TrainingRecipe,
+        *,
+        ledger: Ledger | None = None,
+        threat: Callable[[Observation], ThreatModel] = _grant_nothing,
+        client_names: Mapping[int, str] | None = None,
+        tell: Callable[[str], None] = _log,
+    ) -> None:
+        super().__init__(strategy, ledger=ledger, client_names=client_names)
+        self.adversary = adversary
+        self.recipe = recipe
+        self.threat = threat
+        self._tell = tell
+        self._countdown = Countdown()
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Configure the next round of training."""
+        self._countdown.begin()
+        return super().configure_train(server_round, arrays, config, grid)
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Aggregate the results of training, and attack them."""
+        replies = list(replies)
+        # Copied before, because strategies may change replies in place; attacked after, because
+        # the wrapped strategy may find that the run cannot go on.
+        observations = self._observe(server_round, replies)
+        result = super().aggregate_train(server_round, replies)
+        self._expect(server_round, len(observations))
+        for observation in observations:
+            self._attack(observation)
+        return result
+
+    def _observe(self, server_round: int, replies: list[Message]) -> list[Observation]:
+        """Return what the usable replies show, in the order of the clients' names."""
+        observations = []
+        for reply in replies:
+            node = reply.metadata.src_node_id
+            try:
+                if fault(reply, self.sent_to(node)) is None:
+                    observations.append(self._observation(server_round, reply))
+            except Exception as error:
+                self._give_up(server_round, self.name_of(node), error)
+        return sorted(observations, key=lambda o: o.client)
+
+    def _observation(self, server_round: int, reply: Message) -> Observation:
+        node = reply.metadata.src_node_id
+        returned = _tensors(arrays_of(reply.content))
+        sent = _tensors(self.sent_to(node))
+        return Observation(
+            round=server_round,
+            client=self.name_of(node),
+            sent=_as_loaded(sent, returned),
+            returned=returned,
+            num_examples=num_examples(reply.content),
+            recipe=self.recipe,
+        )
+
+    def _expect(self, server_round: int, observations: int) -> None:
+        """Tell the countdown what is to come, if every client answers in the rounds to come."""
+        attacks = len(self.adversary.attacks)
+        if self.num_rounds is None:
+            self._countdown.expect(None)
+        else:
+            later = (self.num_rounds - server_round) * len(self._sent)
+            self._countdown.expect((observations + later) * attacks)
+
+    def _attack(self, observation: Observation) -> None:
+        self._enter(lambda ledger: ledger.observed(observation))
+        try:
+            with random_state_kept():
+                outcomes = self.adversary.examine(
+                    observation, self.threat(observation), progress=self._running(observation)
+                )
+                for outcome in outcomes:
+                    self._finished(observation, outcome)
+        except Exception as error:
+            self._give_up(observation.round, observation.client, error)
+
+    def _give_up(self, server_round: int, client: str, error: Exception) -> None:
+        """Say why a client's update could not be attacked; the federation goes on."""
+        reason = f"not attacked: {in_one_line(error)}"
+        log(WARNING, "%s in round %d: %s", client, server_round, reason)
+        self._unusable(server_round, client, reason)
+
+    def _finished(self, observation: Observation, outcome: Outcome) -> None:
+        psnr = self._enter(lambda ledger: ledger.outcome(observation, outcome))
+        if outcome.failure is not None:
+            result = f"failed: {outcome.failure}"
+        else:
+            result = "done" if psnr is None else f"{psnr:.1f} dB"
+        position = self._countdown.position()
+        left = self._countdown.finish()
+        self._tell_attack(observation, outcome.attack, result, position=position, left=left)
+
+    def _running(self, observation: Observation) -> Callable[[str, float], None]:
+        """Return a callback that tells of a long attack every few seconds."""
+        told = time.monotonic()
+
+        def progress(attack: str, share: float) -> None:
+            nonlocal told
+            if time.monotonic() - told >= TELL_EVERY:
+                told = time.monotonic()
+                self._tell_attack(
+                    observation, attack, f"{share:.0%}", position=self._countdown.position()
+                )
+
+        return progress
+
+    def _tell_attack(
+        self, observation: Observation, attack: str, result: str, *, position: str, left: str = ""
+    ) -> None:
+        parts = [
+            f"attack {position}",
+            f"round {observation.round}",
+            observation.client,
+            attack,
+            result,
+            left,
+        ]
+        self._tell(" · ".join(part for part in parts if part))
+
+
+def _tensors(arrays: ArrayRecord) -> StateDict:
+    """Return the arrays as tensors of their own; nothing is shared with the message."""
+    return dict(arrays.to_torch_state_dict())
+
+
+def _as_loaded(sent: StateDict, returned: StateDict) -> StateDict:
+    """Return ``sent`` in the types in which the client returned it.
+
+    Averaging turns integer buffers (``num_batches_tracked``) and some strategies all arrays into
+    float64; a client that loads them into its model rounds them to the model's types.
+    """
+    return {
+        name: value.to(returned[name].dtype) if name in returned else value
+        for name, value in sent.items()
+    }

@@ -1,0 +1,77 @@
+"""What a train reply carries, and what can be wrong with it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from flwr.app import ArrayRecord, Message, RecordDict
+
+NUM_EXAMPLES = "num-examples"
+"""Flower's key for the number of images behind a reply, by which clients are weighted."""
+
+LONGEST_REASON = 300
+
+
+def arrays_of(content: RecordDict) -> ArrayRecord:
+    """Return the one ArrayRecord of a message.
+
+    Raises
+    ------
+    ValueError
+        If there is not exactly one.
+    """
+    records = list(content.array_records.values())
+    if len(records) != 1:
+        raise ValueError(f"carries {len(records)} array records, not 1")
+    return records[0]
+
+
+def num_examples(content: RecordDict) -> int:
+    """Return the number of images behind a reply.
+
+    Raises
+    ------
+    ValueError
+        If it is missing, or not a number of at least 1.
+    """
+    records = list(content.metric_records.values())
+    if len(records) != 1:
+        raise ValueError(f"carries {len(records)} metric records, not 1")
+    number = records[0].get(NUM_EXAMPLES)
+    if not isinstance(number, int | float) or not math.isfinite(number) or number < 1:
+        raise ValueError(f"{NUM_EXAMPLES} is {number!r}; it must be a number >= 1")
+    return int(number)
+
+
+def fault(reply: Message, sent: ArrayRecord) -> str | None:
+    """Return in one line what is wrong with a train reply; None where it can be used.
+
+    Arrays that were not sent back are no fault here: an app may share a part of its model.
+    """
+    if reply.has_error():
+        return f"failed: {error_of(reply)}"
+    try:
+        num_examples(reply.content)
+        returned = arrays_of(reply.content)
+    except ValueError as error:
+        return str(error)
+    shared = [name for name in sent if name in returned]
+    if not shared:
+        return "shares no array with the model that was sent"
+    for name in shared:
+        try:
+            array = returned[name].numpy()
+        except (TypeError, ValueError, OSError) as error:
+            return f"{name} cannot be read: {error}"
+        if array.shape != tuple(sent[name].shape):
+            return f"{name} has shape {array.shape}, sent {tuple(sent[name].shape)}"
+        if array.dtype.kind in "fc" and not np.isfinite(array).all():
+            return f"{name} holds NaN or infinite values"
+    return None
+
+
+def error_of(reply: Message) -> str:
+    """Return the last line of what a failed client said, which names its exception."""
+    lines = [line.strip() for line in (reply.error.reason or "").splitlines() if line.strip()]
+    return lines[-1][:LONGEST_REASON] if lines else f"error code {reply.error.code}"
