@@ -105,7 +105,7 @@ def score(
     chosen = metrics.match(images, truths)
     matched = [index for index, found in enumerate(chosen) if found is not None]
     found = [index for index in chosen if index is not None]
-    measured = _measure(images[found], truths[matched], prior, candidates, lpips)
+    measured = _measure(images[found], truths[matched], prior, candidates, lpips) if matched else []
     values = dict(zip(matched, measured, strict=True))
     return [
         ImageScore(

@@ -1,0 +1,1 @@
+"""The federation: a Flower app of chest X-ray clients."""

@@ -80,9 +80,7 @@ def stack(
     result = []
     coloured = []
     for name, picture in pictures:
-        if picture.ndim == 3 and (picture.max(axis=2) - picture.min(axis=2)).max() > (
-            _GREY_TOLERANCE
-        ):
+        if picture.ndim == 3 and np.abs(np.diff(picture)).max() > _GREY_TOLERANCE:
             coloured.append(name)
         result.append(_square(picture, image_size, channels))
     if coloured and channels == 1:
@@ -114,4 +112,4 @@ def _square(picture: np.ndarray, image_size: int, channels: int) -> Tensor:
     pixels = torch.from_numpy(np.ascontiguousarray(np.atleast_3d(picture))).movedim(-1, 0)
     pixels = transforms.center_crop(pixels, [min(pixels.shape[1:])] * 2)
     pixels = transforms.resize(pixels, [image_size, image_size], antialias=True)
-    return pixels.mul(255).round().clamp(0, 255).byte().expand(channels, -1, -1)
+    return pixels.mul(255).add(0.5).clamp(0, 255).byte().expand(channels, -1, -1)

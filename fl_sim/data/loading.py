@@ -80,20 +80,20 @@ def _check(request: Request) -> None:
         raise DataError(f"data.name = '{request.name}': allowed are {', '.join(DATASETS)}")
     if request.image_size not in IMAGE_SIZES:
         raise DataError(
-            f"data.image_size = {request.image_size}: allowed are whole numbers from"
+            f"data.image-size = {request.image_size}: allowed are whole numbers from"
             f" {IMAGE_SIZES[0]} to {IMAGE_SIZES[-1]} (pixels)"
         )
     if request.channels not in CHANNELS:
         raise DataError(f"data.channels = {request.channels}: allowed are 1 (grey) and 3")
     if request.num_images < 0:
         raise DataError(
-            f"data.num_images = {request.num_images}: allowed are 0 (all) and whole numbers above"
+            f"data.num-images = {request.num_images}: allowed are 0 (all) and whole numbers above"
         )
     if request.public < 0:
         raise DataError(f"data.public = {request.public}: allowed are whole numbers from 0")
     if not (math.isfinite(request.test_fraction) and 0 <= request.test_fraction < 1):
         raise DataError(
-            f"data.test_fraction = {request.test_fraction}: allowed are numbers from 0 to below 1"
+            f"data.test-fraction = {request.test_fraction}: allowed are numbers from 0 to below 1"
         )
 
 

@@ -115,7 +115,7 @@ def partition(
     if method not in PARTITIONS:
         raise DataError(f"data.partition = '{method}': allowed are {', '.join(PARTITIONS)}")
     if num_clients < 1:
-        raise DataError(f"num_clients = {num_clients}: allowed are whole numbers from 1")
+        raise DataError(f"clients = {num_clients}: allowed are whole numbers from 1")
     if not (math.isfinite(alpha) and alpha > 0):
         raise DataError(f"data.alpha = {alpha}: allowed are numbers above 0")
     patients = Patients.of(dataset.patients, dataset.labels)

@@ -130,9 +130,9 @@ def draw(traits: Tensor, labels: Tensor, image_size: int) -> Tensor:
     side = between(-1, 1).sign()
     dx, dy = x - side * between(0.3, 0.5), y - between(-0.35, 0.35)
     angle = torch.atan2(dy, dx)
-    reach = between(0.12, 0.24) * (1 + 0.25 * torch.cos(3 * angle + 2 * math.pi * side))
+    reach = between(0.14, 0.26) * (1 + 0.25 * torch.cos(3 * angle + 2 * math.pi * side))
     cloud = torch.exp(-((dx**2 + dy**2) / reach**2))
-    image = image + labels[:, None, None] * between(0.12, 0.26) * cloud * lung
+    image = image + labels[:, None, None] * between(0.2, 0.4) * cloud * lung
 
     image = image + body * _haze(waves.unflatten(1, (_WAVES, 3)), axis)
     return image.clamp(0, 1)

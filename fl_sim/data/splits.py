@@ -24,7 +24,7 @@ def split(source: Source, request: Request) -> dict[Part, np.ndarray]:
     """
     if request.num_images > len(source):
         raise DataError(
-            f"data.num_images = {request.num_images}: '{source.name}' has {len(source)} images;"
+            f"data.num-images = {request.num_images}: '{source.name}' has {len(source)} images;"
             f" allowed are 0 (all) to {len(source)}"
         )
     patients = Patients.of(source.patients, source.labels)
@@ -49,7 +49,7 @@ def split(source: Source, request: Request) -> dict[Part, np.ndarray]:
         private = _pick(private, patients.sizes, request.num_images - taken)
     if not len(private):
         raise DataError(
-            f"data.public = {request.public}, data.test_fraction = {request.test_fraction}: they"
+            f"data.public = {request.public}, data.test-fraction = {request.test_fraction}: they"
             f" leave no image of the {request.num_images or len(source)} of '{source.name}' to"
             " the clients"
         )

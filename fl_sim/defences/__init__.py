@@ -1,0 +1,60 @@
+"""What a client can do to its update before it leaves: one file each, and the registry."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, get_type_hints
+
+from fl_sim.defences.base import Defence, DefenceError
+from fl_sim.defences.gaussian_noise import GaussianNoise
+from fl_sim.defences.none import NoDefence
+
+__all__ = ["DEFENCES", "Defence", "DefenceError", "create"]
+
+DEFENCES: dict[str, type[Defence]] = {
+    "none": NoDefence,
+    "gaussian-noise": GaussianNoise,
+}
+_KINDS: dict[type, str] = {int: "an integer", float: "a number"}
+
+
+def create(name: str, options: Mapping[str, str] | None = None) -> Defence:
+    """Make a defence from options as text, e.g. ``create("gaussian-noise", {"scale": "0.1"})``.
+
+    Raises
+    ------
+    DefenceError
+        One line, if there is no such defence or option, or a value does not fit.
+    """
+    if name not in DEFENCES:
+        raise DefenceError(
+            f"defence.name = {name!r}: must be one of {', '.join(DEFENCES)}"
+            + _did_you_mean(name, DEFENCES)
+        )
+    cls = DEFENCES[name]
+    kinds = {f: get_type_hints(cls)[f] for f in getattr(cls, "__dataclass_fields__", ())}
+    values: dict[str, Any] = {}
+    for option, text in (options or {}).items():
+        if option not in kinds:
+            known = f"has {', '.join(kinds)}" if kinds else "has no options"
+            raise DefenceError(
+                f"defence.options: {option}: {name} {known}" + _did_you_mean(option, kinds)
+            )
+        kind = kinds[option]
+        allowed = _KINDS[kind]
+        try:
+            values[option] = kind(text)
+        except ValueError as error:
+            raise DefenceError(
+                f"defence.options: {option} = {text!r}: must be {allowed}"
+            ) from error
+    try:
+        return cls(**values)
+    except DefenceError as error:
+        raise DefenceError(f"defence.options: {error}") from error
+
+
+def _did_you_mean(word: str, words: Mapping[str, Any]) -> str:
+    close = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else ""

@@ -77,6 +77,15 @@ def test_a_truth_without_reconstruction_still_has_its_row():
     assert scores[0].label_recovered is None
 
 
+def test_an_attack_that_gives_no_image_is_scored_without_values():
+    images = rand(2, 1, 16, 16)
+    scores = score(reconstruction(images[:0]), truth(images), prior=Prior(images))
+    assert [(s.image, s.reconstruction, s.psnr) for s in scores] == [
+        (0, None, None),
+        (1, None, None),
+    ]
+
+
 def test_multi_label():
     images = rand(1, 3, 16, 16)
     labels = torch.tensor([[0.0, 1.0, 1.0]])

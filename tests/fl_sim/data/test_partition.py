@@ -132,7 +132,7 @@ def test_quantity_follows_the_dirichlet_distribution():
         ({"method": "idd"}, r"data.partition = 'idd': allowed are iid, dirichlet, quantity"),
         ({"alpha": 0.0}, r"data.alpha = 0.0: allowed are numbers above 0"),
         ({"alpha": float("nan")}, r"data.alpha = nan"),
-        ({"num_clients": 0}, r"num_clients = 0: allowed are whole numbers from 1"),
+        ({"num_clients": 0}, r"clients = 0: allowed are whole numbers from 1"),
         (
             {"num_clients": 12},
             r"client 11 has no data: 12 images of 11 patients cannot give each of 12 clients",

@@ -112,8 +112,8 @@ def test_a_large_patient_is_taken_whole_where_none_is_small_enough():
 @pytest.mark.parametrize(
     ("data", "changes", "message"),
     [
-        (single(9), {"num_images": 10}, r"data.num_images = 10: 'mine' has 9 images; allowed"),
-        (single(4), {}, r"data.public = 4, data.test_fraction = 0.2: they leave no image of the 4"),
+        (single(9), {"num_images": 10}, r"data.num-images = 10: 'mine' has 9 images; allowed"),
+        (single(4), {}, r"data.public = 4, data.test-fraction = 0.2: they leave no image of the 4"),
         (single(9), {"num_images": 3}, r"they leave no image of the 3"),
         (
             source(["p", "p", "q"], [0, 1, 0], ["private", "test", "private"]),

@@ -1,0 +1,123 @@
+"""Charts of a run as inline SVG."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+_COLOURS = ("#1f5a96", "#b3431e", "#2e7d4f", "#7a4a9c", "#8a6d00", "#5c6670")
+_MARKERS = "osD^vP"
+_STYLE: Any = {  # typed by matplotlib as one literal a key
+    "svg.fonttype": "none",  # text stays text: small files, and readers can find it
+    "svg.hashsalt": "leakage report",  # the same data give the same file
+    "font.family": "sans-serif",
+    "font.size": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#5c6670",
+    "axes.grid": True,
+    "grid.color": "#e3e6ea",
+}
+
+
+def by_round(
+    leakage: pd.DataFrame, column: str, label: str, marks: Sequence[tuple[float, str]] = ()
+) -> str:
+    """Return a chart of one metric: a dot an image, a line for each attack's mean, by round.
+
+    Parameters
+    ----------
+    leakage : DataFrame
+        As :meth:`adversary.report.run_folder.RunFolder.leakage` gives it.
+    column, label : str
+        The metric and the words for its axis.
+    marks : sequence of (float, str)
+        Levels drawn as dashed lines, with their names.
+
+    Returns
+    -------
+    str
+        SVG without a prolog; empty where there is no finite value.
+    """
+    known = leakage[["round", "attack", column]].replace([float("inf")], pd.NA).dropna()
+    if known.empty:
+        return ""
+    with mpl.rc_context(_STYLE):
+        figure = _figure()
+        axes = figure.subplots()
+        for value, name in marks:
+            axes.axhline(value, color="#3d454d", linestyle="--", linewidth=1, label=name)
+        for number, (attack, rows) in enumerate(known.groupby("attack", sort=True)):
+            colour, marker = _COLOURS[number % 6], _MARKERS[number % 6]
+            rounds, values = rows["round"].astype(float), rows[column].astype(float)
+            shift = 0.06 * (number - (known["attack"].nunique() - 1) / 2)
+            axes.plot(rounds + shift, values, marker, color=colour, alpha=0.35, markersize=5)
+            mean = values.groupby(rounds).mean()
+            axes.plot(
+                mean.index + shift, mean, color=colour, marker=marker, linewidth=2,
+                label=_short(str(attack)),
+            )  # fmt: skip
+        axes.set_ylabel(label)
+        _count_rounds(axes)
+        _legend(axes)
+        return _svg(figure, column)
+
+
+def training(rounds: pd.DataFrame) -> str:
+    """Return a chart of the global model's loss and AUC by round; empty where there is none."""
+    known = rounds.dropna(subset=["round"])
+    if known[["loss", "auc"]].isna().all(axis=None):
+        return ""
+    with mpl.rc_context(_STYLE):
+        figure = _figure()
+        above, below = figure.subplots(2, 1, sharex=True)
+        for axes, column, name in ((above, "loss", "loss"), (below, "auc", "AUC")):
+            line = known[["round", column]].dropna().astype(float)
+            axes.plot(line["round"], line[column], color=_COLOURS[0], marker="o", linewidth=2)
+            axes.set_ylabel(name)
+        _count_rounds(below)
+        return _svg(figure, "training")
+
+
+def _figure() -> Figure:
+    return Figure(figsize=(5.2, 3.3), layout="constrained")
+
+
+def _count_rounds(axes: Axes) -> None:
+    axes.set_xlabel("round")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 20 else f"{name[:19]}…"
+
+
+def _legend(axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    legend = axes.legend(
+        handles,
+        labels,
+        frameon=False,
+        fontsize=10,
+        ncols=3,
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+    )
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # a "$" in a name is a "$"
+
+
+def _svg(figure: Figure, name: str) -> str:
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    svg = buffer.getvalue()
+    # Several charts share one page: matplotlib's ids must differ from chart to chart.
+    return re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", svg[svg.index("<svg") :])

@@ -1,0 +1,176 @@
+"""Pictures of reconstructions: single images, the grid of a reconstruction, thumbnails."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from adversary.evaluation import ImageScore
+from adversary.report.files import replacing
+
+ERROR_SCALE = 0.5
+"""Absolute error shown in the brightest colour; the same in every picture, so they compare."""
+
+_COLOURS = colormaps["inferno"]
+_THUMBNAIL_SIDE = 160
+_GRID_ROWS = 32
+_PNG_BYTES = 20_000
+
+Pixels = NDArray[np.uint8]
+
+
+def save(
+    folder: Path,
+    reconstructions: Tensor,
+    scores: Sequence[ImageScore],
+    truths: Tensor | None = None,
+) -> None:
+    """Write truth-00.png, reconstruction-00.png and so on, and grid.png, into ``folder``.
+
+    The grid shows the first 32 images.
+
+    Parameters
+    ----------
+    folder : Path
+        Made, readable by its owner alone, where missing.
+    reconstructions : Tensor
+        (B, C, H, W) in [0, 1], C of 1 or 3 (of others the first channel is shown).
+    scores : sequence of ImageScore
+        One an image; ``image`` numbers the files, ``reconstruction`` says which one is shown.
+    truths : Tensor, optional
+        (T, C, H, W), counted by ``image``. Without it the grid shows reconstructions only.
+    """
+    rows: list[tuple[ImageScore, Pixels | None, Pixels | None]] = []
+    for score in scores:
+        truth = None if truths is None else to_pixels(truths[score.image])
+        found = None
+        if score.reconstruction is not None:
+            found = to_pixels(reconstructions[score.reconstruction])
+        rows.append((score, truth, found))
+        for kind, pixels in (("truth", truth), ("reconstruction", found)):
+            if pixels is not None:
+                with replacing(picture(folder, kind, score.image)) as temporary:
+                    Image.fromarray(pixels).save(temporary, format="png")
+    with replacing(folder / "grid.png") as temporary:
+        _grid(rows[:_GRID_ROWS]).savefig(temporary, format="png", dpi=100)
+
+
+def picture(folder: Path, kind: str, image: int) -> Path:
+    """Return the file of one image; ``kind`` is "truth" or "reconstruction"."""
+    return folder / f"{kind}-{image:02d}.png"
+
+
+def to_pixels(image: Tensor) -> Pixels:
+    """Return an image (C, H, W) as (H, W) or (H, W, 3) uint8; non-finite pixels are black."""
+    values = image.detach().cpu().double().nan_to_num(0.0, 0.0, 0.0).clamp(0, 1)
+    values = values.permute(1, 2, 0) if len(values) == 3 else values[0]
+    pixels: Pixels = values.mul(255).round().byte().numpy()
+    return pixels
+
+
+def absolute_error(truth: Pixels, reconstruction: Pixels) -> NDArray[np.float64]:
+    """Return the absolute error a pixel, (H, W) in [0, 1], the mean over channels."""
+    error = np.abs(truth.astype(np.float64) - reconstruction) / 255
+    return error.mean(axis=-1) if error.ndim == 3 else error
+
+
+def error_map(truth: Pixels, reconstruction: Pixels) -> Pixels:
+    """Return the absolute error in colours of the fixed scale, (H, W, 3)."""
+    colours = _COLOURS(absolute_error(truth, reconstruction) / ERROR_SCALE, bytes=True)
+    return np.ascontiguousarray(colours[..., :3])
+
+
+def thumbnail(pixels: Pixels) -> str:
+    """Return a picture of at most 160 pixels a side as a data URI, below 30 kB."""
+    image = Image.fromarray(pixels)
+    image.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))
+    data = _encoded(image, "png")
+    if len(data) > _PNG_BYTES:  # lossless where it is cheap
+        return _data_uri(_encoded(image, "jpeg", quality=85), "jpeg")
+    return _data_uri(data, "png")
+
+
+def colour_bar() -> str:
+    """Return the legend of error maps, no error on the left, as a data URI."""
+    ramp = np.tile(np.linspace(0, 1, 128), (8, 1))
+    colours = _COLOURS(ramp, bytes=True)[..., :3]
+    return _data_uri(_encoded(Image.fromarray(np.ascontiguousarray(colours)), "png"), "png")
+
+
+def _encoded(image: Image.Image, format: str, **options: int) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format=format, **options)
+    return buffer.getvalue()
+
+
+def _data_uri(data: bytes, format: str) -> str:
+    return f"data:image/{format};base64,{base64.b64encode(data).decode()}"
+
+
+def _grid(rows: Sequence[tuple[ImageScore, Pixels | None, Pixels | None]]) -> Figure:
+    """Draw a row an image: truth, reconstruction and absolute error, as far as they are there."""
+    with_truth = any(truth is not None for _, truth, _ in rows)
+    columns = 3 if with_truth else 1
+    side, title, bar = 2.0, 0.4, 0.65 if with_truth else 0.0  # inches
+    height = max(len(rows), 1) * (side + title)
+    figure = Figure(figsize=(columns * (side + 0.1) + 0.1 + bar, height), facecolor="white")
+    width = figure.get_figwidth()
+
+    def axes(row: int, column: int) -> Axes:
+        left, bottom = 0.1 + column * (side + 0.1), height - (row + 1) * (side + title) + 0.05
+        place = (left / width, bottom / height, side / width, side / height)
+        drawn: Axes = figure.add_axes(place)
+        drawn.set_axis_off()
+        return drawn
+
+    for row, (score, truth, found) in enumerate(rows):
+        for column, (caption, pixels) in enumerate(_panels(score, truth, found, with_truth)):
+            drawn = axes(row, column)
+            drawn.set_title(caption, fontsize=8, pad=4)
+            if pixels is not None:
+                drawn.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    if with_truth:
+        _draw_colour_bar(figure, (columns * (side + 0.1) + 0.1) / width, side, height)
+    return figure
+
+
+def _panels(
+    score: ImageScore, truth: Pixels | None, found: Pixels | None, with_truth: bool
+) -> Iterator[tuple[str, Pixels | None]]:
+    if not with_truth:
+        yield f"reconstruction {score.image}", found
+        return
+    yield f"truth {score.image}", truth
+    values = [
+        text.format(value)
+        for text, value in (("{:.1f} dB", score.psnr), ("SSIM {:.2f}", score.ssim))
+        if value is not None
+    ]
+    quality = ", ".join(values) or "no value"
+    yield f"reconstruction: {quality}" if found is not None else "not reconstructed", found
+    both = truth is not None and found is not None
+    yield "absolute error", error_map(truth, found) if both else None  # type: ignore[arg-type]
+
+
+def _draw_colour_bar(figure: Figure, left: float, side: float, height: float) -> None:
+    bar = figure.add_axes((left, 1 - (side + 0.35) / height, 0.015, side / height))
+    bar.imshow(
+        np.linspace(0, 1, 64)[:, None], cmap=_COLOURS, origin="lower", aspect="auto",
+        extent=(0, 1, 0, ERROR_SCALE),
+    )  # fmt: skip
+    bar.set_xticks([])
+    bar.yaxis.tick_right()
+    bar.set_yticks(
+        [0, ERROR_SCALE / 2, ERROR_SCALE], ["0", f"{ERROR_SCALE / 2:g}", f"≥{ERROR_SCALE:g}"]
+    )
+    bar.tick_params(labelsize=8)

@@ -1,0 +1,320 @@
+"""The folder of a run: every file the federation and its adversary leave behind."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+from torch import Tensor
+
+from adversary.evaluation import ImageScore
+from adversary.reconstruction import Reconstruction
+from adversary.report import pictures, table
+from adversary.report.files import private_folder, replacing
+
+Status = Literal["running", "completed", "failed", "stopped"]
+
+LEAKAGE: table.Schema = {
+    "round": "Int64",
+    "client": "string",
+    "attack": "string",
+    "image": "Int64",
+    "truth": "string",
+    "mse": "float64",
+    "psnr": "float64",
+    "ssim": "float64",
+    "lpips": "float64",
+    "fft2d": "float64",
+    "rdlv": "float64",
+    "reidentified": "boolean",
+    "rank": "Int64",
+    "label_true": "string",
+    "label_recovered": "string",
+    "seconds": "float64",
+    "evaluations": "Int64",
+    "score": "float64",
+    "status": "string",
+}
+ROUNDS: table.Schema = {
+    "round": "Int64",
+    "loss": "float64",
+    "auc": "float64",
+    "epsilon": "float64",
+    "delta": "float64",
+    "seconds": "float64",
+    "client_loss": "float64",
+    "clients": "Int64",
+    "clients_failed": "Int64",
+}
+
+_OURS = ("run.json", "rounds.csv", "leakage.csv", "report.html", "updates", "images", "history")
+
+
+class RunFolderError(ValueError):
+    """A run folder that cannot be made, written or read; the message names what and why."""
+
+
+class RunFolder:
+    """A run's folder; made by :meth:`create` or :meth:`open`.
+
+    One process writes; any number may read, at any time.
+
+    run.json holds ``status`` (running, completed, failed or stopped), ``reason`` where it
+    failed, ``started``, ``ended`` (UTC, ISO 8601), ``seconds``, ``failures`` (a list of round,
+    client, attack and reason), ``missing`` (for columns that are empty, why), and what the
+    caller gives to :meth:`create` and :meth:`update`. The report shows ``title``,
+    ``settings``, ``seed``, ``versions``, ``device``, ``revision``, ``threat`` (flags by name),
+    ``oracles`` (those that grant more than a server has, in words), ``data`` (with
+    ``name``, ``attribution`` and ``synthetic``) and ``candidates`` (the number of patients
+    among whom a reconstruction was re-identified).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, path: Path, *, overwrite: bool = False, **about: Any) -> RunFolder:
+        """Make the folder of a new run, readable by its owner alone.
+
+        Parameters
+        ----------
+        path : Path
+            Where; missing parents are made.
+        overwrite : bool
+            Whether the files of an earlier run there are removed; others are left alone.
+        **about
+            First entries of run.json.
+
+        Raises
+        ------
+        RunFolderError
+            If a run is there already and ``overwrite`` is not set, or the folder cannot be
+            written.
+        """
+        with _writing(path):
+            there = [path / name for name in _OURS if (path / name).exists()]
+        if there and not overwrite:
+            raise RunFolderError(
+                f"results folder {path} already holds a run; name another or allow overwriting"
+            )
+        folder = cls(path)
+        with _writing(path):
+            private_folder(path)
+            for old in there:
+                shutil.rmtree(old) if old.is_dir() else old.unlink()
+        folder._write_info(
+            {"status": "running", "started": _now(), "failures": [], "missing": {}, **about}
+        )
+        with _writing(path):
+            table.create(path / "leakage.csv", LEAKAGE)
+            table.create(path / "rounds.csv", ROUNDS)
+        return folder
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """Open the folder of an earlier run, to read it or to go on.
+
+        Raises
+        ------
+        RunFolderError
+            If there is no run.
+        """
+        folder = cls(path)
+        folder.info()
+        return folder
+
+    def info(self) -> dict[str, Any]:
+        """Return what run.json holds."""
+        path = self.path / "run.json"
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunFolderError(f"{self.path} is not the folder of a run ({error})") from error
+        if not isinstance(content, dict):
+            raise RunFolderError(f"{self.path} is not the folder of a run (run.json is no table)")
+        return content
+
+    def update(self, **about: Any) -> None:
+        """Set entries of run.json."""
+        self._write_info(self.info() | about)
+
+    def note_missing(self, **reasons: str) -> None:
+        """Say why columns are empty, e.g. ``note_missing(lpips="no weights")``."""
+        self.update(missing=self.info().get("missing", {}) | reasons)
+
+    def finish(self, status: Status, reason: str = "") -> None:
+        """Write the end of the run: its status, time and, if it failed, the reason."""
+        started = datetime.fromisoformat(self.info()["started"])
+        ended = _now()
+        seconds = (datetime.fromisoformat(ended) - started).total_seconds()
+        self.update(
+            status=status, ended=ended, seconds=seconds, **({"reason": reason} if reason else {})
+        )
+
+    def add_round(self, **values: Any) -> None:
+        """Append a row to rounds.csv; the columns are :data:`ROUNDS`, missing ones empty."""
+        self._append("rounds.csv", ROUNDS, [values])
+
+    def add_reconstruction(
+        self,
+        round: int,
+        client: str,
+        attack: str,
+        reconstruction: Reconstruction,
+        scores: Sequence[ImageScore] | None = None,
+        truths: Tensor | None = None,
+    ) -> None:
+        """Write one attack's pictures, history and rows of leakage.csv, in this order.
+
+        Parameters
+        ----------
+        round, client, attack
+            Where it was seen and what was run.
+        reconstruction : Reconstruction
+            What the attack gave.
+        scores : sequence of ImageScore, optional
+            From :func:`adversary.evaluation.score`; without truth there are none, and the
+            rows hold the attacker's own score alone.
+        truths : Tensor, optional
+            (T, C, H, W), the true images that ``scores`` counts by.
+        """
+        if scores is None:
+            recovered = [";".join(map(str, _entries(label))) for label in reconstruction.labels]
+            scores = [
+                ImageScore(image=i, reconstruction=i, truth="", label_recovered=label)
+                for i, label in enumerate(recovered)
+            ]
+        folder = self.images(round, client, attack)
+        with _writing(folder):
+            pictures.save(folder, reconstruction.images, scores, truths)
+            self._save_history(round, client, attack, reconstruction)
+        self._append(
+            "leakage.csv",
+            LEAKAGE,
+            [
+                {
+                    **{k: v for k, v in dataclasses.asdict(one).items() if k != "reconstruction"},
+                    "round": round,
+                    "client": client,
+                    "attack": attack,
+                    "seconds": reconstruction.seconds,
+                    "evaluations": reconstruction.evaluations,
+                    "score": reconstruction.score,
+                    "status": "ok",
+                }
+                for one in scores
+            ],
+        )
+
+    def add_failure(self, round: int, client: str, attack: str, reason: str) -> None:
+        """Write that an attack failed: a row of leakage.csv, and the reason to run.json."""
+        where = {"round": round, "client": client, "attack": attack}
+        self.update(failures=[*self.info().get("failures", []), {**where, "reason": reason}])
+        self._append("leakage.csv", LEAKAGE, [{**where, "status": "failed"}])
+
+    def leakage(self) -> pd.DataFrame:
+        """Return leakage.csv, typed as :data:`LEAKAGE` says."""
+        return self._read("leakage.csv", LEAKAGE)
+
+    def rounds(self) -> pd.DataFrame:
+        """Return rounds.csv, typed as :data:`ROUNDS` says."""
+        return self._read("rounds.csv", ROUNDS)
+
+    def images(self, round: int, client: str, attack: str) -> Path:
+        """Return the folder of one attack's pictures."""
+        return self.path / "images" / _round(round) / safe_name(client) / safe_name(attack)
+
+    def history(self, round: int, client: str, attack: str) -> Path:
+        """Return the file of one attack's history."""
+        return (
+            self.path / "history" / _round(round) / safe_name(client) / f"{safe_name(attack)}.csv"
+        )
+
+    def recorded_update(self, round: int, client: str) -> Path:
+        """Return the file of one recorded observation."""
+        return self.path / "updates" / _round(round) / f"{safe_name(client)}.safetensors"
+
+    def recorded_updates(self) -> list[Path]:
+        """Return the files of all recorded observations, by round and client."""
+        return sorted((self.path / "updates").glob("round-*/*.safetensors"))
+
+    def _save_history(
+        self, round: int, client: str, attack: str, reconstruction: Reconstruction
+    ) -> None:
+        history = pd.DataFrame(
+            reconstruction.history, columns=["restart", "iteration", "score", "seconds"]
+        )
+        with replacing(self.history(round, client, attack)) as temporary:
+            history.to_csv(temporary, index=False)
+
+    def _write_info(self, about: Mapping[str, Any]) -> None:
+        with _writing(self.path / "run.json"), replacing(self.path / "run.json") as temporary:
+            text = json.dumps(_plain(about), indent=1, ensure_ascii=False, allow_nan=False)
+            temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
+
+    def _append(
+        self, name: str, schema: table.Schema, rows: Iterable[Mapping[str, object]]
+    ) -> None:
+        with _writing(self.path / name):
+            table.append(self.path / name, schema, rows)
+
+    def _read(self, name: str, schema: table.Schema) -> pd.DataFrame:
+        try:
+            return table.read(self.path / name, schema)
+        except (OSError, ValueError) as error:
+            raise RunFolderError(f"{self.path / name} cannot be read ({error})") from error
+
+
+def safe_name(name: str) -> str:
+    """Return ``name`` as one component of a path: letters, digits, dot, dash and underscore.
+
+    A name that has to be changed gets a short hash of the original, so that two names never
+    share a path.
+    """
+    safe = re.sub(r"[^A-Za-z0-9._-]", "_", name).lstrip(".")[:60]
+    if safe == name and safe:
+        return safe
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{safe}-{digest}" if safe else digest
+
+
+def _round(number: int) -> str:
+    return f"round-{number:03d}"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _entries(label: Tensor) -> list[int]:
+    return [round(entry) for entry in label.double().reshape(-1).tolist()]
+
+
+def _plain(value: Any) -> Any:
+    """Return ``value`` in JSON's own types; NaN becomes null, infinities and the rest text."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn what the system says against writing into one line that names the place."""
+    try:
+        yield
+    except OSError as error:
+        raise RunFolderError(f"{path} cannot be written: {error.strerror or error}") from error

@@ -1,0 +1,52 @@
+"""Gaussian noise in proportion to the update."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from adversary.observation import StateDict
+from fl_sim.defences.base import Defence, DefenceError, is_buffer
+
+
+@dataclass(frozen=True, kw_only=True)
+class GaussianNoise(Defence):
+    """Add to each trained array noise of ``scale`` times the root mean square of its update.
+
+    The defence of Zhu et al. 2019 ("Deep Leakage from Gradients"), with a level that means the
+    same for every layer and learning rate. The noise grows with the update and the update is not
+    clipped, so no image's influence is bounded: this is no differentially private mechanism.
+
+    Parameters
+    ----------
+    scale : float
+        Standard deviation of the noise over the rms of the update, >= 0.
+    """
+
+    scale: float = 0.1
+
+    protects = (
+        "Blurs what the server can reconstruct from one client's update. Earns no epsilon: the "
+        "update is not clipped. Batch-norm statistics leave as they are."
+    )
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.scale) and self.scale >= 0):
+            raise DefenceError(f"scale = {self.scale}: must be a number >= 0")
+
+    def apply(
+        self, sent: StateDict, returned: StateDict, *, generator: torch.Generator
+    ) -> StateDict:
+        """Return ``returned`` with noise on every array but counts and running statistics."""
+        return {
+            name: value if is_buffer(name, value) else self._noisy(sent[name], value, generator)
+            for name, value in returned.items()
+        }
+
+    def _noisy(self, sent: Tensor, returned: Tensor, generator: torch.Generator) -> Tensor:
+        rms = (returned.double() - sent.double()).square().mean().sqrt()
+        noise = torch.randn(returned.shape, generator=generator, dtype=torch.float64)
+        return (returned.double() + self.scale * rms * noise).to(returned.dtype)

@@ -1,0 +1,100 @@
+import base64
+import io
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from adversary.evaluation import ImageScore
+from adversary.report import pictures
+
+
+def rand(*shape):
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_single_pictures_hold_the_pixels(tmp_path, channels):
+    images, truths = rand(2, channels, 9, 14), 1 - rand(2, channels, 9, 14)
+    scores = [
+        ImageScore(image=i, reconstruction=1 - i, truth=f"p{i}", psnr=20.0, ssim=0.5)
+        for i in range(2)
+    ]
+    pictures.save(tmp_path, images, scores, truths)
+    for i in range(2):
+        for kind, tensor in (("truth", truths[i]), ("reconstruction", images[1 - i])):
+            shown = np.asarray(Image.open(tmp_path / f"{kind}-0{i}.png"))
+            expected = (tensor.permute(1, 2, 0).numpy().squeeze() * 255).round()
+            assert np.array_equal(shown, expected)
+
+
+def test_the_grid_shows_truth_reconstruction_and_error_in_this_order(tmp_path):
+    scores = [ImageScore(image=0, reconstruction=0, truth="p")]
+    pictures.save(tmp_path, torch.full((1, 1, 8, 8), 0.2), scores, torch.full((1, 1, 8, 8), 0.8))
+    grid = np.asarray(Image.open(tmp_path / "grid.png").convert("RGB")).astype(int)
+    middle = grid[grid.shape[0] // 2 + 20]
+    expected = pictures.error_map(
+        np.full((1, 1), 204, np.uint8), np.full((1, 1), 51, np.uint8)
+    )[0, 0]  # fmt: skip
+    assert tuple(middle[110]) == (204, 204, 204)
+    assert tuple(middle[320]) == (51, 51, 51)
+    assert np.abs(middle[530] - expected).max() <= 1
+
+
+def test_grids_grow_by_rows_up_to_a_limit_and_are_narrow_without_truth(tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "_GRID_ROWS", 3)
+
+    def size(count, truths):
+        scores = [ImageScore(image=i, reconstruction=i, truth="") for i in range(count)]
+        images = rand(count, 1, 4, 4)
+        pictures.save(tmp_path, images, scores, images if truths else None)
+        return Image.open(tmp_path / "grid.png").size
+
+    one, two, many = size(1, True), size(2, True), size(5, True)
+    assert two == (one[0], 2 * one[1])
+    assert many == (one[0], 3 * one[1])
+    assert size(1, False)[0] < one[0] / 2
+
+
+def test_broken_and_unmatched_images_are_drawn(tmp_path):
+    images = torch.full((1, 1, 8, 8), torch.nan)
+    scores = [
+        ImageScore(image=0, reconstruction=0, truth="a"),
+        ImageScore(image=1, reconstruction=None, truth="b"),
+    ]
+    pictures.save(tmp_path, images, scores, rand(2, 1, 8, 8))
+    assert np.asarray(Image.open(tmp_path / "reconstruction-00.png")).max() == 0
+    assert not (tmp_path / "reconstruction-01.png").exists()
+    assert (tmp_path / "grid.png").exists()
+
+
+def test_error_scale_is_fixed_and_saturates():
+    black = np.zeros((1, 3), np.uint8)
+    colours = pictures.error_map(black, np.array([[0, 128, 255]], np.uint8))[0].tolist()
+    assert colours[0] == [0, 0, 3]
+    assert colours[1] == colours[2] == [252, 254, 164]
+    rgb = pictures.absolute_error(np.zeros((1, 1, 3)), np.array([[[255, 0, 0]]]))
+    assert rgb.tolist() == [[pytest.approx(1 / 3)]]
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (256, 256), (500, 300, 3)])
+def test_thumbnails_are_small(shape):
+    noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    uri = pictures.thumbnail(noise)
+    assert len(uri) < 40_000  # 30 kB in base 64
+    shown = Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1])))
+    assert max(shown.size) == min(160, max(shape[:2]))
+
+
+def test_a_grid_is_drawn_quickly(tmp_path):
+    images = rand(1, 1, 64, 64)
+    scores = [ImageScore(image=0, reconstruction=0, truth="p")]
+    pictures.save(tmp_path, images, scores, images)
+    times = []
+    for _ in range(3):
+        start = time.process_time()
+        pictures.save(tmp_path, images, scores, images)
+        times.append(time.process_time() - start)
+    assert min(times) < 0.3

@@ -1,0 +1,73 @@
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adversary.report import table
+
+SCHEMA = {"name": "string", "count": "Int64", "value": "float64", "flag": "boolean"}
+
+
+@pytest.fixture
+def path(tmp_path):
+    table.create(tmp_path / "table.csv", SCHEMA)
+    return tmp_path / "table.csv"
+
+
+printable = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=20)
+rows = st.fixed_dictionaries(
+    {
+        "name": st.none()
+        | printable
+        | st.sampled_from(["NA", "nan", "=1+1", "'=x", "-5", 'a"b,c']),
+        "count": st.none() | st.integers(-(2**62), 2**62),
+        "value": st.none() | st.floats(allow_nan=False),
+        "flag": st.none() | st.booleans(),
+    }
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(rows, min_size=1, max_size=4))
+def test_what_is_read_is_what_was_written(tmp_path_factory, written):
+    path = tmp_path_factory.mktemp("table") / "table.csv"
+    table.create(path, SCHEMA)
+    table.append(path, SCHEMA, written)
+    frame = table.read(path, SCHEMA)
+    assert {k: str(v) for k, v in frame.dtypes.items()} == SCHEMA
+    read = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    assert read == written
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "＝1", "\t=1", "\r\n=1"])
+def test_no_cell_is_a_formula(path, text):
+    table.append(path, SCHEMA, [{"name": text}])
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 2
+    assert lines[1][0] in "' "
+
+
+def test_lone_surrogates_of_file_names_do_not_stop_a_row(path):
+    table.append(path, SCHEMA, [{"name": "scan\udcff.png"}])
+    assert table.read(path, SCHEMA)["name"].tolist() == ["scan\\udcff.png"]
+
+
+def test_half_a_row_left_by_a_killed_process_is_dropped(path):
+    table.append(path, SCHEMA, [{"name": "a", "count": 1}])
+    with path.open("a") as file:
+        file.write("b,2,0.")
+    table.append(path, SCHEMA, [{"name": "c", "count": 3}])
+    assert table.read(path, SCHEMA)["name"].tolist() == ["a", "c"]
+
+
+def test_unknown_columns_are_refused_and_nothing_is_written(path):
+    before = path.read_bytes()
+    with pytest.raises(KeyError, match=r"table\.csv has no column nmae"):
+        table.append(path, SCHEMA, [{"name": "a"}, {"nmae": "b"}])
+    assert path.read_bytes() == before
+
+
+def test_an_empty_table_has_its_types(path):
+    frame = table.read(path, SCHEMA)
+    assert frame.empty
+    assert isinstance(frame["count"].dtype, pd.Int64Dtype)
