@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, get_type_hints
+from typing import Any, cast, get_type_hints
 
 from adversary.attacks import ATTACKS, STARTS
 from fl_sim.data import DATASETS, PARTITIONS
@@ -58,7 +59,7 @@ class Rule:
             return bool(parts) and all(part in self.choices() for part in parts)
         if isinstance(value, str):
             return True
-        return (
+        return math.isfinite(value) and (
             (self.above is None or value > self.above)
             and (self.minimum is None or value >= self.minimum)
             and (self.maximum is None or value <= self.maximum)
@@ -219,7 +220,8 @@ def declared() -> Iterator[Declared]:
                 name = f.name.replace("_", "-")
                 key = f"{section}.{name}" if section else name
                 rule = f.metadata["rule"]
-                yield Declared(key, section, f.name, kinds[f.name], f.default, rule)
+                default = cast(Value, f.default)
+                yield Declared(key, section, f.name, kinds[f.name], default, rule)
 
 
 def defaults() -> dict[str, Value]:

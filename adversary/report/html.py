@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from PIL import Image, UnidentifiedImageError
 
 from adversary.report import charts, pictures
 from adversary.report.files import replacing
+from adversary.report.page import PAGE
 from adversary.report.run_folder import RunFolder
 from adversary.report.verdict import CLOSE_PSNR, Level, level, worst
 
@@ -103,7 +104,7 @@ def render(folder: RunFolder) -> Path:
     info, leakage, rounds = folder.info(), folder.leakage(), folder.rounds()
     rows = [{**row, "level": _level(row)} for row in _records(leakage)]
     summary = _summarise(rows, info)
-    page = _environment().get_template("report.html.j2").render(
+    page = _environment().from_string(PAGE).render(
         title=str(info.get("title") or folder.path.name),
         info=info,
         data=_mapping(info.get("data")),
@@ -129,7 +130,6 @@ def render(folder: RunFolder) -> Path:
 
 def _environment() -> Environment:
     environment = Environment(
-        loader=PackageLoader("adversary.report", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

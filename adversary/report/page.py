@@ -1,4 +1,9 @@
-{% macro badge(level) %}<span class="badge l{{ level.value }}">{{ level.label }}</span>{% endmacro %}
+"""The report's page, a Jinja template.
+
+A module and not a file of its own, because Flower's bundle leaves out most kinds of files.
+"""
+
+PAGE = r"""{% macro badge(level) %}<span class="badge l{{ level.value }}">{{ level.label }}</span>{% endmacro %}
 {% macro thumb(uri, label, alt) %}
 <div class="thumb">{% if uri %}<img src="{{ uri }}" alt="{{ alt }}">{% else %}<span class="none">no picture</span>{% endif %}<span>{{ label }}</span></div>
 {% endmacro %}
@@ -239,3 +244,4 @@ A stronger attack may see more.
 </main>
 </body>
 </html>
+"""

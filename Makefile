@@ -1,0 +1,48 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# pytest keeps the real `flwr run`s to one worker; more workers than cores only slow them down.
+WORKERS ?= 2
+
+.PHONY: install demo test lint clean
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help:
+	@echo "make install   make .venv with everything a run needs (torch and Flower: about 6 GB)"
+	@echo "make demo      install, then run a small federation and attack it: results/demo/report.html"
+	@echo "make test      install the test tools; lint, types, tests"
+	@echo "make lint      lint and types alone"
+	@echo "make clean     remove .venv and caches, not results"
+
+install: $(VENV)/.installed
+
+demo: install
+	$(BIN)/fl-sim run --config configs/demo.toml --out results/demo --overwrite
+
+test: lint
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps are made last, so that an install cut short is done again.
+$(VENV)/.installed: pyproject.toml requirements.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --disable-pip-version-check --editable .
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(BIN)/python -m pip install --disable-pip-version-check --editable ".[test]"
+	touch $@
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "fl-sim needs Python 3.11 or newer, and $(PYTHON) is not:" \
+		     "try make PYTHON=python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)

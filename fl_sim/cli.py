@@ -1,0 +1,320 @@
+"""The ``fl-sim`` command. What a subcommand needs is imported when it runs, so help is quick."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import click
+import typer
+
+if TYPE_CHECKING:
+    from adversary.report.run_folder import Status
+    from fl_sim.settings import Settings, Value
+
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
+CLIENTS = 4
+PACKAGES = {"fl_sim", "strategies", "adversary"}
+
+app = typer.Typer(
+    name="fl-sim",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="See what the model updates of hospitals give away about their X-rays.",
+)
+
+
+class Engine(StrEnum):
+    """What carries the messages between server and clients."""
+
+    flower = "flower"
+    local = "local"
+
+
+class Topic(StrEnum):
+    """What ``fl-sim list`` can list."""
+
+    attacks = "attacks"
+    defences = "defences"
+    models = "models"
+    data = "data"
+    strategies = "strategies"
+    settings = "settings"
+
+
+class UsageError(ValueError):
+    """A mistake on the command line or in a settings file; a line each."""
+
+
+class RunFailedError(RuntimeError):
+    """The run did not come to its regular end; a line for each reason."""
+
+
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be repeated."),
+]
+
+
+@app.command()
+def run(
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE.toml", help="Settings that differ from defaults.")
+    ] = None,
+    changes: Changes = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the run.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an older run.")] = False,
+    engine: Annotated[
+        Engine, typer.Option(help="Flower with Ray, or all in this process, without Ray.")
+    ] = Engine.flower,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show all that Flower logs.")] = False,
+) -> None:
+    """Train a federation, attack its updates, and write the leakage report."""
+    from fl_sim.settings import parse
+
+    given = _read_config(config) | _changes(changes)
+    if out is not None:
+        given["out"] = str(out)
+    settings = _with_absolute_paths(parse(given))
+    settings = dataclasses.replace(settings, clients=settings.clients or CLIENTS)
+    _check(settings)
+    folder = Path(settings.out)
+    _claim(folder, overwrite=overwrite)
+    _ENGINES[engine](settings, verbose)
+    print(folder / "report.html")
+
+
+@app.command()
+def attack(
+    folder: Run,
+    names: Annotated[
+        str | None, typer.Option("--attack", metavar="NAMES", help="Attacks, comma-separated.")
+    ] = None,
+    changes: Changes = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
+) -> None:
+    """Attack the recorded updates of a run again; needs neither Flower nor Ray."""
+    from fl_sim.reattack import reattack
+
+    changed = _changes(changes)
+    if names is not None:
+        changed["adversary.attack"] = names
+    if device is not None:
+        changed["device"] = device
+    print(Path(reattack(folder, changed)).resolve())
+
+
+@app.command()
+def report(folder: Run) -> None:
+    """Write the report of a run anew from the run's files."""
+    from adversary.report.html import render
+    from adversary.report.run_folder import RunFolder
+
+    print(render(RunFolder.open(folder)).resolve())
+
+
+@app.command(name="list")
+def list_(
+    topic: Annotated[Topic | None, typer.Argument(help="All but the settings if left out.")] = None,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the table of settings for the README.")
+    ] = False,
+) -> None:
+    """List what a setting can name, or the settings themselves."""
+    from rich.console import Console
+
+    from fl_sim import catalogue
+
+    if markdown:
+        print(catalogue.settings_markdown())
+    elif topic is Topic.settings:
+        Console().print(catalogue.settings_table())
+    else:
+        for name in [topic.value] if topic else catalogue.REGISTRIES:
+            Console().print(catalogue.names_table(name))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return 0, or 1 (it failed), 2 (wrong usage), 130 (Ctrl-C).
+
+    What the user can put right is told in a line for each mistake; only a fault of the program
+    itself shows a traceback.
+    """
+    try:
+        code = app(args=arguments, prog_name="fl-sim", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except click.exceptions.NoArgsIsHelpError:
+        return USAGE
+    except click.ClickException as error:
+        return _fail(error.format_message(), error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        return INTERRUPTED
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{place}{error.strerror or error}", FAILED)
+    except Exception as error:
+        # Our own error types are written for the user; any other is a fault of ours.
+        if type(error).__module__.partition(".")[0] not in PACKAGES:
+            raise
+        return _fail(str(error), USAGE if isinstance(error, ValueError) else FAILED)
+
+
+def _fail(message: str, code: int) -> int:
+    for line in message.splitlines() or ["unknown error"]:
+        print(f"fl-sim: error: {line}", file=sys.stderr)
+    return code
+
+
+def _read_config(path: Path | None) -> dict[str, Value]:
+    """Return the settings of a TOML file, its tables flattened as Flower does."""
+    if path is None:
+        return {}
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"--config {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"--config {path}: not a TOML file: {error}") from error
+    return dict(_flat(document))
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _changes(pairs: Sequence[str] | None) -> dict[str, Value]:
+    """Return ``KEY=VALUE`` pairs with the values in the types that the settings declare."""
+    from fl_sim.settings import declared
+
+    kinds = {one.key: one.kind for one in declared()}
+    changes: dict[str, Value] = {}
+    wrong = []
+    for pair in pairs or ():
+        key, equals, text = (part.strip() for part in pair.partition("="))
+        if not (key and equals):
+            wrong.append(f"--set {pair}: must be KEY=VALUE")
+        else:
+            changes[key] = _typed(text, kinds.get(key, str))
+    if wrong:
+        raise UsageError("\n".join(wrong))
+    return changes
+
+
+def _typed(text: str, kind: type) -> Value:
+    """Return ``text`` as ``kind``; as it is where it is none, for the settings to refuse."""
+    if kind is bool:
+        return {"true": True, "false": False}.get(text.lower(), text)
+    if kind is str:
+        quoted = len(text) >= 2 and text[0] == text[-1] and text[0] in "'\""
+        return text[1:-1] if quoted else text
+    with suppress(ValueError):
+        return int(text)
+    with suppress(ValueError):
+        return float(text)
+    return text
+
+
+def _with_absolute_paths(settings: Settings) -> Settings:
+    """Return the settings with their paths made absolute: the run has a folder of its own."""
+
+    def absolute(path: str) -> str:
+        return str(Path(path).expanduser().absolute()) if path else path
+
+    data = dataclasses.replace(settings.data, path=absolute(settings.data.path))
+    start_image = absolute(settings.adversary.start_image)
+    adversary = dataclasses.replace(settings.adversary, start_image=start_image)
+    return dataclasses.replace(settings, out=absolute(settings.out), data=data, adversary=adversary)
+
+
+def _check(settings: Settings) -> None:
+    """Build the parts of the run once: what does not fit is told now, not when Flower is up."""
+    from fl_sim.assembly import assemble, attacks
+
+    attacks(settings)
+    assemble(settings, settings.clients).model()
+
+
+def _claim(folder: Path, *, overwrite: bool) -> None:
+    """Make sure, before anything starts, that a run can be written to ``folder``."""
+    from adversary.report.run_folder import RunFolder
+
+    try:
+        RunFolder.create(folder, overwrite=overwrite)
+    except ValueError as error:
+        held = not overwrite and (folder / "run.json").exists()
+        hint = " (--overwrite replaces it)" if held else ""
+        raise UsageError(f"{error}{hint}") from error
+    # The run itself makes it anew, with all that it knows of itself.
+    for name in ("run.json", "rounds.csv", "leakage.csv"):
+        (folder / name).unlink()
+
+
+def _run_with_flower(settings: Settings, verbose: bool) -> None:
+    from fl_sim.display import Display
+    from fl_sim.launcher import app_root, run_app
+    from fl_sim.settings import flatten
+
+    folder = Path(settings.out)
+    log = folder / "flower.log"
+    try:
+        with Display(verbose=verbose) as display:
+            display.say(f"starting Flower with {settings.clients} clients (some 20 s)")
+            status = run_app(
+                app_root(),
+                flatten(settings),
+                supernodes=settings.clients,
+                log=log,
+                on_line=display.hear,
+            )
+    except KeyboardInterrupt:
+        _close(folder, "stopped")
+        raise
+    reason = _failure(folder) if status.completed else status.details or status.status
+    if reason:
+        _close(folder, "failed", reason)
+        print(f"the full log is {log}", file=sys.stderr)
+        raise RunFailedError(reason)
+
+
+def _run_locally(settings: Settings, verbose: bool) -> None:
+    from fl_sim.local_grid import run_local
+
+    run_local(settings)
+
+
+_ENGINES = {Engine.flower: _run_with_flower, Engine.local: _run_locally}
+
+
+def _failure(folder: Path) -> str:
+    """Return why a run that Flower calls completed is none; empty where it is one."""
+    from adversary.report.run_folder import RunFolder, RunFolderError
+
+    try:
+        info = RunFolder.open(folder).info()
+    except RunFolderError:
+        return f"the ServerApp ended, but wrote no run to {folder}"
+    return "" if info["status"] == "completed" else info.get("reason") or info["status"]
+
+
+def _close(folder: Path, status: Status, reason: str = "") -> None:
+    """Write how a run ended whose ServerApp could not; what it had written stays."""
+    from adversary.report.html import render
+    from adversary.report.run_folder import RunFolder, RunFolderError
+
+    with suppress(RunFolderError, OSError):
+        run_folder = RunFolder.open(folder)
+        if run_folder.info()["status"] == "running":
+            run_folder.finish(status, reason)
+            render(run_folder)

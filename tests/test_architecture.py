@@ -1,0 +1,105 @@
+"""Arrows go one way: fl_sim -> strategies -> adversary; and an attack sees no truth."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Folder or file -> what nothing in it may import, not even inside a function.
+FORBIDDEN = {
+    "adversary": ("flwr", "ray", "strategies", "fl_sim"),
+    "strategies": ("ray", "fl_sim"),
+    "adversary/attacks": ("adversary.evaluation", "adversary.metrics", "adversary.report"),
+    "fl_sim/settings.py": ("flwr", "ray"),
+    "fl_sim/assembly.py": ("flwr", "ray"),
+    "fl_sim/reattack.py": ("flwr", "ray"),
+    "fl_sim/truth.py": ("flwr", "ray"),
+    "fl_sim/data": ("flwr", "ray"),
+    "fl_sim/models": ("flwr", "ray"),
+    "fl_sim/defences": ("flwr", "ray"),
+    "fl_sim/training.py": ("flwr", "ray"),
+}
+
+
+def modules(place: str) -> list[Path]:
+    path = ROOT / place
+    return [path] if path.is_file() else sorted(path.rglob("*.py"))
+
+
+def imported(file: Path) -> Iterator[str]:
+    """Yield every dotted name that ``file`` imports; ``from a import b`` gives a and a.b."""
+    package = file.relative_to(ROOT).with_suffix("").parts[:-1]
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def within(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
+
+
+@pytest.mark.parametrize("place", FORBIDDEN)
+def test_imports_go_one_way(place):
+    files = modules(place)
+    assert files, f"{place} is gone: the rule is about nothing"
+    wrong = [
+        f"{file.relative_to(ROOT)} imports {name}"
+        for file in files
+        for name in imported(file)
+        if any(within(name, package) for package in FORBIDDEN[place])
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_attacks_cannot_name_the_truth():
+    names = [
+        f"{file.name}: {node.id if isinstance(node, ast.Name) else node.attr}"
+        for file in modules("adversary/attacks")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if (isinstance(node, ast.Name) and node.id == "Truth")
+        or (isinstance(node, ast.Attribute) and node.attr == "Truth")
+    ]
+    assert not names
+
+
+@pytest.mark.parametrize(
+    ("start", "absent"),
+    [
+        ("adversary.adversary, adversary.report.html", "flwr ray strategies fl_sim"),
+        ("strategies", "ray fl_sim"),
+        ("fl_sim.settings, fl_sim.assembly, fl_sim.reattack", "flwr ray"),
+    ],
+)
+def test_nothing_is_imported_by_detour(start, absent):
+    code = (
+        f"import sys, {start}\n"
+        f"there = [name for name in {absent.split()!r} if name in sys.modules]\n"
+        "sys.exit(', '.join(there) or 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_scan_sees_every_kind_of_import(tmp_path, monkeypatch):
+    file = tmp_path / "package" / "module.py"
+    file.parent.mkdir()
+    file.write_text(
+        "import ray.util\nfrom flwr import app\nfrom . import near\nfrom .near import x\n"
+        "def late():\n    from fl_sim.data import load\n"
+    )
+    monkeypatch.setitem(globals(), "ROOT", tmp_path)
+    assert set(imported(file)) >= {
+        "ray.util", "flwr.app", "package.near", "package.near.x", "fl_sim.data.load"
+    }  # fmt: skip
