@@ -13,6 +13,7 @@ import torch
 from adversary.report.run_folder import RunFolder
 from fl_sim.assembly import Assembly
 from fl_sim.settings import flatten
+from fl_sim.truth import client_name
 
 PACKAGES = ("flwr", "ray", "torch", "torchvision", "torchmetrics", "lpips", "numpy")
 
@@ -37,7 +38,7 @@ def describe(run: Assembly) -> dict[str, Any]:
             "test": len(run.splits.test),
             "evaluated_on": run.evaluated_on,
         },
-        "clients": {f"{number:02d}": len(part) for number, part in enumerate(run.parts)},
+        "clients": {client_name(i): len(part) for i, part in enumerate(run.parts)},
         "candidates": len(set(private.patients)),
         "threat": {"labels_known": settings.adversary.labels_known},
         "oracles": oracles(run),

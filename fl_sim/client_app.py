@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
@@ -39,15 +42,16 @@ def train_model(message: Message, context: Context) -> Message:
     model = _model(run, message)
     sent = {name: value.clone() for name, value in model.state_dict().items()}
     torch.manual_seed(derive_seed(settings.seed, "training", server_round, number))  # dropout
-    loss = train(
-        model,
-        part.tensor(range(len(part))),
-        part.labels,
-        run.recipe,
-        batches(len(part), run.recipe, seed=settings.seed, round=server_round, client=number),
-        device=run.device,
-        proximal_mu=mu,
-    )
+    with _one_thread():
+        loss = train(
+            model,
+            part.tensor(range(len(part))),
+            part.labels,
+            run.recipe,
+            batches(len(part), run.recipe, seed=settings.seed, round=server_round, client=number),
+            device=run.device,
+            proximal_mu=mu,
+        )
     returned = run.defence.apply(
         sent,
         {name: value.detach().cpu() for name, value in model.state_dict().items()},
@@ -63,17 +67,32 @@ def evaluate_model(message: Message, context: Context) -> Message:
     """Return the loss of the global model on this client's own X-rays."""
     run, number = _run(context)
     part = run.parts[number]
-    result = evaluate(
-        _model(run, message),
-        part.tensor(range(len(part))),
-        part.labels,
-        run.recipe.loss,
-        device=run.device,
-    )
+    with _one_thread():
+        result = evaluate(
+            _model(run, message),
+            part.tensor(range(len(part))),
+            part.labels,
+            run.recipe.loss,
+            device=run.device,
+        )
     metrics = MetricRecord(
         {"loss": result.loss, "accuracy": result.accuracy, NUM_EXAMPLES: result.num_examples}
     )
     return Message(RecordDict({"metrics": metrics}), reply_to=message)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute on one thread, for the sake of the same sums on every machine and engine.
+
+    Clients run side by side where there are more cores.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _place(context: Context) -> tuple[int, int]:

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from fl_sim.assembly import assemble, attacks
+
+
+def test_the_parts_fit_together(quick):
+    run = assemble(quick(), 3)
+    assert sum(len(part) for part in run.parts) == len(run.splits.private)
+    assert run.model()(run.parts[0].tensor([0, 1])).shape == (2, 2)
+    assert run.prior().images.shape == (len(run.splits.public), 1, 16, 16)
+    assert len(run.candidates()) == len(set(run.splits.private.patients))
+    assert run.settings.clients == 3
+    assert [a.name for a in run.adversary().attacks] == ["dlg"]
+
+
+def test_the_same_settings_give_the_same_model(quick):
+    first, second = (assemble(quick(), n).model().state_dict() for n in (2, 3))
+    other = assemble(quick(seed=2), 3).model().state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_parts_are_kept(quick):
+    assert assemble(quick(), 3) is assemble(quick(), 3)
+
+
+def test_bce_on_two_classes_has_one_output(quick):
+    assert assemble(quick(model__loss="bce"), 3).model().head.out_features == 1
+
+
+def test_the_server_evaluates_on_test_images_and_else_on_public_ones(quick):
+    with_test = assemble(quick(), 3)
+    assert (with_test.evaluated_on, with_test.evaluation_set()) == ("test", with_test.splits.test)
+    without = assemble(quick(data__test_fraction=0.0), 3)
+    assert (without.evaluated_on, without.evaluation_set()) == ("public", without.splits.public)
+
+
+def test_options_reach_their_attack(quick):
+    made = attacks(
+        quick(
+            adversary__attack="dlg, ing",
+            adversary__options="ing.iterations=7, dlg.iterations=9",
+            adversary__restarts=2,
+        )
+    )
+    assert [(a.name, a.iterations, a.restarts) for a in made] == [("dlg", 9, 2), ("ing", 7, 2)]
+
+
+def test_a_start_image_is_read_and_resized(quick, tmp_path):
+    Image.new("L", (40, 30), 51).save(tmp_path / "start.png")
+    [made] = attacks(
+        quick(adversary__start="image", adversary__start_image=str(tmp_path / "start.png"))
+    )
+    assert made.start_image.shape == (1, 16, 16)
+    torch.testing.assert_close(made.start_image, torch.full((1, 16, 16), 0.2))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"local__batch_size": 99}, r"^local.batch-size = 99: client-\d\d of 3 has only \d+ im"),
+        ({"data__num_images": 24, "clients": 60}, r"client"),
+        (
+            {"model__name": "densenet121", "data__image_size": 8},
+            "^data.image-size = 8: densenet121",
+        ),
+        ({"defence__options": "scale=1"}, "^defence.options: scale: none has no options"),
+        ({"device": "cuda:99"}, "^device = 'cuda:99': there are"),
+        ({"device": "tpu"}, "^device = 'tpu': must be auto, cpu"),
+        ({"data__name": "folder", "data__path": "/nowhere"}, "/nowhere"),
+        ({"adversary__options": "ing.tv=1"}, r"^adversary.options: ing.tv: must be ATTACK.OPTION"),
+        ({"adversary__options": "iterations=1"}, "^adversary.options: iterations: must be ATTACK"),
+        ({"adversary__options": "dlg"}, "^adversary.options = 'dlg': 'dlg' is not KEY=VALUE"),
+        ({"adversary__options": "dlg.itrations=1"}, "^dlg.itrations: unknown option; .*iterations"),
+        ({"adversary__options": "dlg.iterations=few"}, "^dlg.iterations = 'few': must be an integ"),
+        ({"adversary__start_image": "/nowhere.png"}, "^adversary.start-image = '/nowhere.png': No"),
+        ({"adversary__start": "image"}, "no start image"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(changes, message, quick):
+    settings = quick(**changes)
+
+    def build():
+        assemble(settings, settings.clients).model()
+        attacks(settings)
+
+    with pytest.raises(ValueError, match=message) as error:
+        build()
+    assert "\n" not in str(error.value)
+
+
+def test_a_start_image_that_is_none(quick, tmp_path):
+    path = tmp_path / "text.png"
+    path.write_text("no picture")
+    with pytest.raises(ValueError, match=r"^adversary.start-image: .*text.png"):
+        attacks(quick(adversary__start="image", adversary__start_image=str(path)))
+
+
+@pytest.mark.parametrize("module", ["fl_sim.assembly", "fl_sim.reattack", "fl_sim.about"])
+def test_neither_flower_nor_ray_is_imported(module):
+    code = (
+        f"import sys, {module}; "
+        "sys.exit(any(m.split('.')[0] in ('flwr', 'ray') for m in sys.modules))"
+    )
+    root = Path(__file__).parents[2]
+    assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import pytest
+from flwr.app import Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+
+from fl_sim import client_app, roll_call
+from fl_sim.local_grid import LocalGrid
+from fl_sim.roll_call import RollCallError
+from fl_sim.settings import SettingsError
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch):
+    monkeypatch.setattr(roll_call, "POLL_SECONDS", 0.001)
+
+
+class Late(LocalGrid):
+    """One more node registers each time one looks; the last partitions first."""
+
+    looked = 0
+
+    def get_node_ids(self):
+        self.looked += 1
+        return list(super().get_node_ids())[::-1][: self.looked - 1]
+
+
+def telling(*partitions, clients=None):
+    app = ClientApp()
+
+    @app.query()
+    def tell(message, context):
+        own = int(context.node_config["partition-id"])
+        metrics = {"partition-id": partitions[own], "num-partitions": clients or len(partitions)}
+        return Message(RecordDict({"partition": MetricRecord(metrics)}), reply_to=message)
+
+    return app
+
+
+@pytest.mark.parametrize("expected", [0, 3])
+@pytest.mark.parametrize("grid", [LocalGrid, Late])
+def test_all_clients_are_found_in_the_order_of_partitions(grid, expected):
+    found = roll_call.roll_call(grid(client_app.app, 3), expected)
+    assert list(found.items()) == [(1000, 0), (1001, 1), (1002, 2)]
+
+
+def test_another_number_of_clients_than_asked_for():
+    with pytest.raises(SettingsError, match=r"^clients = 4: found 2 SuperNodes; must be 2 or 0 "):
+        roll_call.roll_call(LocalGrid(client_app.app, 2), 4)
+
+
+def test_clients_that_never_come():
+    with pytest.raises(RollCallError, match="^0 of any clients came within 0.01 s$"):
+        roll_call.roll_call(LocalGrid(client_app.app, 0), 0, timeout=0.01)
+
+
+def test_one_client_too_few():
+    grid = LocalGrid(telling(0, 1, clients=3), 2)
+    with pytest.raises(RollCallError, match="^2 of 3 clients came within 0.01 s$"):
+        roll_call.roll_call(grid, 3, timeout=0.01)
+
+
+def test_two_clients_with_the_same_data():
+    grid = LocalGrid(telling(1, 1), 2)
+    with pytest.raises(RollCallError, match=r"^clients have the partitions \[1, 1\]; each of 0 to"):
+        roll_call.roll_call(grid, 0)
+
+
+def test_a_client_with_wrong_settings_shows_before_training():
+    grid = LocalGrid(client_app.app, 2, {"local.lr": -1.0})
+    with pytest.raises(RollCallError, match="a client cannot start: SettingsError: local.lr = -1"):
+        roll_call.roll_call(grid, 0)

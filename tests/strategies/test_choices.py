@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from flwr.serverapp import strategy as flower
+
+from strategies import choices
+
+
+@pytest.mark.parametrize(
+    ("name", "cls"),
+    [
+        ("fedavg", flower.FedAvg),
+        ("fedprox", flower.FedProx),
+        ("fedavgm", flower.FedAvgM),
+        ("fedadam", flower.FedAdam),
+        ("fedmedian", flower.FedMedian),
+    ],
+)
+def test_every_name_makes_its_strategy(name, cls):
+    made = choices.create(name, clients=5, fraction=0.5, proximal_mu=0.3)
+    assert type(made) is cls
+    assert (made.fraction_train, made.min_train_nodes) == (0.5, 2)
+    assert (made.min_evaluate_nodes, made.min_available_nodes) == (5, 5)
+    assert getattr(made, "proximal_mu", 0.3) == 0.3
+    assert getattr(made, "server_momentum", 0.9) == 0.9
+
+
+def test_the_names_are_those_tested():
+    assert choices.STRATEGY_NAMES == ("fedavg", "fedprox", "fedavgm", "fedadam", "fedmedian")
+
+
+def test_at_least_one_client_trains():
+    assert choices.create("fedavg", clients=4, fraction=0.01).min_train_nodes == 1
+
+
+def test_an_unknown_name_is_one_line():
+    with pytest.raises(ValueError, match=r"^strategy.name = 'fedsgd': must be one of fedavg, "):
+        choices.create("fedsgd", clients=2)
+
+
+def test_names_can_be_had_without_flower():
+    code = (
+        "import sys, strategies.choices; "
+        "sys.exit(any(m.split('.')[0] in ('flwr', 'ray') for m in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -1,0 +1,279 @@
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import Array, MetricRecord
+from flwr.serverapp.strategy import (
+    DifferentialPrivacyServerSideFixedClipping,
+    FedAdam,
+    FedAvg,
+    FedAvgM,
+    FedMedian,
+    FedProx,
+)
+
+from adversary.threat import ThreatModel
+from strategies import HonestButCurious
+from strategies import honest_but_curious as module
+
+STRATEGIES = {
+    "fedavg": FedAvg,
+    "fedprox": lambda: FedProx(proximal_mu=0.1),
+    "fedavgm": lambda: FedAvgM(server_momentum=0.9),
+    "fedadam": FedAdam,
+    "fedmedian": FedMedian,
+    "sampled": lambda: FedAvg(fraction_train=0.7),
+    "dp": lambda: DifferentialPrivacyServerSideFixedClipping(FedAvg(), 0.1, 0.5, 3),
+}
+
+
+def draws(observation):
+    random.random()
+    np.random.rand()  # noqa: NPY002
+    torch.rand(3)
+
+
+def crashes(error):
+    def act(observation):
+        draws(observation)
+        raise error
+
+    return act
+
+
+ACTS = {
+    "quiet": None,
+    "draws": draws,
+    "raises": crashes(ValueError("boom")),
+    "memory": crashes(MemoryError()),
+    "cuda memory": crashes(torch.OutOfMemoryError("CUDA out of memory")),
+    "cpu memory": crashes(RuntimeError("[enforce fail] not enough memory: you tried 1 TB")),
+    "tampers": lambda o: [v.zero_() for v in (*o.sent.values(), *o.returned.values())],
+}
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_the_federation_is_bit_for_bit_the_same(name, foreign, recipe):
+    # Integer buffers cannot be clipped by Flower's wrapper, so there the model has none.
+    batch_norm = name != "dp"
+    app = foreign.App(batch_norm=batch_norm)
+    alone = foreign.bits(app.run(STRATEGIES[name]()))
+    broken = foreign.Ledger("observed", "outcome", "unusable", "round_done", "close")
+    for act, ledger in {"draws": foreign.Ledger(), "raises": broken, "tampers": None}.items():
+        strategy = HonestButCurious(
+            STRATEGIES[name](), foreign.Adversary(act=ACTS[act]), recipe, ledger=ledger
+        )
+        assert foreign.bits(app.run(strategy)) == alone
+
+
+@pytest.mark.parametrize("act", ["quiet", "memory", "cuda memory", "cpu memory"])
+def test_no_kind_of_crash_reaches_the_federation(act, foreign, recipe):
+    app = foreign.App()
+    strategy = HonestButCurious(FedAvg(), foreign.Adversary(act=ACTS[act]), recipe)
+    assert foreign.bits(app.run(strategy)) == foreign.bits(app.run(FedAvg()))
+
+
+def test_a_small_difference_would_be_seen(foreign):
+    first = foreign.bits(foreign.App().run(FedAvg()))
+    other = foreign.App(spoil={0: lambda c: _changed(c, "fc.bias", lambda a: a + 1e-6)})
+    assert foreign.bits(other.run(FedAvg())) != first
+
+
+def _changed(content, name, change):
+    arrays = content["arrays"]
+    arrays[name] = Array(change(arrays[name].numpy()))
+    return content
+
+
+def test_global_random_states_stay(foreign, recipe):
+    class Spy(FedAvg):
+        def aggregate_train(self, server_round, replies):
+            states.append(_states())
+            return super().aggregate_train(server_round, replies)
+
+        def configure_evaluate(self, *args):
+            states.append(_states())
+            return super().configure_evaluate(*args)
+
+    states: list = []
+    strategy = HonestButCurious(
+        Spy(), foreign.Adversary(act=draws), recipe, ledger=foreign.Ledger()
+    )
+    foreign.App().run(strategy, rounds=1)
+    assert states[0] == states[1]
+
+
+def _states():
+    name, keys, *rest = np.random.get_state()  # noqa: NPY002
+    return random.getstate(), (name, keys.tobytes(), *rest), torch.get_rng_state().tolist()
+
+
+@pytest.mark.parametrize("name", ["fedavg", "fedadam", "fedmedian", "dp"])
+def test_observations_are_what_was_sent_and_returned(name, foreign, recipe):
+    adversary = foreign.Adversary()
+    app = foreign.App(batch_norm=name != "dp")
+    app.run(HonestButCurious(STRATEGIES[name](), adversary, recipe), rounds=3)
+    assert len(adversary.seen) == 9
+    for seen in adversary.seen:
+        turn = (seen.round, int(seen.client.removeprefix("client-")))
+        for ours, theirs in ((seen.sent, app.loaded[turn]), (seen.returned, app.replied[turn])):
+            assert ours.keys() == theirs.keys()
+            for key, value in theirs.items():
+                assert ours[key].dtype == value.dtype, key
+                assert torch.equal(ours[key], value), key
+        assert seen.num_examples == len(foreign.own_images(turn[1])[0])
+        assert seen.recipe is recipe
+        seen.check()
+
+
+def test_an_observation_gives_the_gradient(foreign, recipe):
+    adversary = foreign.Adversary()
+    app = foreign.App(batch_norm=False)
+    app.run(HonestButCurious(FedAvg(), adversary, recipe), rounds=1)
+    seen = adversary.seen[1]
+    net = app.net()
+    images, labels = foreign.own_images(1)
+    torch.nn.functional.cross_entropy(net(images), labels).backward()
+    for name, parameter in net.named_parameters():
+        estimate = (seen.sent[name] - seen.returned[name]) / foreign.lr
+        torch.testing.assert_close(estimate, parameter.grad, atol=1e-6, rtol=1e-4)
+
+
+def test_clients_are_attacked_in_the_order_of_their_names(foreign, recipe):
+    class Reversed(FedAvg):
+        def configure_train(self, *args):
+            return sorted(super().configure_train(*args), key=lambda m: -m.metadata.dst_node_id)
+
+    adversary, ledger = foreign.Adversary("a", "b"), foreign.Ledger()
+    foreign.App().run(HonestButCurious(Reversed(), adversary, recipe, ledger=ledger), rounds=2)
+    assert ledger.named("outcome") == [
+        (r, f"client-{c:02d}", a) for r in (1, 2) for c in range(3) for a in "ab"
+    ]
+
+
+def test_given_names_and_threat_are_used(foreign, recipe):
+    adversary = foreign.Adversary()
+    threat = ThreatModel(labels=torch.tensor([1]))
+    names = {1000: "north", 1001: "south", 1002: "east"}
+    strategy = HonestButCurious(
+        FedAvg(), adversary, recipe, client_names=names, threat=lambda o: threat
+    )
+    foreign.App().run(strategy, rounds=1)
+    assert [o.client for o in adversary.seen] == ["east", "north", "south"]
+    assert all(t is threat for t in adversary.threats)
+
+
+@pytest.mark.parametrize("act", ["raises", "memory", "cuda memory", "cpu memory"])
+def test_a_crash_is_told_in_one_line_and_written_down(act, foreign, recipe, flower_log):
+    ledger = foreign.Ledger()
+    strategy = HonestButCurious(FedAvg(), foreign.Adversary(act=ACTS[act]), recipe, ledger=ledger)
+    foreign.App().run(strategy, rounds=1)
+    unusable = ledger.named("unusable")
+    assert [entry[:2] for entry in unusable] == [(1, f"client-{c:02d}") for c in range(3)]
+    assert all(("boom" in e[2]) if act == "raises" else ("memory" in e[2]) for e in unusable)
+    lines = [line for line in flower_log if "not attacked" in line]
+    assert len(lines) == 3
+    assert all("\n" not in line for line in lines)
+    assert lines[0].startswith("client-00 in round 1: ")
+
+
+def test_a_failing_grant_is_no_failure_of_training(foreign, recipe):
+    def threat(observation):
+        raise KeyError("labels")
+
+    ledger = foreign.Ledger()
+    strategy = HonestButCurious(FedAvg(), foreign.Adversary(), recipe, ledger=ledger, threat=threat)
+    foreign.App().run(strategy, rounds=1)
+    assert len(ledger.named("unusable")) == 3
+    assert ledger.named("close") == [("completed", "")]
+
+
+def test_ctrl_c_in_an_attack_stops_the_run(foreign, recipe):
+    ledger = foreign.Ledger()
+    adversary = foreign.Adversary(act=crashes(KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt):
+        foreign.App().run(HonestButCurious(FedAvg(), adversary, recipe, ledger=ledger))
+    assert ledger.named("close") == [("stopped", "")]
+
+
+def test_replies_that_show_nothing_are_not_attacked(foreign, recipe):
+    def raises(content):
+        raise RuntimeError("disk broke")
+
+    adversary, ledger = foreign.Adversary(), foreign.Ledger()
+    app = foreign.App(spoil={0: raises, 2: lambda c: _changed(c, "fc.bias", lambda a: a * np.nan)})
+    app.run(HonestButCurious(FedAvg(), adversary, recipe, ledger=ledger), rounds=1)
+    assert [o.client for o in adversary.seen] == ["client-01"]
+    reasons = {client: reason for _, client, reason in ledger.named("unusable")}
+    assert "disk broke" in reasons["client-00"]
+    assert "fc.bias" in reasons["client-02"]
+
+
+def test_each_attack_is_told_with_position_and_time_left(foreign, recipe):
+    told: list[str] = []
+    strategy = HonestButCurious(
+        FedAvg(), foreign.Adversary("dlg", "ing"), recipe, ledger=foreign.Ledger(psnr=24.06),
+        tell=told.append,
+    )  # fmt: skip
+    foreign.App().run(strategy, rounds=2)
+    assert len(told) == 12
+    assert told[0].startswith("attack 1/12 · round 1 · client-00 · dlg · 24.1 dB · ")
+    assert told[0].endswith("s left")
+    assert told[-1] == "attack 12/12 · round 2 · client-02 · ing · 24.1 dB"
+
+
+def test_the_total_counts_failed_clients_out(foreign, recipe):
+    def raises(content):
+        raise RuntimeError("no")
+
+    told: list[str] = []
+    strategy = HonestButCurious(FedAvg(), foreign.Adversary(), recipe, tell=told.append)
+    foreign.App(spoil={0: raises}).run(strategy, rounds=2)
+    assert [line.split(" · ")[0] for line in told] == [
+        "attack 1/5", "attack 2/5", "attack 3/4", "attack 4/4",
+    ]  # fmt: skip
+
+
+def test_a_long_attack_tells_how_far_it_is(foreign, recipe, monkeypatch):
+    monkeypatch.setattr(module, "TELL_EVERY", 0.0)
+    told: list[str] = []
+    strategy = HonestButCurious(FedAvg(), foreign.Adversary(), recipe, tell=told.append)
+    foreign.App().run(strategy, rounds=1)
+    assert told[0] == "attack 1/3 · round 1 · client-00 · fake · 50%"
+    assert told[1].startswith("attack 1/3 · round 1 · client-00 · fake · done")
+
+
+def test_three_lines_in_a_foreign_app(foreign, tmp_path: Path):
+    from adversary import Adversary, TrainingRecipe
+    from adversary.attacks import DLG
+    from adversary.report.ledger import Ledger
+    from adversary.report.run_folder import RunFolder
+
+    def evaluate(server_round, arrays):
+        return MetricRecord({"loss": 1.0 / (1 + server_round), "auc": 0.5})
+
+    app = foreign.App(batch_norm=False)
+    alone = foreign.bits(app.run(FedAvg(), evaluate_fn=evaluate))
+
+    adversary = Adversary(app.net(), image_shape=(1, 8, 8), attacks=[DLG(iterations=3)])
+    ledger = Ledger(RunFolder.create(tmp_path / "mine"))
+    strategy = HonestButCurious(
+        FedAvg(), adversary, TrainingRecipe(lr=foreign.lr, batch_size=8), ledger=ledger
+    )
+    assert foreign.bits(app.run(strategy, evaluate_fn=evaluate)) == alone
+
+    assert ledger.errors == []
+    leakage, rounds = ledger.folder.leakage(), ledger.folder.rounds()
+    images = 2 + 3 + 4
+    assert list(leakage["round"]) == [1] * images + [2] * images
+    assert set(leakage["status"]) == {"ok"}
+    assert leakage["score"].notna().all()
+    assert list(rounds["loss"]) == [1 / 2, 1 / 3]
+    assert list(rounds["clients_failed"]) == [0, 0]
+    assert rounds["client_loss"].notna().all()
+    assert ledger.folder.info()["status"] == "completed"
+    assert (tmp_path / "mine" / "report.html").read_text().startswith("<!")
