@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from adversary.observation import ObservationError
 from adversary.problem import Problem
+from adversary.seeding import generator
+
+STAND_INS = 16  # noise images that stand in for public ones where there are none
 
 
 def idlg(head_bias_gradient: Tensor) -> Tensor:
@@ -27,6 +32,37 @@ def idlg(head_bias_gradient: Tensor) -> Tensor:
     return head_bias_gradient.argmin().reshape(1)
 
 
+def column_minimum(head_weight_gradient: Tensor, batch: int) -> Tensor:
+    """Return the B classes with the lowest entries of G_W (GradInversion, Yin et al. 2021, eq. 8).
+
+    For encodings >= 0 only an image of class c makes entries of row c negative, and its own
+    share outweighs the rest. The rule assumes that no label repeats; the name is the paper's,
+    whose weights are transposed.
+
+    Parameters
+    ----------
+    head_weight_gradient : Tensor
+        G_W, (C, n_h).
+    batch : int
+        B, at most C.
+
+    Returns
+    -------
+    Tensor
+        (B,) distinct class indices in ascending order.
+
+    Raises
+    ------
+    ValueError
+        If the batch is larger than the number of classes.
+    """
+    classes = len(head_weight_gradient)
+    if batch > classes:
+        raise ValueError(f"batch = {batch}: at most {classes} labels can be distinct")
+    lowest = head_weight_gradient.amin(1).argsort(stable=True)
+    return lowest[:batch].sort().values
+
+
 def bce_sign(head_bias_gradient: Tensor) -> Tensor:
     """Return the labels of a single image under binary cross-entropy.
 
@@ -38,6 +74,27 @@ def bce_sign(head_bias_gradient: Tensor) -> Tensor:
         (1, C) multi-hot.
     """
     return (head_bias_gradient < 0).to(head_bias_gradient.dtype)[None]
+
+
+def bias_gradient(head_weight_gradient: Tensor, encoding: Tensor) -> Tensor:
+    """Return G_b as G_W tells it, where the bias was not sent (after Geng et al. 2021).
+
+    A row of G_W is a sum of encodings weighted by what G_b sums, so their totals divide to it:
+    exactly for one image, and as well as one encoding stands for all otherwise.
+
+    Parameters
+    ----------
+    head_weight_gradient : Tensor
+        G_W, (C, n_h).
+    encoding : Tensor
+        (n_h,), the mean input of the last layer, e.g. on public images.
+
+    Returns
+    -------
+    Tensor
+        (C,).
+    """
+    return head_weight_gradient.sum(1) / encoding.sum()
 
 
 def counts(head_bias_gradient: Tensor, probabilities: Tensor, batch: int) -> Tensor:
@@ -69,6 +126,62 @@ def counts(head_bias_gradient: Tensor, probabilities: Tensor, batch: int) -> Ten
     return whole
 
 
+def consistent_counts(
+    head_weight_gradient: Tensor,
+    head_bias_gradient: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    probabilities: Tensor,
+    batch: int,
+    *,
+    rounds: int = 20,
+    inner: int = 10,
+) -> Tensor:
+    """Return :func:`counts` with the mean output that the gradient itself tells.
+
+    The attacker knows the last layer, so outputs follow from encodings. Images of a class are
+    taken to share one encoding: B G_W = sum_c n_c (p_c - e_c) h_c^T is solved for the h_c, which
+    give p_c = softmax(W h_c + b), in turn until they agree; their mean replaces the estimate.
+    Where all C classes occur the h_c are not determined and the plain counts are returned.
+
+    Parameters
+    ----------
+    head_weight_gradient, head_bias_gradient : Tensor
+        G_W, (C, n_h), and G_b, (C,), of the mean cross-entropy.
+    weight, bias : Tensor
+        W and b of the last layer.
+    probabilities : Tensor
+        (C,), a first estimate of the mean softmax output.
+    batch : int
+        B.
+    rounds, inner : int
+        Times the counts, and within them the encodings, are solved for at most.
+
+    Returns
+    -------
+    Tensor
+        (C,) integers >= 0 that sum to B.
+    """
+    G_W, G_b = head_weight_gradient.double(), head_bias_gradient.double()
+    W, b = weight.double(), bias.double()
+    found = plain = counts(G_b, probabilities.double(), batch)
+    for _ in range(rounds):
+        classes = found.nonzero()[:, 0]
+        if len(classes) == len(found):
+            return plain
+        share = found[classes].double() / batch
+        outputs = probabilities.double().expand(len(classes), -1)
+        labels = torch.eye(len(found), dtype=G_W.dtype, device=G_W.device)[classes]
+        for _ in range(inner):
+            system = ((outputs - labels) * share[:, None]).T  # (C, K)
+            encodings = torch.linalg.pinv(system) @ G_W
+            outputs = (encodings @ W.T + b).softmax(1)
+        before, found = found, counts(G_b, share @ outputs, batch)
+        if torch.equal(before, found):
+            break
+    return found
+
+
 def bce_counts(head_bias_gradient: Tensor, probabilities: Tensor, batch: int) -> Tensor:
     """Return how many images of a batch carry each label under binary cross-entropy.
 
@@ -83,42 +196,114 @@ def bce_counts(head_bias_gradient: Tensor, probabilities: Tensor, batch: int) ->
     return expected.round().long().clamp(0, batch)
 
 
-def recover(problem: Problem) -> Tensor:
+def recover(problem: Problem, rule: str = "consistent") -> Tensor:
     """Return the labels: those granted by the threat model, else read from the update.
+
+    Under cross-entropy a single image's label is :func:`idlg`'s whatever the rule; under binary
+    cross-entropy, for which the papers' rules are not made, labels are :func:`bce_sign`'s and
+    :func:`bce_counts`'.
+
+    Parameters
+    ----------
+    problem : Problem
+        What the attacker knows.
+    rule : str
+        One of :data:`RULES`, for several images under cross-entropy.
 
     Returns
     -------
     Tensor
         (B,) class indices in ascending order, or (B, C) multi-hot. For several images only the
         counts are known, so their order, and which labels share an image, are arbitrary.
+
+    Raises
+    ------
+    ObservationError
+        If neither weights nor bias of the last layer were sent.
     """
     if problem.threat.labels is not None:
         return problem.threat.labels.to(problem.device)
-    _, bias = problem.head_gradient
-    if bias is None:
-        raise ObservationError(
-            f"{problem.name}: no bias gradient of the last layer; labels unknown"
-        )
-    batch = problem.shape[0]
-    single = batch == 1
-    if problem.loss == "cross-entropy":
+    batch, single = problem.shape[0], problem.shape[0] == 1
+    if problem.loss == "bce":
+        bias = _bias_gradient(problem)
         if single:
-            return idlg(bias)
-        found = counts(bias, _mean_output(problem), batch)
-        return torch.arange(len(bias), device=bias.device).repeat_interleave(found)
-    if single:
-        return bce_sign(bias)
-    found = bce_counts(bias, _mean_output(problem), batch)
-    places = torch.arange(batch, device=bias.device)[:, None]
-    return (places < found).to(bias.dtype)
+            return bce_sign(bias)
+        found = bce_counts(bias, _mean_output(problem), batch)
+        places = torch.arange(batch, device=bias.device)[:, None]
+        return (places < found).to(bias.dtype)
+    return idlg(_bias_gradient(problem)) if single else RULES[rule](problem)
+
+
+def _zero_shot(problem: Problem) -> Tensor:
+    return _listed(counts(_bias_gradient(problem), _mean_output(problem), problem.shape[0]))
+
+
+def _consistent(problem: Problem) -> Tensor:
+    weight, bias = problem.head_gradient
+    if weight is None or bias is None:
+        return _zero_shot(problem)
+    head = problem.head
+    found = consistent_counts(
+        weight, bias, head.weight, head.bias, _mean_output(problem), problem.shape[0]
+    )
+    return _listed(found)
+
+
+def _column_minimum(problem: Problem) -> Tensor:
+    weight, _ = problem.head_gradient
+    if weight is None or problem.shape[0] > len(weight):
+        return _zero_shot(problem)
+    return column_minimum(weight, problem.shape[0])
+
+
+RULES: dict[str, Callable[[Problem], Tensor]] = {
+    "consistent": _consistent,
+    "zero-shot": _zero_shot,
+    "column-minimum": _column_minimum,
+}
+"""Rules for the labels of several images under cross-entropy, by name.
+
+Where the last layer's weights or bias were not sent, or the batch is larger than the number of
+classes for ``column-minimum``, ``zero-shot`` stands in.
+"""
+
+
+def _listed(found: Tensor) -> Tensor:
+    """Return class counts as class indices in ascending order."""
+    return torch.arange(len(found), device=found.device).repeat_interleave(found)
+
+
+def _bias_gradient(problem: Problem) -> Tensor:
+    """Return G_b as sent, else as G_W tells it."""
+    weight, bias = problem.head_gradient
+    if bias is not None:
+        return bias
+    if weight is None:
+        raise ObservationError(f"{problem.name}: no gradient of the last layer; labels unknown")
+    return bias_gradient(weight, _mean_encoding(problem))
+
+
+def _stand_ins(problem: Problem) -> Tensor:
+    """Return public images, or where there are none uniform noise, as Geng et al. do."""
+    if problem.prior is not None:
+        return problem.prior.images.to(problem.device, problem.dtype)
+    noise = torch.rand((STAND_INS, *problem.shape[1:]), generator=generator(0, "stand-ins"))
+    return noise.to(problem.device, problem.dtype)
 
 
 def _mean_output(problem: Problem) -> Tensor:
-    """Return the model's mean output on public images, or on grey where there are none, (C,)."""
-    if problem.prior is not None:
-        images = problem.prior.images.to(problem.device, problem.dtype)
-    else:
-        images = torch.full(problem.shape, 0.5, device=problem.device, dtype=problem.dtype)
-    logits = problem.model(images)
+    """Return the model's mean output on public images or their stand-ins, (C,)."""
+    logits = problem.model(_stand_ins(problem))
     found = logits.softmax(-1) if problem.loss == "cross-entropy" else logits.sigmoid()
     return found.mean(0)
+
+
+def _mean_encoding(problem: Problem) -> Tensor:
+    """Return the mean input of the last layer on public images or their stand-ins, (n_h,)."""
+    seen: list[Tensor] = []
+    hook = problem.head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    try:
+        problem.model(_stand_ins(problem))
+    finally:
+        hook.remove()
+    return seen[0].mean(0)

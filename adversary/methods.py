@@ -7,7 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from adversary.optimise import Evaluation, Variables
+from adversary.optimise import Evaluation, Method, Variables
+from adversary.seeding import generator
 
 Schedule = Callable[[int], float]
 """From the step number, from 0, to a factor on the learning rate."""
@@ -30,6 +31,21 @@ def one_cycle(iterations: int, *, warm: float = 0.3, low: float = 0.04) -> Sched
         if share < warm:
             return low + (1 - low) * (1 - _half_cosine(share / warm))
         return max(_half_cosine((share - warm) / (1 - warm)), 1e-4)
+
+    return factor
+
+
+def warm_cosine(iterations: int, *, warm: int = 50) -> Schedule:
+    """Return a linear rise over the first ``warm`` steps, then a cosine fall to nearly 0.
+
+    The schedule of Yin et al. (2021); a run shorter than twice ``warm`` rises over its half.
+    """
+    rise = min(warm, iterations // 2)
+
+    def factor(step: int) -> float:
+        if step < rise:
+            return (step + 1) / rise
+        return max(_half_cosine((step - rise) / max(iterations - rise, 1)), 1e-4)
 
     return factor
 
@@ -69,6 +85,45 @@ class Adam:
 
     def stalled(self) -> bool:
         """Return False: Adam always moves."""
+        return False
+
+
+class Langevin:
+    """Any method, with Gaussian noise added after each step (Yin et al. 2021, algorithm 1).
+
+    Parameters
+    ----------
+    method : Method
+        Moves the variables.
+    scale : float
+        Standard deviation of the noise, >= 0.
+    schedule : Schedule
+        Factor on it, by step.
+    seed : int
+        Of the noise.
+    """
+
+    def __init__(self, method: Method, *, scale: float, schedule: Schedule, seed: int) -> None:
+        self.method, self.scale, self.schedule = method, scale, schedule
+        self.draw = generator(seed, "langevin")
+        self.steps = 0
+
+    def step(
+        self,
+        variables: Variables,
+        at: Evaluation,
+        evaluate: Callable[[Variables], Evaluation],
+    ) -> None:
+        """Move ``variables`` in place."""
+        self.method.step(variables, at, evaluate)
+        spread = self.scale * self.schedule(self.steps)
+        for value in variables.values():
+            noise = torch.randn(value.shape, generator=self.draw)
+            value.add_(noise.to(value.device, value.dtype), alpha=spread)
+        self.steps += 1
+
+    def stalled(self) -> bool:
+        """Return False: noise always moves."""
         return False
 
 

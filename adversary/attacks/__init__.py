@@ -10,15 +10,21 @@ from typing import Any, get_type_hints
 from adversary.attacks.base import STARTS, Attack, AttackError, AttackOptionError
 from adversary.attacks.dlg import DLG
 from adversary.attacks.encgrad import EncGradInversion
+from adversary.attacks.igi import IGI
 from adversary.attacks.ing import ING
+from adversary.attacks.stg import STG
 
-ATTACKS: dict[str, type[Attack]] = {cls.name: cls for cls in (DLG, ING, EncGradInversion)}
+ATTACKS: dict[str, type[Attack]] = {
+    cls.name: cls for cls in (DLG, IGI, ING, STG, EncGradInversion)
+}
 
 __all__ = [
     "ATTACKS",
     "DLG",
+    "IGI",
     "ING",
     "STARTS",
+    "STG",
     "Attack",
     "AttackError",
     "AttackOptionError",

@@ -10,7 +10,15 @@ import torch
 from torch import Tensor
 
 from adversary import labels
-from adversary.optimise import Limits, Method, Progress, Search, Variables, minimise
+from adversary.optimise import (
+    Limits,
+    Method,
+    Objective,
+    Progress,
+    Search,
+    Variables,
+    minimise,
+)
 from adversary.problem import Problem
 from adversary.reconstruction import Reconstruction
 from adversary.seeding import generator
@@ -120,6 +128,7 @@ class GradientMatching(Attack):
 
     dtype: ClassVar[torch.dtype] = torch.float32
     keep: ClassVar[Literal["best", "last"]] = "best"
+    label_rule: ClassVar[str] = "consistent"
 
     def __init__(
         self,
@@ -141,12 +150,15 @@ class GradientMatching(Attack):
         self.start_image = start_image
 
     @abstractmethod
-    def score(self, problem: Problem, variables: Variables) -> Tensor:
-        """Return the objective of R candidates, (R,), differentiable in ``variables``."""
+    def objective(self, problem: Problem) -> Objective:
+        """Return the function to minimise: from variables to the scores of R candidates, (R,).
+
+        What does not depend on the variables, such as the labels, is worked out here, once.
+        """
 
     @abstractmethod
-    def method(self) -> Method:
-        """Return a fresh optimiser."""
+    def method(self, seed: int) -> Method:
+        """Return a fresh optimiser; ``seed`` is for those that draw random numbers."""
 
     def variables(self, problem: Problem, seeds: list[int]) -> Variables:
         """Return the starts of as many restarts as there are seeds."""
@@ -157,7 +169,15 @@ class GradientMatching(Attack):
 
     def final_labels(self, problem: Problem, variables: Variables) -> Tensor:
         """Return the labels of one candidate, given without the leading dimension."""
-        return labels.recover(problem)
+        return labels.recover(problem, self.label_rule)
+
+    def targets(self, problem: Problem) -> Tensor:
+        """Return the granted or recovered labels as targets of the loss, (B, outputs)."""
+        return problem.targets(labels.recover(problem, self.label_rule))
+
+    def at_once(self, problem: Problem) -> int:
+        """Return how many restarts to run together."""
+        return restarts_at_once(problem, self.restarts)
 
     def run(
         self,
@@ -172,16 +192,17 @@ class GradientMatching(Attack):
         search = Search(self.name, seed, limits, progress)
         best: Variables | None = None
         best_score = torch.inf
-        at_once = restarts_at_once(problem, self.restarts)
+        at_once = self.at_once(problem)
+        objective = self.objective(problem)
         project = None if type(self).project is GradientMatching.project else self.project
         for first in range(0, self.restarts, at_once):
             restarts = range(first, min(first + at_once, self.restarts))
             if first and search.exhausted():
                 break
             found, scores = minimise(
-                lambda v: self.score(problem, v),
+                objective,
                 self.variables(problem, [seed + r for r in restarts]),
-                self.method(),
+                self.method(seed + first),
                 iterations=self.iterations,
                 search=search,
                 project=project,

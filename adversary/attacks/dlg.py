@@ -11,7 +11,7 @@ from adversary import labels
 from adversary.attacks.base import GradientMatching, positive
 from adversary.methods import LBFGS
 from adversary.objectives import squared_distance
-from adversary.optimise import Variables
+from adversary.optimise import Objective, Variables
 from adversary.problem import Problem
 from adversary.seeding import generator
 
@@ -49,7 +49,7 @@ class DLG(GradientMatching):
         positive(self, memory=memory)
         self.memory = memory
 
-    def method(self) -> LBFGS:
+    def method(self, seed: int) -> LBFGS:
         """Return a fresh L-BFGS."""
         return LBFGS(memory=self.memory)
 
@@ -62,14 +62,19 @@ class DLG(GradientMatching):
             found["labels"] = torch.stack(drawn).to(problem.device, problem.dtype)
         return found
 
-    def score(self, problem: Problem, variables: Variables) -> Tensor:
+    def objective(self, problem: Problem) -> Objective:
         """Return ||g - g*||^2 / ||g*||^2."""
-        images = variables["images"]
-        if "labels" in variables:
-            targets = _soft(problem, variables["labels"])
-        else:
-            targets = problem.targets(labels.recover(problem)).expand(len(images), -1, -1)
-        return squared_distance(problem.gradients(images, targets), problem.gradient)
+        granted = None if problem.threat.labels is None else self.targets(problem)
+
+        def score(variables: Variables) -> Tensor:
+            images = variables["images"]
+            if granted is None:
+                targets = _soft(problem, variables["labels"])
+            else:
+                targets = granted.expand(len(images), -1, -1)
+            return squared_distance(problem.gradients(images, targets), problem.gradient)
+
+        return score
 
     def final_labels(self, problem: Problem, variables: Variables) -> Tensor:
         """Return the granted labels, or the most likely of the optimised ones."""

@@ -6,11 +6,10 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from adversary import labels
 from adversary.attacks.base import GradientMatching, not_negative, positive
 from adversary.methods import Adam, step_decay
 from adversary.objectives import cosine_distance
-from adversary.optimise import Variables
+from adversary.optimise import Objective, Variables
 from adversary.priors import total_variation
 from adversary.problem import Problem
 
@@ -48,16 +47,20 @@ class ING(GradientMatching):
         self.lr = lr
         self.tv = tv
 
-    def method(self) -> Adam:
+    def method(self, seed: int) -> Adam:
         """Return a fresh signed Adam with step decay."""
         return Adam(lr=self.lr, signed=True, schedule=step_decay(self.iterations))
 
-    def score(self, problem: Problem, variables: Variables) -> Tensor:
+    def objective(self, problem: Problem) -> Objective:
         """Return 1 - cos(g, g*) + tv TV(x)."""
-        images = variables["images"]
-        targets = problem.targets(labels.recover(problem)).expand(len(images), -1, -1)
-        found = problem.gradients(images, targets)
-        return cosine_distance(found, problem.gradient) + self.tv * total_variation(images)
+        targets = self.targets(problem)
+
+        def score(variables: Variables) -> Tensor:
+            images = variables["images"]
+            found = problem.gradients(images, targets.expand(len(images), -1, -1))
+            return cosine_distance(found, problem.gradient) + self.tv * total_variation(images)
+
+        return score
 
     def project(self, variables: Variables) -> None:
         """Clamp the images to [0, 1]."""

@@ -1,0 +1,115 @@
+"""What batch-normalisation buffers tell of the images that went through them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from adversary.observation import Observation
+
+
+class Statistics(NamedTuple):
+    """Mean and unbiased variance of each channel at one layer's input, (C,) each."""
+
+    mean: Tensor
+    variance: Tensor
+
+
+def observed_statistics(observation: Observation, model: nn.Module) -> dict[str, Statistics]:
+    """Return the batch statistics that an update's buffers tell, by layer.
+
+    A training step moves a buffer by new = (1 - m) old + m batch, so one step tells the batch's
+    statistics exactly: batch = (new - (1 - m) old)/m. For k steps the same with 1 - (1 - m)^k
+    for m is their mean, the later steps weighing more. Buffers that did not move are those of
+    the data that the model was trained on before, which GradInversion (Yin et al. 2021) falls
+    back on; those that nothing has moved yet tell nothing and are left out.
+
+    Parameters
+    ----------
+    observation : Observation
+        A checked update.
+    model : nn.Module
+        The model that was sent, for the layers' momentum; its own buffers are not read.
+
+    Returns
+    -------
+    dict of str to Statistics
+        By layer name, float64; empty without batch normalisation.
+    """
+    return {
+        name: found
+        for name, layer in model.named_modules()
+        if isinstance(layer, _BatchNorm)
+        and (found := _layer_statistics(observation, name, layer.momentum)) is not None
+    }
+
+
+def _layer_statistics(
+    observation: Observation, name: str, momentum: float | None
+) -> Statistics | None:
+    names = [f"{name}.running_mean", f"{name}.running_var"]
+    count = f"{name}.num_batches_tracked"
+    sent, returned = observation.sent, observation.returned
+    if not all(n in sent for n in (*names, count)):
+        return None
+    before = int(sent[count])
+    if all(n in returned for n in (*names, count)) and (steps := int(returned[count]) - before) > 0:
+        # Without a momentum the buffers are the mean over all batches so far.
+        kept = before / (before + steps) if momentum is None else (1 - momentum) ** steps
+        mean, variance = (
+            (returned[n].double() - kept * sent[n].double()) / (1 - kept) for n in names
+        )
+        return Statistics(mean, variance)
+    return Statistics(*(sent[n].double() for n in names)) if before else None
+
+
+def batch_statistics(model: nn.Module, images: Tensor, layers: list[str]) -> list[Statistics]:
+    """Return the statistics that a batch has at the inputs of layers, differentiable in it.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Run once; hooks are removed again.
+    images : Tensor
+        (B, C, H, W).
+    layers : list of str
+        Names of modules.
+    """
+    found: dict[str, Statistics] = {}
+
+    def look(name: str, inputs: Tensor) -> None:
+        across = [d for d in range(inputs.ndim) if d != 1]
+        # One value a channel has no unbiased variance; torch refuses to train there too.
+        found[name] = Statistics(inputs.mean(across), inputs.var(across, correction=1))
+
+    hooks = [
+        model.get_submodule(name).register_forward_pre_hook(
+            lambda _, inputs, name=name: look(name, inputs[0])
+        )
+        for name in layers
+    ]
+    try:
+        model(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return [found[name] for name in layers]
+
+
+def statistics_distance(found: list[Statistics], target: list[Statistics]) -> Tensor:
+    """Return sum_l ||mean_l - mean*_l|| + ||variance_l - variance*_l|| (Yin et al. 2021, eq. 10).
+
+    Returns
+    -------
+    Tensor
+        Scalar, 0 where all statistics agree.
+    """
+    apart = [
+        torch.linalg.vector_norm(a - b)
+        for layer, wanted in zip(found, target, strict=True)
+        for a, b in zip(layer, wanted, strict=True)
+    ]
+    return torch.stack(apart).sum()
