@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 from flwr.app import ArrayRecord, Message, RecordDict
@@ -11,6 +12,11 @@ NUM_EXAMPLES = "num-examples"
 """Flower's key for the number of images behind a reply, by which clients are weighted."""
 
 LONGEST_REASON = 300
+
+# Flower's simulation wraps an error twice: the kind and text of what reached it, and in the text,
+# after a traceback, what the ClientApp raised.
+_SIMULATED = re.compile(r"<class '(?:.*\.)?(?P<kind>\w+)(?:\(.*\))?'>:<'(?P<text>.*)'>$", re.DOTALL)
+_RAISED = "Exception ClientAppException occurred. Message: "
 
 
 def arrays_of(content: RecordDict) -> ArrayRecord:
@@ -72,6 +78,9 @@ def fault(reply: Message, sent: ArrayRecord) -> str | None:
 
 
 def error_of(reply: Message) -> str:
-    """Return the last line of what a failed client said, which names its exception."""
-    lines = [line.strip() for line in (reply.error.reason or "").splitlines() if line.strip()]
-    return lines[-1][:LONGEST_REASON] if lines else f"error code {reply.error.code}"
+    """Return on one line what a failed client, or the process it ran in, said."""
+    text = reply.error.reason or ""
+    if simulated := _SIMULATED.match(text):
+        _, raised, said = simulated["text"].rpartition(_RAISED)
+        text = said if raised else f"{simulated['kind']}: {simulated['text'].partition(chr(10))[0]}"
+    return " ".join(text.split())[:LONGEST_REASON] or f"error code {reply.error.code}"

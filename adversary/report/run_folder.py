@@ -222,6 +222,14 @@ class RunFolder:
         self.update(failures=[*self.info().get("failures", []), {**where, "reason": reason}])
         self._append("leakage.csv", LEAKAGE, [{**where, "status": "failed"}])
 
+    def forget(self, round: int, client: str, attack: str) -> None:
+        """Remove what one attack on one update left in leakage.csv and among the failures."""
+        where = {"round": round, "client": client, "attack": attack}
+        failures = self.info().get("failures", [])
+        self.update(failures=[one for one in failures if not where.items() <= one.items()])
+        with _writing(self.path / "leakage.csv"):
+            table.remove(self.path / "leakage.csv", LEAKAGE, where)
+
     def leakage(self) -> pd.DataFrame:
         """Return leakage.csv, typed as :data:`LEAKAGE` says."""
         return self._read("leakage.csv", LEAKAGE)

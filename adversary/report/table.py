@@ -46,6 +46,26 @@ def append(path: Path, schema: Schema, rows: Iterable[Mapping[str, object]]) -> 
     _append_bytes(path, text.getvalue().encode("utf-8", "backslashreplace"))
 
 
+def remove(path: Path, schema: Schema, where: Mapping[str, object]) -> None:
+    """Remove the rows whose cells are those of ``where``; the others stay as they are.
+
+    Raises
+    ------
+    OSError
+        If the table cannot be written; it is then as it was.
+    """
+    columns = list(schema)
+    wanted = {columns.index(column): _cell(value) for column, value in where.items()}
+    with path.open(newline="", encoding="utf-8") as file:
+        header, *rows = csv.reader(file)
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(
+            row for row in rows if any(row[index] != cell for index, cell in wanted.items())
+        )
+
+
 def read(path: Path, schema: Schema) -> pd.DataFrame:
     """Return the table with the schema's types; empty cells are missing values."""
     texts = [column for column, dtype in schema.items() if dtype == "string"]

@@ -44,7 +44,7 @@ def test_failed_clients_are_counted_and_named(foreign):
     foreign.App(spoil={2: raises}).run(Bookkeeping(FedAvg(), ledger=ledger), rounds=1)
     [(_, values)] = ledger.named("round_done")
     assert (values["clients"], values["clients_failed"]) == (3, 1)
-    assert ledger.named("unusable") == [(1, "client-02", "failed: scanner")]
+    assert ledger.named("unusable") == [(1, "client-02", "failed: RuntimeError: broken scanner")]
 
 
 def test_a_client_that_does_not_answer_is_named(foreign):

@@ -211,3 +211,15 @@ def test_a_full_disk_keeps_the_earlier_run_json(tmp_path, small_files):
         folder.update(settings="x" * 2 * small_files)
     assert folder.info()["seed"] == 7
     assert not list(tmp_path.glob(".*"))
+
+
+def test_one_attack_on_one_update_is_forgotten(tmp_path):
+    folder = RunFolder.create(tmp_path / "run")
+    for client in ("a", "b"):
+        folder.add_failure(1, client, "dlg", "out of memory")
+        folder.add_failure(1, client, "ing", "out of memory")
+    folder.forget(1, "a", "dlg")
+    left = [("a", "ing"), ("b", "dlg"), ("b", "ing")]
+    assert [(f["client"], f["attack"]) for f in folder.info()["failures"]] == left
+    rows = folder.leakage()
+    assert list(zip(rows["client"], rows["attack"], strict=True)) == left

@@ -71,3 +71,19 @@ def test_an_empty_table_has_its_types(path):
     frame = table.read(path, SCHEMA)
     assert frame.empty
     assert isinstance(frame["count"].dtype, pd.Int64Dtype)
+
+
+def test_rows_are_removed_by_their_cells_and_the_others_stay(path):
+    rows = [
+        {"name": "=a", "count": 1, "value": 1 / 3},
+        {"name": "=a", "count": 2},
+        {"name": "b", "count": 1, "flag": True},
+    ]
+    table.append(path, SCHEMA, rows)
+    table.remove(path, SCHEMA, {"name": "=a", "count": 1})
+    left = path.read_bytes()
+    table.create(path, SCHEMA)
+    table.append(path, SCHEMA, rows[1:])
+    assert path.read_bytes() == left
+    table.remove(path, SCHEMA, {"name": "nobody"})
+    assert path.read_bytes() == left
