@@ -111,7 +111,7 @@ class EncGradInversion(GradientMatching):
         self.sixth = sixth
         self.refine = refine
 
-    def method(self) -> Adam:
+    def method(self, seed: int) -> Adam:
         """Return the optimiser of phase 2."""
         return Adam(lr=self.lr, schedule=one_cycle(self.iterations))
 
@@ -185,7 +185,7 @@ class EncGradInversion(GradientMatching):
         best, scores = minimise(
             lambda v: self._misfit(problem, v["images"], encodings) + self.prior(v["images"]),
             {"images": starts.flatten(0, 1)[:, None]},  # every image is a candidate of its own
-            self.method(),
+            self.method(seed),
             iterations=self.iterations,
             search=search,
             project=self.project,
