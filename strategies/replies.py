@@ -83,4 +83,4 @@ def error_of(reply: Message) -> str:
     if simulated := _SIMULATED.match(text):
         _, raised, said = simulated["text"].rpartition(_RAISED)
         text = said if raised else f"{simulated['kind']}: {simulated['text'].partition(chr(10))[0]}"
-    return " ".join(text.split())[:LONGEST_REASON] or f"error code {reply.error.code}"
+    return " ".join(text.split())[:LONGEST_REASON].rstrip(".") or f"error code {reply.error.code}"

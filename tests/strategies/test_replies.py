@@ -26,7 +26,7 @@ DIED = """\
     ("code", "reason", "told"),
     [
         (2, RAISED, "out of film in both cassettes"),
-        (0, DIED, "ActorDiedError: The actor died before finishing this task."),
+        (0, DIED, "ActorDiedError: The actor died before finishing this task"),
         (2, "ValueError: out\nof film", "ValueError: out of film"),
         (5, None, "error code 5"),
         (5, " \n ", "error code 5"),
