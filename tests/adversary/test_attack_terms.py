@@ -69,6 +69,14 @@ def test_the_consensus_of_one_batch_in_two_orders_is_that_batch():
     torch.testing.assert_close(found, images)
 
 
+@pytest.mark.parametrize("targets", [None, torch.ones(2, 1)])
+def test_a_candidate_that_is_lost_does_not_take_the_group_with_it(targets):
+    images = candidates(3, 2, 1, 4, 4)
+    alone = consensus(images[:2], targets)
+    images[2] = torch.nan
+    torch.testing.assert_close(consensus(images, targets)[:2], alone)
+
+
 def problem_of(tiny_net, update, *, norm=False, batch=2):
     model = tiny_net(norm=norm)
     draw = torch.Generator().manual_seed(0)

@@ -80,6 +80,15 @@ def test_statistics_of_a_batch_are_those_that_training_records(tiny_net):
     assert not model.body[1]._forward_pre_hooks
 
 
+def test_a_single_value_a_channel_has_no_variance_rather_than_nan(tiny_net):
+    model = tiny_net(norm=True).eval()
+    images = torch.rand(1, 1, 1, 1, requires_grad=True)
+    (found,) = batch_statistics(model.body[:2], images, ["1"])
+    assert torch.equal(found.variance, torch.zeros(6))
+    statistics_distance([found], [Statistics(torch.zeros(6), torch.ones(6))]).backward()
+    assert torch.isfinite(images.grad).all()
+
+
 def test_the_distance_is_its_formula():
     a = [Statistics(torch.randn(4), torch.rand(4)), Statistics(torch.randn(2), torch.rand(2))]
     b = [Statistics(torch.randn(4), torch.rand(4)), Statistics(torch.randn(2), torch.rand(2))]
