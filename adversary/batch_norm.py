@@ -82,8 +82,10 @@ def batch_statistics(model: nn.Module, images: Tensor, layers: list[str]) -> lis
 
     def look(name: str, inputs: Tensor) -> None:
         across = [d for d in range(inputs.ndim) if d != 1]
-        # One value a channel has no unbiased variance; torch refuses to train there too.
-        found[name] = Statistics(inputs.mean(across), inputs.var(across, correction=1))
+        values = inputs.numel() // inputs.shape[1]
+        # A single value has no unbiased variance: a small image's last maps, in "eval" mode.
+        variance = inputs.var(across, correction=min(1, values - 1))
+        found[name] = Statistics(inputs.mean(across), variance)
 
     hooks = [
         model.get_submodule(name).register_forward_pre_hook(

@@ -47,7 +47,12 @@ def test_every_attack_runs_on_every_kind_of_update(tiny_net, update, name, batch
 
 @pytest.mark.parametrize(
     ("name", "options", "expected"),
-    [("dlg", {"iterations": "400"}, 35), ("ing", {"iterations": "800", "tv": "1e-5"}, 25)],
+    [
+        ("dlg", {"iterations": "400"}, 35),
+        ("igi", {"iterations": "200"}, 35),
+        ("ing", {"iterations": "800", "tv": "1e-5"}, 25),
+        ("stg", {"iterations": "300", "restarts": "2"}, 25),
+    ],
 )
 def test_a_single_smooth_image_is_recovered(tiny_net, update, name, options, expected):
     model = tiny_net(seed=3)
@@ -72,7 +77,7 @@ def test_one_seed_one_result(tiny_net, update, name):
     assert not torch.equal(runs[0].images, runs[2].images)
 
 
-@pytest.mark.parametrize("name", ["dlg", "ing"])
+@pytest.mark.parametrize("name", ["dlg", "igi", "ing"])
 def test_the_best_restart_is_chosen_by_its_own_score(tiny_net, update, name):
     model = tiny_net()
     seen = update(model, smooth_images(1), torch.tensor([0]), TrainingRecipe(lr=0.1, batch_size=1))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from adversary import Prior, ThreatModel, TrainingRecipe, labels
+from adversary import ObservationError, Prior, ThreatModel, TrainingRecipe, labels
 from adversary.problem import pose
 
 
@@ -51,6 +51,90 @@ def test_bce_counts_are_exact_where_the_mean_output_is_known(batch):
     (gradient,) = torch.autograd.grad(loss, logits)
     found = labels.bce_counts(gradient.sum(0), logits.detach().sigmoid().mean(0), batch)
     assert torch.equal(found, truth.sum(0).long())
+
+
+def head_gradients(encodings, truth, outputs, seed=0, scale=1.0):
+    """Return a last layer's (W, b, G_W, G_b, P) for given encodings and labels, by autograd."""
+    draw = torch.Generator().manual_seed(seed)
+    weight = scale * torch.randn(outputs, encodings.shape[1], generator=draw, dtype=torch.float64)
+    bias = scale * torch.randn(outputs, generator=draw, dtype=torch.float64)
+    weight.requires_grad_(), bias.requires_grad_()
+    logits = encodings @ weight.T + bias
+    found = torch.autograd.grad(functional.cross_entropy(logits, truth), (weight, bias))
+    return weight.detach(), bias.detach(), *found, logits.detach().softmax(1)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 8])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_column_minimum_finds_distinct_labels(batch, seed):
+    draw = torch.Generator().manual_seed(seed)
+    truth = torch.randperm(20, generator=draw)[:batch]
+    encodings = torch.rand(batch, 30, generator=draw, dtype=torch.float64)
+    _, _, gradient, _, _ = head_gradients(encodings, truth, 20, seed, scale=0.01)
+    lowest = sorted(range(20), key=lambda c: min(gradient[c].tolist()))[:batch]
+    found = labels.column_minimum(gradient, batch)
+    assert found.tolist() == sorted(lowest)
+    assert found.tolist() == sorted(truth.tolist())
+
+
+def test_the_column_minimum_refuses_more_images_than_classes():
+    with pytest.raises(ValueError, match="batch = 4: at most 3 labels can be distinct"):
+        labels.column_minimum(torch.randn(3, 5), 4)
+
+
+def test_the_weights_tell_the_bias_gradient_of_a_single_encoding():
+    encodings = torch.rand(1, 12, dtype=torch.float64).expand(4, -1)
+    _, _, G_W, G_b, _ = head_gradients(encodings, torch.tensor([0, 2, 2, 4]), 6)
+    torch.testing.assert_close(labels.bias_gradient(G_W, encodings[0]), G_b)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_consistent_counts_do_without_a_good_estimate_of_the_output(seed):
+    """A sharp model whose outputs differ widely by image: a uniform mean output misleads."""
+    draw = torch.Generator().manual_seed(seed)
+    means = torch.rand(20, 60, generator=draw, dtype=torch.float64)
+    truth = torch.randint(20, (12,), generator=draw)
+    encodings = means[truth] + 0.01 * torch.rand(12, 60, generator=draw, dtype=torch.float64)
+    W, b, G_W, G_b, P = head_gradients(encodings, truth, 20, seed, scale=0.3)
+    uniform = torch.full((20,), 1 / 20, dtype=torch.float64)
+    expected = truth.bincount(minlength=20)
+    assert not torch.equal(labels.counts(G_b, uniform, 12), expected)
+    assert torch.equal(labels.counts(G_b, P.mean(0), 12), expected)
+    assert torch.equal(labels.consistent_counts(G_W, G_b, W, b, uniform, 12), expected)
+
+
+def test_consistent_counts_are_the_plain_ones_where_every_class_occurs():
+    truth = torch.tensor([0, 1, 2, 1])
+    encodings = torch.rand(4, 6, dtype=torch.float64)
+    W, b, G_W, G_b, P = head_gradients(encodings, truth, 3, scale=0.1)
+    estimate = P.mean(0)
+    found = labels.consistent_counts(G_W, G_b, W, b, estimate, 4)
+    assert torch.equal(found, labels.counts(G_b, estimate, 4))
+
+
+@pytest.mark.parametrize("rule", labels.RULES)
+@pytest.mark.parametrize("withheld", [None, "head.weight", "head.bias"])
+@pytest.mark.parametrize("batch", [1, 3, 9])
+def test_every_rule_reads_what_was_sent(tiny_net, update, rule, withheld, batch):
+    model = tiny_net(outputs=8)
+    truth = torch.tensor([5, 0, 3, 1, 2, 4, 6, 7, 7])[:batch]
+    recipe = TrainingRecipe(lr=0.1, batch_size=batch)
+    images = torch.rand(batch, 1, 8, 8, generator=torch.Generator().manual_seed(batch))
+    seen = update(model, images, truth, recipe)
+    seen.returned.pop(withheld, None)
+    problem = pose(seen, ThreatModel(), model, image_shape=(1, 8, 8))
+    assert labels.recover(problem, rule).tolist() == truth.sort().values.tolist()
+
+
+def test_without_the_last_layer_labels_are_refused_by_name(tiny_net, update):
+    model = tiny_net()
+    seen = update(
+        model, torch.rand(2, 1, 8, 8), torch.tensor([0, 1]), TrainingRecipe(lr=1, batch_size=2)
+    )
+    del seen.returned["head.weight"], seen.returned["head.bias"]
+    problem = pose(seen, ThreatModel(), model, image_shape=(1, 8, 8))
+    with pytest.raises(ObservationError, match="client-00 in round 1: no gradient of the last"):
+        labels.recover(problem)
 
 
 @pytest.mark.parametrize("loss", ["cross-entropy", "bce"])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy.optimize import minimize, rosen, rosen_der
 
-from adversary.methods import LBFGS, Adam, one_cycle, step_decay
+from adversary.methods import LBFGS, Adam, Langevin, one_cycle, step_decay, warm_cosine
 from adversary.optimise import Limits, Search, minimise
 
 
@@ -97,6 +97,19 @@ def test_a_limit_ends_the_search_and_says_which(limits, stopped):
     assert best["x"].shape == (1, 2)
 
 
+def test_langevin_noise_has_the_size_asked_for_and_the_seed_decides_it():
+    def moved(seed: int) -> torch.Tensor:
+        x = {"x": torch.zeros(2, 5000, dtype=torch.float64)}
+        method = Langevin(Adam(lr=1e-12), scale=0.2, schedule=lambda step: 0.5, seed=seed)
+        for _ in range(2):
+            method.step(x, (torch.zeros(2), {"x": torch.ones_like(x["x"])}), lambda v: None)
+        return x["x"]
+
+    assert float(moved(1).std()) == pytest.approx(0.2 * 0.5 * 2**0.5, rel=0.05)
+    assert torch.equal(moved(1), moved(1))
+    assert not torch.equal(moved(1), moved(2))
+
+
 def test_schedules():
     decay = step_decay(800)
     assert [decay(s) for s in (0, 299, 300, 500, 700)] == pytest.approx([1, 1, 0.1, 0.01, 0.001])
@@ -105,3 +118,6 @@ def test_schedules():
     assert 25 <= cycle.index(max(cycle)) <= 35
     assert cycle[0] == pytest.approx(0.04, abs=1e-3)
     assert cycle[-1] < 1e-3
+    warm = [warm_cosine(1050)(s) for s in (0, 24, 49, 50, 550, 1049)]
+    assert warm == pytest.approx([0.02, 0.5, 1, 1, 0.5, 0], abs=1e-3)
+    assert max(warm_cosine(4)(s) for s in range(4)) == 1  # a short run still reaches the top

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
 from adversary import ObservationError, Prior, ThreatModel, TrainingRecipe
-from adversary.objectives import cosine_distance, squared_distance
+from adversary.objectives import cosine_distance, layer_distance, squared_distance
 from adversary.priors import total_variation
 from adversary.problem import pose
 
@@ -31,6 +34,7 @@ def test_the_true_images_have_the_observed_gradient(tiny_net, update, norm, mode
     found = problem.gradients(images[None], targets[None])
     assert found.keys() == problem.gradient.keys()
     assert squared_distance(found, problem.gradient).item() < 1e-8
+    assert layer_distance(found, problem.gradient).item() < 1e-4
     assert cosine_distance(found, problem.gradient).item() < 1e-8
 
 
@@ -47,11 +51,27 @@ def test_a_batch_of_candidates_is_each_candidate_alone(tiny_net, update, norm, m
 
 def test_the_objective_s_gradient_is_that_of_finite_differences(tiny_net, update):
     problem, images, targets = make(tiny_net, update)
-    for distance in (squared_distance, cosine_distance):
+    for distance in (squared_distance, cosine_distance, layer_distance):
         x = torch.rand(1, *images.shape, dtype=torch.float64, requires_grad=True)
         assert torch.autograd.gradcheck(
             lambda x, d=distance: d(problem.gradients(x, targets[None]), problem.gradient), (x,)
         )
+
+
+@pytest.mark.parametrize("angle", [1e-9, 1e-3, 1.0, 3.0])
+def test_distances_are_their_definitions(angle):
+    """Against NumPy in float64, and for an angle whose cosine rounds to 1 in float32."""
+    turn = torch.tensor([math.cos(angle), math.sin(angle)])
+    observed = {"a": torch.tensor([1.0, 0.0]), "b": torch.tensor([[0.0, 2.0]])}
+    other = torch.stack([-turn[1], turn[0]])
+    found = {"a": torch.stack([3 * turn, turn]), "b": torch.stack([6 * other, 2 * other])[:, None]}
+    expected = 2 * math.sin(angle / 2) ** 2
+    assert cosine_distance(found, observed).tolist() == pytest.approx([expected] * 2, rel=1e-5)
+    for r in range(2):
+        apart = [np.linalg.norm((found[n][r] - observed[n]).numpy()) for n in "ab"]
+        got = float(squared_distance(found, observed)[r])
+        assert got == pytest.approx(sum(a**2 for a in apart) / 5, rel=1e-4)
+        assert float(layer_distance(found, observed)[r]) == pytest.approx(sum(apart) / 3, rel=1e-4)
 
 
 def test_the_model_passed_in_is_not_touched(tiny_net, update):
