@@ -21,7 +21,7 @@ demo: install
 	$(BIN)/fl-sim run --config configs/demo.toml --out results/demo --overwrite
 
 test: lint
-	$(BIN)/pytest -n $(WORKERS) --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadgroup
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

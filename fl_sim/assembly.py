@@ -188,16 +188,12 @@ def attacks(settings: Settings) -> list[Attack]:
                 f"{', '.join(names)}"
             )
         options[name][option] = value
-    return [
-        create_attack(
-            name,
-            options[name],
-            restarts=wanted.restarts,
-            start=wanted.start,
-            start_image=_start_image(settings),
-        )
-        for name in options
-    ]
+    common: dict[str, object] = {"start_image": _start_image(settings)}
+    if wanted.restarts:
+        common["restarts"] = wanted.restarts
+    if wanted.start != "own":
+        common["start"] = wanted.start
+    return [create_attack(name, options[name], **common) for name in options]
 
 
 def _start_image(settings: Settings) -> Tensor | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -148,6 +149,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     What the user can put right is told in a line for each mistake; only a fault of the program
     itself shows a traceback.
     """
+    # Before torch is imported: threads that spin while they wait starve whatever else runs.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         code = app(args=arguments, prog_name="fl-sim", standalone_mode=False)
         return code if isinstance(code, int) else 0

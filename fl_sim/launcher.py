@@ -275,8 +275,10 @@ def _environment(folder: Path) -> dict[str, str]:
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "PYTHONUNBUFFERED": "1",
     }
-    # A private Ray, unless the user names a cluster: a stale one would hang the run.
-    return {"RAY_ADDRESS": "local", **os.environ, **private}
+    # A private Ray, unless the user names a cluster: a stale one would hang the run. Threads that
+    # spin while they wait take the cores from the clients, and the other way round.
+    defaults = {"RAY_ADDRESS": "local", "OMP_WAIT_POLICY": "PASSIVE"}
+    return {**defaults, **os.environ, **private}
 
 
 def _temporary_folder() -> Path:

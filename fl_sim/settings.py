@@ -101,9 +101,9 @@ class DataSettings:
 class ModelSettings:
     """``model.*``: the classifier that the federation trains."""
 
-    name: str = setting("lenet", "architecture", choices=lambda: tuple(MODELS))
+    name: str = setting("convnet", "architecture", choices=lambda: tuple(MODELS))
     activation: str = setting(
-        "relu", "activation of the convnet model", choices=lambda: tuple(ACTIVATIONS)
+        "gelu", "activation of the convnet model", choices=lambda: tuple(ACTIVATIONS)
     )
     loss: str = setting(
         "cross-entropy",
@@ -124,7 +124,7 @@ class LocalSettings:
     epochs: int = setting(1, "passes over a client's data a round", minimum=1)
     batch_size: int = setting(1, "images a mini-batch", minimum=1)
     max_steps: int = setting(1, "mini-batches a round at most; 0 is no limit", minimum=0)
-    lr: float = setting(0.1, "learning rate of SGD", above=0)
+    lr: float = setting(0.01, "learning rate of SGD", above=0)
     momentum: float = setting(0.0, "momentum of SGD", minimum=0, maximum=0.999)
     weight_decay: float = setting(0.0, "weight decay of SGD", minimum=0, maximum=1)
 
@@ -156,10 +156,12 @@ class AdversarySettings:
     )
     options: str = setting("", "attack parameters, e.g. 'ing.tv=0.01, dlg.iterations=100'")
     restarts: int = setting(
-        1, "starts from different seeds, best by the attacker's score", minimum=1
+        0, "starts from different seeds, best by own score; 0 is the attack's own", minimum=0
     )
     start: str = setting(
-        "randn", "image that an attack starts from", choices=lambda: (*STARTS, "image")
+        "own",
+        "image that an attack starts from; own is the attack's own choice",
+        choices=lambda: ("own", *STARTS, "image"),
     )
     start_image: str = setting("", "file of the image for start = 'image'")
     seconds: float = setting(0.0, "time limit of one attack; 0 is none", minimum=0)

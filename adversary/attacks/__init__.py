@@ -14,9 +14,7 @@ from adversary.attacks.igi import IGI
 from adversary.attacks.ing import ING
 from adversary.attacks.stg import STG
 
-ATTACKS: dict[str, type[Attack]] = {
-    cls.name: cls for cls in (DLG, IGI, ING, STG, EncGradInversion)
-}
+ATTACKS: dict[str, type[Attack]] = {cls.name: cls for cls in (DLG, IGI, ING, STG, EncGradInversion)}
 
 __all__ = [
     "ATTACKS",
