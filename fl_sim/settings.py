@@ -176,7 +176,9 @@ class AdversarySettings:
 class Settings:
     """All settings of one run."""
 
-    seed: int = setting(1, "the one seed that every random stream derives from", minimum=0)
+    seed: int = setting(
+        1, "the one seed that every random stream derives from", minimum=0, maximum=2**62
+    )
     rounds: int = setting(3, "rounds of federated training", minimum=1)
     clients: int = setting(
         0, "number of clients; 0 takes the SuperNodes there are (4 with fl-sim run)", minimum=0

@@ -44,6 +44,7 @@ LEAKAGE: table.Schema = {
     "evaluations": "Int64",
     "score": "float64",
     "status": "string",
+    "note": "string",
 }
 ROUNDS: table.Schema = {
     "round": "Int64",
@@ -211,6 +212,7 @@ class RunFolder:
                     "evaluations": reconstruction.evaluations,
                     "score": reconstruction.score,
                     "status": "ok",
+                    "note": "; ".join(reconstruction.notes),
                 }
                 for one in scores
             ],

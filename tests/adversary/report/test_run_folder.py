@@ -43,7 +43,7 @@ def test_a_new_folder_is_private_and_empty(tmp_path):
 def test_columns_begin_as_the_documentation_says():
     assert ",".join(LEAKAGE) == (
         "round,client,attack,image,truth,mse,psnr,ssim,lpips,fft2d,rdlv,reidentified,rank,"
-        "label_true,label_recovered,seconds,evaluations,score,status"
+        "label_true,label_recovered,seconds,evaluations,score,status,note"
     )
     assert ",".join(ROUNDS) == (
         "round,loss,auc,epsilon,delta,seconds,client_loss,clients,clients_failed"
