@@ -84,12 +84,12 @@ class RunFolder:
         self.path = path
 
     @classmethod
-    def create(cls, path: Path, *, overwrite: bool = False, **about: Any) -> RunFolder:
+    def create(cls, path: str | Path, *, overwrite: bool = False, **about: Any) -> RunFolder:
         """Make the folder of a new run, readable by its owner alone.
 
         Parameters
         ----------
-        path : Path
+        path : str or Path
             Where; missing parents are made.
         overwrite : bool
             Whether the files of an earlier run there are removed; others are left alone.
@@ -102,6 +102,7 @@ class RunFolder:
             If a run is there already and ``overwrite`` is not set, or the folder cannot be
             written.
         """
+        path = Path(path)
         with _writing(path):
             there = [path / name for name in _OURS if (path / name).exists()]
         if there and not overwrite:

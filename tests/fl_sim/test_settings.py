@@ -1,10 +1,12 @@
 import dataclasses
 import tomllib
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fl_sim import catalogue
 from fl_sim.assembly import assemble, attacks
 from fl_sim.settings import (
     Declared,
@@ -71,7 +73,7 @@ def test_an_integer_is_a_number_but_nothing_else_is_converted():
         ("local.lr", float("inf")),
         ("local.momentum", 1.0),
         ("strategy.fraction", 1.01),
-        ("adversary.restarts", 0),
+        ("adversary.restarts", -1),
         ("adversary.seconds", -1.0),
     ],
 )
@@ -189,3 +191,8 @@ def test_every_config_fits_together(root):
         settings = parse(dict(flat(tomllib.loads(file.read_text()))))
         attacks(settings)
         assert len(assemble(settings, settings.clients).parts) == settings.clients
+
+
+def test_the_readme_s_table_is_that_of_the_settings():
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    assert catalogue.settings_markdown().strip() in readme

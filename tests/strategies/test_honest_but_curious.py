@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import random
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -247,23 +249,25 @@ def test_a_long_attack_tells_how_far_it_is(foreign, recipe, monkeypatch):
     assert told[1].startswith("attack 1/3 · round 1 · client-00 · fake · done")
 
 
-def test_three_lines_in_a_foreign_app(foreign, tmp_path: Path):
-    from adversary import Adversary, TrainingRecipe
-    from adversary.attacks import DLG
-    from adversary.report.ledger import Ledger
-    from adversary.report.run_folder import RunFolder
-
+def test_the_readme_s_lines_in_a_foreign_app(foreign, tmp_path: Path, monkeypatch):
     def evaluate(server_round, arrays):
         return MetricRecord({"loss": 1.0 / (1 + server_round), "auc": 0.5})
 
     app = foreign.App(batch_norm=False)
     alone = foreign.bits(app.run(FedAvg(), evaluate_fn=evaluate))
 
-    adversary = Adversary(app.net(), image_shape=(1, 8, 8), attacks=[DLG(iterations=3)])
-    ledger = Ledger(RunFolder.create(tmp_path / "mine"))
-    strategy = HonestButCurious(
-        FedAvg(), adversary, TrainingRecipe(lr=foreign.lr, batch_size=8), ledger=ledger
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (lines,) = (
+        b for b in re.findall(r"```python\n(.*?)```", readme, re.S) if "HonestButCurious" in b
     )
+    for said, here in {"28, 28": "8, 8", "iterations=100": "iterations=3"}.items():
+        assert said in lines
+        lines = lines.replace(said, here)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"Net": app.net}
+    exec(lines, names)
+    strategy, ledger = names["strategy"], names["ledger"]
+    assert strategy.recipe.lr == foreign.lr
     assert foreign.bits(app.run(strategy, evaluate_fn=evaluate)) == alone
 
     assert ledger.errors == []
@@ -276,4 +280,4 @@ def test_three_lines_in_a_foreign_app(foreign, tmp_path: Path):
     assert list(rounds["clients_failed"]) == [0, 0]
     assert rounds["client_loss"].notna().all()
     assert ledger.folder.info()["status"] == "completed"
-    assert (tmp_path / "mine" / "report.html").read_text().startswith("<!")
+    assert (tmp_path / "results" / "mine" / "report.html").read_text().startswith("<!")
