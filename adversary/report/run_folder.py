@@ -283,7 +283,8 @@ class RunFolder:
         try:
             return table.read(self.path / name, schema)
         except (OSError, ValueError) as error:
-            raise RunFolderError(f"{self.path / name} cannot be read ({error})") from error
+            reason = " ".join(str(error).split())
+            raise RunFolderError(f"{self.path / name} cannot be read ({reason})") from error
 
 
 def safe_name(name: str) -> str:
