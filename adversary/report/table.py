@@ -76,7 +76,6 @@ def read(path: Path, schema: Schema) -> pd.DataFrame:
         # A client may be called "NA"; only in the other columns does text mean "missing".
         keep_default_na=False,
         na_values={column: [""] for column in others},
-        float_precision="round_trip",
         encoding="utf-8",
     )
     for column in texts:
