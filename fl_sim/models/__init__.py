@@ -9,6 +9,7 @@ import torch
 from fl_sim.models.classifier import Classifier, ModelError, Spec
 from fl_sim.models.convnet import convnet
 from fl_sim.models.densenet121 import densenet121
+from fl_sim.models.efficientnet0 import efficientnet0
 from fl_sim.models.efficientnet_b0 import efficientnet_b0
 from fl_sim.models.lenet import lenet
 from fl_sim.models.mobilenet import mobilenet
@@ -24,6 +25,7 @@ MODELS: dict[str, Callable[[Spec], Classifier]] = {
     "densenet121": densenet121,
     "resnet18-sigmoid": resnet18_sigmoid,
     "mobilenet": mobilenet,
+    "efficientnet0": efficientnet0,
     "efficientnet-b0": efficientnet_b0,
 }
 

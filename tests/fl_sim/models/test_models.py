@@ -11,11 +11,12 @@ from fl_sim.models import MODELS, Classifier, ModelError, create
 from fl_sim.models.adapt import grey_stem
 from fl_sim.models.convnet import ACTIVATIONS
 
-SMALL = ("lenet", "convnet", "mobilenet", "resnet18-sigmoid")
+SMALL = ("lenet", "convnet", "mobilenet", "efficientnet0", "resnet18-sigmoid")
 SMALLEST = {
     "lenet": 4,
     "convnet": 8,
     "mobilenet": 4,
+    "efficientnet0": 8,
     "resnet18-sigmoid": 4,
     "resnet18": 8,
     "densenet121": 32,
@@ -25,6 +26,7 @@ ENCODINGS = {
     "lenet": lambda s: 12 * math.ceil(s / 4) ** 2,
     "convnet": lambda s: 128 * math.ceil(s / 8) ** 2,
     "mobilenet": lambda s: 16 * math.ceil(s / 4) ** 2,
+    "efficientnet0": lambda s: 1280 * math.ceil(s / 32) ** 2,
     "resnet18-sigmoid": lambda s: 24 * (s // 4) ** 2,
     "resnet18": lambda s: 512,
     "densenet121": lambda s: 1024,
