@@ -10,11 +10,14 @@ from typing import Any, get_type_hints
 from adversary.attacks.base import STARTS, Attack, AttackError, AttackOptionError
 from adversary.attacks.dlg import DLG
 from adversary.attacks.encgrad import EncGradInversion
+from adversary.attacks.gauss_newton import GaussNewton
 from adversary.attacks.igi import IGI
 from adversary.attacks.ing import ING
 from adversary.attacks.stg import STG
 
-ATTACKS: dict[str, type[Attack]] = {cls.name: cls for cls in (DLG, IGI, ING, STG, EncGradInversion)}
+ATTACKS: dict[str, type[Attack]] = {
+    cls.name: cls for cls in (DLG, IGI, ING, STG, EncGradInversion, GaussNewton)
+}
 
 __all__ = [
     "ATTACKS",
@@ -27,6 +30,7 @@ __all__ = [
     "AttackError",
     "AttackOptionError",
     "EncGradInversion",
+    "GaussNewton",
     "create",
     "options_of",
 ]

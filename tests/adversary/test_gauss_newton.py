@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional
+
+from adversary import Limits, ThreatModel, TrainingRecipe
+from adversary.attacks import AttackError, GaussNewton
+from adversary.attacks.gauss_newton import jacobian, residuals
+from adversary.problem import pose
+
+
+def smooth_images(batch, seed=0):
+    noise = torch.rand(batch, 1, 2, 2, generator=torch.Generator().manual_seed(seed))
+    return functional.interpolate(noise, size=(8, 8), mode="bicubic").clamp(0, 1)
+
+
+def problem_of(tiny_net, update, images, labels, *, lr=0.1, granted=None):
+    model = tiny_net(seed=3)
+    seen = update(model, images, labels, TrainingRecipe(lr=lr, batch_size=len(images)))
+    return pose(seen, ThreatModel(labels=granted), model, image_shape=(1, 8, 8))
+
+
+def psnr(found, truth):
+    distance = torch.cdist(found.flatten(1), truth.flatten(1)).square() / truth[0].numel()
+    return float(-10 * distance.min(0).values.max().log10())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_single_image_comes_back_to_the_rounding_of_the_update(tiny_net, update, seed):
+    image = smooth_images(1, seed)
+    found = GaussNewton().run(problem_of(tiny_net, update, image, torch.tensor([1])), seed=seed)
+    assert psnr(found.images, image) > 60
+    assert found.score < GaussNewton.FLOOR
+    assert "the noise floor is reached" in found.notes[0]
+    assert found.stopped == "converged"
+
+
+def test_a_batch_of_distinct_labels_comes_back(tiny_net, update):
+    images = smooth_images(2, seed=4)
+    found = GaussNewton().run(problem_of(tiny_net, update, images, torch.tensor([0, 2])), seed=1)
+    assert psnr(found.images, images) > 45
+    assert found.labels.tolist() == [0, 2]
+
+
+def test_the_attacker_sees_that_it_failed(tiny_net, update):
+    """With a wrong label no image explains the update, and the chi-square says so."""
+    image = smooth_images(1)
+    wrong = problem_of(tiny_net, update, image, torch.tensor([1]), granted=torch.tensor([0]))
+    found = GaussNewton(iterations=15).run(wrong)
+    assert found.score > 100
+    assert "above the noise floor" in found.notes[0]
+
+
+def test_the_truth_has_a_chi_square_of_about_one(tiny_net, update):
+    """The noise model is honest: the true image is at the floor, neither far above nor below."""
+    image = smooth_images(1)
+    problem = problem_of(tiny_net, update, image, torch.tensor([1])).to(torch.float64)
+    residual = residuals(problem, problem.targets(torch.tensor([1])), 1e9, 0)
+    assert 1e-3 < float(residual(image.double()).square().mean()) < GaussNewton.FLOOR
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 1000])
+def test_the_jacobian_is_that_of_reverse_mode(chunk):
+    draw = torch.Generator().manual_seed(0)
+    x = torch.rand(2, 3, generator=draw, dtype=torch.float64)
+    A = torch.randn(5, 6, generator=draw, dtype=torch.float64)
+
+    def function(x):
+        return (A @ x.flatten()).sin()
+
+    expected = torch.autograd.functional.jacobian(function, x).reshape(5, 6)
+    torch.testing.assert_close(jacobian(function, x, chunk), expected)
+
+
+def test_a_sample_is_spread_over_all_layers_and_repeats(tiny_net, update):
+    problem = problem_of(tiny_net, update, smooth_images(1), torch.tensor([1])).to(torch.float64)
+    x = torch.full(problem.shape, 0.5, dtype=torch.float64)
+    targets = problem.targets(torch.tensor([1]))
+    total = sum(g.numel() for g in problem.gradient.values())
+    full = residuals(problem, targets, 1e9, 0)(x)
+    part = residuals(problem, targets, 2.0, 0)(x)
+    assert len(full) == total
+    assert len(problem.gradient) <= len(part) <= 2 * x.numel() + len(problem.gradient)
+    assert torch.equal(part, residuals(problem, targets, 2.0, 0)(x))
+    assert not torch.equal(part, residuals(problem, targets, 2.0, 1)(x))
+
+
+def test_a_limit_of_evaluations_is_kept(tiny_net, update):
+    problem = problem_of(tiny_net, update, smooth_images(1), torch.tensor([1]))
+    found = GaussNewton().run(problem, limits=Limits(evaluations=1))
+    assert found.stopped == "evaluations"
+
+
+def test_a_problem_too_large_for_memory_is_refused_in_one_line(tiny_net, update, monkeypatch):
+    problem = problem_of(tiny_net, update, smooth_images(1), torch.tensor([1]))
+    monkeypatch.setattr("adversary.attacks.gauss_newton.MEMORY_BYTES", 1000)
+    with pytest.raises(AttackError, match="gauss-newton: 64 unknown pixels need .* GiB"):
+        GaussNewton().run(problem)
