@@ -22,8 +22,8 @@ QUICK = (
 
 
 def command(*changes: str, out: str = "run") -> list[str]:
-    pairs = (word for change in (*QUICK, *changes) for word in ("--set", change))
-    return ["run", "--engine", "local", "--out", out, *pairs]
+    changes = (*QUICK, f"out={out}", *changes)
+    return ["run", "--engine", "local", *(w for change in changes for w in ("--set", change))]
 
 
 @pytest.fixture(autouse=True)
@@ -72,9 +72,7 @@ def folder_of_pictures(name: str, *, mode: str = "L") -> None:
     ],
 )
 def test_a_mistake_is_told_before_anything_is_written(changes, said, tmp_path, capsys):
-    out = [] if changes == ["out="] else ["--out", "run"]
-    plain = [part for part in command(*changes) if part not in {"--out", "run"}]
-    assert main(["run", *plain, *out]) == 2
+    assert main(command(*changes)) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("fl-sim: error: " + said.format(here=tmp_path))
     assert not any(tmp_path.iterdir())
@@ -189,8 +187,11 @@ def on_disk(root: Path, disk: Path, options: str, *, then: str = "true"):
     if not shutil.which("unshare") or subprocess.run([*namespace, mount], check=False).returncode:
         pytest.skip("no file system can be mounted here: unshare or mount is not allowed")
     return subprocess.run(
-        [*namespace, f'{mount}; "$@"; code=$?; {then}; exit $code', "sh"]
-        + [*_python(root), *command("rounds=3", out=str(disk / "run"))],
+        [
+            *(*namespace, f'{mount}; "$@"; code=$?; {then}; exit $code', "sh"),
+            *_python(root),
+            *command("rounds=3", out=str(disk / "run")),
+        ],
         capture_output=True,
         text=True,
         timeout=120,
