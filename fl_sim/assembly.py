@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from adversary.adversary import Adversary, resolve_device
-from adversary.attacks import Attack
+from adversary.attacks import Attack, AttackOptionError
 from adversary.attacks import create as create_attack
 from adversary.observation import Observation, TrainingRecipe
 from adversary.optimise import Limits
@@ -193,7 +193,16 @@ def attacks(settings: Settings) -> list[Attack]:
         common["restarts"] = wanted.restarts
     if wanted.start != "own":
         common["start"] = wanted.start
-    return [create_attack(name, options[name], **common) for name in options]
+    return [_attack(name, options[name], common) for name in options]
+
+
+def _attack(name: str, options: dict[str, str], common: dict[str, object]) -> Attack:
+    try:
+        return create_attack(name, options, **common)
+    except AttackOptionError as error:
+        if str(error).startswith(f"{name}."):  # the attack knows its option, not our setting
+            raise SettingsError(f"adversary.options: {error}") from error
+        raise
 
 
 def _start_image(settings: Settings) -> Tensor | None:

@@ -6,7 +6,8 @@ import dataclasses
 import os
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
@@ -151,6 +152,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     # Before torch is imported: threads that spin while they wait starve whatever else runs.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    with warnings.catch_warnings():
+        warnings.showwarning = _shown_by(warnings.showwarning)
+        return _main(arguments)
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     try:
         code = app(args=arguments, prog_name="fl-sim", standalone_mode=False)
         return code if isinstance(code, int) else 0
@@ -164,10 +171,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         place = f"{error.filename}: " if error.filename else ""
         return _fail(f"{place}{error.strerror or error}", FAILED)
     except Exception as error:
-        # Our own error types are written for the user; any other is a fault of ours.
-        if type(error).__module__.partition(".")[0] not in PACKAGES:
+        if not _for_the_user(error):
             raise
         return _fail(str(error), USAGE if isinstance(error, ValueError) else FAILED)
+
+
+def _for_the_user(said: BaseException) -> bool:
+    """Whether an error or warning is of our own types, which are written for the user."""
+    return type(said).__module__.partition(".")[0] in PACKAGES
+
+
+def _shown_by(others: Callable[..., None]) -> Callable[..., None]:
+    """Return what shows a warning: ours in one line, any other as ``others`` does."""
+
+    def show(message: Warning | str, *where: Any, **more: Any) -> None:
+        if isinstance(message, Warning) and _for_the_user(message):
+            print(f"fl-sim: warning: {message}", file=sys.stderr)
+        else:
+            others(message, *where, **more)
+
+    return show
 
 
 def _fail(message: str, code: int) -> int:

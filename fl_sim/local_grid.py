@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from logging import ERROR, WARNING
 from pathlib import Path
 
-from flwr.app import Context, Error, Message, RecordDict
+from flwr.app import Context, Error, Message, MessageType, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
 from flwr.serverapp import Grid
@@ -20,6 +20,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from adversary.adversary import in_one_line, random_state_kept
 from fl_sim import client_app, server_app
 from fl_sim.settings import Settings, Value, flatten
+from fl_sim.truth import client_name
 
 CLIENTS = 4
 """How many clients there are where the settings leave it open."""
@@ -116,7 +117,8 @@ class LocalGrid(Grid):
             with random_state_kept():
                 return self._app(copy.deepcopy(message), self._contexts[node])
         except Exception as error:
-            log(ERROR, "client %d: %s", node - _FIRST_NODE, in_one_line(error))
+            if message.metadata.message_type == MessageType.EVALUATE:  # the server tells of others
+                log(ERROR, "%s: %s", client_name(node - _FIRST_NODE), in_one_line(error))
             reason = f"{type(error).__name__}: {error}"
             failed = Error(code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=reason)
             return Message(failed, reply_to=message)

@@ -37,18 +37,21 @@ class Rule:
     minimum: float | None = None
     maximum: float | None = None
     above: float | None = None
+    required: bool = False
 
     def allowed(self, kind: type) -> str:
         """Return the allowed values in words."""
         if self.choices:
             return ("one or more of " if self.several else "one of ") + ", ".join(self.choices())
+        if self.required:
+            return "text, not empty"
         limits = []
         if self.above is not None:
-            limits.append(f"> {self.above:g}")
+            limits.append(f"> {self.above}")
         if self.minimum is not None:
-            limits.append(f">= {self.minimum:g}")
+            limits.append(f">= {self.minimum}")
         if self.maximum is not None:
-            limits.append(f"<= {self.maximum:g}")
+            limits.append(f"<= {self.maximum}")
         words = {bool: "true or false", int: "an integer", float: "a number", str: "text"}
         return " ".join([words[kind], " and ".join(limits)]).strip()
 
@@ -58,7 +61,7 @@ class Rule:
             parts = split(value) if self.several else [value]
             return bool(parts) and all(part in self.choices() for part in parts)
         if isinstance(value, str):
-            return True
+            return bool(value.strip()) or not self.required
         return math.isfinite(value) and (
             (self.above is None or value > self.above)
             and (self.minimum is None or value >= self.minimum)
@@ -184,7 +187,7 @@ class Settings:
         0, "number of clients; 0 takes the SuperNodes there are (4 with fl-sim run)", minimum=0
     )
     device: str = setting("auto", "auto, cpu, cuda or cuda:N")
-    out: str = setting("results/run", "folder of the run")
+    out: str = setting("results/run", "folder of the run", required=True)
     data: DataSettings = dataclasses.field(default_factory=DataSettings)
     model: ModelSettings = dataclasses.field(default_factory=ModelSettings)
     local: LocalSettings = dataclasses.field(default_factory=LocalSettings)

@@ -22,6 +22,7 @@ NOISE = (
     "Traceback",
     "Simulation raised an exception",
     "Exit Code:",
+    "The actor died unexpectedly",
 )
 
 

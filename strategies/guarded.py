@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from logging import WARNING
 
 from flwr.app import ArrayRecord, Message, MetricRecord
@@ -40,16 +40,23 @@ class Guarded(Wrapper):
             node = reply.metadata.src_node_id
             if node not in faults and (reason := self._incomplete(reply)):
                 faults[node] = reason
-        told = [f"{self.name_of(node)} {reason}" for node, reason in faults.items()]
         if len(faults) == len(replies):
             raise NoUsableReplyError(
                 f"round {server_round}: none of {len(self._sent)} clients returned a usable "
-                f"update: {'; '.join(sorted(told)) or 'no reply came'}"
+                f"update: {self._together(faults) or 'no reply came'}"
             )
-        for line in told:
-            log(WARNING, "round %d: %s; left out of the model", server_round, line)
+        for node, reason in faults.items():
+            name = self.name_of(node)
+            log(WARNING, "round %d: %s %s; left out of the model", server_round, name, reason)
         usable = [r for r in replies if r.has_error() or r.metadata.src_node_id not in faults]
         return self.strategy.aggregate_train(server_round, usable)
+
+    def _together(self, faults: Mapping[int, str]) -> str:
+        """Return all faults, each with the clients that have it: often they are the same."""
+        clients: dict[str, list[str]] = {}
+        for name, reason in sorted((self.name_of(node), why) for node, why in faults.items()):
+            clients.setdefault(reason, []).append(name)
+        return "; ".join(f"{', '.join(names)} {reason}" for reason, names in clients.items())
 
     def _incomplete(self, reply: Message) -> str | None:
         """Return which array a reply lacks or has too many; Flower can average neither."""

@@ -77,10 +77,16 @@ def fault(reply: Message, sent: ArrayRecord) -> str | None:
     return None
 
 
+def _lost(kind: str, text: str) -> str:
+    # Flower puts a dead process back into its pool, where it may fail clients that are well.
+    died = kind.endswith(("DiedError", "CrashedError", "OutOfMemoryError"))
+    return f"the process it was given to died ({kind})" if died else f"{kind}: {text}"
+
+
 def error_of(reply: Message) -> str:
     """Return on one line what a failed client, or the process it ran in, said."""
     text = reply.error.reason or ""
     if simulated := _SIMULATED.match(text):
         _, raised, said = simulated["text"].rpartition(_RAISED)
-        text = said if raised else f"{simulated['kind']}: {simulated['text'].partition(chr(10))[0]}"
+        text = said if raised else _lost(simulated["kind"], simulated["text"].partition("\n")[0])
     return " ".join(text.split())[:LONGEST_REASON].rstrip(".") or f"error code {reply.error.code}"

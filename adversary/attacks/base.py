@@ -143,7 +143,7 @@ class GradientMatching(Attack):
             allowed = ", ".join([*STARTS, "image"])
             raise AttackOptionError(f"{self.name}.start = {start!r}: must be one of {allowed}")
         if start == "image" and start_image is None:
-            raise AttackOptionError("start = 'image': no start image was given")
+            raise AttackOptionError("adversary.start = 'image': adversary.start-image is empty")
         self.iterations = iterations
         self.restarts = restarts
         self.start = start

@@ -17,7 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from adversary.report import charts, pictures
 from adversary.report.files import replacing
 from adversary.report.page import PAGE
-from adversary.report.run_folder import RunFolder
+from adversary.report.run_folder import RunFolder, writing
 from adversary.report.verdict import CLOSE_PSNR, Level, level, worst
 
 MAX_GRIDS = 150
@@ -99,7 +99,7 @@ def render(folder: RunFolder) -> Path:
     Raises
     ------
     adversary.report.run_folder.RunFolderError
-        If the folder cannot be read.
+        If the folder cannot be read, or the page not be written.
     """
     info, leakage, rounds = folder.info(), folder.leakage(), folder.rounds()
     rows = [{**row, "level": _level(row)} for row in _records(leakage)]
@@ -123,7 +123,7 @@ def render(folder: RunFolder) -> Path:
         error_scale=pictures.ERROR_SCALE,
     )  # fmt: skip
     path = folder.path / "report.html"
-    with replacing(path) as temporary:
+    with writing(path), replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
     return path
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import json
 import math
+import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -103,21 +105,23 @@ class RunFolder:
             written.
         """
         path = Path(path)
-        with _writing(path):
+        with writing(path):
             there = [path / name for name in _OURS if (path / name).exists()]
         if there and not overwrite:
             raise RunFolderError(
                 f"results folder {path} already holds a run; name another or allow overwriting"
             )
         folder = cls(path)
-        with _writing(path):
+        with writing(path):
             private_folder(path)
+            if not path.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
             for old in there:
                 shutil.rmtree(old) if old.is_dir() else old.unlink()
         folder._write_info(
             {"status": "running", "started": _now(), "failures": [], "missing": {}, **about}
         )
-        with _writing(path):
+        with writing(path):
             table.create(path / "leakage.csv", LEAKAGE)
             table.create(path / "rounds.csv", ROUNDS)
         return folder
@@ -197,7 +201,7 @@ class RunFolder:
                 for i, label in enumerate(recovered)
             ]
         folder = self.images(round, client, attack)
-        with _writing(folder):
+        with writing(folder):
             pictures.save(folder, reconstruction.images, scores, truths)
             self._save_history(round, client, attack, reconstruction)
         self._append(
@@ -230,7 +234,7 @@ class RunFolder:
         where = {"round": round, "client": client, "attack": attack}
         failures = self.info().get("failures", [])
         self.update(failures=[one for one in failures if not where.items() <= one.items()])
-        with _writing(self.path / "leakage.csv"):
+        with writing(self.path / "leakage.csv"):
             table.remove(self.path / "leakage.csv", LEAKAGE, where)
 
     def leakage(self) -> pd.DataFrame:
@@ -269,14 +273,14 @@ class RunFolder:
             history.to_csv(temporary, index=False)
 
     def _write_info(self, about: Mapping[str, Any]) -> None:
-        with _writing(self.path / "run.json"), replacing(self.path / "run.json") as temporary:
+        with writing(self.path / "run.json"), replacing(self.path / "run.json") as temporary:
             text = json.dumps(_plain(about), indent=1, ensure_ascii=False, allow_nan=False)
             temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
 
     def _append(
         self, name: str, schema: table.Schema, rows: Iterable[Mapping[str, object]]
     ) -> None:
-        with _writing(self.path / name):
+        with writing(self.path / name):
             table.append(self.path / name, schema, rows)
 
     def _read(self, name: str, schema: table.Schema) -> pd.DataFrame:
@@ -324,7 +328,7 @@ def _plain(value: Any) -> Any:
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
     """Turn what the system says against writing into one line that names the place."""
     try:
         yield

@@ -1,7 +1,11 @@
-"""The error a user of the data can cause."""
+"""What a user of the data has to be told."""
 
 from __future__ import annotations
 
 
 class DataError(ValueError):
     """One line for the user: which file or setting, its value, and what is allowed."""
+
+
+class DataWarning(UserWarning):
+    """One line for the user: what was changed in the data so that it can be used."""

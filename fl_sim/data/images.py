@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
 from fl_sim.data import dicom
-from fl_sim.data.errors import DataError
+from fl_sim.data.errors import DataError, DataWarning
 
 # Grey films saved as RGB JPEG differ by a few levels between channels; colour differs by more.
 _GREY_TOLERANCE = 8 / 255
@@ -87,6 +87,7 @@ def stack(
         warnings.warn(
             f"{where}: {len(coloured)} of {len(result)} images are in colour (the first is"
             f" {coloured[0]}); they were converted to grey",
+            DataWarning,
             stacklevel=2,
         )
     if not result:

@@ -85,6 +85,14 @@ def test_a_client_that_raises_answers_with_an_error(grid):
     assert replies[1].error.reason == "ValueError: client 1 fails"
 
 
+def test_of_clients_that_raise_only_evaluation_is_told_here(caplog):
+    grid = LocalGrid(ClientApp(), 2)  # an app without any function
+    grid.send_and_receive(messages(grid, MessageType.TRAIN))
+    assert caplog.messages == []
+    grid.send_and_receive(messages(grid, MessageType.EVALUATE))
+    assert [line.partition(":")[0] for line in caplog.messages] == ["client-00", "client-01"]
+
+
 def test_pushed_messages_are_pulled_once(grid):
     ids = grid.push_messages(messages(grid))
     assert len(set(ids)) == 3

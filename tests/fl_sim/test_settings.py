@@ -131,7 +131,7 @@ def values(one: Declared) -> st.SearchStrategy:
             allow_nan=False,
             allow_infinity=False,
         )
-    return st.text()
+    return st.text().filter(str.strip) if rule.required else st.text()
 
 
 configs = st.fixed_dictionaries({}, optional={one.key: values(one) for one in declared()})

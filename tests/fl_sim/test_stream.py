@@ -29,6 +29,7 @@ RED, YELLOW, GREEN, PLAIN = "\x1b[91m", "\x1b[93m", "\x1b[92m", "\x1b[0m"
             "ray.exceptions.ActorDiedError: The actor died unexpectedly before finishing.",
             Remark("warning", "a client's process died (ActorDiedError)"),
         ),
+        (f"{RED}ERROR {PLAIN}:     The actor died unexpectedly before finishing this task.", None),
         ('  File "/x/client.py", line 10, in train', None),
         ("printed by someone", None),
         ("", None),

@@ -20,13 +20,15 @@ DIED = """\
 <class 'ray.exceptions.ActorDiedError'>:<'The actor died before finishing this task.
 \tclass_name: ClientAppActor
 \tpid: 7'>"""
+LATE = "<class 'ray.exceptions.GetTimeoutError'>:<'Get timed out'>"
 
 
 @pytest.mark.parametrize(
     ("code", "reason", "told"),
     [
         (2, RAISED, "out of film in both cassettes"),
-        (0, DIED, "ActorDiedError: The actor died before finishing this task"),
+        (0, DIED, "the process it was given to died (ActorDiedError)"),
+        (0, LATE, "GetTimeoutError: Get timed out"),
         (2, "ValueError: out\nof film", "ValueError: out of film"),
         (5, None, "error code 5"),
         (5, " \n ", "error code 5"),

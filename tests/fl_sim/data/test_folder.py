@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from fl_sim.data import DataError, load
+from fl_sim.data.errors import DataWarning
 
 
 def save(path, value=100, size=(12, 10), colour=False):
@@ -183,7 +184,7 @@ def test_colour_is_converted_with_one_warning_for_all_splits(tmp_path):
     for i in range(4):
         for label in "ab":
             save(tmp_path / label / f"{i}.png", value=200, colour=True)
-    with pytest.warns(UserWarning, match="8 of 8 images are in colour") as caught:
+    with pytest.warns(DataWarning, match="8 of 8 images are in colour") as caught:
         data = read(tmp_path, test_fraction=0.25).private
     assert len(caught) == 1
     assert data.images.eq(60).all()  # 0.299 * 200

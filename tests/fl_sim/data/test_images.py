@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from fl_sim.data import DataError
+from fl_sim.data.errors import DataWarning
 from fl_sim.data.images import decode, stack
 
 
@@ -83,7 +84,7 @@ def test_three_channels_repeat_grey_and_keep_colour():
 def test_colour_becomes_grey_with_one_warning():
     red = np.zeros((8, 8, 3), dtype=np.float32)
     red[..., 0] = 1
-    with pytest.warns(UserWarning, match=r"mine: 2 of 3 images are in colour .*a\.png") as caught:
+    with pytest.warns(DataWarning, match=r"mine: 2 of 3 images are in colour .*a\.png") as caught:
         pixels = stack([("a.png", red), ("b.png", red), ("c.png", red[..., 1])], 8, 1, "mine")
     assert len(caught) == 1
     assert pixels[0].eq(76).all()  # 0.299 * 255
