@@ -20,7 +20,7 @@ from adversary.encodings import Encodings, consistent, gra, oha, refine
 from adversary.gradients import rounding_noise
 from adversary.methods import LBFGS, Adam, one_cycle
 from adversary.objectives import squared_distance
-from adversary.optimise import Limits, Progress, Search, Variables, minimise
+from adversary.optimise import Limits, Objective, Progress, Search, Variables, minimise
 from adversary.priors import total_variation
 from adversary.problem import Problem, head_name
 from adversary.reconstruction import Reconstruction
@@ -115,11 +115,16 @@ class EncGradInversion(GradientMatching):
         """Return the optimiser of phase 2."""
         return Adam(lr=self.lr, schedule=one_cycle(self.iterations))
 
-    def score(self, problem: Problem, variables: Variables) -> Tensor:
-        """Return ||g - g*||^2 / ||g*||^2."""
-        images = variables["images"]
-        targets = problem.targets(labels.recover(problem)).expand(len(images), -1, -1)
-        return squared_distance(problem.gradients(images, targets), problem.gradient)
+    def objective(self, problem: Problem) -> Objective:
+        """Return ||g - g*||^2 / ||g*||^2, the gradient term of phase 3."""
+        targets = self.targets(problem)
+
+        def distance(variables: Variables) -> Tensor:
+            images = variables["images"]
+            found = problem.gradients(images, targets.expand(len(images), -1, -1))
+            return squared_distance(found, problem.gradient)
+
+        return distance
 
     def project(self, variables: Variables) -> None:
         """Clamp the images to [0, 1]."""
@@ -206,11 +211,12 @@ class EncGradInversion(GradientMatching):
         """Phase 3: the whole gradient beside the encodings, from the images of phase 2."""
         precise = problem.to(torch.float64)
         encodings = encodings.to(precise.dtype)
+        distance = self.objective(precise)
 
         def objective(variables: Variables) -> Tensor:
             x = variables["images"]
             terms = self._misfit(precise, x.transpose(0, 1), encodings).mean()
-            return self.score(precise, variables) + terms + self.prior(x)
+            return distance(variables) + terms + self.prior(x)
 
         best, _ = minimise(
             objective,
@@ -225,7 +231,7 @@ class EncGradInversion(GradientMatching):
     def _gradient_distance(self, problem: Problem, images: Tensor) -> float:
         precise = problem.to(torch.float64)
         candidate = images.clamp(0, 1).to(precise.dtype)[None]
-        return float(self.score(precise, {"images": candidate}).detach())
+        return float(self.objective(precise)({"images": candidate}).detach())
 
 
 def encode(problem: Problem, images: Tensor) -> Tensor:
