@@ -10,13 +10,14 @@ from torch import Tensor
 
 from adversary import labels
 from adversary.attacks.base import (
+    AT_ONCE_BYTES,
     AttackError,
     AttackOptionError,
     GradientMatching,
     not_negative,
     positive,
 )
-from adversary.encodings import Encodings, consistent, gra, oha, refine
+from adversary.encodings import RANK_CUTOFF, Encodings, consistent, gra, oha, refine
 from adversary.gradients import rounding_noise
 from adversary.methods import LBFGS, Adam, one_cycle
 from adversary.objectives import squared_distance
@@ -25,6 +26,7 @@ from adversary.priors import total_variation
 from adversary.problem import Problem, head_name
 from adversary.reconstruction import Reconstruction
 from adversary.seeding import generator
+from adversary.smoothness import most_probable
 
 
 def _oha(problem: Problem, targets: Tensor, seed: int) -> Encodings:
@@ -54,6 +56,13 @@ ENCODINGS: dict[str, Callable[[Problem, Tensor, int], Encodings]] = {
     "consistent": _consistent,
 }
 """Phase 1, by name."""
+
+
+INVERSIONS = ("map", "adam")
+"""Phase 2, by name."""
+
+EXPLAINED = 10.0
+"""Misfit of an encoding, in standard deviations, up to which its image is taken as found."""
 
 
 class EncGradInversion(GradientMatching):
@@ -90,6 +99,7 @@ class EncGradInversion(GradientMatching):
         self,
         *,
         encodings: str = "consistent",
+        inversion: str = "map",
         iterations: int = 800,
         lr: float = 0.05,
         tv: float = 1e-5,
@@ -104,7 +114,11 @@ class EncGradInversion(GradientMatching):
         if encodings not in ENCODINGS:
             allowed = ", ".join(ENCODINGS)
             raise AttackOptionError(f"encgrad.encodings = {encodings!r}: must be one of {allowed}")
+        if inversion not in INVERSIONS:
+            allowed = ", ".join(INVERSIONS)
+            raise AttackOptionError(f"encgrad.inversion = {inversion!r}: must be one of {allowed}")
         self.encodings = encodings
+        self.inversion = inversion
         self.iterations = iterations
         self.lr = lr
         self.tv = tv
@@ -151,7 +165,8 @@ class EncGradInversion(GradientMatching):
         batch = len(targets)
         notes = [f"the update determines {encodings.rank} of {batch} image encodings"]
 
-        images = self._images_from(encodings.values, problem, search, seed)
+        images, note = self._images_from(encodings, targets, problem, search, seed)
+        notes.append(note)
         score = self._gradient_distance(problem, images)
         if self.refine and not search.exhausted():
             refined = self._refine(problem, images, encodings.values, search)
@@ -176,19 +191,33 @@ class EncGradInversion(GradientMatching):
         )
 
     def _images_from(
-        self, encodings: Tensor, problem: Problem, search: Search, seed: int
-    ) -> Tensor:
-        """Phase 2: images (B, C, H, W) with the given encodings (B, n_h), each on its own."""
+        self, encodings: Encodings, targets: Tensor, problem: Problem, search: Search, seed: int
+    ) -> tuple[Tensor, str]:
+        """Phase 2: images (B, C, H, W) with the given encodings, and how they were found."""
         batch = problem.shape[0]
         starts = torch.stack([self._start(problem, seed + r) for r in range(self.restarts)])
+        note = "phase 2 by Adam"
+        if self.inversion == "map" and _has_jacobian(problem, encodings.values.shape[1]):
+            precise = problem.to(torch.float64)
+            images, misfit = most_probable(
+                lambda x: encode(precise, x),
+                encodings.values,
+                deviation(problem, encodings, targets),
+                starts[0].mean(0).to(precise.dtype),
+            )
+            search.evaluations += batch
+            starts[0] = images.clamp(0, 1)
+            if bool((misfit < EXPLAINED).all()):
+                return starts[0], "phase 2 in closed form explains the encodings"
+            note = "phase 2 by Adam, as the closed form does not explain the encodings"
+        if not self.iterations:
+            return starts[0], "phase 2 left out"
         if self.start == "grey" and batch > 1:  # equal encodings must not mean equal images
             draw = torch.randn(starts.shape, generator=generator(seed, "nudge"))
             starts = starts + 0.01 * draw.to(starts)
-        if not self.iterations:
-            return starts[0]
-        encodings = encodings.to(problem.dtype).repeat(self.restarts, 1)
+        values = encodings.values.to(problem.dtype).repeat(self.restarts, 1)
         best, scores = minimise(
-            lambda v: self._misfit(problem, v["images"], encodings) + self.prior(v["images"]),
+            lambda v: self._misfit(problem, v["images"], values) + self.prior(v["images"]),
             {"images": starts.flatten(0, 1)[:, None]},  # every image is a candidate of its own
             self.method(seed),
             iterations=self.iterations,
@@ -197,7 +226,7 @@ class EncGradInversion(GradientMatching):
         )
         scores = scores.view(self.restarts, batch)
         images = best["images"].view(self.restarts, *problem.shape)
-        return images[scores.argmin(0), torch.arange(batch)]
+        return images[scores.argmin(0), torch.arange(batch)], note
 
     @staticmethod
     def _misfit(problem: Problem, images: Tensor, encodings: Tensor) -> Tensor:
@@ -234,6 +263,15 @@ class EncGradInversion(GradientMatching):
         return float(self.objective(precise)({"images": candidate}).detach())
 
 
+def _has_jacobian(problem: Problem, encoding: int) -> bool:
+    """Return whether each image has its own encoding, whose Jacobian fits in memory."""
+    coupled = problem.observation.recipe.batch_norm == "train" and any(
+        isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in problem.model.modules()
+    )
+    pixels = torch.Size(problem.shape[1:]).numel()
+    return not coupled and 8 * encoding * (encoding + 2 * pixels) < AT_ONCE_BYTES
+
+
 def encode(problem: Problem, images: Tensor) -> Tensor:
     """Return the encodings, the inputs of the last linear layer, of (N, C, H, W) images."""
     encoder = getattr(problem.model, "encode", None)
@@ -264,10 +302,33 @@ def _single_labels(problem: Problem, rule: str) -> tuple[Tensor, Tensor, Tensor]
 
 def _linear(problem: Problem, targets: Tensor, H: Tensor) -> Encodings:
     """Return what OHA or GRA found in the form of the consistent method."""
+    G_W, _ = _head_gradient(problem)
+    head = problem.head
+    outputs = (H @ head.weight.double().T + head.bias.double()).softmax(1)
+    seen = len(targets) * G_W.double()
+    misfit = (outputs - targets.double()).T @ H - seen
     return Encodings(
         values=H,
-        outputs=targets.double(),
+        outputs=outputs,
         rank=len(targets.unique(dim=0)),
         rounds=1,
-        residual=float("nan"),
+        residual=float(misfit.norm() / seen.norm()),
     )
+
+
+def deviation(problem: Problem, encodings: Encodings, targets: Tensor) -> Tensor:
+    """Return the standard deviation of an entry of each encoding, (B,), as the attacker sees it.
+
+    The noise of s G_W, by the larger of rounding and what encodings and outputs leave
+    unexplained, through the solution of A H = s G_W; and the victim's own rounding of H.
+    """
+    G_W, _ = _head_gradient(problem)
+    batch, outputs = targets.shape
+    scale = batch if problem.loss == "cross-entropy" else batch * outputs
+    name = f"{head_name(problem.model)}.weight"
+    unexplained = encodings.residual * float(G_W.double().square().mean().sqrt())
+    noise = scale * max(rounding_noise(problem.observation, name), unexplained)
+    solution = torch.linalg.pinv((encodings.outputs - targets.double()).T, rtol=RANK_CUTOFF)
+    eps = torch.finfo(problem.observation.returned[name].dtype).eps
+    own = eps * encodings.values.square().mean(1).sqrt()
+    return torch.hypot(noise * solution.norm(dim=1), own)
