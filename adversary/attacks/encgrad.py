@@ -10,13 +10,14 @@ from torch import Tensor
 
 from adversary import labels
 from adversary.attacks.base import (
+    AT_ONCE_BYTES,
     AttackError,
     AttackOptionError,
     GradientMatching,
     not_negative,
     positive,
 )
-from adversary.encodings import Encodings, consistent, gra, oha, refine
+from adversary.encodings import RANK_CUTOFF, Encodings, consistent, gra, oha, refine
 from adversary.gradients import rounding_noise
 from adversary.methods import LBFGS, Adam, one_cycle
 from adversary.objectives import squared_distance
@@ -25,6 +26,7 @@ from adversary.priors import total_variation
 from adversary.problem import Problem, head_name
 from adversary.reconstruction import Reconstruction
 from adversary.seeding import generator
+from adversary.smoothness import most_probable
 
 
 def _oha(problem: Problem, targets: Tensor, seed: int) -> Encodings:
@@ -56,26 +58,44 @@ ENCODINGS: dict[str, Callable[[Problem, Tensor, int], Encodings]] = {
 """Phase 1, by name."""
 
 
+INVERSIONS = ("map", "adam")
+"""Phase 2, by name."""
+
+ROUGHER = 1.5
+"""Ratio of total variations from which phase 3 is seen to have fitted noise."""
+
+EXPLAINED = 10.0
+"""Misfit of an encoding, in standard deviations, up to which its image is taken as found."""
+
+
 class EncGradInversion(GradientMatching):
     """Three phases: encodings h_i, images with these encodings, images with the whole gradient.
 
-    Dao and Lee, "EncGradInversion", IEEE Internet of Things Journal 2025. Phase 2 minimises
-    ||f_enc(x_i) - h_i|| / ||h_i||^2 + tv TV(x_i) + sixth mean(x_i^6) for every image; phase 3
-    ||g - g*||^2 / ||g*||^2 plus the phase 2 objective. Departures: phase 1 makes encodings and
-    outputs consistent by default (see :mod:`adversary.encodings`); phase 2 treats all images in
-    one batch, with a one-cycle learning rate and clamped images; phase 3 runs L-BFGS, and its
-    result is taken only if its gradient is nearer to the observed one than phase 2's.
+    Dao and Lee, "EncGradInversion", IEEE Internet of Things Journal 2025. Their phase 2 minimises
+    ||f_enc(x_i) - h_i|| / ||h_i||^2 + tv TV(x_i) + sixth mean(x_i^6) by Adam, image by image;
+    their phase 3 adds the distance of the gradients.
+
+    Departures. Phase 1 makes encodings and outputs consistent by default (see
+    :mod:`adversary.encodings`). Phase 2 takes the most probable images under a Gaussian prior in
+    closed form by default (see :mod:`adversary.smoothness`), and Adam, for all images in one
+    batch, with a one-cycle learning rate and clamped images, only where that does not explain the
+    encodings: encoders far from linear, batch statistics, encodings too large for a Jacobian.
+    Phase 3 runs L-BFGS in float64 on ||g - g*||^2 relative to its value after phase 2, which
+    includes the encodings by way of the last layer's gradient, plus the prior terms; its result
+    is taken only if it is nearer to the observed gradient and not much rougher than phase 2's.
 
     Parameters
     ----------
     encodings : {"consistent", "gra", "oha"}
         Phase 1.
+    inversion : {"map", "adam"}
+        Phase 2: the closed form with Adam to fall back on, or Adam at once.
     iterations : int
-        Adam steps of phase 2; 0 leaves it out.
+        Adam steps of phase 2; 0 leaves Adam out.
     lr : float
-        Highest learning rate of phase 2, > 0.
+        Highest learning rate of Adam, > 0.
     tv, sixth : float
-        Weights of the total variation and of the sixth-power norm, >= 0.
+        Weights of the total variation and of the sixth-power norm, for Adam and phase 3, >= 0.
     refine : int
         L-BFGS steps of phase 3; 0 leaves it out.
     **shared
@@ -90,6 +110,7 @@ class EncGradInversion(GradientMatching):
         self,
         *,
         encodings: str = "consistent",
+        inversion: str = "map",
         iterations: int = 800,
         lr: float = 0.05,
         tv: float = 1e-5,
@@ -104,7 +125,11 @@ class EncGradInversion(GradientMatching):
         if encodings not in ENCODINGS:
             allowed = ", ".join(ENCODINGS)
             raise AttackOptionError(f"encgrad.encodings = {encodings!r}: must be one of {allowed}")
+        if inversion not in INVERSIONS:
+            allowed = ", ".join(INVERSIONS)
+            raise AttackOptionError(f"encgrad.inversion = {inversion!r}: must be one of {allowed}")
         self.encodings = encodings
+        self.inversion = inversion
         self.iterations = iterations
         self.lr = lr
         self.tv = tv
@@ -116,15 +141,15 @@ class EncGradInversion(GradientMatching):
         return Adam(lr=self.lr, schedule=one_cycle(self.iterations))
 
     def objective(self, problem: Problem) -> Objective:
-        """Return ||g - g*||^2 / ||g*||^2."""
+        """Return ||g - g*||^2 / ||g*||^2, the gradient term of phase 3."""
         targets = self.targets(problem)
 
-        def score(variables: Variables) -> Tensor:
+        def distance(variables: Variables) -> Tensor:
             images = variables["images"]
             found = problem.gradients(images, targets.expand(len(images), -1, -1))
             return squared_distance(found, problem.gradient)
 
-        return score
+        return distance
 
     def project(self, variables: Variables) -> None:
         """Clamp the images to [0, 1]."""
@@ -151,17 +176,18 @@ class EncGradInversion(GradientMatching):
         batch = len(targets)
         notes = [f"the update determines {encodings.rank} of {batch} image encodings"]
 
-        images = self._images_from(encodings.values, problem, search, seed)
+        images, note = self._images_from(encodings, targets, problem, search, seed)
+        notes.append(note)
         score = self._gradient_distance(problem, images)
         if self.refine and not search.exhausted():
-            refined = self._refine(problem, images, encodings.values, search)
+            refined = self._refine(problem, images, score, search)
             refined_score = self._gradient_distance(problem, refined)
             search.evaluations += 1
-            if refined_score < score:
+            if refined_score < score and _roughness(refined) < ROUGHER * _roughness(images):
                 images, score = refined, refined_score
                 notes.append("phase 3 came nearer to the gradient than phase 2 and was taken")
             else:
-                notes.append("phase 3 came no nearer to the gradient than phase 2 and was left out")
+                notes.append("phase 3 did not improve on phase 2 and was left out")
         if not torch.isfinite(images).all():
             raise AttackError("encgrad: the images are not finite")
         return Reconstruction(
@@ -176,19 +202,33 @@ class EncGradInversion(GradientMatching):
         )
 
     def _images_from(
-        self, encodings: Tensor, problem: Problem, search: Search, seed: int
-    ) -> Tensor:
-        """Phase 2: images (B, C, H, W) with the given encodings (B, n_h), each on its own."""
+        self, encodings: Encodings, targets: Tensor, problem: Problem, search: Search, seed: int
+    ) -> tuple[Tensor, str]:
+        """Phase 2: images (B, C, H, W) with the given encodings, and how they were found."""
         batch = problem.shape[0]
         starts = torch.stack([self._start(problem, seed + r) for r in range(self.restarts)])
+        note = "phase 2 by Adam"
+        if self.inversion == "map" and _has_jacobian(problem, encodings.values.shape[1]):
+            precise = problem.to(torch.float64)
+            images, misfit = most_probable(
+                lambda x: encode(precise, x),
+                encodings.values,
+                deviation(problem, encodings, targets),
+                starts[0].mean(0).to(precise.dtype),
+            )
+            search.evaluations += batch
+            starts[0] = images.clamp(0, 1)
+            if bool((misfit < EXPLAINED).all()):
+                return starts[0], "phase 2 in closed form explains the encodings"
+            note = "phase 2 by Adam, as the closed form does not explain the encodings"
+        if not self.iterations:
+            return starts[0], "phase 2 left out"
         if self.start == "grey" and batch > 1:  # equal encodings must not mean equal images
             draw = torch.randn(starts.shape, generator=generator(seed, "nudge"))
             starts = starts + 0.01 * draw.to(starts)
-        if not self.iterations:
-            return starts[0]
-        encodings = encodings.to(problem.dtype).repeat(self.restarts, 1)
+        values = encodings.values.to(problem.dtype).repeat(self.restarts, 1)
         best, scores = minimise(
-            lambda v: self._misfit(problem, v["images"], encodings) + self.prior(v["images"]),
+            lambda v: self._misfit(problem, v["images"], values) + self.prior(v["images"]),
             {"images": starts.flatten(0, 1)[:, None]},  # every image is a candidate of its own
             self.method(seed),
             iterations=self.iterations,
@@ -197,7 +237,7 @@ class EncGradInversion(GradientMatching):
         )
         scores = scores.view(self.restarts, batch)
         images = best["images"].view(self.restarts, *problem.shape)
-        return images[scores.argmin(0), torch.arange(batch)]
+        return images[scores.argmin(0), torch.arange(batch)], note
 
     @staticmethod
     def _misfit(problem: Problem, images: Tensor, encodings: Tensor) -> Tensor:
@@ -205,33 +245,38 @@ class EncGradInversion(GradientMatching):
         difference = encode(problem, images.flatten(0, 1)) - encodings
         return difference.norm(dim=1) / encodings.square().sum(1)
 
-    def _refine(
-        self, problem: Problem, images: Tensor, encodings: Tensor, search: Search
-    ) -> Tensor:
-        """Phase 3: the whole gradient beside the encodings, from the images of phase 2."""
+    def _refine(self, problem: Problem, images: Tensor, score: float, search: Search) -> Tensor:
+        """Phase 3: the whole gradient, from the images of phase 2 and in units of their score."""
         precise = problem.to(torch.float64)
-        encodings = encodings.to(precise.dtype)
-        score = self.objective(precise)
-
-        def objective(variables: Variables) -> Tensor:
-            x = variables["images"]
-            terms = self._misfit(precise, x.transpose(0, 1), encodings).mean()
-            return score(variables) + terms + self.prior(x)
-
+        distance = self.objective(precise)
+        unit = max(score, torch.finfo(torch.float64).tiny)
         best, _ = minimise(
-            objective,
+            lambda v: distance(v) / unit + self.prior(v["images"]),
             {"images": images.to(precise.dtype)[None].clone()},
             LBFGS(),
             iterations=self.refine,
             search=search,
             first_restart=len(images) * self.restarts,
         )
-        return best["images"][0].to(problem.dtype)
+        return best["images"][0].clamp(0, 1).to(problem.dtype)
 
     def _gradient_distance(self, problem: Problem, images: Tensor) -> float:
         precise = problem.to(torch.float64)
         candidate = images.clamp(0, 1).to(precise.dtype)[None]
         return float(self.objective(precise)({"images": candidate}).detach())
+
+
+def _roughness(images: Tensor) -> float:
+    return float(total_variation(images))
+
+
+def _has_jacobian(problem: Problem, encoding: int) -> bool:
+    """Return whether each image has its own encoding, whose Jacobian fits in memory."""
+    coupled = problem.observation.recipe.batch_norm == "train" and any(
+        isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in problem.model.modules()
+    )
+    pixels = torch.Size(problem.shape[1:]).numel()
+    return not coupled and 8 * encoding * (encoding + 2 * pixels) < AT_ONCE_BYTES
 
 
 def encode(problem: Problem, images: Tensor) -> Tensor:
@@ -264,10 +309,33 @@ def _single_labels(problem: Problem, rule: str) -> tuple[Tensor, Tensor, Tensor]
 
 def _linear(problem: Problem, targets: Tensor, H: Tensor) -> Encodings:
     """Return what OHA or GRA found in the form of the consistent method."""
+    G_W, _ = _head_gradient(problem)
+    head = problem.head
+    outputs = (H @ head.weight.double().T + head.bias.double()).softmax(1)
+    seen = len(targets) * G_W.double()
+    misfit = (outputs - targets.double()).T @ H - seen
     return Encodings(
         values=H,
-        outputs=targets.double(),
+        outputs=outputs,
         rank=len(targets.unique(dim=0)),
         rounds=1,
-        residual=float("nan"),
+        residual=float(misfit.norm() / seen.norm()),
     )
+
+
+def deviation(problem: Problem, encodings: Encodings, targets: Tensor) -> Tensor:
+    """Return the standard deviation of an entry of each encoding, (B,), as the attacker sees it.
+
+    The noise of s G_W, by the larger of rounding and what encodings and outputs leave
+    unexplained, through the solution of A H = s G_W; and the victim's own rounding of H.
+    """
+    G_W, _ = _head_gradient(problem)
+    batch, outputs = targets.shape
+    scale = batch if problem.loss == "cross-entropy" else batch * outputs
+    name = f"{head_name(problem.model)}.weight"
+    unexplained = encodings.residual * float(G_W.double().square().mean().sqrt())
+    noise = scale * max(rounding_noise(problem.observation, name), unexplained)
+    solution = torch.linalg.pinv((encodings.outputs - targets.double()).T, rtol=RANK_CUTOFF)
+    eps = torch.finfo(problem.observation.returned[name].dtype).eps
+    own = eps * encodings.values.square().mean(1).sqrt()
+    return torch.hypot(noise * solution.norm(dim=1), own)

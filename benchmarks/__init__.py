@@ -1,0 +1,1 @@
+"""Measurements against the published tables; run from the repository root."""

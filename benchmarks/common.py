@@ -1,0 +1,115 @@
+"""What the benchmarks share: images from an npz, the victim's gradient, scores, a JSON line."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from skimage.metrics import structural_similarity
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from adversary import Observation, ThreatModel, TrainingRecipe
+from adversary.metrics import fft2d, load_lpips, mse, psnr
+from adversary.problem import Problem, pose
+from fl_sim.models import create
+
+SEED = 1234
+OUTPUTS = 100
+
+
+def images(path: Path, count: int, size: int = 32) -> Tensor:
+    """Return the first images of an npz, (count, C, size, size) in [0, 1].
+
+    The array is ``images`` or, in MedMNIST files, ``train_images``; (N, H, W) or (N, H, W, 3).
+    """
+    try:
+        with np.load(path) as file:
+            key = "images" if "images" in file else "train_images"
+            pixels = file[key][:count]
+    except (OSError, KeyError, ValueError) as error:
+        raise SystemExit(f"--data {path}: no array of images there ({error})") from None
+    if len(pixels) < count:
+        raise SystemExit(f"--batch {count}: {path} has only {len(pixels)} images")
+    found = torch.from_numpy(pixels).float() / 255
+    found = found[:, None] if found.ndim == 3 else found.permute(0, 3, 1, 2).contiguous()
+    if found.shape[-2:] == (size, size):
+        return found
+    return F.interpolate(found, size=(size, size), mode="bilinear", antialias=True).clamp(0, 1)
+
+
+def victim(name: str, truths: Tensor, outputs: int = OUTPUTS) -> nn.Module:
+    """Return the model at its initial weights, in evaluation mode."""
+    channels, size = truths.shape[1], truths.shape[-1]
+    model = create(name, channels=channels, image_size=size, outputs=outputs, seed=SEED)
+    return model.eval()
+
+
+def problem(model: nn.Module, truths: Tensor, *, batch_norm: str = "eval") -> Problem:
+    """Return what the server has: the float32 gradient of images labelled 0, 1, ...; labels known.
+
+    The paper's protocol: untrained weights, distinct labels, the labels recovered beforehand.
+    """
+    outputs = list(model.parameters())[-1].shape[0]
+    labels = torch.arange(len(truths)) % outputs
+    sent = {name: value.clone() for name, value in model.state_dict().items()}
+    model.train(batch_norm == "train")
+    loss = F.cross_entropy(model(truths), labels)
+    gradient = torch.autograd.grad(loss, list(model.parameters()))
+    model.load_state_dict(sent)  # the running statistics moved
+    names = [name for name, _ in model.named_parameters()]
+    observation = Observation(
+        round=1,
+        client="client",
+        sent=sent,
+        returned=dict(zip(names, gradient, strict=True)),
+        num_examples=len(truths),
+        recipe=TrainingRecipe(
+            lr=1.0,
+            batch_size=len(truths),
+            update="gradient",
+            batch_norm="train" if batch_norm == "train" else "eval",
+        ),
+    )
+    shape = (truths.shape[1], truths.shape[2], truths.shape[3])
+    return pose(observation, ThreatModel(labels=labels), model.eval(), image_shape=shape)
+
+
+def scores(found: Tensor, truths: Tensor) -> dict[str, float | None]:
+    """Return the paper's measures, each the mean over the batch.
+
+    Image i is compared with truth i: its label tells the place. SSIM as the paper computes it,
+    with a uniform window of 7 pixels.
+    """
+    pairs = zip(truths.numpy(), found.numpy(), strict=True)
+    similar = [
+        structural_similarity(t, f, win_size=7, data_range=1, channel_axis=0) for t, f in pairs
+    ]
+    lpips, _ = load_lpips()
+    return {
+        "mse": float(mse(found, truths).mean()),
+        "ssim": float(np.mean(similar)),
+        "psnr": float(psnr(found, truths).mean()),
+        "fft2d": float(fft2d(found, truths).mean()),
+        "lpips": None if lpips is None else float(lpips(found, truths).mean()),
+    }
+
+
+def counts(text: str) -> list[int]:
+    """Read ``1,2,4``, for argparse."""
+    return [int(part) for part in text.split(",")]
+
+
+def threads() -> int:
+    """Use and return the number of threads: OMP_NUM_THREADS, else all cores."""
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
+    return torch.get_num_threads()
+
+
+def json_line(value: dict[str, Any]) -> None:
+    """Print the result as the last line."""
+    print(json.dumps(value), flush=True)
