@@ -59,6 +59,9 @@ class GaussNewton(Attack):
     FLOOR = 2.0
     """Reduced chi-square at which the noise floor counts as reached."""
 
+    GAIN = 1.2
+    """By how much a step at the floor must divide the chi-square for another to follow."""
+
     CHUNK = 64
     """Columns of the Jacobian worked out together."""
 
@@ -132,11 +135,12 @@ class GaussNewton(Attack):
     ) -> tuple[Tensor, float]:
         """Return the images and the reduced chi-square where the steps end."""
         r = residual(x)
-        cost, damping = float(r @ r), 1e-2
+        cost, before, damping = float(r @ r), torch.inf, 1e-2
         scale = 1 / max(len(r) - x.numel(), 1)
         search.history.append(Step(restart, 0, cost * scale, search.seconds))
         for iteration in range(1, self.iterations + 1):
-            if cost * scale < self.FLOOR:
+            # At the floor the last digits still count: one more step while it pays.
+            if cost * scale < self.FLOOR and before < self.GAIN * cost:
                 search.stopped = "converged"
                 break
             if search.exhausted():
@@ -158,7 +162,8 @@ class GaussNewton(Attack):
                 search.evaluations += 1
                 cost_moved = float(r_moved @ r_moved)
                 if cost_moved < cost:
-                    x, r, cost, damping = moved, r_moved, cost_moved, damping / 6
+                    before, x, r, cost = cost, moved, r_moved, cost_moved
+                    damping /= 6
                     break
                 damping *= 4
             else:
