@@ -72,7 +72,8 @@ def run(
         Path | None, typer.Option(metavar="FILE.toml", help="Settings that differ from defaults.")
     ] = None,
     changes: Changes = None,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the run.")] = None,
+    # No Path: as one, an empty text would be the current folder.
+    out: Annotated[str | None, typer.Option(metavar="DIR", help="Folder of the run.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an older run.")] = False,
     engine: Annotated[
         Engine, typer.Option(help="Flower with Ray, or all in this process, without Ray.")
@@ -84,7 +85,7 @@ def run(
 
     given = _read_config(config) | _changes(changes)
     if out is not None:
-        given["out"] = str(out)
+        given["out"] = out
     settings = _with_absolute_paths(parse(given))
     settings = dataclasses.replace(settings, clients=settings.clients or CLIENTS)
     _check(settings)

@@ -78,6 +78,13 @@ def test_a_mistake_is_told_before_anything_is_written(changes, said, tmp_path, c
     assert not any(tmp_path.iterdir())
 
 
+def test_an_empty_results_folder_is_not_the_current_one(tmp_path, capsys):
+    assert main([*command(), "--out", "", "--overwrite"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "fl-sim: error: out = '': must be text, not empty"
+    assert not any(tmp_path.iterdir())
+
+
 def test_mistyped_sections_of_a_file(capsys):
     Path("my.toml").write_text("[locl]\nlr = 0.1\n[adversery]\nattack = 'dlg'\n")
     assert main([*command(), "--config", "my.toml"]) == 2
