@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,15 +75,14 @@ def images_row(model: str, method: str, truths: Tensor) -> tuple[dict[str, Any],
 
 
 def measured(
-    table: str, data: Path, batches: list[int], methods: list[str] | None
+    table: str, data: Path, batches: list[int], models: list[str], methods: list[str]
 ) -> Iterator[tuple[dict[str, Any], Tensor, Tensor | None]]:
     """Yield each row with its truths and images."""
-    models, known = TABLES[table]
     row = encodings_row if table == "III" else images_row
     for model in models:
         for batch in batches:
             truths = common.images(data, batch)
-            for method in methods or known:
+            for method in methods:
                 values, found = row(model, method, truths)
                 about = {"table": table, "dataset": data.stem, "model": model}
                 about |= {"batch": batch, "method": method}
@@ -131,10 +130,10 @@ def draw(panels: list[tuple[str, Tensor]], path: Path) -> None:
     figure.savefig(path, dpi=150, bbox_inches="tight")
 
 
-def _choices(text: str, known: Iterable[str]) -> list[str]:
-    chosen = text.split(",")
+def _choices(option: str, text: str | None, known: list[str]) -> list[str]:
+    chosen = known if text is None else text.split(",")
     if unknown := [name for name in chosen if name not in known]:
-        raise SystemExit(f"--methods {unknown[0]}: must be of {', '.join(known)}")
+        raise SystemExit(f"{option} {unknown[0]}: must be of {', '.join(known)}")
     return chosen
 
 
@@ -143,16 +142,20 @@ def main() -> None:
     parser.add_argument("--table", choices=TABLES, required=True)
     parser.add_argument("--data", type=Path, required=True, help="npz: images (N, H, W[, 3])")
     parser.add_argument("--batch", type=common.counts, default=[1, 2, 4, 8])
+    parser.add_argument("--models", help="some of the table's models, by comma")
     parser.add_argument("--methods", help="some of the table's methods, by comma")
     parser.add_argument("--published", type=Path, help="csv of the published tables")
     parser.add_argument("--picture", type=Path, help="file for the images")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     arguments = parser.parse_args()
-    methods = _choices(arguments.methods, TABLES[arguments.table][1]) if arguments.methods else None
+    known_models, known_methods = TABLES[arguments.table]
+    models = _choices("--models", arguments.models, known_models)
+    methods = _choices("--methods", arguments.methods, known_methods)
     common.threads()
 
     rows, panels = [], []
-    for row, truths, found in measured(arguments.table, arguments.data, arguments.batch, methods):
+    table, data, batches = arguments.table, arguments.data, arguments.batch
+    for row, truths, found in measured(table, data, batches, models, methods):
         rows.append(row)
         if found is not None:
             title = f"{row['model']}, {row['batch']}"

@@ -71,7 +71,8 @@ def test_one_seed_one_result(tiny_net, update, name):
     problem = pose(
         seen, ThreatModel(), model, image_shape=(1, 8, 8), prior=Prior(smooth_images(2, seed=9))
     )
-    runs = [create(name, SHORT, start="randn").run(problem, seed=s) for s in (4, 4, 5)]
+    options = SHORT | ({"refine": "0"} if name == "encgrad" else {})  # exact images forget the seed
+    runs = [create(name, options, start="randn").run(problem, seed=s) for s in (4, 4, 5)]
     assert torch.equal(runs[0].images, runs[1].images)
     assert [s.score for s in runs[0].history] == [s.score for s in runs[1].history]
     assert not torch.equal(runs[0].images, runs[2].images)
