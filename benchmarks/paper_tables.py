@@ -25,7 +25,12 @@ from adversary.attacks import create
 from adversary.attacks.encgrad import ENCODINGS, encode
 from benchmarks import common
 
-MODELS = {"LeNet": "lenet", "ResNet18": "resnet18-sigmoid", "MobileNet": "mobilenet"}
+MODELS = {
+    "LeNet": "lenet",
+    "ResNet18": "resnet18-sigmoid",
+    "MobileNet": "mobilenet",
+    "EfficientNet0": "efficientnet0",
+}
 PHASES = {"EncGradInversion phase 2": {"refine": "0"}, "EncGradInversion phase 3": {}}
 ATTACKS: dict[str, tuple[str, dict[str, str]]] = {
     "DLG": ("dlg", {}),
@@ -37,7 +42,7 @@ ATTACKS: dict[str, tuple[str, dict[str, str]]] = {
 }
 TABLES: dict[str, tuple[list[str], list[str]]] = {
     "III": (["LeNet"], ["OHA", "GRA", "consistent"]),
-    "IV": (["LeNet", "ResNet18", "MobileNet"], ["EncGradInversion"]),
+    "IV": (list(MODELS), ["EncGradInversion"]),
     "VII": (["LeNet"], list(PHASES)),
     "VIII": (["ResNet18"], list(PHASES)),
     "IX": (["LeNet"], ["DLG", "STG", "ING", "IGI", "EncGradInversion"]),
@@ -57,8 +62,9 @@ def encodings_row(model: str, method: str, truths: Tensor) -> tuple[dict[str, An
     with torch.no_grad():
         true = encode(posed.to(torch.float64), truths.double())
     error = float((found - true).square().mean())
-    variance = float(true.var(0, correction=0).mean()) if len(true) > 1 else float("nan")
-    return {"mse": error, "relative_mse": error / variance, "seconds": seconds}, None
+    spread = float(true.var(0, correction=0).mean())
+    relative = error / spread if len(true) > 1 else None
+    return {"mse": error, "relative_mse": relative, "seconds": seconds}, None
 
 
 def images_row(model: str, method: str, truths: Tensor) -> tuple[dict[str, Any], Tensor]:
@@ -154,9 +160,12 @@ def main() -> None:
     common.threads()
 
     rows, panels = [], []
+    progress = Console(stderr=True)
     table, data, batches = arguments.table, arguments.data, arguments.batch
     for row, truths, found in measured(table, data, batches, models, methods):
         rows.append(row)
+        told = ", ".join(f"{m} {row[m]:.3g}" for m in MEASURES if row[m] is not None)
+        progress.print(f"{row['model']}, batch {row['batch']}, {row['method']}: {told}")
         if found is not None:
             title = f"{row['model']}, {row['batch']}"
             if not any(name == title for name, _ in panels):
