@@ -217,7 +217,7 @@ class RunFolder:
                     "evaluations": reconstruction.evaluations,
                     "score": reconstruction.score,
                     "status": "ok",
-                    "note": "; ".join(reconstruction.notes),
+                    "note": "; ".join(_notes(reconstruction)),
                 }
                 for one in scores
             ],
@@ -310,6 +310,13 @@ def _round(number: int) -> str:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _notes(reconstruction: Reconstruction) -> tuple[str, ...]:
+    """Return what the attack noted, and whether a limit cut it short."""
+    if reconstruction.stopped not in ("seconds", "evaluations"):
+        return reconstruction.notes
+    return (*reconstruction.notes, f"stopped at its limit of {reconstruction.stopped}")
 
 
 def _entries(label: Tensor) -> list[int]:

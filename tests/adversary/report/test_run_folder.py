@@ -1,7 +1,9 @@
+import dataclasses
 import json
 import re
 import resource
 
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given
@@ -223,3 +225,20 @@ def test_one_attack_on_one_update_is_forgotten(tmp_path):
     assert [(f["client"], f["attack"]) for f in folder.info()["failures"]] == left
     rows = folder.leakage()
     assert list(zip(rows["client"], rows["attack"], strict=True)) == left
+
+
+@pytest.mark.parametrize(
+    ("notes", "stopped", "written"),
+    [
+        ((), "iterations", None),
+        (("a", "b"), "converged", "a; b"),
+        ((), "seconds", "stopped at its limit of seconds"),
+        (("a",), "evaluations", "a; stopped at its limit of evaluations"),
+    ],
+)
+def test_an_attack_cut_short_says_so(tmp_path, notes, stopped, written):
+    folder = RunFolder.create(tmp_path)
+    found, _ = reconstruct()
+    cut = dataclasses.replace(found, notes=notes, stopped=stopped)
+    folder.add_reconstruction(1, "client-00", "ing", cut)
+    assert [None if pd.isna(n) else n for n in folder.leakage()["note"]] == [written] * 2
