@@ -64,6 +64,9 @@ INVERSIONS = ("map", "adam")
 ROUGHER = 1.5
 """Ratio of total variations from which phase 3 is seen to have fitted noise."""
 
+LARGEST_ENCODING = 4096
+"""Entries up to which the closed form is tried: its cube counts the operations."""
+
 EXPLAINED = 10.0
 """Misfit of an encoding, in standard deviations, up to which its image is taken as found."""
 
@@ -271,12 +274,13 @@ def _roughness(images: Tensor) -> float:
 
 
 def _has_jacobian(problem: Problem, encoding: int) -> bool:
-    """Return whether each image has its own encoding, whose Jacobian fits in memory."""
+    """Return whether each image has its own encoding, with a Jacobian that is soon factorised."""
     coupled = problem.observation.recipe.batch_norm == "train" and any(
         isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in problem.model.modules()
     )
     pixels = torch.Size(problem.shape[1:]).numel()
-    return not coupled and 8 * encoding * (encoding + 2 * pixels) < AT_ONCE_BYTES
+    fits = 8 * encoding * (encoding + 2 * pixels) < AT_ONCE_BYTES
+    return not coupled and fits and encoding <= LARGEST_ENCODING
 
 
 def encode(problem: Problem, images: Tensor) -> Tensor:
