@@ -18,6 +18,14 @@ def momentum_weights(steps: int, momentum: float) -> float:
     return sum(momentum**j for k in range(steps) for j in range(steps - k))
 
 
+def step_size(observation: Observation) -> float:
+    """Return by how much of a weight the update moves for a mean gradient of 1."""
+    recipe = observation.recipe
+    if recipe.update == "gradient":
+        return 1.0
+    return recipe.lr * momentum_weights(observation.steps, recipe.momentum)
+
+
 def mean_gradient(observation: Observation, parameters: Iterable[str]) -> StateDict:
     """Return the mean gradient of the client's loss that its update tells, in float64.
 
@@ -42,7 +50,7 @@ def mean_gradient(observation: Observation, parameters: Iterable[str]) -> StateD
     if recipe.update == "gradient":
         gradient = {n: observation.returned[n].double() for n in names}
     else:
-        scale = recipe.lr * momentum_weights(observation.steps, recipe.momentum)
+        scale = step_size(observation)
         gradient = {}
         for name in names:
             sent = observation.sent[name].double()
@@ -60,10 +68,6 @@ def rounding_noise(observation: Observation, parameter: str) -> float:
     gradient read from the difference has an error of that spacing over lr: for a small update of
     large weights this is all the noise there is, and far above the rounding of g itself.
     """
-    recipe = observation.recipe
     value = observation.returned[parameter]
     precision = torch.finfo(value.dtype).eps / 12**0.5  # uniform within one spacing
-    size = float(value.abs().max())
-    if recipe.update == "gradient":
-        return precision * size
-    return precision * size / (recipe.lr * momentum_weights(observation.steps, recipe.momentum))
+    return precision * float(value.abs().max()) / step_size(observation)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -91,6 +92,8 @@ class Observation:
         The local training that the server prescribed.
     view : {"client", "aggregate"}
         Whether ``returned`` is one client's own or the mean of several.
+    members : mapping of str to int
+        For an aggregate, who is in it, with the number of training images of each.
     """
 
     round: int
@@ -100,6 +103,7 @@ class Observation:
     num_examples: int
     recipe: TrainingRecipe
     view: Literal["client", "aggregate"] = "client"
+    members: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -109,12 +113,16 @@ class Observation:
     @property
     def images(self) -> int:
         """Number of distinct images in the update."""
-        return self.recipe.images(self.num_examples)
+        return sum(map(self.recipe.images, self._examples))
 
     @property
     def steps(self) -> int:
-        """Number of SGD steps in the update."""
-        return self.recipe.steps(self.num_examples)
+        """Number of SGD steps in the update; in an aggregate, the most of any member."""
+        return max(map(self.recipe.steps, self._examples))
+
+    @property
+    def _examples(self) -> list[int]:
+        return list(self.members.values()) or [self.num_examples]
 
     def check(self) -> None:
         """Raise :class:`ObservationError` where the update is unfit for any attack."""
@@ -143,6 +151,7 @@ class Observation:
             "client": self.client,
             "num_examples": self.num_examples,
             "view": self.view,
+            "members": dict(self.members),
             "recipe": dataclasses.asdict(self.recipe),
         }
         with replacing(path) as temporary:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 from dataclasses import dataclass
 
 import torch
@@ -11,10 +12,14 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, replace_all_batch_norm_modules_, vmap
 from torch.nn import functional
 
-from adversary.gradients import mean_gradient
+from adversary.channel import clipped
+from adversary.gradients import mean_gradient, rounding_noise, step_size
 from adversary.observation import Loss, Observation, ObservationError, StateDict
 from adversary.priors import Prior
 from adversary.threat import ThreatModel
+
+ARITHMETIC = 3e-7
+"""Error of float32 arithmetic in a gradient, relative to the largest entry of its array."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,8 +102,50 @@ class Problem:
             return functional.cross_entropy(logits, targets)
         return functional.binary_cross_entropy_with_logits(logits, targets)
 
+    def sigma(self, parameter: str) -> float:
+        """Return the standard deviation of an entry of the observed gradient of one parameter.
+
+        The noise of the channel, the rounding of what was sent, and that of the client's own
+        float32 sums on the way to it.
+        """
+        size = float(self.gradient[parameter].abs().max())
+        noise = self.threat.channel.noise.get(parameter, 0.0) / step_size(self.observation)
+        rounding = rounding_noise(self.observation, parameter)
+        return max(math.hypot(noise, rounding, ARITHMETIC * size), 1e-30)
+
+    @property
+    def parameters(self) -> StateDict:
+        """The weights that were sent, of those parameters whose gradient is observed."""
+        return {n: p.detach() for n, p in self.model.named_parameters() if n in self.gradient}
+
+    def expected(self, parameters: StateDict, images: Tensor, targets: Tensor) -> StateDict:
+        """Return the gradient that the server would observe of a batch, but for the noise.
+
+        A pure function, for ``torch.func``: the mean over images of gradients clipped as the
+        channel says, clipped as a whole, without the entries that tell nothing.
+
+        Parameters
+        ----------
+        parameters : dict of str to Tensor
+            Weights at which to take the gradient, :attr:`parameters` or others.
+        images : Tensor
+            (B, C, H, W).
+        targets : Tensor
+            (B, outputs).
+        """
+        channel = self.threat.channel
+        if math.isinf(channel.example_clip):
+            return self._through_channel(grad(self._loss)(parameters, images, targets))
+
+        def of_one(image: Tensor, target: Tensor) -> StateDict:
+            found = grad(self._loss)(parameters, image[None], target[None])
+            return clipped(found, channel.example_clip)
+
+        each = vmap(of_one)(images, targets)
+        return self._through_channel({n: g.mean(0) for n, g in each.items()})
+
     def gradients(self, images: Tensor, targets: Tensor) -> StateDict:
-        """Return the gradients that candidate batches would give, differentiable in both.
+        """Return :meth:`expected` of several candidate batches, differentiable in both.
 
         Parameters
         ----------
@@ -112,19 +159,24 @@ class Problem:
         dict of str to Tensor
             (R, ...) by parameter.
         """
-        parameters = {n: p for n, p in self.model.named_parameters() if n in self.gradient}
-
-        def loss(matched: StateDict, x: Tensor, y: Tensor) -> Tensor:
-            return self.mean_loss(functional_call(self.model, matched, (x,)), y)
-
-        if len(images) == 1:  # without the batching rules: half the time on a CPU
-            leaves = {n: p.detach().requires_grad_() for n, p in parameters.items()}
-            value = loss(leaves, images[0], targets[0])
+        parameters = self.parameters
+        if len(images) == 1 and math.isinf(self.threat.channel.example_clip):
+            # Without the batching rules: half the time on a CPU.
+            leaves = {n: p.requires_grad_() for n, p in parameters.items()}
+            value = self._loss(leaves, images[0], targets[0])
             found = torch.autograd.grad(value, list(leaves.values()), create_graph=True)
-            return {n: g[None] for n, g in zip(leaves, found, strict=True)}
-        return vmap(grad(loss), in_dims=(None, 0, 0))(
-            {n: p.detach() for n, p in parameters.items()}, images, targets
-        )
+            seen = self._through_channel(dict(zip(leaves, found, strict=True)))
+            return {n: g[None] for n, g in seen.items()}
+        return vmap(self.expected, in_dims=(None, 0, 0))(parameters, images, targets)
+
+    def _loss(self, parameters: StateDict, images: Tensor, targets: Tensor) -> Tensor:
+        return self.mean_loss(functional_call(self.model, parameters, (images,)), targets)
+
+    def _through_channel(self, gradient: StateDict) -> StateDict:
+        channel = self.threat.channel
+        if not math.isinf(channel.clip):
+            gradient = clipped(gradient, channel.clip / step_size(self.observation))
+        return channel.keep(gradient)
 
     def to(self, dtype: torch.dtype) -> Problem:
         """Return the problem in another precision."""
@@ -175,7 +227,8 @@ def pose(
     model.eval()  # dropout is noise that the attacker cannot know
     if observation.recipe.batch_norm == "train":
         replace_all_batch_norm_modules_(model)  # batch statistics, no buffers to write
-    gradient = mean_gradient(observation, [n for n, _ in model.named_parameters()])
+    told = mean_gradient(observation, [n for n, _ in model.named_parameters()])
+    gradient = threat.channel.keep(told)
     return Problem(
         model=model.to(device, dtype).requires_grad_(False),
         observation=observation,

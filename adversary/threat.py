@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
+
+from adversary.channel import Channel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,9 +21,13 @@ class ThreatModel:
     ----------
     labels : Tensor, optional
         True labels of the attacked images, (B,) class indices or (B, C) multi-hot. Oracle.
+    channel : Channel
+        The defence, as the federation agreed on it: no oracle. Empty for an attacker that does
+        not know of it.
     """
 
     labels: Tensor | None = None
+    channel: Channel = field(default_factory=Channel)
 
     def oracles(self) -> tuple[str, ...]:
         """Return the grants beyond what a server has, in words."""

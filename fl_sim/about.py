@@ -40,7 +40,10 @@ def describe(run: Assembly) -> dict[str, Any]:
         },
         "clients": {client_name(i): len(part) for i, part in enumerate(run.parts)},
         "candidates": len(set(private.patients)),
-        "threat": {"labels_known": settings.adversary.labels_known},
+        "threat": {
+            "labels_known": settings.adversary.labels_known,
+            "defence_known": settings.adversary.defence_known,
+        },
         "oracles": oracles(run),
         "defence": {
             "name": settings.defence.name,

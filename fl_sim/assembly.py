@@ -18,12 +18,14 @@ from torch import Tensor
 from adversary.adversary import Adversary, resolve_device
 from adversary.attacks import Attack, AttackOptionError
 from adversary.attacks import create as create_attack
+from adversary.channel import Channel
+from adversary.evaluation import Truth
 from adversary.observation import Observation, TrainingRecipe
 from adversary.optimise import Limits
 from adversary.priors import Prior
 from adversary.report.ledger import Ledger
 from adversary.report.run_folder import RunFolder
-from adversary.seeding import derive_seed
+from adversary.seeding import derive_seed, generator
 from adversary.threat import ThreatModel
 from fl_sim import data, defences, models
 from fl_sim.data import DataError, Splits, XrayDataset
@@ -32,7 +34,7 @@ from fl_sim.defences import Defence
 from fl_sim.models import Classifier
 from fl_sim.settings import Settings, SettingsError, parse_options, split
 from fl_sim.training import recipe_from
-from fl_sim.truth import Truths, client_name
+from fl_sim.truth import client_name, truth_of
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -65,13 +67,32 @@ class Assembly:
     def model(self) -> Classifier:
         """Return the classifier with its first weights, on the CPU."""
         settings = self.settings
-        return models.create(
+        plain = models.create(
             settings.model.name,
             channels=settings.data.channels,
             image_size=settings.data.image_size,
             outputs=_outputs(self.splits.private, settings),
             activation=settings.model.activation,
             seed=derive_seed(settings.seed, "model"),
+        )
+        return self.defence.model(plain)
+
+    def batches(self, round: int, client: int) -> list[Tensor]:
+        """Return the mini-batches of a client's round, as indices into its X-rays."""
+        seed, examples = self.settings.seed, len(self.parts[client])
+        return self.defence.batches(examples, self.recipe, seed=seed, round=round, client=client)
+
+    def used(self, round: int, client: int) -> list[int]:
+        """Return the distinct X-rays of a client's round, in the order of their first use."""
+        batches = self.batches(round, client)
+        return list(dict.fromkeys(torch.cat(batches).tolist())) if batches else []
+
+    def inputs(self, round: int, client: int) -> Tensor:
+        """Return a client's X-rays (N, C, H, W) as the network sees them in a round."""
+        part = self.parts[client]
+        return self.defence.inputs(
+            part.tensor(range(len(part))),
+            generator=generator(self.settings.seed, "inputs", round, client),
         )
 
     @property
@@ -96,16 +117,18 @@ class Assembly:
             first.setdefault(patient, index)
         return private.tensor(list(first.values()))
 
-    def truths(self) -> Truths:
-        """Return the scoring side's knowledge of which images a client used."""
-        return Truths(self.parts, self.recipe, seed=self.settings.seed)
+    def truth(self, observation: Observation) -> Truth | None:
+        """Return the images behind an update, for scoring alone; None if they are unknown."""
+        return truth_of(self, observation)
 
     def threat(self, observation: Observation) -> ThreatModel:
-        """Return what the settings grant the attacker beyond an observation."""
-        if not self.settings.adversary.labels_known:
-            return ThreatModel()
-        truth = self.truths()(observation)
-        return ThreatModel(labels=truth.labels if truth else None)
+        """Return what the attacker knows beyond an observation: the defence, and any oracle."""
+        granted = self.settings.adversary
+        truth = self.truth(observation) if granted.labels_known else None
+        return ThreatModel(
+            labels=truth.labels if truth else None,
+            channel=self.defence.channel(observation) if granted.defence_known else Channel(),
+        )
 
     def adversary(self) -> Adversary:
         """Return the adversary that the settings describe."""
@@ -128,7 +151,7 @@ class Assembly:
         """Return the ledger that scores and writes to ``folder``."""
         return Ledger(
             folder,
-            truth=self.truths(),
+            truth=self.truth,
             prior=self.prior(),
             candidates=self.candidates(),
             record=self.settings.adversary.record,
@@ -163,7 +186,7 @@ def assemble(settings: Settings, clients: int) -> Assembly:
         settings=settings,
         splits=splits,
         parts=tuple(splits.private.subset(share) for share in shares),
-        recipe=recipe_from(settings),
+        recipe=defence.recipe(recipe_from(settings)),
         defence=defence,
         device=device,
     )

@@ -11,9 +11,10 @@ from flwr.clientapp import ClientApp
 
 from adversary.seeding import derive_seed, generator
 from fl_sim.assembly import Assembly, assemble
+from fl_sim.defences import LocalUpdate
 from fl_sim.models import Classifier
 from fl_sim.settings import SettingsError, parse
-from fl_sim.training import batches, evaluate, train
+from fl_sim.training import evaluate
 
 PARTITION, PARTITIONS = "partition-id", "num-partitions"
 NUM_EXAMPLES = "num-examples"
@@ -41,22 +42,32 @@ def train_model(message: Message, context: Context) -> Message:
 
     model = _model(run, message)
     sent = {name: value.clone() for name, value in model.state_dict().items()}
+    inputs = run.inputs(server_round, number)
+    batches = run.batches(server_round, number)
     torch.manual_seed(derive_seed(settings.seed, "training", server_round, number))  # dropout
     with _one_thread():
-        loss = train(
+        loss = run.defence.train(
             model,
-            part.tensor(range(len(part))),
+            inputs,
             part.labels,
             run.recipe,
-            batches(len(part), run.recipe, seed=settings.seed, round=server_round, client=number),
+            batches,
             device=run.device,
             proximal_mu=mu,
+            generator=generator(settings.seed, "defended training", server_round, number),
         )
-    returned = run.defence.apply(
-        sent,
-        {name: value.detach().cpu() for name, value in model.state_dict().items()},
-        generator=generator(settings.seed, "defence", server_round, number),
-    )
+        used = run.used(server_round, number)
+        returned = run.defence.apply(
+            LocalUpdate(
+                sent=sent,
+                returned={name: v.detach().cpu() for name, v in model.state_dict().items()},
+                model=model,
+                recipe=run.recipe,
+                images=inputs[used],
+                labels=part.labels[used],
+            ),
+            generator=generator(settings.seed, "defence", server_round, number),
+        )
     metrics = MetricRecord({"loss": loss, NUM_EXAMPLES: len(part)})
     content = RecordDict({"arrays": ArrayRecord(returned), "metrics": metrics})
     return Message(content, reply_to=message)

@@ -99,7 +99,8 @@ def _strategy(run: Assembly, ledger: Ledger, names: dict[int, str]) -> Strategy:
         fraction=wanted.fraction,
         proximal_mu=wanted.proximal_mu,
     )
-    guarded = Guarded(plain, client_names=names)
+    trained = max(1, round(wanted.fraction * len(names)))
+    guarded = Guarded(run.defence.strategy(plain, clients=trained), client_names=names)
     if not run.settings.adversary.enabled:
         return Bookkeeping(guarded, ledger=ledger, client_names=names)
     return HonestButCurious(

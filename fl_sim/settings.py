@@ -172,6 +172,7 @@ class AdversarySettings:
         0, "limit of gradient evaluations of one attack; 0 is none", minimum=0
     )
     labels_known: bool = setting(False, "tell the attacker the true labels (an oracle)")
+    defence_known: bool = setting(True, "tell the attacker which defence there is, as is public")
     record: bool = setting(False, "keep every update in the run folder, to attack it again")
 
 

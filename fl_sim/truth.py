@@ -6,14 +6,15 @@ trained on. Nothing of it travels in a reply, and no attack sees it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
 from adversary.evaluation import Truth
-from adversary.observation import Observation, TrainingRecipe
-from fl_sim.data import XrayDataset
-from fl_sim.training import batches
+from adversary.observation import Observation
+
+if TYPE_CHECKING:
+    from fl_sim.assembly import Assembly
 
 _PREFIX = "client-"
 
@@ -29,36 +30,22 @@ def client_number(name: str) -> int | None:
     return int(number) if name.startswith(_PREFIX) and number.isdigit() else None
 
 
-class Truths:
-    """From an observation to the images behind it.
+def truth_of(run: Assembly, observation: Observation) -> Truth | None:
+    """Return the distinct images of an update in the order of their use; None if unknown.
 
-    Parameters
-    ----------
-    parts : sequence of XrayDataset
-        The private X-rays of each client.
-    recipe : TrainingRecipe
-        The local training.
-    seed : int
-        The run seed.
+    Those of an aggregate are the images of its members, one after the other.
     """
-
-    def __init__(self, parts: Sequence[XrayDataset], recipe: TrainingRecipe, *, seed: int) -> None:
-        self.parts = parts
-        self.recipe = recipe
-        self.seed = seed
-
-    def __call__(self, observation: Observation) -> Truth | None:
-        """Return the distinct images of an update in the order of their use; None if unknown."""
-        number = client_number(observation.client)
-        if number is None or number >= len(self.parts) or observation.view != "client":
+    alone = (observation.client,) if observation.view == "client" else ()
+    names = tuple(observation.members) or alone
+    if not names:
+        return None
+    numbers = [client_number(name) for name in names]
+    images, labels, files = [], [], []
+    for number in numbers:
+        if number is None or number >= len(run.parts):
             return None
-        part = self.parts[number]
-        used = batches(
-            len(part), self.recipe, seed=self.seed, round=observation.round, client=number
-        )
-        indices = list(dict.fromkeys(torch.cat(used).tolist()))
-        return Truth(
-            images=part.tensor(indices),
-            labels=part.labels[indices],
-            names=tuple(part.names[i] for i in indices),
-        )
+        part, used = run.parts[number], run.used(observation.round, number)
+        images.append(run.inputs(observation.round, number)[used])
+        labels.append(part.labels[used])
+        files += [part.names[i] for i in used]
+    return Truth(images=torch.cat(images), labels=torch.cat(labels), names=tuple(files))

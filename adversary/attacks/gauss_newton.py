@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, grad, jvp, vmap
+from torch.func import jvp, vmap
 
 from adversary import labels
 from adversary.attacks.base import STARTS, Attack, AttackError, AttackOptionError, positive
-from adversary.gradients import rounding_noise
 from adversary.optimise import Limits, Progress, Search
 from adversary.problem import Problem
 from adversary.reconstruction import Reconstruction, Step
 from adversary.seeding import generator
-
-ARITHMETIC = 3e-7
-"""Error of float32 arithmetic in a gradient, relative to the largest entry of its array."""
 
 MEMORY_BYTES = 8 * 2**30
 """What the dense Jacobian and normal equations may take together."""
@@ -190,27 +185,15 @@ def residuals(
         quota -= 0 if total <= quota else take
         draw = generator(seed, "sample", name)
         picks[name] = torch.randperm(size, generator=draw)[:take].to(problem.device)
-    sigma = {n: noise(problem, n) for n in names}
+    sigma = {n: problem.sigma(n) for n in names}
     wanted = {n: problem.gradient[n].flatten()[picks[n]] for n in names}
-    weights = {n: p.detach() for n, p in problem.model.named_parameters() if n in picks}
+    weights = problem.parameters
 
     def residual(x: Tensor) -> Tensor:
-        def loss(parameters: dict[str, Tensor]) -> Tensor:
-            return problem.mean_loss(functional_call(problem.model, parameters, (x,)), targets)
-
-        found = grad(loss)(weights)
+        found = problem.expected(weights, x, targets)
         return torch.cat([(found[n].flatten()[picks[n]] - wanted[n]) / sigma[n] for n in names])
 
     return residual
-
-
-def noise(problem: Problem, name: str) -> float:
-    """Return the standard deviation of the observed gradient of one parameter, per entry.
-
-    The rounding of what was sent, and that of the client's own float32 sums on the way to it.
-    """
-    size = float(problem.gradient[name].abs().max())
-    return max(math.hypot(rounding_noise(problem.observation, name), ARITHMETIC * size), 1e-30)
 
 
 def jacobian(function: Callable[[Tensor], Tensor], x: Tensor, chunk: int) -> Tensor:

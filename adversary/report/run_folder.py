@@ -297,11 +297,11 @@ def safe_name(name: str) -> str:
     A name that has to be changed gets a short hash of the original, so that two names never
     share a path.
     """
-    safe = re.sub(r"[^A-Za-z0-9._-]", "_", name).lstrip(".")[:60]
-    if safe == name and safe:
+    safe = re.sub(r"[^A-Za-z0-9._-]", "_", name).lstrip(".")
+    if safe == name and 0 < len(name) <= 69:
         return safe
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-    return f"{safe}-{digest}" if safe else digest
+    return f"{safe[:60]}-{digest}" if safe else digest
 
 
 def _round(number: int) -> str:

@@ -6,17 +6,17 @@ import difflib
 from collections.abc import Mapping
 from typing import Any, get_type_hints
 
-from fl_sim.defences.base import Defence, DefenceError
+from fl_sim.defences.base import Defence, DefenceError, LocalUpdate
 from fl_sim.defences.gaussian_noise import GaussianNoise
 from fl_sim.defences.none import NoDefence
 
-__all__ = ["DEFENCES", "Defence", "DefenceError", "create"]
+__all__ = ["DEFENCES", "Defence", "DefenceError", "LocalUpdate", "create"]
 
 DEFENCES: dict[str, type[Defence]] = {
     "none": NoDefence,
     "gaussian-noise": GaussianNoise,
 }
-_KINDS: dict[type, str] = {int: "an integer", float: "a number"}
+_KINDS: dict[type, str] = {int: "an integer", float: "a number", str: "text"}
 
 
 def create(name: str, options: Mapping[str, str] | None = None) -> Defence:

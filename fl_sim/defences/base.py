@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from abc import ABC, abstractmethod
-from typing import ClassVar
+from abc import ABC
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
 
-from adversary.observation import StateDict
+from adversary.channel import Channel
+from adversary.observation import Observation, StateDict, TrainingRecipe
+from fl_sim import training
+from fl_sim.models import Classifier
+
+if TYPE_CHECKING:
+    from flwr.serverapp.strategy import Strategy
+
+    from fl_sim.privacy import Account
 
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -18,11 +28,37 @@ class DefenceError(ValueError):
     """A defence that cannot be made as asked; one line."""
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LocalUpdate:
+    """What a client holds when it has trained, before anything leaves.
+
+    Parameters
+    ----------
+    sent, returned : dict of str to Tensor
+        The state dicts that it received and that it trained, on the CPU.
+    model : Classifier
+        Of the architecture that is trained; holds ``returned``.
+    recipe : TrainingRecipe
+        The local training.
+    images, labels : Tensor
+        The distinct images that it used in this round, (n, C, H, W), and their labels.
+    """
+
+    sent: StateDict
+    returned: StateDict
+    model: Classifier
+    recipe: TrainingRecipe
+    images: Tensor
+    labels: Tensor
+
+
 class Defence(ABC):
-    """A change to what leaves the client.
+    """A change to what the clients train, to what leaves them, or to what the server may see.
 
     A defence is a frozen dataclass with keyword-only parameters: its fields, with their types,
-    are the options that a user can set.
+    are the options that a user can set. Each method below does what is done without a defence;
+    a defence overrides those that it changes. Server and clients build the same defence from the
+    settings, as the federation agreed on it.
 
     Attributes
     ----------
@@ -32,19 +68,93 @@ class Defence(ABC):
 
     protects: ClassVar[str]
 
-    @abstractmethod
-    def apply(
-        self, sent: StateDict, returned: StateDict, *, generator: torch.Generator
-    ) -> StateDict:
-        """Return what leaves the client in place of ``returned``.
+    def recipe(self, recipe: TrainingRecipe) -> TrainingRecipe:
+        """Return the local training that the server prescribes in place of ``recipe``.
+
+        Raises
+        ------
+        DefenceError
+            If the defence cannot be had with it; one line that names the setting.
+        """
+        return recipe
+
+    def model(self, model: Classifier) -> Classifier:
+        """Return the architecture to train in place of ``model``, which may be changed."""
+        return model
+
+    def batches(
+        self, num_examples: int, recipe: TrainingRecipe, *, seed: int, round: int, client: int
+    ) -> list[Tensor]:
+        """Return the mini-batches of a client's round; see :func:`fl_sim.training.batches`."""
+        return training.batches(num_examples, recipe, seed=seed, round=round, client=client)
+
+    def inputs(self, images: Tensor, *, generator: torch.Generator) -> Tensor:
+        """Return what the network sees in a round in place of a client's images (N, C, H, W).
+
+        Scoring compares reconstructions with what this returns: a patient who was shifted by a
+        pixel is as recognisable as before.
+        """
+        return images
+
+    def train(
+        self,
+        model: Classifier,
+        images: Tensor,
+        labels: Tensor,
+        recipe: TrainingRecipe,
+        batches: Sequence[Tensor],
+        *,
+        device: torch.device,
+        proximal_mu: float,
+        generator: torch.Generator,
+    ) -> float:
+        """Train ``model`` in place and return its loss; see :func:`fl_sim.training.train`."""
+        return training.train(
+            model, images, labels, recipe, batches, device=device, proximal_mu=proximal_mu
+        )
+
+    def apply(self, update: LocalUpdate, *, generator: torch.Generator) -> StateDict:
+        """Return what leaves the client in place of ``update.returned``.
 
         Parameters
         ----------
-        sent, returned : dict of str to Tensor
-            The state dicts that the client received and trained, on the CPU; left as they are.
+        update : LocalUpdate
+            Left as it is.
         generator : torch.Generator
             The only source of randomness.
         """
+        return update.returned
+
+    def channel(self, observation: Observation) -> Channel:
+        """Return what an attacker that knows the defence makes of it for one update.
+
+        It has the parameters of the defence and the update that it received, nothing else.
+        """
+        return Channel()
+
+    def strategy(self, strategy: Strategy, *, clients: int) -> Strategy:
+        """Return what aggregates in place of ``strategy``; ``clients`` is how many train."""
+        return strategy
+
+    def account(
+        self, recipe: TrainingRecipe, *, num_examples: int, clients: int, rounds: int
+    ) -> Account | None:
+        """Return what a client has spent after training in ``rounds`` rounds.
+
+        None where the mechanism earns no guarantee.
+
+        Parameters
+        ----------
+        recipe : TrainingRecipe
+            The local training, as :meth:`recipe` left it.
+        num_examples : int
+            Number of the client's images.
+        clients : int
+            Number of clients that train in a round.
+        rounds : int
+            In how many rounds the client took part.
+        """
+        return None
 
     def describe(self) -> dict[str, bool | int | float | str]:
         """Return the parameters by name, for the report."""

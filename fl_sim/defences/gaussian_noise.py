@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from adversary.observation import StateDict
-from fl_sim.defences.base import Defence, DefenceError, is_buffer
+from adversary.channel import Channel
+from adversary.observation import Observation, StateDict
+from fl_sim.defences.base import Defence, DefenceError, LocalUpdate, is_buffer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,16 +38,31 @@ class GaussianNoise(Defence):
         if not (math.isfinite(self.scale) and self.scale >= 0):
             raise DefenceError(f"scale = {self.scale}: must be a number >= 0")
 
-    def apply(
-        self, sent: StateDict, returned: StateDict, *, generator: torch.Generator
-    ) -> StateDict:
-        """Return ``returned`` with noise on every array but counts and running statistics."""
+    def apply(self, update: LocalUpdate, *, generator: torch.Generator) -> StateDict:
+        """Return the weights with noise on every array but counts and running statistics."""
         return {
-            name: value if is_buffer(name, value) else self._noisy(sent[name], value, generator)
-            for name, value in returned.items()
+            name: value
+            if is_buffer(name, value)
+            else self._noisy(update.sent[name], value, generator)
+            for name, value in update.returned.items()
         }
 
+    def channel(self, observation: Observation) -> Channel:
+        """Return the noise: of the rms that is received, a share scale / sqrt(1 + scale^2)."""
+        share = self.scale / math.hypot(1, self.scale)
+        return Channel(
+            noise={
+                name: share * _rms(observation.sent[name], value)
+                for name, value in observation.returned.items()
+                if not is_buffer(name, value)
+            }
+        )
+
     def _noisy(self, sent: Tensor, returned: Tensor, generator: torch.Generator) -> Tensor:
-        rms = (returned.double() - sent.double()).square().mean().sqrt()
         noise = torch.randn(returned.shape, generator=generator, dtype=torch.float64)
-        return (returned.double() + self.scale * rms * noise).to(returned.dtype)
+        scale = self.scale * _rms(sent, returned)
+        return (returned.double() + scale * noise).to(returned.dtype)
+
+
+def _rms(sent: Tensor, returned: Tensor) -> float:
+    return float((returned.double() - sent.double()).square().mean().sqrt())

@@ -7,7 +7,7 @@ import pytest
 
 from adversary.observation import Observation
 from adversary.report.run_folder import RunFolder, RunFolderError
-from fl_sim import client_app
+from fl_sim import client_app, training
 from fl_sim.local_grid import LocalGrid, run_local
 from fl_sim.server_app import IncompleteReportError, app
 from fl_sim.settings import SettingsError, flatten
@@ -93,13 +93,13 @@ def test_every_strategy_runs(name, model, quick):
 
 def test_the_proximal_term_reaches_clients(quick, tmp_path, monkeypatch):
     seen = []
-    real = client_app.train
+    real = training.train
 
     def spy(*args, proximal_mu, **more):
         seen.append(proximal_mu)
         return real(*args, proximal_mu=proximal_mu, **more)
 
-    monkeypatch.setattr(client_app, "train", spy)
+    monkeypatch.setattr(training, "train", spy)
     off = {"adversary__enabled": False, "rounds": 1}
     run_local(quick(strategy__name="fedprox", strategy__proximal_mu=0.7, **off))
     run_local(quick(out=str(tmp_path / "avg"), **off))
@@ -133,7 +133,7 @@ def test_known_labels_are_an_oracle_and_told(quick):
 
 
 def test_a_client_that_raises_does_not_end_the_run(quick, monkeypatch):
-    real = client_app.train
+    real = training.train
     calls = []
 
     def breaks(*args, **more):
@@ -142,7 +142,7 @@ def test_a_client_that_raises_does_not_end_the_run(quick, monkeypatch):
             raise RuntimeError("out of film")
         return real(*args, **more)
 
-    monkeypatch.setattr(client_app, "train", breaks)
+    monkeypatch.setattr(training, "train", breaks)
     settings = quick()
     run_local(settings)
     folder = RunFolder.open(Path(settings.out))
@@ -157,7 +157,7 @@ def test_when_all_clients_raise_the_run_fails_and_says_why(quick, monkeypatch):
     def breaks(*args, **more):
         raise RuntimeError("out of film")
 
-    monkeypatch.setattr(client_app, "train", breaks)
+    monkeypatch.setattr(training, "train", breaks)
     settings = quick()
     with pytest.raises(NoUsableReplyError, match="round 1: none of 3 clients"):
         run_local(settings)

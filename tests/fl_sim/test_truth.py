@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
 from adversary.observation import Observation
-from fl_sim import client_app
+from fl_sim import training
 from fl_sim.assembly import assemble
 from fl_sim.local_grid import run_local
 from fl_sim.truth import client_name, client_number
@@ -21,13 +23,13 @@ from fl_sim.truth import client_name, client_number
 )
 def test_the_truth_is_what_clients_really_train_on(changes, quick, monkeypatch):
     used = []
-    real = client_app.train
+    real = training.train
 
     def spy(model, images, labels, recipe, batches, **more):
         used.append((images, torch.cat(list(batches)).tolist()))
         return real(model, images, labels, recipe, batches, **more)
 
-    monkeypatch.setattr(client_app, "train", spy)
+    monkeypatch.setattr(training, "train", spy)
     settings = quick(adversary__enabled=False, **changes)
     run_local(settings)
     run = assemble(settings, 3)
@@ -44,7 +46,13 @@ def test_the_truth_is_what_clients_really_train_on(changes, quick, monkeypatch):
             num_examples=len(images),
             recipe=run.recipe,
         )
-        truth = run.truths()(observation)
+        truth = run.truth(observation)
+        together = run.truth(
+            dataclasses.replace(
+                observation, view="aggregate", client="all", members={client_name(client): 1}
+            )
+        )
+        assert torch.equal(together.images, truth.images)
         distinct = list(dict.fromkeys(indices))
         assert torch.equal(truth.images, images[distinct])
         assert torch.equal(truth.labels, run.parts[client].labels[distinct])
@@ -65,4 +73,4 @@ def test_there_is_no_truth_about_others(client, view, quick):
     observation = Observation(
         round=1, client=client, sent={}, returned={}, num_examples=8, recipe=run.recipe, view=view
     )
-    assert run.truths()(observation) is None
+    assert run.truth(observation) is None

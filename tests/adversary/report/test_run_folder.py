@@ -6,7 +6,7 @@ import resource
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from adversary.evaluation import Truth, score
@@ -167,6 +167,8 @@ def test_recorded_updates_are_found_again(tmp_path):
 
 
 @given(st.text(max_size=100))
+@example("0" * 61)
+@example("/" * 100)
 def test_safe_names_are_single_path_components(name):
     safe = safe_name(name)
     assert re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,69}", safe)
