@@ -6,8 +6,8 @@ from torch.nn import functional
 
 from adversary import Limits, ThreatModel, TrainingRecipe
 from adversary.attacks import AttackError, GaussNewton
-from adversary.attacks.gauss_newton import jacobian, residuals
 from adversary.problem import pose
+from adversary.residuals import jacobian, residuals
 
 
 def smooth_images(batch, seed=0):
