@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any, get_type_hints
 
 from fl_sim.defences.base import Defence, DefenceError, LocalUpdate
+from fl_sim.defences.central_dp import CentralDp
+from fl_sim.defences.dp_sgd import DpSgd
 from fl_sim.defences.gaussian_noise import GaussianNoise
 from fl_sim.defences.none import NoDefence
 
@@ -15,6 +17,8 @@ __all__ = ["DEFENCES", "Defence", "DefenceError", "LocalUpdate", "create"]
 DEFENCES: dict[str, type[Defence]] = {
     "none": NoDefence,
     "gaussian-noise": GaussianNoise,
+    "dp-sgd": DpSgd,
+    "central-dp": CentralDp,
 }
 _KINDS: dict[type, str] = {int: "an integer", float: "a number", str: "text"}
 
