@@ -36,7 +36,8 @@ class Problem:
     threat : ThreatModel
         What the attacker was granted beyond it.
     gradient : dict of str to Tensor
-        g*, the gradient of the mean loss that the observation tells, by parameter.
+        g*, the gradient of the mean loss that the observation tells, by parameter; without
+        those of which nothing is observed.
     shape : tuple of int
         (B, C, H, W) of the images sought.
     prior : Prior, optional
@@ -243,7 +244,11 @@ def pose(
     if observation.recipe.batch_norm == "train":
         replace_all_batch_norm_modules_(model)  # batch statistics, no buffers to write
     told = mean_gradient(observation, [n for n, _ in model.named_parameters()])
-    gradient = threat.channel.keep(told)
+    observed = threat.channel.observed
+    seen = {n: g for n, g in told.items() if n not in observed or bool(observed[n].any())}
+    if not seen:
+        raise ObservationError(f"{observation.name}: nothing of the update is observed")
+    gradient = threat.channel.keep(seen)
     return Problem(
         model=model.to(device, dtype).requires_grad_(False),
         observation=observation,

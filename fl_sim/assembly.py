@@ -199,12 +199,13 @@ def assemble(settings: Settings, clients: int) -> Assembly:
         alpha=settings.data.alpha,
         seed=settings.seed,
     )
-    _check_batch_size(settings, shares)
+    recipe = defence.recipe(recipe_from(settings))
+    _check_batch_size(settings, recipe, shares)
     return Assembly(
         settings=settings,
         splits=splits,
         parts=tuple(splits.private.subset(share) for share in shares),
-        recipe=defence.recipe(recipe_from(settings)),
+        recipe=recipe,
         defence=defence,
         device=device,
     )
@@ -303,11 +304,16 @@ def _outputs(dataset: XrayDataset, settings: Settings) -> int:
     return classes
 
 
-def _check_batch_size(settings: Settings, shares: list[np.ndarray]) -> None:
+def _check_batch_size(settings: Settings, recipe: TrainingRecipe, shares: list[np.ndarray]) -> None:
     smallest = int(np.argmin([len(share) for share in shares]))
-    images = len(shares[smallest])
-    if settings.local.batch_size > images:
+    images, asked = len(shares[smallest]), settings.local.batch_size
+    has = f"{client_name(smallest)} of {len(shares)} has only {images} images"
+    if asked > images:
         raise SettingsError(
-            f"local.batch-size = {settings.local.batch_size}: {client_name(smallest)} of "
-            f"{len(shares)} has only {images} images; must be <= {images}, or take fewer clients"
+            f"local.batch-size = {asked}: {has}; must be <= {images}, or take fewer clients"
+        )
+    if recipe.batch_size > images:
+        raise SettingsError(
+            f"defence.options: {settings.defence.name} makes local.batch-size = {asked} one of "
+            f"{recipe.batch_size}, and {has}; must make it <= {images}, or take fewer clients"
         )

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from adversary.attacks import ATTACKS
 from fl_sim.data import DATASETS
-from fl_sim.defences import DEFENCES
+from fl_sim.defences import DEFENCES, Defence
 from fl_sim.models import MODELS
 from fl_sim.settings import Declared, declared
 from strategies.choices import STRATEGY_NAMES
@@ -24,7 +24,7 @@ REGISTRIES: dict[str, Iterable[str] | Mapping[str, object]] = {
 
 
 def names_table(topic: str) -> Table:
-    """Return the names of a registry, each with the first line of its documentation."""
+    """Return the names of a registry, each with what it is (a defence: what it protects)."""
     entries = REGISTRIES[topic]
     table = Table(title=topic, title_justify="left", box=None, show_header=False)
     for name in entries:
@@ -56,5 +56,7 @@ def _default(one: Declared) -> str:
 
 
 def _summary(entry: object) -> str:
+    if isinstance(entry, type) and issubclass(entry, Defence):
+        return entry.protects
     documentation = inspect.getdoc(entry) if callable(entry) else None
     return documentation.splitlines()[0] if documentation else ""

@@ -129,9 +129,14 @@ def _spent(run: Assembly) -> Callable[[str, int], dict[str, Any] | None]:
 
 
 def _evaluation(run: Assembly) -> Callable[[int, ArrayRecord], MetricRecord | None]:
-    """Return the central evaluation of a round, which also tells of it."""
+    """Return the central evaluation of a round, which also tells of it.
+
+    None comes of it where there are no images, and where the clients keep a part of the model.
+    """
     images = run.evaluation_set()
     model = run.model()
+    if run.defence.personal(model.state_dict()):
+        return lambda server_round, arrays: None
 
     def evaluate_centrally(server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
         if not len(images):

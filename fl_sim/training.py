@@ -120,12 +120,12 @@ def check_batch_size(num_examples: int, recipe: TrainingRecipe, client: str | in
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean softmax cross-entropy of logits (B, C) and classes (B,)."""
-    return F.cross_entropy(logits, labels.long())
+    """Return the mean softmax cross-entropy of logits (B, C) and classes (B,) or shares (B, C)."""
+    return F.cross_entropy(logits, labels if labels.ndim == 2 else labels.long())
 
 
 def binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean sigmoid cross-entropy of logits (B, C) and labels (B, C) of 0 and 1.
+    """Return the mean sigmoid cross-entropy of logits (B, C) and labels (B, C) in [0, 1].
 
     For one output the labels may be (B,).
     """
@@ -160,7 +160,8 @@ def train(
     images : Tensor
         (N, C, H, W) in [0, 1].
     labels : Tensor
-        (N,) classes, or (N, L) zeros and ones for ``bce``.
+        (N,) classes, or (N, L) zeros and ones for ``bce``; for training also soft labels, as
+        floats (N, C) or (N, L).
     recipe : TrainingRecipe
         Loss, learning rate, momentum, weight decay and the mode of batch normalisation.
     batches : sequence of Tensor

@@ -1,4 +1,4 @@
-"""What a client can do to its update before it leaves: one file each, and the registry."""
+"""What a federation can do against a curious server: one file each, and the registry."""
 
 from __future__ import annotations
 
@@ -6,11 +6,22 @@ import difflib
 from collections.abc import Mapping
 from typing import Any, get_type_hints
 
+from fl_sim.defences.augmentation import Augmentation
 from fl_sim.defences.base import Defence, DefenceError, LocalUpdate
 from fl_sim.defences.central_dp import CentralDp
 from fl_sim.defences.dp_sgd import DpSgd
+from fl_sim.defences.freezing import Freezing
 from fl_sim.defences.gaussian_noise import GaussianNoise
+from fl_sim.defences.large_batch import LargeBatch
+from fl_sim.defences.local_dp import LocalDP
+from fl_sim.defences.mixup import MixUp
+from fl_sim.defences.more_steps import MoreSteps
 from fl_sim.defences.none import NoDefence
+from fl_sim.defences.partial_sharing import PartialSharing
+from fl_sim.defences.percentile_noise import PercentileNoise
+from fl_sim.defences.quantise import Quantise
+from fl_sim.defences.soteria import Soteria
+from fl_sim.defences.top_k import TopK
 
 __all__ = ["DEFENCES", "Defence", "DefenceError", "LocalUpdate", "create"]
 
@@ -19,6 +30,17 @@ DEFENCES: dict[str, type[Defence]] = {
     "gaussian-noise": GaussianNoise,
     "dp-sgd": DpSgd,
     "central-dp": CentralDp,
+    "percentile-noise": PercentileNoise,
+    "local-dp": LocalDP,
+    "top-k": TopK,
+    "quantise": Quantise,
+    "soteria": Soteria,
+    "partial-sharing": PartialSharing,
+    "freezing": Freezing,
+    "mixup": MixUp,
+    "augmentation": Augmentation,
+    "large-batch": LargeBatch,
+    "more-steps": MoreSteps,
 }
 _KINDS: dict[type, str] = {int: "an integer", float: "a number", str: "text"}
 

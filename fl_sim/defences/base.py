@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -95,6 +95,14 @@ class Defence(ABC):
     def model(self, model: Classifier) -> Classifier:
         """Return the architecture to train in place of ``model``, which may be changed."""
         return model
+
+    def personal(self, names: Collection[str]) -> frozenset[str]:
+        """Return which arrays of a state dict each client keeps for itself, round after round.
+
+        A client goes on with its own values of them, whatever the server sends; :meth:`apply`
+        must keep them from leaving.
+        """
+        return frozenset()
 
     def batches(
         self, num_examples: int, recipe: TrainingRecipe, *, seed: int, round: int, client: int
