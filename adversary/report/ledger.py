@@ -105,12 +105,12 @@ class Ledger:
         An update that no image went into has nothing to score: that is noted instead.
         """
         round, client, attack = observation.round, observation.client, outcome.attack
-        if outcome.reconstruction is None:
-            self.folder.add_failure(round, client, attack, outcome.failure or "unknown")
-            return None
         truth = self.truth(observation) if self.truth is not None else None
         if truth is not None and not len(truth.images):
             self.folder.note_without_images(round, client)
+            return None
+        if outcome.reconstruction is None:
+            self.folder.add_failure(round, client, attack, outcome.failure or "unknown")
             return None
         if truth is None:
             self.folder.add_reconstruction(round, client, attack, outcome.reconstruction)
