@@ -182,6 +182,7 @@ def assemble(settings: Settings, clients: int) -> Assembly:
         seed=settings.seed,
     )
     _check_batch_size(settings, shares)
+    defence = defence.agreed([len(share) for share in shares])
     return Assembly(
         settings=settings,
         splits=splits,

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from flwr.app import ArrayRecord, Context, MetricRecord
+from flwr.server.workflow import SecAggPlusWorkflow
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import Strategy
 
@@ -26,8 +27,10 @@ from fl_sim.training import evaluate
 from fl_sim.truth import client_name
 from strategies import choices
 from strategies.bookkeeping import Bookkeeping
+from strategies.curious_aggregator import CuriousAggregator
 from strategies.guarded import Guarded
 from strategies.honest_but_curious import HonestButCurious
+from strategies.secure_aggregation import SecureAggregationGrid
 
 app = ServerApp()
 
@@ -83,7 +86,7 @@ def _serve(grid: Grid, settings: Settings, folder: RunFolder) -> Ledger:
     )
     _seed_everything(derive_seed(settings.seed, "server"))
     strategy.start(
-        OrderedGrid(grid, list(names)),
+        OrderedGrid(_channel(run, grid), list(names)),
         ArrayRecord(model.state_dict()),
         num_rounds=settings.rounds,
         evaluate_fn=_evaluation(run),
@@ -103,7 +106,8 @@ def _strategy(run: Assembly, ledger: Ledger, names: dict[int, str]) -> Strategy:
     guarded = Guarded(run.defence.strategy(plain, clients=trained), client_names=names)
     if not run.settings.adversary.enabled:
         return Bookkeeping(guarded, ledger=ledger, client_names=names)
-    return HonestButCurious(
+    observer = CuriousAggregator if run.defence.secure_aggregation else HonestButCurious
+    return observer(
         guarded,
         run.adversary(),
         run.recipe,
@@ -112,6 +116,13 @@ def _strategy(run: Assembly, ledger: Ledger, names: dict[int, str]) -> Strategy:
         client_names=names,
         tell=say,
     )
+
+
+def _channel(run: Assembly, grid: Grid) -> Grid:
+    """Return the grid by which updates travel: through SecAgg+ where that is the defence."""
+    if not run.defence.secure_aggregation:
+        return grid
+    return SecureAggregationGrid(grid, SecAggPlusWorkflow(**run.defence.describe()))  # type: ignore[arg-type]
 
 
 def _evaluation(run: Assembly) -> Callable[[int, ArrayRecord], MetricRecord | None]:

@@ -9,12 +9,14 @@ from typing import Any, get_type_hints
 from fl_sim.defences.base import Defence, DefenceError, LocalUpdate
 from fl_sim.defences.gaussian_noise import GaussianNoise
 from fl_sim.defences.none import NoDefence
+from fl_sim.defences.secure_aggregation import SecureAggregation
 
 __all__ = ["DEFENCES", "Defence", "DefenceError", "LocalUpdate", "create"]
 
 DEFENCES: dict[str, type[Defence]] = {
     "none": NoDefence,
     "gaussian-noise": GaussianNoise,
+    "secure-aggregation": SecureAggregation,
 }
 _KINDS: dict[type, str] = {int: "an integer", float: "a number", str: "text"}
 

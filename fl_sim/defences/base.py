@@ -6,7 +6,7 @@ import dataclasses
 from abc import ABC
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -64,9 +64,22 @@ class Defence(ABC):
     ----------
     protects : str
         What it protects against whom, and what it does not, in a sentence for the report.
+    secure_aggregation : bool
+        Whether updates travel by SecAgg+, so that the server sees their mean only.
     """
 
     protects: ClassVar[str]
+    secure_aggregation: ClassVar[bool] = False
+
+    def agreed(self, examples: Sequence[int]) -> Self:
+        """Return the defence as clients with so many images each agree on it.
+
+        Raises
+        ------
+        DefenceError
+            If it cannot be had with them; one line.
+        """
+        return self
 
     def recipe(self, recipe: TrainingRecipe) -> TrainingRecipe:
         """Return the local training that the server prescribes in place of ``recipe``.
