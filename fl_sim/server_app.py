@@ -22,7 +22,7 @@ from fl_sim.assembly import Assembly, assemble, attacks
 from fl_sim.ordered_grid import OrderedGrid
 from fl_sim.progress import say
 from fl_sim.roll_call import roll_call
-from fl_sim.settings import Settings, parse
+from fl_sim.settings import Settings, SettingsError, parse
 from fl_sim.training import evaluate
 from fl_sim.truth import client_name
 from strategies import choices
@@ -102,6 +102,11 @@ def _strategy(run: Assembly, ledger: Ledger, names: dict[int, str]) -> Strategy:
         fraction=wanted.fraction,
         proximal_mu=wanted.proximal_mu,
     )
+    if run.defence.secure_aggregation and choices.CHOICES[wanted.name].needs_each:
+        raise SettingsError(
+            f"strategy.name = {wanted.name!r}: needs each client's update; with defence.name = "
+            f"{run.settings.defence.name!r} must be one of {', '.join(choices.of_the_mean())}"
+        )
     trained = max(1, round(wanted.fraction * len(names)))
     guarded = Guarded(run.defence.strategy(plain, clients=trained), client_names=names)
     if not run.settings.adversary.enabled:

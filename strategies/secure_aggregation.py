@@ -84,8 +84,8 @@ class SecureAggregationGrid(WrappedGrid):
         Reaches the clients.
     workflow : SecAggPlusWorkflow
         Flower's protocol with its parameters. ``max_weight`` must not be less than any client's
-        number of examples; ``quantization_range`` times the number of clients must not exceed
-        ``modulus_range``.
+        number of examples; ``quantization_range`` times the number of clients must be less
+        than ``modulus_range``.
     """
 
     def __init__(self, grid: Grid, workflow: SecAggPlusWorkflow) -> None:
@@ -162,7 +162,7 @@ class _Round:
     ) -> list[Message]:
         """Send one stage of the protocol; the model goes with the stage in which clients train."""
         messages = list(messages)
-        stage = messages[0].content.config_records[RECORD_KEY_CONFIGS][Key.STAGE]
+        stage = cast(str, messages[0].content.config_records[RECORD_KEY_CONFIGS][Key.STAGE])
         training = stage == Stage.COLLECT_MASKED_VECTORS
         if training:
             for message in messages:
@@ -275,9 +275,9 @@ def _check(reply: Message, sent: ArrayRecord, state: ConfigRecord) -> None:
         raise SecureAggregationError(
             f"secure aggregation needs the arrays that were sent, no more and no less: {other[0]}"
         )
-    most = state[Key.MAX_WEIGHT]
-    if (examples := num_examples(reply.content)) > most:  # type: ignore[operator]
-        raise SecureAggregationError(f"max_weight = {most}: a client has {examples} images")
+    most = float(state[Key.MAX_WEIGHT])  # type: ignore[arg-type]
+    if (examples := num_examples(reply.content)) > most:
+        raise SecureAggregationError(f"max_weight = {most:g}: a client has {examples} images")
     clipping_range = float(state[Key.CLIPPING_RANGE])  # type: ignore[arg-type]
     for name, array in arrays.items():
         largest = 0.0 if _counts(array) else float(np.abs(array.numpy()).max(initial=0))

@@ -42,8 +42,8 @@ class SecureAggregation(Defence):
     clipping_range : float
         Largest absolute value of an array, > 0; a client with a larger one drops out.
     quantization_range : int
-        Levels between minus and plus the clipping range; times the number of clients at most
-        the modulus of 2^32.
+        Levels between minus and plus the clipping range; times the number of clients less
+        than the modulus of 2^32.
     """
 
     num_shares: float = 1.0
@@ -81,10 +81,10 @@ class SecureAggregation(Defence):
                 f"defence.options: max_weight = {self.max_weight}: a client has {largest} images; "
                 "must be at least that, or 0"
             )
-        if clients * self.quantization_range > MODULUS_RANGE:
+        if clients * self.quantization_range >= MODULUS_RANGE:
             raise DefenceError(
                 f"defence.options: quantization_range = {self.quantization_range}: the sum over "
-                f"{clients} clients would overflow; must be <= {MODULUS_RANGE // clients}"
+                f"{clients} clients would overflow; must be <= {(MODULUS_RANGE - 1) // clients}"
             )
         return dataclasses.replace(self, max_weight=self.max_weight or largest)
 
