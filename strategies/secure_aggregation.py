@@ -97,8 +97,7 @@ class SecureAggregationGrid(WrappedGrid):
     ) -> Iterable[Message]:
         """Send messages and return the replies, those to train messages after aggregation."""
         messages = list(messages)
-        kinds = {message.metadata.message_type.partition(".")[0] for message in messages}
-        if MessageType.TRAIN not in kinds:
+        if all(message.metadata.message_type != MessageType.TRAIN for message in messages):
             return super().send_and_receive(messages, timeout=timeout)
         return _Round(self._grid, self.workflow, messages, timeout).run()
 
@@ -228,7 +227,13 @@ def secure_aggregation_mod(
     SecureAggregationError
         If the reply holds NaN, values beyond the clipping range, more examples than can be
         weighted, or other arrays than were sent: SecAgg+ would send something else unnoticed.
+        And for an action of its own (``train.ACTION``), which SecAgg+ would answer in clear.
     """
+    kind, _, action = message.metadata.message_type.partition(".")
+    if kind != MessageType.TRAIN:
+        return call_next(message, context)
+    if action:
+        raise SecureAggregationError(f"secure aggregation has no train action {action!r}")
     clear = RecordDict()
 
     def train(message: Message, context: Context) -> Message:
