@@ -190,7 +190,7 @@ def assemble(settings: Settings, clients: int) -> Assembly:
     device = _device(settings)
     defence = defences.create(
         settings.defence.name, parse_options(settings.defence.options, "defence.options")
-    ).prepare(rounds=settings.rounds, strategy=settings.strategy.name)
+    )
     splits = _load(settings)
     shares = data.partition(
         splits.private,
@@ -198,6 +198,11 @@ def assemble(settings: Settings, clients: int) -> Assembly:
         method=settings.data.partition,
         alpha=settings.data.alpha,
         seed=settings.seed,
+    )
+    defence = defence.prepare(
+        rounds=settings.rounds,
+        strategy=settings.strategy.name,
+        examples=[len(share) for share in shares],
     )
     recipe = defence.recipe(recipe_from(settings))
     _check_batch_size(settings, recipe, shares)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.clientapp.typing import ClientAppCallable
 
 from adversary.seeding import derive_seed, generator
 from fl_sim.assembly import Assembly, assemble
@@ -34,7 +36,19 @@ def tell_partition(message: Message, context: Context) -> Message:
     return Message(RecordDict({"partition": metrics}), reply_to=message)
 
 
-@app.train()
+def by_secure_aggregation(
+    message: Message, context: Context, call_next: ClientAppCallable
+) -> Message:
+    """Take part in SecAgg+ where that is the defence; else train and answer in clear."""
+    run, _ = _run(context)
+    if not run.defence.secure_aggregation:
+        return call_next(message, context)
+    from strategies.secure_aggregation import secure_aggregation_mod
+
+    return secure_aggregation_mod(message, context, call_next)
+
+
+@app.train(mods=[by_secure_aggregation])
 def train_model(message: Message, context: Context) -> Message:
     """Return the model after local training, as the defence lets it leave."""
     run, number = _run(context)
@@ -49,6 +63,8 @@ def train_model(message: Message, context: Context) -> Message:
     inputs = run.inputs(server_round, number)
     batches = run.batches(server_round, number)
     torch.manual_seed(derive_seed(settings.seed, "training", server_round, number))  # dropout
+    rounding = derive_seed(settings.seed, "rounding", server_round, number)
+    np.random.seed(rounding % 2**32)  # noqa: NPY002 (SecAgg+ rounds by it)
     with _one_thread():
         loss = run.defence.train(
             model,

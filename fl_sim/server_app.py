@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from flwr.app import ArrayRecord, Context, MetricRecord
+from flwr.server.workflow import SecAggPlusWorkflow
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import Strategy
 
@@ -28,8 +29,10 @@ from fl_sim.training import evaluate
 from fl_sim.truth import client_name, client_number
 from strategies import choices
 from strategies.bookkeeping import Bookkeeping
+from strategies.curious_aggregator import CuriousAggregator
 from strategies.guarded import Guarded
 from strategies.honest_but_curious import HonestButCurious
+from strategies.secure_aggregation import SecureAggregationGrid
 
 app = ServerApp()
 
@@ -85,7 +88,7 @@ def _serve(grid: Grid, settings: Settings, folder: RunFolder) -> Ledger:
     )
     _seed_everything(derive_seed(settings.seed, "server"))
     strategy.start(
-        OrderedGrid(grid, list(names)),
+        OrderedGrid(_channel(run, grid), list(names)),
         ArrayRecord(model.state_dict()),
         num_rounds=settings.rounds,
         evaluate_fn=_evaluation(run),
@@ -105,7 +108,8 @@ def _strategy(run: Assembly, ledger: Ledger, names: dict[int, str]) -> Strategy:
     spent = _spent(run)
     if not run.settings.adversary.enabled:
         return Bookkeeping(guarded, ledger=ledger, client_names=names, spent=spent)
-    return HonestButCurious(
+    observer = CuriousAggregator if run.defence.secure_aggregation else HonestButCurious
+    return observer(
         guarded,
         run.adversary(),
         run.recipe,
@@ -126,6 +130,13 @@ def _spent(run: Assembly) -> Callable[[str, int], dict[str, Any] | None]:
         return None if account is None else dataclasses.asdict(account)
 
     return spent
+
+
+def _channel(run: Assembly, grid: Grid) -> Grid:
+    """Return the grid by which updates travel: through SecAgg+ where that is the defence."""
+    if not run.defence.secure_aggregation:
+        return grid
+    return SecureAggregationGrid(grid, SecAggPlusWorkflow(**run.defence.describe()))  # type: ignore[arg-type]
 
 
 def _evaluation(run: Assembly) -> Callable[[int, ArrayRecord], MetricRecord | None]:

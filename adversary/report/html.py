@@ -14,6 +14,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from PIL import Image, UnidentifiedImageError
 
+from adversary.observation import MASKED
 from adversary.report import charts, pictures
 from adversary.report.files import replacing
 from adversary.report.page import PAGE
@@ -103,19 +104,23 @@ def render(folder: RunFolder) -> Path:
     """
     info, leakage, rounds = folder.info(), folder.leakage(), folder.rounds()
     rows = [{**row, "level": _level(row)} for row in _records(leakage)]
-    summary = _summarise(rows, info)
+    masked = leakage["client"].str.endswith(MASKED, na=False)  # shown, but not counted
+    summary = _summarise(
+        [row for row, hidden in zip(rows, masked, strict=True) if not hidden], info
+    )
     page = _environment().from_string(PAGE).render(
         title=str(info.get("title") or folder.path.name),
         info=info,
         data=_mapping(info.get("data")),
         oracles=list(info.get("oracles") or ()),
         threat=_flatten(_mapping(info.get("threat"))),
+        aggregate=_mapping(info.get("threat")).get("view") == "aggregate",
         settings=_flatten(_mapping(info.get("settings"))),
         versions=_flatten(_mapping(info.get("versions"))),
         failures=list(info.get("failures") or ()),
         summary=summary,
         matrix=_matrix(rows),
-        charts=_charts(leakage, rounds),
+        charts=_charts(leakage[~masked], rounds),
         accounts=_accounts(folder.accounts()),
         without_images=list(info.get("without_images") or ()),
         rounds=_rounds(folder, rows, _records(rounds)),

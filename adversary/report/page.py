@@ -89,7 +89,7 @@ footer { margin: 3rem 0 2rem; color: var(--soft); font-size: .87rem; }
 As in a real deployment, only what the attacker itself has is shown: its pictures and its own score. A low score does not prove that a picture is a patient.
 {% elif summary.level.value >= 3 %}
 <strong>The server could {{ "see" if summary.level.value == 4 else "single out" }} patients.</strong>
-From {{ summary.clients_seen }} of {{ summary.clients }} clients, in {{ summary.rounds_seen }} of {{ summary.rounds }} rounds, model updates alone gave away at least one patient{{ "’s X-ray" if summary.level.value == 4 }}.
+From {% if aggregate %}the mean of all clients’ updates{% else %}{{ summary.clients_seen }} of {{ summary.clients }} clients{% endif %}, in {{ summary.rounds_seen }} of {{ summary.rounds }} rounds, model updates alone gave away at least one patient{{ "’s X-ray" if summary.level.value == 4 }}.
 {% elif summary.level.value == 2 %}
 <strong>Updates left traces of the patients, but no patient could be told from the pictures.</strong>
 Some pictures showed more than the average public X-ray does.
@@ -194,7 +194,7 @@ A stronger attack may see more.
 
 <section id="threat" aria-labelledby="h-threat">
 <h2 id="h-threat">Threat model: what the attacker knows</h2>
-<p>The attacker is the server itself: it follows the protocol, and looks at what it receives. It knows the model, what it sent, what each client returned, and the local training that it prescribed. It has public X-rays, none of them of the patients here.</p>
+<p>The attacker is the server itself: it follows the protocol, and looks at what it receives. It knows the model, what it sent, {% if aggregate %}the mean of what the clients returned{% else %}what each client returned{% endif %}, and the local training that it prescribed. {% if aggregate %}Of one client alone it has a masked update, its number of images and its loss: by secure aggregation the masks cancel in the mean only. To show what that gives away, one masked update a round is attacked too, under the client’s name with “-masked”; the verdict above leaves it out. {% endif %}It has public X-rays, none of them of the patients here.</p>
 <p>{% if oracles %}<strong>Beyond that it was told (oracle):</strong></p>
 <ul>{% for oracle in oracles %}<li><span class="badge l3">oracle</span> {{ oracle }}</li>{% endfor %}</ul>
 <p>With these grants the figures are an upper bound on what this attack reaches in the field.{% else %}<strong>It was told nothing beyond that.</strong>{% endif %}</p>

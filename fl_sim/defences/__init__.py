@@ -20,6 +20,7 @@ from fl_sim.defences.none import NoDefence
 from fl_sim.defences.partial_sharing import PartialSharing
 from fl_sim.defences.percentile_noise import PercentileNoise
 from fl_sim.defences.quantise import Quantise
+from fl_sim.defences.secure_aggregation import SecureAggregation
 from fl_sim.defences.soteria import Soteria
 from fl_sim.defences.top_k import TopK
 
@@ -29,9 +30,10 @@ DEFENCES: dict[str, type[Defence]] = {
     "none": NoDefence,
     "gaussian-noise": GaussianNoise,
     "dp-sgd": DpSgd,
-    "central-dp": CentralDp,
-    "percentile-noise": PercentileNoise,
     "local-dp": LocalDP,
+    "central-dp": CentralDp,
+    "secure-aggregation": SecureAggregation,
+    "percentile-noise": PercentileNoise,
     "top-k": TopK,
     "quantise": Quantise,
     "soteria": Soteria,

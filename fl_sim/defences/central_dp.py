@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from adversary.observation import TrainingRecipe
 from fl_sim.defences.base import Defence, DefenceError
@@ -56,7 +57,7 @@ class CentralDp(Defence):
             if not valid:
                 raise DefenceError(f"{name} = {getattr(self, name)}: must be {allowed}")
 
-    def prepare(self, *, rounds: int, strategy: str) -> CentralDp:
+    def prepare(self, *, rounds: int, strategy: str, examples: Sequence[int]) -> Self:
         """Return the defence, if the strategy averages as FedAvg does."""
         if strategy not in AVERAGING:
             raise DefenceError(

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -85,7 +86,7 @@ class DpSgd(Defence):
             del parameters["noise_multiplier"]
         return parameters
 
-    def prepare(self, *, rounds: int, strategy: str) -> DpSgd:
+    def prepare(self, *, rounds: int, strategy: str, examples: Sequence[int]) -> Self:
         """Return the defence with its budget spread over the rounds of the run."""
         if 0 < self.rounds < rounds:
             raise DefenceError(
