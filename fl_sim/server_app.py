@@ -109,6 +109,7 @@ def _strategy(run: Assembly, ledger: Ledger, names: dict[int, str]) -> Strategy:
         run.recipe,
         ledger=ledger,
         threat=run.threat,
+        select=run.attacked,
         client_names=names,
         tell=say,
     )

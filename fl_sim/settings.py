@@ -171,9 +171,15 @@ class AdversarySettings:
     evaluations: int = setting(
         0, "limit of gradient evaluations of one attack; 0 is none", minimum=0
     )
+    every: int = setting(1, "attack the first round and every n-th after it", minimum=1)
+    clients: int = setting(
+        0, "attack at most this many clients a round, drawn anew by the seed; 0 is all", minimum=0
+    )
     labels_known: bool = setting(False, "tell the attacker the true labels (an oracle)")
     defence_known: bool = setting(True, "tell the attacker which defence there is, as is public")
-    record: bool = setting(False, "keep every update in the run folder, to attack it again")
+    record: bool = setting(
+        False, "keep every attacked update in the run folder, to attack it again"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
