@@ -69,6 +69,15 @@ class Rule:
         )
 
 
+def flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the entries of nested tables, as of a TOML file, by dotted key."""
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
 def split(text: str) -> list[str]:
     """Split a comma-separated setting into its parts."""
     return [part.strip() for part in text.split(",") if part.strip()]
