@@ -132,8 +132,8 @@ def frontier(
                 color=_COLOURS[2] if on else _COLOURS[0], elinewidth=1, alpha=0.9,
                 markerfacecolor=_COLOURS[2] if on else "white", label=f"setting {number}",
             )  # fmt: skip
-        axes.set_xlabel("AUC of the model (right is better)")
-        axes.set_ylabel("PSNR of the strongest attack, dB (down is better)")
+        axes.set_xlabel("AUC of the model (higher is better)")
+        axes.set_ylabel("leakage: PSNR, dB (lower is better)")
         axes.margins(0.08, 0.1)
         _number(axes, [(number, auc, psnr) for number, _, auc, psnr, _, _ in drawn])
         handles, names = axes.get_legend_handles_labels()

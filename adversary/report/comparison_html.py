@@ -115,6 +115,7 @@ def summarise(rows: Sequence[Row]) -> list[str]:
             f"{singled} The model’s AUC is {figure(none.auc, 3)}."
         )
     least = min(seen, key=_leakage)
+    free = None
     if none is not None and none.auc is not None:
         near = [r for r in seen if r.auc is not None and r.auc >= none.auc - AUC_MARGIN]
         if near:
@@ -123,10 +124,13 @@ def summarise(rows: Sequence[Row]) -> list[str]:
                 f"The least leakage at an AUC within {AUC_MARGIN:g} of no defence is that of "
                 f"{free.label}: {figure(free.psnr, 1)} dB. {_cost(free, none)}"
             )
-    sentences.append(
-        f"The least leakage of all is that of {least.label}: {figure(least.psnr, 1)} dB. "
-        f"{_cost(least, none)}"
-    )
+    if least is free:
+        sentences.append("No setting leaks less than that.")
+    else:
+        sentences.append(
+            f"The least leakage of all is that of {least.label}: {figure(least.psnr, 1)} dB. "
+            f"{_cost(least, none)}"
+        )
     private = sorted(
         (row for row in seen if row.epsilon is not None), key=lambda row: row.epsilon or 0.0
     )

@@ -3,7 +3,7 @@
 from adversary.report.page import STYLE
 
 SCRIPT = r"""
-document.querySelectorAll("table.sortable th").forEach(function (head, column) {
+document.querySelectorAll("table.sortable thead th").forEach(function (head, column) {
   var button = document.createElement("button");
   button.type = "button";
   while (head.firstChild) { button.appendChild(head.firstChild); }
@@ -43,7 +43,7 @@ COMPARISON_PAGE = (
 .sortable button { font: inherit; color: inherit; background: none; border: 0; padding: 0; text-align: inherit; cursor: pointer; }
 .sortable button::after { content: " \2195"; color: var(--soft); } .sortable [aria-sort=ascending] button::after { content: " \2191"; } .sortable [aria-sort=descending] button::after { content: " \2193"; }
 .sortable button:focus-visible { outline: 3px solid var(--link); }
-.frontier svg { width: 100%; max-width: 52rem; height: auto; display: block; }
+.frontier svg { width: 100%; min-width: 30rem; max-width: 52rem; height: auto; display: block; }
 .strip { display: grid; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); gap: .9rem; align-items: start; padding: 0; margin: 0; list-style: none; }
 .strip .thumb img { image-rendering: pixelated; } .strip strong { color: var(--ink); display: block; overflow-wrap: anywhere; }
 .front { color: #1d6b3c; font-weight: 600; white-space: nowrap; }
@@ -70,7 +70,7 @@ COMPARISON_PAGE = (
 {% if chart %}
 <section id="frontier" aria-labelledby="h-frontier">
 <h2 id="h-frontier">Leakage against AUC</h2>
-<figure class="frontier" role="img" aria-label="{{ chart_text }}">{{ chart }}</figure>
+<div class="scroll" tabindex="0" role="region" aria-label="Chart of leakage against AUC"><figure class="frontier" role="img" aria-label="{{ chart_text }}">{{ chart }}</figure></div>
 <p class="small">A dot a setting, numbered as in the table; bars are standard deviations over seeds. The best place is below on the right. Filled and joined (Pareto front): no other setting has both less leakage and a higher AUC. The figures are in the table below.</p>
 </section>
 {% endif %}
