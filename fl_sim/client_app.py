@@ -68,16 +68,21 @@ def train_model(message: Message, context: Context) -> Message:
             ),
             generator=generator(settings.seed, "defence", server_round, number),
         )
-    metrics = MetricRecord({"loss": loss, NUM_EXAMPLES: len(part)})
+    metrics = MetricRecord({NUM_EXAMPLES: len(part)})
+    if run.defence.reports_losses:
+        metrics["loss"] = loss
     content = RecordDict({"arrays": ArrayRecord(returned), "metrics": metrics})
     return Message(content, reply_to=message)
 
 
 @app.evaluate()
 def evaluate_model(message: Message, context: Context) -> Message:
-    """Return the loss of the global model on this client's own X-rays."""
+    """Return the loss of the global model on this client's own X-rays, if the defence lets it."""
     run, number = _run(context)
     part = run.parts[number]
+    if not run.defence.reports_losses:
+        metrics = MetricRecord({NUM_EXAMPLES: len(part)})
+        return Message(RecordDict({"metrics": metrics}), reply_to=message)
     with _one_thread():
         result = evaluate(
             _model(run, message),

@@ -8,6 +8,8 @@ from typing import Any, get_type_hints
 
 from adversary.plugins import Registry
 from fl_sim.defences.base import Defence, DefenceError, LocalUpdate
+from fl_sim.defences.central_dp import CentralDp
+from fl_sim.defences.dp_sgd import DpSgd
 from fl_sim.defences.gaussian_noise import GaussianNoise
 from fl_sim.defences.none import NoDefence
 
@@ -33,6 +35,8 @@ DEFENCES: Registry[Defence] = Registry(
     {
         "none": NoDefence,
         "gaussian-noise": GaussianNoise,
+        "dp-sgd": DpSgd,
+        "central-dp": CentralDp,
     },
     group="fl_sim.defences",
     base=Defence,
