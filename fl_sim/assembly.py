@@ -7,6 +7,7 @@ of Flower or Ray is imported.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -147,6 +148,15 @@ class Assembly:
             labels=truth.labels if truth and fits else None,
             channel=self.defence.channel(observation) if granted.defence_known else Channel(),
         )
+
+    def attacked(self, round: int, clients: Sequence[str]) -> list[str]:
+        """Return which of the clients that train in a round are attacked, drawn by the seed."""
+        wanted = self.settings.adversary
+        if (round - 1) % wanted.every:
+            return []
+        draw = generator(self.settings.seed, "attacked", round)
+        order = torch.randperm(len(clients), generator=draw).tolist()
+        return sorted(clients[i] for i in order[: wanted.clients or None])
 
     def adversary(self) -> Adversary:
         """Return the adversary that the settings describe."""

@@ -115,6 +115,7 @@ def _strategy(run: Assembly, ledger: Ledger, names: dict[int, str]) -> Strategy:
         run.recipe,
         ledger=ledger,
         threat=run.threat,
+        select=run.attacked,
         client_names=names,
         spent=spent,
         tell=say,

@@ -70,6 +70,15 @@ class Rule:
         )
 
 
+def flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the entries of nested tables, as of a TOML file, by dotted key."""
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
 def split(text: str) -> list[str]:
     """Split a comma-separated setting into its parts."""
     return [part.strip() for part in text.split(",") if part.strip()]
@@ -177,9 +186,15 @@ class AdversarySettings:
     evaluations: int = setting(
         0, "limit of gradient evaluations of one attack; 0 is none", minimum=0
     )
+    every: int = setting(1, "attack the first round and every n-th after it", minimum=1)
+    clients: int = setting(
+        0, "attack at most this many clients a round, drawn anew by the seed; 0 is all", minimum=0
+    )
     labels_known: bool = setting(False, "tell the attacker the true labels (an oracle)")
     defence_known: bool = setting(True, "tell the attacker which defence there is, as is public")
-    record: bool = setting(False, "keep every update in the run folder, to attack it again")
+    record: bool = setting(
+        False, "keep every attacked update in the run folder, to attack it again"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

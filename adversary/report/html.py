@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
-from PIL import Image, UnidentifiedImageError
 
 from adversary.observation import MASKED
 from adversary.report import charts, pictures
@@ -108,7 +107,7 @@ def render(folder: RunFolder) -> Path:
     summary = _summarise(
         [row for row, hidden in zip(rows, masked, strict=True) if not hidden], info
     )
-    page = _environment().from_string(PAGE).render(
+    page = template(PAGE).render(
         title=str(info.get("title") or folder.path.name),
         info=info,
         data=_mapping(info.get("data")),
@@ -135,19 +134,22 @@ def render(folder: RunFolder) -> Path:
     return path
 
 
-def _environment() -> Environment:
+@lru_cache
+def template(page: str) -> Template:
+    """Return a page, compiled once; what it shows is escaped."""
     environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["figure"] = _figure
+    environment.filters["figure"] = figure
+    environment.filters["epsilon"] = epsilon
     environment.filters["percent"] = lambda share: "–" if share is None else f"{share:.0%}"
-    return environment
+    return environment.from_string(page)
 
 
-def _figure(value: float | None, digits: int = 2) -> str:
+def figure(value: float | None, digits: int = 2) -> str:
     """Return a figure for reading: a dash where missing, small ones in powers of ten."""
     if value is None:
         return "–"
@@ -156,6 +158,13 @@ def _figure(value: float | None, digits: int = 2) -> str:
     if value and abs(value) < 0.5 * 10.0**-digits:
         return f"{value:.1e}"
     return f"{value:.{digits}f}".replace("-", "−")
+
+
+def epsilon(value: float | None) -> str:
+    """Return a privacy loss for reading; it is infinite without noise."""
+    if value is None:
+        return "–"
+    return "∞" if math.isinf(value) else f"{value:.3g}"
 
 
 def _records(frame: pd.DataFrame) -> list[Row]:
@@ -291,7 +300,8 @@ def _grid(folder: RunFolder, key: tuple[int, str, str], rows: list[Row], embed: 
 
 def _panel(place: Path, row: Row) -> Panel:
     truth, found = (
-        _pixels(pictures.picture(place, kind, row["image"])) for kind in ("truth", "reconstruction")
+        pictures.read(pictures.picture(place, kind, row["image"]))
+        for kind in ("truth", "reconstruction")
     )
     error = None
     if truth is not None and found is not None and truth.shape == found.shape:
@@ -300,15 +310,6 @@ def _panel(place: Path, row: Row) -> Panel:
         "" if image is None else pictures.thumbnail(image) for image in (truth, found, error)
     )
     return Panel(row, *thumbnails)
-
-
-def _pixels(path: Path) -> pictures.Pixels | None:
-    """Return a picture of the run, None where it is missing or damaged."""
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image)
-    except (OSError, UnidentifiedImageError):
-        return None
 
 
 _EXPECTED = ("mse", "psnr", "ssim", "lpips", "fft2d", "rdlv", "rank")

@@ -205,3 +205,10 @@ def test_the_adversary_leaves_no_trace(tiny_net, update):
 def test_a_device_that_is_not_there_is_refused(tiny_net, device):
     with pytest.raises(ValueError, match=f"device = '{device}'"):
         Adversary(tiny_net(), image_shape=(1, 8, 8), attacks=[create("dlg")], device=device)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_what_all_attacks_are_given_in_common_suits_each(name):
+    common = {"start_image": torch.zeros(1, 8, 8), "restarts": 2, "start": "rand"}
+    attack = create(name, **common)
+    assert all(getattr(attack, key, value) is value for key, value in common.items())
