@@ -12,6 +12,7 @@ from flwr.clientapp import ClientApp
 from adversary.seeding import derive_seed, generator
 from fl_sim.assembly import Assembly, assemble
 from fl_sim.defences import LocalUpdate
+from fl_sim.freezing import load_shared, shared
 from fl_sim.models import Classifier
 from fl_sim.settings import SettingsError, parse
 from fl_sim.training import evaluate
@@ -41,7 +42,7 @@ def train_model(message: Message, context: Context) -> Message:
     mu = float(config.get("proximal-mu", 0.0))  # type: ignore[arg-type]
 
     model = _model(run, message)
-    sent = {name: value.clone() for name, value in model.state_dict().items()}
+    sent = {name: value.clone() for name, value in shared(model).items()}
     inputs = run.inputs(server_round, number)
     batches = run.batches(server_round, number)
     torch.manual_seed(derive_seed(settings.seed, "training", server_round, number))  # dropout
@@ -60,7 +61,7 @@ def train_model(message: Message, context: Context) -> Message:
         returned = run.defence.apply(
             LocalUpdate(
                 sent=sent,
-                returned={name: v.detach().cpu() for name, v in model.state_dict().items()},
+                returned={name: v.detach().cpu() for name, v in shared(model).items()},
                 model=model,
                 recipe=run.recipe,
                 images=inputs[used],
@@ -125,5 +126,5 @@ def _run(context: Context) -> tuple[Assembly, int]:
 def _model(run: Assembly, message: Message) -> Classifier:
     """Return the model with the weights that the server sent."""
     model = run.model()
-    model.load_state_dict(message.content.array_records["arrays"].to_torch_state_dict())
+    load_shared(model, message.content.array_records["arrays"].to_torch_state_dict())
     return model

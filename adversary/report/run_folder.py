@@ -60,7 +60,16 @@ ROUNDS: table.Schema = {
     "clients_failed": "Int64",
 }
 
-_OURS = ("run.json", "rounds.csv", "leakage.csv", "report.html", "updates", "images", "history")
+_OURS = (
+    "run.json",
+    "rounds.csv",
+    "leakage.csv",
+    "report.html",
+    "updates",
+    "images",
+    "history",
+    "checkpoints",
+)
 
 
 class RunFolderError(ValueError):
@@ -254,6 +263,10 @@ class RunFolder:
         return (
             self.path / "history" / _round(round) / safe_name(client) / f"{safe_name(attack)}.csv"
         )
+
+    def checkpoint(self, round: int) -> Path:
+        """Return the file of the global model after a round; 0 is before training."""
+        return self.path / "checkpoints" / f"{_round(round)}.safetensors"
 
     def recorded_update(self, round: int, client: str) -> Path:
         """Return the file of one recorded observation."""
