@@ -28,10 +28,11 @@ from adversary.report.ledger import Ledger
 from adversary.report.run_folder import RunFolder
 from adversary.seeding import derive_seed, generator
 from adversary.threat import ThreatModel
-from fl_sim import data, defences, models
+from fl_sim import data, defences, models, pretrained
 from fl_sim.data import DataError, Splits, XrayDataset
 from fl_sim.data.images import decode, stack
 from fl_sim.defences import Defence
+from fl_sim.freezing import freeze
 from fl_sim.models import Classifier
 from fl_sim.privacy import Account
 from fl_sim.settings import Settings, SettingsError, parse_options, split
@@ -75,9 +76,11 @@ class Assembly:
             image_size=settings.data.image_size,
             outputs=_outputs(self.splits.private, settings),
             activation=settings.model.activation,
+            norm=settings.model.norm,
             seed=derive_seed(settings.seed, "model"),
         )
-        return self.defence.model(plain)
+        pretrained.start_from(settings.model.weights, settings.model.name, plain)
+        return freeze(self.defence.model(plain), settings.local.freeze)
 
     def batches(self, round: int, client: int) -> list[Tensor]:
         """Return the mini-batches of a client's round, as indices into its X-rays."""
@@ -291,6 +294,8 @@ def _load(settings: Settings) -> Splits:
         public=wanted.public,
         test_fraction=wanted.test_fraction,
         seed=settings.seed,
+        labels=wanted.labels,
+        uncertain=wanted.uncertain,
     )
 
 

@@ -15,6 +15,7 @@ from adversary.seeding import derive_seed, generator
 from fl_sim.assembly import Assembly, assemble
 from fl_sim.data import XrayDataset
 from fl_sim.defences import LocalUpdate
+from fl_sim.freezing import load_shared, shared
 from fl_sim.models import Classifier
 from fl_sim.settings import SettingsError, parse
 from fl_sim.training import Evaluation, evaluate
@@ -58,7 +59,7 @@ def train_model(message: Message, context: Context) -> Message:
     mu = float(config.get("proximal-mu", 0.0))  # type: ignore[arg-type]
 
     model = _model(run, message)
-    sent = {name: value.clone() for name, value in model.state_dict().items()}
+    sent = {name: value.clone() for name, value in shared(model).items()}
     _make_personal(model, context)
     inputs = run.inputs(server_round, number)
     batches = run.batches(server_round, number)
@@ -81,7 +82,7 @@ def train_model(message: Message, context: Context) -> Message:
         returned = run.defence.apply(
             LocalUpdate(
                 sent=sent,
-                returned=trained,
+                returned={name: trained[name] for name in sent},
                 model=model,
                 recipe=run.recipe,
                 images=inputs[used],
@@ -164,7 +165,7 @@ def _run(context: Context) -> tuple[Assembly, int]:
 def _model(run: Assembly, message: Message) -> Classifier:
     """Return the model with the weights that the server sent."""
     model = run.model()
-    model.load_state_dict(message.content.array_records["arrays"].to_torch_state_dict())
+    load_shared(model, message.content.array_records["arrays"].to_torch_state_dict())
     return model
 
 

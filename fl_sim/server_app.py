@@ -17,10 +17,11 @@ from flwr.serverapp.strategy import Strategy
 
 from adversary.adversary import in_one_line
 from adversary.report.ledger import Ledger
-from adversary.report.run_folder import RunFolder
+from adversary.report.run_folder import RunFolder, writing
 from adversary.seeding import derive_seed
-from fl_sim import about
+from fl_sim import about, checkpoints
 from fl_sim.assembly import Assembly, assemble, attacks
+from fl_sim.freezing import load_shared, shared
 from fl_sim.ordered_grid import OrderedGrid
 from fl_sim.progress import say
 from fl_sim.roll_call import roll_call
@@ -89,9 +90,9 @@ def _serve(grid: Grid, settings: Settings, folder: RunFolder) -> Ledger:
     _seed_everything(derive_seed(settings.seed, "server"))
     strategy.start(
         OrderedGrid(_channel(run, grid), list(names)),
-        ArrayRecord(model.state_dict()),
+        ArrayRecord(shared(model)),
         num_rounds=settings.rounds,
-        evaluate_fn=_evaluation(run),
+        evaluate_fn=_evaluation(run, folder),
     )
     return ledger
 
@@ -140,20 +141,25 @@ def _channel(run: Assembly, grid: Grid) -> Grid:
     return SecureAggregationGrid(grid, SecAggPlusWorkflow(**run.defence.describe()))  # type: ignore[arg-type]
 
 
-def _evaluation(run: Assembly) -> Callable[[int, ArrayRecord], MetricRecord | None]:
-    """Return the central evaluation of a round, which also tells of it.
+def _evaluation(
+    run: Assembly, folder: RunFolder
+) -> Callable[[int, ArrayRecord], MetricRecord | None]:
+    """Return the central evaluation of a round, which also tells of it and keeps the model.
 
-    None comes of it where there are no images, and where the clients keep a part of the model.
+    There is no evaluation where there are no images, or the clients keep a part of the model.
     """
     images = run.evaluation_set()
     model = run.model()
-    if run.defence.personal(model.state_dict()):
-        return lambda server_round, arrays: None
+    whole = not run.defence.personal(model.state_dict())
 
     def evaluate_centrally(server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
-        if not len(images):
+        load_shared(model, arrays.to_torch_state_dict())
+        if run.settings.checkpoints:
+            path = folder.checkpoint(server_round)
+            with writing(path):
+                checkpoints.write(path, model)
+        if not (whole and len(images)):
             return None
-        model.load_state_dict(arrays.to_torch_state_dict())
         found = evaluate(
             model,
             images.tensor(range(len(images))),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 from adversary.observation import TrainingRecipe
 from fl_sim.defences.base import Defence, DefenceError
 from fl_sim.models import Classifier
-from fl_sim.models.adapt import with_group_norm
+from fl_sim.models.adapt import batch_to_group_norm
 from fl_sim.privacy import Account, default_delta, gaussian_account
 
 if TYPE_CHECKING:
@@ -67,7 +67,8 @@ class CentralDp(Defence):
 
     def model(self, model: Classifier) -> Classifier:
         """Return the model without batch normalisation."""
-        return with_group_norm(model)
+        batch_to_group_norm(model)
+        return model
 
     def strategy(self, strategy: Strategy, *, clients: int) -> Strategy:
         """Return Flower's wrapper around ``strategy``."""
