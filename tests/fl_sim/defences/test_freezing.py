@@ -1,0 +1,50 @@
+"""What is frozen neither moves nor is matched."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from adversary.observation import TrainingRecipe
+from fl_sim.defences import LocalUpdate, create
+from fl_sim.models import create as create_model
+from fl_sim.training import train
+
+RECIPE = TrainingRecipe(lr=0.1, batch_size=2)
+
+
+def trained(defence):
+    model = defence.model(
+        create_model("resnet18", channels=1, image_size=32, outputs=3, seed=1)
+    )
+    sent = copy.deepcopy(model.state_dict())
+    images = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    recipe = defence.recipe(RECIPE)
+    labels = torch.tensor([0, 2])
+    train(model, images, labels, recipe, [torch.arange(2)] * 2, device="cpu")
+    return LocalUpdate(
+        sent=sent, returned=model.state_dict(), model=model, recipe=recipe, images=images,
+        labels=labels,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("part", ["body", "head", "batch-norm"])
+def test_what_is_frozen_stands_still_and_is_not_observed(part, seen):
+    defence = create("freezing", {"part": part})
+    update = trained(defence)
+    observation = seen(defence, update)
+    moved = {n for n, v in observation.returned.items() if not torch.equal(v, update.sent[n])}
+    masks = defence.channel(observation).observed
+    assert not any(mask.any() for mask in masks.values())
+    assert moved == {n for n, _ in update.model.named_parameters()} - set(masks)
+    head = {"head.weight", "head.bias"}
+    assert {"body": moved == head, "head": not moved & head, "batch-norm": head < moved}[part]
+
+
+def test_statistics_stand_still():
+    update = trained(create("freezing", {"part": "head"}))
+    buffers = dict(update.model.named_buffers())
+    assert buffers
+    assert all(torch.equal(v, update.sent[n]) for n, v in buffers.items())
