@@ -32,6 +32,7 @@ from fl_sim.data import DataError, Splits, XrayDataset
 from fl_sim.data.images import decode, stack
 from fl_sim.defences import Defence
 from fl_sim.models import Classifier
+from fl_sim.privacy import Account
 from fl_sim.settings import Settings, SettingsError, parse_options, split
 from fl_sim.training import recipe_from
 from fl_sim.truth import client_name, truth_of
@@ -82,6 +83,20 @@ class Assembly:
         seed, examples = self.settings.seed, len(self.parts[client])
         return self.defence.batches(examples, self.recipe, seed=seed, round=round, client=client)
 
+    @property
+    def trained(self) -> int:
+        """How many clients the server asks to train in a round."""
+        return max(1, round(self.settings.strategy.fraction * len(self.parts)))
+
+    def account(self, client: int, rounds: int) -> Account | None:
+        """Return what a client has spent after it took part in ``rounds`` rounds, if accounted."""
+        return self.defence.account(
+            self.recipe,
+            num_examples=len(self.parts[client]),
+            clients=self.trained,
+            rounds=rounds,
+        )
+
     def used(self, round: int, client: int) -> list[int]:
         """Return the distinct X-rays of a client's round, in the order of their first use."""
         batches = self.batches(round, client)
@@ -125,8 +140,11 @@ class Assembly:
         """Return what the attacker knows beyond an observation: the defence, and any oracle."""
         granted = self.settings.adversary
         truth = self.truth(observation) if granted.labels_known else None
+        # A random batch may have more or fewer images than the attacker takes it to have; labels
+        # that fit no batch of the expected size are of no use to it.
+        fits = truth is not None and len(truth.labels) == observation.images
         return ThreatModel(
-            labels=truth.labels if truth else None,
+            labels=truth.labels if truth and fits else None,
             channel=self.defence.channel(observation) if granted.defence_known else Channel(),
         )
 
@@ -172,7 +190,7 @@ def assemble(settings: Settings, clients: int) -> Assembly:
     device = _device(settings)
     defence = defences.create(
         settings.defence.name, parse_options(settings.defence.options, "defence.options")
-    )
+    ).prepare(rounds=settings.rounds, strategy=settings.strategy.name)
     splits = _load(settings)
     shares = data.partition(
         splits.private,
@@ -212,7 +230,10 @@ def attacks(settings: Settings) -> list[Attack]:
                 f"{', '.join(names)}"
             )
         options[name][option] = value
-    common: dict[str, object] = {"start_image": _start_image(settings)}
+    common: dict[str, object] = {
+        "start_image": _start_image(settings),
+        "reading": wanted.reading,
+    }
     if wanted.restarts:
         common["restarts"] = wanted.restarts
     if wanted.start != "own":

@@ -284,7 +284,7 @@ def _claim(folder: Path, *, overwrite: bool) -> None:
         hint = " (--overwrite replaces it)" if held else ""
         raise UsageError(f"{error}{hint}") from error
     # The run itself makes it anew, with all that it knows of itself.
-    for name in ("run.json", "rounds.csv", "leakage.csv"):
+    for name in ("run.json", "rounds.csv", "leakage.csv", "accounts.csv"):
         (folder / name).unlink()
 
 

@@ -75,34 +75,37 @@ def train_model(message: Message, context: Context) -> Message:
         )
     if personal := run.defence.personal(trained):
         context.state[PERSONAL] = ArrayRecord({name: trained[name] for name in personal})
-    metrics = MetricRecord({"loss": loss, NUM_EXAMPLES: len(part)})
+    metrics = MetricRecord({NUM_EXAMPLES: len(part)})
+    if run.defence.reports_losses:
+        metrics["loss"] = loss
     content = RecordDict({"arrays": ArrayRecord(returned), "metrics": metrics})
     return Message(content, reply_to=message)
 
 
 @app.evaluate()
 def evaluate_model(message: Message, context: Context) -> Message:
-    """Return the loss of the model on this client's own X-rays.
+    """Return the loss of the model on this client's own X-rays, if the defence lets it.
 
     Where clients keep a part of the model, the server has no whole one to evaluate: then also
     how this client's does on the X-rays that the server would evaluate on.
     """
     run, number = _run(context)
     part, model = run.parts[number], _model(run, message)
+    if not run.defence.reports_losses:
+        metrics = MetricRecord({NUM_EXAMPLES: len(part)})
+        return Message(RecordDict({"metrics": metrics}), reply_to=message)
     _make_personal(model, context)
     with _one_thread():
         result = _evaluate(run, model, part)
-        metrics: dict[str, int | float | list[int] | list[float]] = {
-            "loss": result.loss,
-            "accuracy": result.accuracy,
-            NUM_EXAMPLES: len(part),
-        }
+        metrics = MetricRecord(
+            {"loss": result.loss, "accuracy": result.accuracy, NUM_EXAMPLES: len(part)}
+        )
         if run.defence.personal(model.state_dict()) and len(run.evaluation_set()):
             held_out = _evaluate(run, model, run.evaluation_set())
             metrics[HELD_OUT_LOSS] = held_out.loss
             if held_out.auc is not None:
                 metrics[HELD_OUT_AUC] = held_out.auc
-    return Message(RecordDict({"metrics": MetricRecord(metrics)}), reply_to=message)
+    return Message(RecordDict({"metrics": metrics}), reply_to=message)
 
 
 def _evaluate(run: Assembly, model: Classifier, images: XrayDataset) -> Evaluation:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +25,7 @@ from fl_sim.progress import say
 from fl_sim.roll_call import roll_call
 from fl_sim.settings import Settings, parse
 from fl_sim.training import evaluate
-from fl_sim.truth import client_name
+from fl_sim.truth import client_name, client_number
 from strategies import choices
 from strategies.bookkeeping import Bookkeeping
 from strategies.guarded import Guarded
@@ -99,10 +101,10 @@ def _strategy(run: Assembly, ledger: Ledger, names: dict[int, str]) -> Strategy:
         fraction=wanted.fraction,
         proximal_mu=wanted.proximal_mu,
     )
-    trained = max(1, round(wanted.fraction * len(names)))
-    guarded = Guarded(run.defence.strategy(plain, clients=trained), client_names=names)
+    guarded = Guarded(run.defence.strategy(plain, clients=run.trained), client_names=names)
+    spent = _spent(run)
     if not run.settings.adversary.enabled:
-        return Bookkeeping(guarded, ledger=ledger, client_names=names)
+        return Bookkeeping(guarded, ledger=ledger, client_names=names, spent=spent)
     return HonestButCurious(
         guarded,
         run.adversary(),
@@ -110,8 +112,20 @@ def _strategy(run: Assembly, ledger: Ledger, names: dict[int, str]) -> Strategy:
         ledger=ledger,
         threat=run.threat,
         client_names=names,
+        spent=spent,
         tell=say,
     )
+
+
+def _spent(run: Assembly) -> Callable[[str, int], dict[str, Any] | None]:
+    """Return what tells a client's privacy account after a number of rounds."""
+
+    def spent(client: str, rounds: int) -> dict[str, Any] | None:
+        number = client_number(client)
+        account = None if number is None else run.account(number, rounds)
+        return None if account is None else dataclasses.asdict(account)
+
+    return spent
 
 
 def _evaluation(run: Assembly) -> Callable[[int, ArrayRecord], MetricRecord | None]:

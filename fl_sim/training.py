@@ -94,13 +94,7 @@ def batches(
     TrainingError
         If the client has no images, or fewer than one batch.
     """
-    if num_examples < 1:
-        raise TrainingError(f"client {client} has no images: use fewer clients or more images")
-    if recipe.batch_size > num_examples:
-        raise TrainingError(
-            f"local.batch-size = {recipe.batch_size}: client {client} has only {num_examples} "
-            f"images, so at most {num_examples}"
-        )
+    check_batch_size(num_examples, recipe, client)
     steps = recipe.steps(num_examples)
     used = steps * recipe.batch_size
     if used < num_examples:
@@ -112,6 +106,17 @@ def batches(
         for epoch in range(recipe.local_epochs)
     )
     return list(islice(chain.from_iterable(e.split(recipe.batch_size) for e in epochs), steps))
+
+
+def check_batch_size(num_examples: int, recipe: TrainingRecipe, client: str | int) -> None:
+    """Raise :class:`TrainingError` where a client has no images, or fewer than one batch."""
+    if num_examples < 1:
+        raise TrainingError(f"client {client} has no images: use fewer clients or more images")
+    if recipe.batch_size > num_examples:
+        raise TrainingError(
+            f"local.batch-size = {recipe.batch_size}: client {client} has only {num_examples} "
+            f"images, so at most {num_examples}"
+        )
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from flwr.supercore import log
 from adversary.adversary import Adversary, Outcome, in_one_line, random_state_kept
 from adversary.observation import Observation, StateDict, TrainingRecipe
 from adversary.threat import ThreatModel
-from strategies.bookkeeping import Bookkeeping
+from strategies.bookkeeping import Bookkeeping, Spent, nothing_accounted
 from strategies.countdown import Countdown
 from strategies.replies import arrays_of, fault, num_examples
 
@@ -60,6 +60,8 @@ class HonestButCurious(Bookkeeping):
         What the attacker is granted beyond an observation; nothing by default.
     client_names : mapping of int to str, optional
         Names by node id; client-00, client-01, ... by default.
+    spent : callable, optional
+        A client's privacy account, as :class:`Bookkeeping` wants it.
     tell : callable, optional
         Called with each line of progress; Flower's log by default.
 
@@ -82,9 +84,10 @@ class HonestButCurious(Bookkeeping):
         ledger: Ledger | None = None,
         threat: Callable[[Observation], ThreatModel] = _grant_nothing,
         client_names: Mapping[int, str] | None = None,
+        spent: Spent = nothing_accounted,
         tell: Callable[[str], None] = _log,
     ) -> None:
-        super().__init__(strategy, ledger=ledger, client_names=client_names)
+        super().__init__(strategy, ledger=ledger, client_names=client_names, spent=spent)
         self.adversary = adversary
         self.recipe = recipe
         self.threat = threat

@@ -116,6 +116,8 @@ def render(folder: RunFolder) -> Path:
         summary=summary,
         matrix=_matrix(rows),
         charts=_charts(leakage, rounds),
+        accounts=_accounts(folder.accounts()),
+        without_images=list(info.get("without_images") or ()),
         rounds=_rounds(folder, rows, _records(rounds)),
         missing=_missing(leakage, rounds, _mapping(info.get("missing")), summary.has_truth),
         levels=sorted(Level, reverse=True),
@@ -212,6 +214,12 @@ def _matrix(rows: list[Row]) -> dict[str, dict[int, ClientVerdict]]:
         for verdict in _verdicts([row for row in rows if row["round"] == number]):
             matrix.setdefault(verdict.client, {})[number] = verdict
     return dict(sorted(matrix.items()))
+
+
+def _accounts(accounts: pd.DataFrame) -> list[Row]:
+    """Return each client's last account, by name."""
+    last = accounts.sort_values("round").drop_duplicates("client", keep="last")
+    return _records(last.sort_values("client"))
 
 
 def _charts(leakage: pd.DataFrame, rounds: pd.DataFrame) -> list[tuple[str, str, Markup]]:

@@ -100,12 +100,18 @@ class Ledger:
 
     @_kept_from_training
     def outcome(self, observation: Observation, outcome: Outcome) -> float | None:
-        """Score and write one attack; return the mean PSNR in dB where the truth is known."""
+        """Score and write one attack; return the mean PSNR in dB where the truth is known.
+
+        An update that no image went into has nothing to score: that is noted instead.
+        """
         round, client, attack = observation.round, observation.client, outcome.attack
         if outcome.reconstruction is None:
             self.folder.add_failure(round, client, attack, outcome.failure or "unknown")
             return None
         truth = self.truth(observation) if self.truth is not None else None
+        if truth is not None and not len(truth.images):
+            self.folder.note_without_images(round, client)
+            return None
         if truth is None:
             self.folder.add_reconstruction(round, client, attack, outcome.reconstruction)
             return None
@@ -121,6 +127,11 @@ class Ledger:
         )
         known = [one.psnr for one in scores if one.psnr is not None]
         return sum(known) / len(known) if known else None
+
+    @_kept_from_training
+    def spent(self, round: int, client: str, **account: Any) -> None:
+        """Write what privacy a client has spent after a round in which it took part."""
+        self.folder.add_account(round=round, client=client, **account)
 
     @_kept_from_training
     def round_done(self, round: int, **values: Any) -> None:

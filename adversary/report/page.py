@@ -76,7 +76,7 @@ footer { margin: 3rem 0 2rem; color: var(--soft); font-size: .87rem; }
 <nav aria-label="Sections"><div><ul>
 <li><a href="#summary">Summary</a></li>
 {% for round in rounds %}<li><a href="#round-{{ round.number }}">Round {{ round.number }}</a></li>{% endfor %}
-<li><a href="#threat">Threat model</a></li><li><a href="#reading">How to read it</a></li><li><a href="#run">The run</a></li>
+{% if accounts %}<li><a href="#privacy">Privacy accounts</a></li>{% endif %}<li><a href="#threat">Threat model</a></li><li><a href="#reading">How to read it</a></li><li><a href="#run">The run</a></li>
 </ul></div></nav>
 <main>
 
@@ -181,6 +181,17 @@ A stronger attack may see more.
 </section>
 {% endfor %}
 
+{% if accounts %}
+<section id="privacy" aria-labelledby="h-privacy">
+<h2 id="h-privacy">Privacy accounts</h2>
+<p>What each client’s updates can tell, at most, about any one of the units named, whatever the attack: its probability of any outcome changes by a factor of at most e<sup>ε</sup> with one unit more or less, but for a chance of δ. The accounts add up over the rounds in which a client took part.</p>
+<div class="scroll" tabindex="0" role="region" aria-label="Privacy accounts"><table>
+<thead><tr><th scope="col">Client</th><th scope="col" class="n">Rounds</th><th scope="col" class="n">ε</th><th scope="col" class="n">δ</th><th scope="col">Neighbours</th><th scope="col">Unit</th><th scope="col">Accountant</th><th scope="col">Protects against</th></tr></thead>
+<tbody>{% for account in accounts %}<tr><th scope="row">{{ account.client }}</th><td class="n">{{ account.rounds }}</td><td class="n">{{ account.epsilon | figure }}</td><td class="n">{{ "%.1e" | format(account.delta) }}</td><td>{{ account.neighbours }}</td><td>{{ account.unit }}</td><td>{{ account.accountant }}</td><td>{{ account.against }}</td></tr>
+{% endfor %}</tbody></table></div>
+</section>
+{% endif %}
+
 <section id="threat" aria-labelledby="h-threat">
 <h2 id="h-threat">Threat model: what the attacker knows</h2>
 <p>The attacker is the server itself: it follows the protocol, and looks at what it receives. It knows the model, what it sent, what each client returned, and the local training that it prescribed. It has public X-rays, none of them of the patients here.</p>
@@ -198,6 +209,7 @@ A stronger attack may see more.
 <tbody>{% for failure in failures %}<tr><td>{{ failure.get("round", "–") }}</td><td>{{ failure.get("client", "–") }}</td><td>{{ failure.get("attack", "–") }}</td><td class="wrap">{{ failure.get("reason", "–") }}</td></tr>{% endfor %}</tbody></table></div>
 <p>An attack that failed says nothing about what a working one would see.</p>
 {% else %}<p>No attack failed.</p>{% endif %}
+{% if without_images %}<p>No image went into the update of {% for one in without_images %}{{ one.get("client", "–") }} in round {{ one.get("round", "–") }}{{ ", " if not loop.last }}{% endfor %}: its random batches were empty, so there was nothing to reconstruct.</p>{% endif %}
 {% if missing %}
 <div class="scroll" tabindex="0" role="region" aria-label="Missing values"><table>
 <thead><tr><th scope="col">Missing value</th><th scope="col">Rows</th><th scope="col">Why</th></tr></thead>

@@ -60,7 +60,28 @@ ROUNDS: table.Schema = {
     "clients_failed": "Int64",
 }
 
-_OURS = ("run.json", "rounds.csv", "leakage.csv", "report.html", "updates", "images", "history")
+ACCOUNTS: table.Schema = {
+    "round": "Int64",
+    "client": "string",
+    "rounds": "Int64",
+    "epsilon": "float64",
+    "delta": "float64",
+    "neighbours": "string",
+    "unit": "string",
+    "accountant": "string",
+    "against": "string",
+}
+
+_OURS = (
+    "run.json",
+    "rounds.csv",
+    "leakage.csv",
+    "accounts.csv",
+    "report.html",
+    "updates",
+    "images",
+    "history",
+)
 
 
 class RunFolderError(ValueError):
@@ -74,12 +95,13 @@ class RunFolder:
 
     run.json holds ``status`` (running, completed, failed or stopped), ``reason`` where it
     failed, ``started``, ``ended`` (UTC, ISO 8601), ``seconds``, ``failures`` (a list of round,
-    client, attack and reason), ``missing`` (for columns that are empty, why), and what the
-    caller gives to :meth:`create` and :meth:`update`. The report shows ``title``,
-    ``settings``, ``seed``, ``versions``, ``device``, ``revision``, ``threat`` (flags by name),
-    ``oracles`` (those that grant more than a server has, in words), ``data`` (with
-    ``name``, ``attribution`` and ``synthetic``) and ``candidates`` (the number of patients
-    among whom a reconstruction was re-identified).
+    client, attack and reason), ``without_images`` (a list of round and client: updates that no
+    image went into), ``missing`` (for columns that are empty, why), and what the caller gives to
+    :meth:`create` and :meth:`update`. The report shows ``title``, ``settings``, ``seed``,
+    ``versions``, ``device``, ``revision``, ``threat`` (flags by name), ``oracles`` (those that
+    grant more than a server has, in words), ``data`` (with ``name``, ``attribution`` and
+    ``synthetic``) and ``candidates`` (the number of patients among whom a reconstruction was
+    re-identified).
     """
 
     def __init__(self, path: Path) -> None:
@@ -124,6 +146,7 @@ class RunFolder:
         with writing(path):
             table.create(path / "leakage.csv", LEAKAGE)
             table.create(path / "rounds.csv", ROUNDS)
+            table.create(path / "accounts.csv", ACCOUNTS)
         return folder
 
     @classmethod
@@ -170,6 +193,20 @@ class RunFolder:
     def add_round(self, **values: Any) -> None:
         """Append a row to rounds.csv; the columns are :data:`ROUNDS`, missing ones empty."""
         self._append("rounds.csv", ROUNDS, [values])
+
+    def add_account(self, **values: Any) -> None:
+        """Append a row to accounts.csv: what a client has spent after a round it took part in.
+
+        The columns are :data:`ACCOUNTS`; ``rounds`` counts those in which it has taken part.
+        """
+        self._append("accounts.csv", ACCOUNTS, [values])
+
+    def note_without_images(self, round: int, client: str) -> None:
+        """Write to run.json that no image went into an update; once for several attacks."""
+        before = self.info().get("without_images", [])
+        where = {"round": round, "client": client}
+        if where not in before:
+            self.update(without_images=[*before, where])
 
     def add_reconstruction(
         self,
@@ -244,6 +281,12 @@ class RunFolder:
     def rounds(self) -> pd.DataFrame:
         """Return rounds.csv, typed as :data:`ROUNDS` says."""
         return self._read("rounds.csv", ROUNDS)
+
+    def accounts(self) -> pd.DataFrame:
+        """Return accounts.csv, typed as :data:`ACCOUNTS` says; empty for a run without the file."""
+        if not (self.path / "accounts.csv").exists():
+            return pd.DataFrame({c: pd.Series(dtype=dtype) for c, dtype in ACCOUNTS.items()})
+        return self._read("accounts.csv", ACCOUNTS)
 
     def images(self, round: int, client: str, attack: str) -> Path:
         """Return the folder of one attack's pictures."""

@@ -8,10 +8,12 @@ from typing import Any, get_type_hints
 
 from fl_sim.defences.augmentation import Augmentation
 from fl_sim.defences.base import Defence, DefenceError, LocalUpdate
+from fl_sim.defences.central_dp import CentralDp
+from fl_sim.defences.dp_sgd import DpSgd
 from fl_sim.defences.freezing import Freezing
 from fl_sim.defences.gaussian_noise import GaussianNoise
 from fl_sim.defences.large_batch import LargeBatch
-from fl_sim.defences.local_dp import LocalDP
+from fl_sim.defences.local_dp import LocalDp
 from fl_sim.defences.mixup import MixUp
 from fl_sim.defences.more_steps import MoreSteps
 from fl_sim.defences.none import NoDefence
@@ -27,7 +29,9 @@ DEFENCES: dict[str, type[Defence]] = {
     "none": NoDefence,
     "gaussian-noise": GaussianNoise,
     "percentile-noise": PercentileNoise,
-    "local-dp": LocalDP,
+    "local-dp": LocalDp,
+    "dp-sgd": DpSgd,
+    "central-dp": CentralDp,
     "top-k": TopK,
     "quantise": Quantise,
     "soteria": Soteria,

@@ -64,9 +64,23 @@ class Defence(ABC):
     ----------
     protects : str
         What it protects against whom, and what it does not, in a sentence for the report.
+    reports_losses : bool
+        Whether clients tell the server how the model does on their own images. Those figures
+        leave as they are, so a defence whose account is to hold against the server forgoes them.
     """
 
     protects: ClassVar[str]
+    reports_losses: ClassVar[bool] = True
+
+    def prepare(self, *, rounds: int, strategy: str) -> Defence:
+        """Return the defence for a run of that many rounds with the strategy of that name.
+
+        Raises
+        ------
+        DefenceError
+            If the defence cannot be had in such a run; one line that names the setting.
+        """
+        return self
 
     def recipe(self, recipe: TrainingRecipe) -> TrainingRecipe:
         """Return the local training that the server prescribes in place of ``recipe``.

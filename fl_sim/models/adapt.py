@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+N = TypeVar("N", bound=nn.Module)
 
 
 def grey_stem(network: nn.Module, channels: int) -> None:
@@ -17,6 +22,19 @@ def grey_stem(network: nn.Module, channels: int) -> None:
     with torch.no_grad():
         rgb.weight = nn.Parameter(rgb.weight.sum(dim=1, keepdim=True))
     rgb.in_channels = channels
+
+
+def with_group_norm(network: N) -> N:
+    """Return ``network`` with group normalisation in place of batch normalisation.
+
+    As opacus replaces it: at most 32 groups, no statistics, scale 1 and shift 0. A network
+    without batch normalisation is returned as it is.
+    """
+    if not any(isinstance(module, _BatchNorm) for module in network.modules()):
+        return network
+    from opacus.validators import ModuleValidator  # slow to import
+
+    return ModuleValidator.fix(network)
 
 
 def without_inplace(network: nn.Module) -> None:

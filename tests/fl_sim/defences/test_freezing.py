@@ -16,9 +16,7 @@ RECIPE = TrainingRecipe(lr=0.1, batch_size=2)
 
 
 def trained(defence):
-    model = defence.model(
-        create_model("resnet18", channels=1, image_size=32, outputs=3, seed=1)
-    )
+    model = defence.model(create_model("resnet18", channels=1, image_size=32, outputs=3, seed=1))
     sent = copy.deepcopy(model.state_dict())
     images = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     recipe = defence.recipe(RECIPE)
