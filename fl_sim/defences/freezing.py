@@ -5,10 +5,8 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from adversary.channel import Channel
-from adversary.observation import Observation, TrainingRecipe
+from adversary.observation import TrainingRecipe
 from fl_sim.defences.base import Defence, DefenceError
-from fl_sim.defences.partial_sharing import unobserved
 from fl_sim.defences.parts import PARTS
 from fl_sim.models import Classifier
 
@@ -19,9 +17,9 @@ class Freezing(Defence):
 
     Ziegler et al., "Defending against reconstruction attacks through differentially private
     federated learning for classification of heterogeneous chest X-ray data" (Sensors 2022),
-    freeze parts of their networks. Of what is frozen nothing is observed; running statistics
-    stand still too, since batch normalisation is in eval mode. Its use depends on the body: first
-    weights that were drawn at random make poor features.
+    freeze parts of their networks. The server knows the model, so attacks match what is trained
+    and nothing else. Running statistics stand still too: batch normalisation is in eval mode. Its
+    use depends on the body: first weights that were drawn at random make poor features.
 
     Parameters
     ----------
@@ -62,7 +60,3 @@ class Freezing(Defence):
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name not in frozen)
         return model
-
-    def channel(self, observation: Observation) -> Channel:
-        """Return that nothing of the part is observed."""
-        return unobserved(observation, PARTS[self.part](observation.returned))

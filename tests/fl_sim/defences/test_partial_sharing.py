@@ -13,6 +13,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 from adversary import ThreatModel
 from adversary.channel import Channel
 from adversary.problem import pose
+from adversary.readings import unrolled
 from fl_sim import client_app
 from fl_sim.assembly import assemble
 from fl_sim.defences import DefenceError, create
@@ -59,6 +60,19 @@ def test_an_attacker_that_matches_what_is_sent_sees_all(part, client, seen, psnr
     observation = seen(defence, update)
     assert psnr_of_dlg(observation, defence.channel(observation), update) > 60
     assert psnr_of_dlg(observation, Channel(), update) < 30
+
+
+@pytest.mark.parametrize("part", ["head", "body"])
+def test_unrolled_steps_move_what_is_not_seen_too(part, client, seen):
+    update = client(images=2, steps=3)
+    defence = create("partial-sharing", {"local": part})
+    observation = seen(defence, update)
+    threat = ThreatModel(channel=defence.channel(observation))
+    problem = pose(observation, threat, update.model, image_shape=(1, 12, 12))
+    found = unrolled(problem, problem.parameters, update.images, problem.targets(update.labels))
+    assert set(found) == set(problem.gradient) == {n for n in update.sent if not of_part(part, n)}
+    for name, told in problem.gradient.items():
+        assert float((found[name] - told).norm() / told.norm()) < 1e-4
 
 
 def ask(grid, kind, server_round, arrays):
