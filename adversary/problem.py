@@ -37,12 +37,13 @@ class Problem:
     threat : ThreatModel
         What the attacker was granted beyond it.
     gradient : dict of str to Tensor
-        g*, the gradient of the mean loss that the observation tells, by parameter; without
-        those of which nothing is observed.
+        g*, the gradient of the mean loss that the observation tells, by parameter.
     shape : tuple of int
         (B, C, H, W) of the images sought.
     prior : Prior, optional
         Public X-rays.
+    hidden : frozenset of str
+        Parameters that the client trains and of which nothing is observed.
     """
 
     model: nn.Module
@@ -51,6 +52,7 @@ class Problem:
     gradient: StateDict
     shape: tuple[int, int, int, int]
     prior: Prior | None = None
+    hidden: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -120,8 +122,9 @@ class Problem:
 
     @property
     def parameters(self) -> StateDict:
-        """The weights that were sent, of those parameters whose gradient is observed."""
-        return {n: p.detach() for n, p in self.model.named_parameters() if n in self.gradient}
+        """The weights that were sent, of those parameters that the client trains."""
+        trained = self.gradient.keys() | self.hidden
+        return {n: p.detach() for n, p in self.model.named_parameters() if n in trained}
 
     def expected(self, parameters: StateDict, images: Tensor, targets: Tensor) -> StateDict:
         """Return the gradient that the server would observe of a batch, but for the noise.
@@ -156,7 +159,7 @@ class Problem:
         channel = self.threat.channel
         if not math.isinf(channel.clip):
             gradient = clipped(gradient, channel.clip / step_size(self.observation))
-        return channel.keep(gradient)
+        return channel.keep({n: g for n, g in gradient.items() if n in self.gradient})
 
     def gradients(
         self, images: Tensor, targets: Tensor, parameters: StateDict | None = None
@@ -259,10 +262,10 @@ def pose(
                 replace_all_batch_norm_modules_(module)  # batch statistics, no buffers to write
     told = mean_gradient(observation, [n for n, _ in model.named_parameters()])
     observed = threat.channel.observed
-    seen = {n: g for n, g in told.items() if n not in observed or bool(observed[n].any())}
-    if not seen:
+    hidden = frozenset(n for n in told if n in observed and not bool(observed[n].any()))
+    if len(hidden) == len(told):
         raise ObservationError(f"{observation.name}: nothing of the update is observed")
-    gradient = threat.channel.keep(seen)
+    gradient = threat.channel.keep({n: g for n, g in told.items() if n not in hidden})
     return Problem(
         model=model.to(device, dtype).requires_grad_(False),
         observation=observation,
@@ -270,4 +273,5 @@ def pose(
         gradient={n: g.to(device, dtype) for n, g in gradient.items()},
         shape=(observation.images, *image_shape),
         prior=prior,
+        hidden=hidden,
     )

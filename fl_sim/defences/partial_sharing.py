@@ -73,12 +73,10 @@ class PartialSharing(Defence):
 
     def channel(self, observation: Observation) -> Channel:
         """Return that nothing of the part is observed."""
-        return unobserved(observation, self.personal(observation.returned))
-
-
-def unobserved(observation: Observation, names: Collection[str]) -> Channel:
-    """Return a channel through which nothing of the named arrays comes."""
-    returned = observation.returned
-    return Channel(
-        observed={n: torch.zeros(returned[n].shape, dtype=torch.bool) for n in sorted(names)}
-    )
+        returned = observation.returned
+        return Channel(
+            observed={
+                name: torch.zeros(returned[name].shape, dtype=torch.bool)
+                for name in sorted(self.personal(returned))
+            }
+        )

@@ -23,10 +23,16 @@ torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
 
 @pytest.fixture
 def client() -> Callable[..., LocalUpdate]:
-    """Return what a client holds after one step of local training on 12 x 12 pixels."""
+    """Return what a client holds after training on all of its 12 x 12 pixel images at once."""
 
     def trained(
-        *, seed: int = 0, images: int = 1, lr: float = 0.1, model: str = "convnet", size: int = 12
+        *,
+        seed: int = 0,
+        images: int = 1,
+        lr: float = 0.1,
+        model: str = "convnet",
+        size: int = 12,
+        steps: int = 1,
     ) -> LocalUpdate:
         made = create_model(
             model, channels=1, image_size=size, outputs=3, activation="gelu", seed=seed
@@ -34,9 +40,9 @@ def client() -> Callable[..., LocalUpdate]:
         draw = torch.Generator().manual_seed(seed)
         pictures = torch.rand(images, 1, size, size, generator=draw)
         labels = torch.arange(images) % 3
-        recipe = TrainingRecipe(lr=lr, batch_size=images)
+        recipe = TrainingRecipe(lr=lr, batch_size=images, local_epochs=steps)
         sent = copy.deepcopy(made.state_dict())
-        train(made, pictures, labels, recipe, [torch.arange(images)], device="cpu")
+        train(made, pictures, labels, recipe, [torch.arange(images)] * steps, device="cpu")
         return LocalUpdate(
             sent=sent,
             returned=copy.deepcopy(made.state_dict()),
