@@ -14,6 +14,9 @@ from torch import Tensor
 from adversary.report.files import replacing
 from adversary.shrinkage import estimate
 
+EXACT, RANK = 1024, 512
+"""Values of an image up to which all principal components are kept, and how many beyond."""
+
 
 class PriorError(ValueError):
     """A prior that cannot be learned or read; one line."""
@@ -63,7 +66,7 @@ class GaussianPrior:
     diagonal: Tensor
 
     @classmethod
-    def fit(cls, images: Tensor, *, rank: int = 1024, seed: int = 0) -> GaussianPrior:
+    def fit(cls, images: Tensor, *, rank: int | None = None, seed: int = 0) -> GaussianPrior:
         """Learn the distribution of public X-rays, however few they are.
 
         See :func:`adversary.shrinkage.estimate` for the model.
@@ -72,8 +75,9 @@ class GaussianPrior:
         ----------
         images : Tensor
             (N, C, H, W), N >= 1.
-        rank : int
-            Principal components to keep, >= 1.
+        rank : int, optional
+            Principal components to keep, >= 1; by default all of images of up to
+            :data:`EXACT` values, and :data:`RANK` of larger ones.
         seed : int
             Of the search for the components where ``rank < n``.
 
@@ -89,6 +93,8 @@ class GaussianPrior:
         """
         if images.ndim != 4 or not images.numel():
             raise PriorError(f"public X-rays of shape {tuple(images.shape)}: need (N, C, H, W)")
+        if rank is None:
+            rank = EXACT if images[0].numel() <= EXACT else RANK
         if rank < 1:
             raise PriorError(f"rank = {rank}: must be >= 1")
         mean, factor, diagonal = estimate(images.detach().double().cpu().numpy(), rank, seed)

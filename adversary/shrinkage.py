@@ -88,7 +88,7 @@ class _Covariance:
             return values.clip(min=0), vectors.T
         rows = torch.randn(min(rank + 32, n), n, generator=generator(seed, "components"))
         basis = rows.double().numpy()
-        for _ in range(4):  # subspace iteration
+        for _ in range(3):  # subspace iteration
             basis = np.linalg.qr((self @ basis).T)[0].T
         values, turn = np.linalg.eigh(basis @ (self @ basis).T)
         return values[-rank:].clip(min=0), turn.T[-rank:] @ basis
