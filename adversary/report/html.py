@@ -36,6 +36,7 @@ class Panel:
     truth: str
     reconstruction: str
     error: str
+    bound: str
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,7 @@ def render(folder: RunFolder) -> Path:
         data=_mapping(info.get("data")),
         oracles=list(info.get("oracles") or ()),
         threat=_flatten(_mapping(info.get("threat"))),
+        bound=_mapping(info.get("bound")),
         settings=_flatten(_mapping(info.get("settings"))),
         versions=_flatten(_mapping(info.get("versions"))),
         failures=list(info.get("failures") or ()),
@@ -284,7 +286,8 @@ def _panel(place: Path, row: Row) -> Panel:
     if truth is not None and found is not None and truth.shape == found.shape:
         error = pictures.error_map(truth, found)
     thumbnails = (
-        "" if image is None else pictures.thumbnail(image) for image in (truth, found, error)
+        "" if image is None else pictures.thumbnail(image)
+        for image in (truth, found, error, _pixels(pictures.picture(place, "bound", row["image"])))
     )
     return Panel(row, *thumbnails)
 
@@ -298,7 +301,7 @@ def _pixels(path: Path) -> pictures.Pixels | None:
         return None
 
 
-_EXPECTED = ("mse", "psnr", "ssim", "lpips", "fft2d", "rdlv", "rank")
+_EXPECTED = ("mse", "psnr", "ssim", "lpips", "fft2d", "rdlv", "bound_psnr", "rank")
 
 
 def _missing(
