@@ -55,6 +55,9 @@ class Budget:
         Exact, or estimated from random probes; auto is dense where memory allows.
     probes : int
         Random vectors of the estimate, >= 2.
+    tolerance : float
+        Conjugate gradients end when ten iterations have lowered the PSNR by less than this share
+        of its mean squared error: 0.01 is 0.04 dB.
     iterations : int
         Of conjugate gradients, at most.
     seconds : float
@@ -63,6 +66,7 @@ class Budget:
 
     method: Literal["auto", "dense", "stochastic"] = "auto"
     probes: int = 8
+    tolerance: float = 1e-3
     iterations: int = 2000
     seconds: float = math.inf
 
@@ -287,8 +291,7 @@ def _stochastic(information: Information, budget: Budget, seed: int) -> Bound:
 def _solve(information: Information, right: Tensor, budget: Budget) -> tuple[Tensor, bool]:
     """Return A^-1 of rows by preconditioned conjugate gradients (Hestenes and Stiefel 1952).
 
-    They end when ten iterations have raised the quadratic forms b^T x, which only grow, by less
-    than a thousandth: 0.004 dB.
+    The quadratic forms b^T x only grow; where they stand still the equations are solved.
     """
     started = time.monotonic()
     precondition = information.preconditioner()
@@ -306,7 +309,7 @@ def _solve(information: Information, right: Tensor, budget: Budget) -> tuple[Ten
         size, before = (residual * z).sum(1, keepdim=True), size
         direction = z + size / before.clamp_min(1e-300) * direction
         forms.append((right * x).sum(1, keepdim=True))
-        if len(forms) > 10 and bool((forms[-1] - forms[-11] <= 1e-3 * forms[-1]).all()):
+        if len(forms) > 10 and bool((forms[-1] - forms[-11] <= budget.tolerance * forms[-1]).all()):
             return x, True
         if time.monotonic() - started > budget.seconds:
             break
