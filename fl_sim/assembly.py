@@ -211,7 +211,10 @@ def attacks(settings: Settings) -> list[Attack]:
                 f"{', '.join(names)}"
             )
         options[name][option] = value
-    common: dict[str, object] = {"start_image": _start_image(settings)}
+    common: dict[str, object] = {
+        "start_image": _start_image(settings),
+        "reading": wanted.reading,
+    }
     if wanted.restarts:
         common["restarts"] = wanted.restarts
     if wanted.start != "own":

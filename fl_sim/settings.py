@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, cast, get_type_hints
 
 from adversary.attacks import ATTACKS, STARTS
+from adversary.readings import READINGS
 from fl_sim.data import DATASETS, PARTITIONS
 from fl_sim.defences import DEFENCES
 from fl_sim.models import MODELS
@@ -167,6 +168,11 @@ class AdversarySettings:
         choices=lambda: ("own", *STARTS, "image"),
     )
     start_image: str = setting("", "file of the image for start = 'image'")
+    reading: str = setting(
+        "auto",
+        "how an update of several local steps is read; auto unrolls up to 16",
+        choices=lambda: ("auto", *READINGS),
+    )
     seconds: float = setting(0.0, "time limit of one attack; 0 is none", minimum=0)
     evaluations: int = setting(
         0, "limit of gradient evaluations of one attack; 0 is none", minimum=0
