@@ -331,9 +331,7 @@ def _claim(folder: Path, *, overwrite: bool) -> None:
         held = not overwrite and (folder / "run.json").exists()
         hint = " (--overwrite replaces it)" if held else ""
         raise UsageError(f"{error}{hint}") from error
-    # The run itself makes it anew, with all that it knows of itself.
-    for name in ("run.json", "rounds.csv", "leakage.csv", "accounts.csv"):
-        (folder / name).unlink()
+    RunFolder.clear(folder)  # the run itself makes it anew, with all that it knows of itself
 
 
 def _run_with_flower(settings: Settings, hear: Callable[[str], None]) -> None:

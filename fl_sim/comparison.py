@@ -218,9 +218,7 @@ def _do(settings: Settings, execute: Execute) -> str:
     """Do one run in place of whatever is in its folder; return why it failed, if it did."""
     folder = Path(settings.out)
     try:
-        RunFolder.create(folder, overwrite=True)
-        for name in ("run.json", "rounds.csv", "leakage.csv"):
-            (folder / name).unlink()  # the run makes it anew
+        RunFolder.clear(folder)
         execute(settings)
     except Exception as error:
         if not type(error).__module__.startswith(("adversary.", "strategies.", "fl_sim.")):

@@ -131,7 +131,7 @@ class RunFolder:
         """
         path = Path(path)
         with writing(path):
-            there = [path / name for name in _OURS if (path / name).exists()]
+            there = any((path / name).exists() for name in _OURS)
         if there and not overwrite:
             raise RunFolderError(
                 f"results folder {path} already holds a run; name another or allow overwriting"
@@ -141,8 +141,7 @@ class RunFolder:
             private_folder(path)
             if not path.is_dir():
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-            for old in there:
-                shutil.rmtree(old) if old.is_dir() else old.unlink()
+        cls.clear(path)
         folder._write_info(
             {"status": "running", "started": _now(), "failures": [], "missing": {}, **about}
         )
@@ -151,6 +150,19 @@ class RunFolder:
             table.create(path / "rounds.csv", ROUNDS)
             table.create(path / "accounts.csv", ACCOUNTS)
         return folder
+
+    @staticmethod
+    def clear(path: Path) -> None:
+        """Remove the files of a run from a folder; others are left alone.
+
+        Raises
+        ------
+        RunFolderError
+            If one cannot be removed.
+        """
+        with writing(path):
+            for old in [path / name for name in _OURS if (path / name).exists()]:
+                shutil.rmtree(old) if old.is_dir() else old.unlink()
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
