@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, replace_all_batch_norm_modules_, vmap
 from torch.nn import functional
 
+from adversary.batch_norm import frozen_layers
 from adversary.channel import clipped
 from adversary.gradients import mean_gradient, rounding_noise, step_size
 from adversary.observation import Loss, Observation, ObservationError, StateDict
@@ -36,7 +37,8 @@ class Problem:
     threat : ThreatModel
         What the attacker was granted beyond it.
     gradient : dict of str to Tensor
-        g*, the gradient of the mean loss that the observation tells, by parameter.
+        g*, the gradient of the mean loss that the observation tells, by parameter; without
+        those of which nothing is observed.
     shape : tuple of int
         (B, C, H, W) of the images sought.
     prior : Prior, optional
@@ -109,9 +111,12 @@ class Problem:
         float32 sums on the way to it.
         """
         size = float(self.gradient[parameter].abs().max())
-        noise = self.threat.channel.noise.get(parameter, 0.0) / step_size(self.observation)
-        rounding = rounding_noise(self.observation, parameter)
-        return max(math.hypot(noise, rounding, ARITHMETIC * size), 1e-30)
+        return max(math.hypot(self.noise(parameter), ARITHMETIC * size), 1e-30)
+
+    def noise(self, parameter: str) -> float:
+        """Return the part of :meth:`sigma` that came on the way: the channel's and rounding."""
+        added = self.threat.channel.noise.get(parameter, 0.0) / step_size(self.observation)
+        return math.hypot(added, rounding_noise(self.observation, parameter))
 
     @property
     def parameters(self) -> StateDict:
@@ -133,19 +138,30 @@ class Problem:
         targets : Tensor
             (B, outputs).
         """
-        channel = self.threat.channel
-        if math.isinf(channel.example_clip):
-            return self._through_channel(grad(self._loss)(parameters, images, targets))
+        return self.through_channel(self.step_gradient(parameters, images, targets))
+
+    def step_gradient(self, parameters: StateDict, images: Tensor, targets: Tensor) -> StateDict:
+        """Return the gradient with which a client makes one step; arguments as :meth:`expected`."""
+        bound = self.threat.channel.example_clip
+        if math.isinf(bound):
+            return grad(self._loss)(parameters, images, targets)
 
         def of_one(image: Tensor, target: Tensor) -> StateDict:
-            found = grad(self._loss)(parameters, image[None], target[None])
-            return clipped(found, channel.example_clip)
+            return clipped(grad(self._loss)(parameters, image[None], target[None]), bound)
 
-        each = vmap(of_one)(images, targets)
-        return self._through_channel({n: g.mean(0) for n, g in each.items()})
+        return {n: g.mean(0) for n, g in vmap(of_one)(images, targets).items()}
 
-    def gradients(self, images: Tensor, targets: Tensor) -> StateDict:
-        """Return :meth:`expected` of several candidate batches, differentiable in both.
+    def through_channel(self, gradient: StateDict) -> StateDict:
+        """Return what the channel makes of the mean gradient of a whole update."""
+        channel = self.threat.channel
+        if not math.isinf(channel.clip):
+            gradient = clipped(gradient, channel.clip / step_size(self.observation))
+        return channel.keep(gradient)
+
+    def gradients(
+        self, images: Tensor, targets: Tensor, parameters: StateDict | None = None
+    ) -> StateDict:
+        """Return :meth:`expected` of several candidate batches, differentiable in all arguments.
 
         Parameters
         ----------
@@ -153,30 +169,31 @@ class Problem:
             (R, B, C, H, W), R candidates at once.
         targets : Tensor
             (R, B, outputs).
+        parameters : dict of str to Tensor, optional
+            (R, ...), weights of each candidate; by default those that were sent.
 
         Returns
         -------
         dict of str to Tensor
             (R, ...) by parameter.
         """
-        parameters = self.parameters
         if len(images) == 1 and math.isinf(self.threat.channel.example_clip):
             # Without the batching rules: half the time on a CPU.
-            leaves = {n: p.requires_grad_() for n, p in parameters.items()}
-            value = self._loss(leaves, images[0], targets[0])
-            found = torch.autograd.grad(value, list(leaves.values()), create_graph=True)
-            seen = self._through_channel(dict(zip(leaves, found, strict=True)))
+            if parameters is None:
+                weights = self.parameters
+            else:
+                weights = {n: p[0] for n, p in parameters.items()}
+            weights = {n: w if w.requires_grad else w.requires_grad_() for n, w in weights.items()}
+            value = self._loss(weights, images[0], targets[0])
+            found = torch.autograd.grad(value, list(weights.values()), create_graph=True)
+            seen = self.through_channel(dict(zip(weights, found, strict=True)))
             return {n: g[None] for n, g in seen.items()}
-        return vmap(self.expected, in_dims=(None, 0, 0))(parameters, images, targets)
+        if parameters is None:
+            return vmap(self.expected, in_dims=(None, 0, 0))(self.parameters, images, targets)
+        return vmap(self.expected)(parameters, images, targets)
 
     def _loss(self, parameters: StateDict, images: Tensor, targets: Tensor) -> Tensor:
         return self.mean_loss(functional_call(self.model, parameters, (images,)), targets)
-
-    def _through_channel(self, gradient: StateDict) -> StateDict:
-        channel = self.threat.channel
-        if not math.isinf(channel.clip):
-            gradient = clipped(gradient, channel.clip / step_size(self.observation))
-        return channel.keep(gradient)
 
     def to(self, dtype: torch.dtype) -> Problem:
         """Return the problem in another precision."""
@@ -197,6 +214,19 @@ def head_name(model: nn.Module) -> str:
     return "head" if "head" in names else names[-1]
 
 
+def _load(model: nn.Module, observation: Observation) -> None:
+    """Load what was sent into ``model``; it may be a part."""
+    try:
+        found = model.load_state_dict(observation.sent, strict=False)
+        reason = (
+            f"it has no {', '.join(found.unexpected_keys[:3])}" if found.unexpected_keys else ""
+        )
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+    if reason:
+        raise ObservationError(f"{observation.name}: the update is of another model ({reason})")
+
+
 def pose(
     observation: Observation,
     threat: ThreatModel,
@@ -209,6 +239,9 @@ def pose(
 ) -> Problem:
     """Turn an observation into a :class:`Problem`; ``model`` is copied, never changed.
 
+    Arrays that were not sent are as in ``model``: the server made it, and freezes what it does
+    not send.
+
     Raises
     ------
     ObservationError
@@ -217,18 +250,19 @@ def pose(
     observation.check()
     device = device or torch.device("cpu")
     model = copy.deepcopy(model)
-    try:
-        model.load_state_dict(observation.sent)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise ObservationError(
-            f"{observation.name}: the update is of another model ({reason})"
-        ) from error
+    frozen = [n for n in frozen_layers(model) if f"{n}.weight" not in observation.sent]
+    _load(model, observation)
     model.eval()  # dropout is noise that the attacker cannot know
     if observation.recipe.batch_norm == "train":
-        replace_all_batch_norm_modules_(model)  # batch statistics, no buffers to write
+        for name, module in model.named_modules():
+            if name not in frozen and not list(module.children()):
+                replace_all_batch_norm_modules_(module)  # batch statistics, no buffers to write
     told = mean_gradient(observation, [n for n, _ in model.named_parameters()])
-    gradient = threat.channel.keep(told)
+    observed = threat.channel.observed
+    seen = {n: g for n, g in told.items() if n not in observed or bool(observed[n].any())}
+    if not seen:
+        raise ObservationError(f"{observation.name}: nothing of the update is observed")
+    gradient = threat.channel.keep(seen)
     return Problem(
         model=model.to(device, dtype).requires_grad_(False),
         observation=observation,

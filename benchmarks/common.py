@@ -42,6 +42,12 @@ def images(path: Path, count: int, size: int = 32) -> Tensor:
     return F.interpolate(found, size=(size, size), mode="bilinear", antialias=True).clamp(0, 1)
 
 
+def labels(path: Path, count: int) -> Tensor:
+    """Return the first class indices of a MedMNIST npz, (count,)."""
+    with np.load(path) as file:
+        return torch.from_numpy(file["train_labels"][:count].reshape(-1).astype(np.int64))
+
+
 def victim(name: str, truths: Tensor, outputs: int = OUTPUTS) -> nn.Module:
     """Return the model at its initial weights, in evaluation mode."""
     channels, size = truths.shape[1], truths.shape[-1]

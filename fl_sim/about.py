@@ -15,7 +15,7 @@ from fl_sim.assembly import Assembly
 from fl_sim.settings import flatten
 from fl_sim.truth import client_name
 
-PACKAGES = ("flwr", "ray", "torch", "torchvision", "torchmetrics", "lpips", "numpy")
+PACKAGES = ("flwr", "ray", "torch", "torchvision", "torchmetrics", "lpips", "numpy", "opacus")
 
 
 def describe(run: Assembly) -> dict[str, Any]:
@@ -61,8 +61,16 @@ def oracles(run: Assembly) -> list[str]:
 
 def note_missing(folder: RunFolder, run: Assembly) -> None:
     """Say in run.json why columns of this run will be empty."""
-    reasons = {"epsilon": f"the defence {run.settings.defence.name} gives no privacy guarantee"}
-    reasons["delta"] = reasons["epsilon"]
+    reasons = {}
+    if any(run.account(client, rounds=1) is None for client in range(len(run.parts))):
+        reasons["epsilon"] = reasons["delta"] = (
+            f"the defence {run.settings.defence.name}, as it is set here, earns no privacy "
+            "guarantee"
+        )
+    if not run.defence.reports_losses:
+        reasons["client_loss"] = (
+            f"with the defence {run.settings.defence.name} clients report no losses"
+        )
     labels = run.evaluation_set().labels
     if not len(labels):
         reasons["loss"] = reasons["auc"] = "there are no test and no public images"

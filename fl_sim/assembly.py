@@ -7,6 +7,7 @@ of Flower or Ray is imported.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -27,11 +28,13 @@ from adversary.report.ledger import Ledger
 from adversary.report.run_folder import RunFolder
 from adversary.seeding import derive_seed, generator
 from adversary.threat import ThreatModel
-from fl_sim import data, defences, models
+from fl_sim import data, defences, models, pretrained
 from fl_sim.data import DataError, Splits, XrayDataset
 from fl_sim.data.images import decode, stack
 from fl_sim.defences import Defence
+from fl_sim.freezing import freeze
 from fl_sim.models import Classifier
+from fl_sim.privacy import Account
 from fl_sim.settings import Settings, SettingsError, parse_options, split
 from fl_sim.training import recipe_from
 from fl_sim.truth import client_name, truth_of
@@ -73,14 +76,30 @@ class Assembly:
             image_size=settings.data.image_size,
             outputs=_outputs(self.splits.private, settings),
             activation=settings.model.activation,
+            norm=settings.model.norm,
             seed=derive_seed(settings.seed, "model"),
         )
-        return self.defence.model(plain)
+        pretrained.start_from(settings.model.weights, settings.model.name, plain)
+        return freeze(self.defence.model(plain), settings.local.freeze)
 
     def batches(self, round: int, client: int) -> list[Tensor]:
         """Return the mini-batches of a client's round, as indices into its X-rays."""
         seed, examples = self.settings.seed, len(self.parts[client])
         return self.defence.batches(examples, self.recipe, seed=seed, round=round, client=client)
+
+    @property
+    def trained(self) -> int:
+        """How many clients the server asks to train in a round."""
+        return max(1, round(self.settings.strategy.fraction * len(self.parts)))
+
+    def account(self, client: int, rounds: int) -> Account | None:
+        """Return what a client has spent after it took part in ``rounds`` rounds, if accounted."""
+        return self.defence.account(
+            self.recipe,
+            num_examples=len(self.parts[client]),
+            clients=self.trained,
+            rounds=rounds,
+        )
 
     def used(self, round: int, client: int) -> list[int]:
         """Return the distinct X-rays of a client's round, in the order of their first use."""
@@ -125,10 +144,22 @@ class Assembly:
         """Return what the attacker knows beyond an observation: the defence, and any oracle."""
         granted = self.settings.adversary
         truth = self.truth(observation) if granted.labels_known else None
+        # A random batch may have more or fewer images than the attacker takes it to have; labels
+        # that fit no batch of the expected size are of no use to it.
+        fits = truth is not None and len(truth.labels) == observation.images
         return ThreatModel(
-            labels=truth.labels if truth else None,
+            labels=truth.labels if truth and fits else None,
             channel=self.defence.channel(observation) if granted.defence_known else Channel(),
         )
+
+    def attacked(self, round: int, clients: Sequence[str]) -> list[str]:
+        """Return which of the clients that train in a round are attacked, drawn by the seed."""
+        wanted = self.settings.adversary
+        if (round - 1) % wanted.every:
+            return []
+        draw = generator(self.settings.seed, "attacked", round)
+        order = torch.randperm(len(clients), generator=draw).tolist()
+        return sorted(clients[i] for i in order[: wanted.clients or None])
 
     def adversary(self) -> Adversary:
         """Return the adversary that the settings describe."""
@@ -181,13 +212,18 @@ def assemble(settings: Settings, clients: int) -> Assembly:
         alpha=settings.data.alpha,
         seed=settings.seed,
     )
-    _check_batch_size(settings, shares)
-    defence = defence.agreed([len(share) for share in shares])
+    defence = defence.prepare(
+        rounds=settings.rounds,
+        strategy=settings.strategy.name,
+        examples=[len(share) for share in shares],
+    )
+    recipe = defence.recipe(recipe_from(settings))
+    _check_batch_size(settings, recipe, shares)
     return Assembly(
         settings=settings,
         splits=splits,
         parts=tuple(splits.private.subset(share) for share in shares),
-        recipe=defence.recipe(recipe_from(settings)),
+        recipe=recipe,
         defence=defence,
         device=device,
     )
@@ -212,7 +248,10 @@ def attacks(settings: Settings) -> list[Attack]:
                 f"{', '.join(names)}"
             )
         options[name][option] = value
-    common: dict[str, object] = {"start_image": _start_image(settings)}
+    common: dict[str, object] = {
+        "start_image": _start_image(settings),
+        "reading": wanted.reading,
+    }
     if wanted.restarts:
         common["restarts"] = wanted.restarts
     if wanted.start != "own":
@@ -255,6 +294,8 @@ def _load(settings: Settings) -> Splits:
         public=wanted.public,
         test_fraction=wanted.test_fraction,
         seed=settings.seed,
+        labels=wanted.labels,
+        uncertain=wanted.uncertain,
     )
 
 
@@ -283,11 +324,16 @@ def _outputs(dataset: XrayDataset, settings: Settings) -> int:
     return classes
 
 
-def _check_batch_size(settings: Settings, shares: list[np.ndarray]) -> None:
+def _check_batch_size(settings: Settings, recipe: TrainingRecipe, shares: list[np.ndarray]) -> None:
     smallest = int(np.argmin([len(share) for share in shares]))
-    images = len(shares[smallest])
-    if settings.local.batch_size > images:
+    images, asked = len(shares[smallest]), settings.local.batch_size
+    has = f"{client_name(smallest)} of {len(shares)} has only {images} images"
+    if asked > images:
         raise SettingsError(
-            f"local.batch-size = {settings.local.batch_size}: {client_name(smallest)} of "
-            f"{len(shares)} has only {images} images; must be <= {images}, or take fewer clients"
+            f"local.batch-size = {asked}: {has}; must be <= {images}, or take fewer clients"
+        )
+    if recipe.batch_size > images:
+        raise SettingsError(
+            f"defence.options: {settings.defence.name} makes local.batch-size = {asked} one of "
+            f"{recipe.batch_size}, and {has}; must make it <= {images}, or take fewer clients"
         )

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping
 from rich.table import Table
 
 from adversary.attacks import ATTACKS
+from adversary.plugins import PluginError
 from fl_sim.data import DATASETS
-from fl_sim.defences import DEFENCES
+from fl_sim.defences import DEFENCES, Defence
 from fl_sim.models import MODELS
 from fl_sim.settings import Declared, declared
 from strategies.choices import STRATEGY_NAMES
@@ -24,11 +25,11 @@ REGISTRIES: dict[str, Iterable[str] | Mapping[str, object]] = {
 
 
 def names_table(topic: str) -> Table:
-    """Return the names of a registry, each with the first line of its documentation."""
+    """Return the names of a registry, each with what it is (a defence: what it protects)."""
     entries = REGISTRIES[topic]
     table = Table(title=topic, title_justify="left", box=None, show_header=False)
     for name in entries:
-        table.add_row(name, _summary(entries[name]) if isinstance(entries, Mapping) else "")
+        table.add_row(name, _summary(entries, name) if isinstance(entries, Mapping) else "")
     return table
 
 
@@ -55,6 +56,12 @@ def _default(one: Declared) -> str:
     return f'"{one.default}"' if isinstance(one.default, str) else str(one.default)
 
 
-def _summary(entry: object) -> str:
+def _summary(entries: Mapping[str, object], name: str) -> str:
+    try:
+        entry = entries[name]
+    except PluginError as error:
+        return str(error)
+    if isinstance(entry, type) and issubclass(entry, Defence):
+        return entry.protects
     documentation = inspect.getdoc(entry) if callable(entry) else None
     return documentation.splitlines()[0] if documentation else ""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,16 +17,17 @@ from flwr.serverapp.strategy import Strategy
 
 from adversary.adversary import in_one_line
 from adversary.report.ledger import Ledger
-from adversary.report.run_folder import RunFolder
+from adversary.report.run_folder import RunFolder, writing
 from adversary.seeding import derive_seed
-from fl_sim import about
+from fl_sim import about, checkpoints
 from fl_sim.assembly import Assembly, assemble, attacks
+from fl_sim.freezing import load_shared, shared
 from fl_sim.ordered_grid import OrderedGrid
 from fl_sim.progress import say
 from fl_sim.roll_call import roll_call
-from fl_sim.settings import Settings, SettingsError, parse
+from fl_sim.settings import Settings, parse
 from fl_sim.training import evaluate
-from fl_sim.truth import client_name
+from fl_sim.truth import client_name, client_number
 from strategies import choices
 from strategies.bookkeeping import Bookkeeping
 from strategies.curious_aggregator import CuriousAggregator
@@ -87,9 +90,9 @@ def _serve(grid: Grid, settings: Settings, folder: RunFolder) -> Ledger:
     _seed_everything(derive_seed(settings.seed, "server"))
     strategy.start(
         OrderedGrid(_channel(run, grid), list(names)),
-        ArrayRecord(model.state_dict()),
+        ArrayRecord(shared(model)),
         num_rounds=settings.rounds,
-        evaluate_fn=_evaluation(run),
+        evaluate_fn=_evaluation(run, folder),
     )
     return ledger
 
@@ -102,15 +105,10 @@ def _strategy(run: Assembly, ledger: Ledger, names: dict[int, str]) -> Strategy:
         fraction=wanted.fraction,
         proximal_mu=wanted.proximal_mu,
     )
-    if run.defence.secure_aggregation and choices.CHOICES[wanted.name].needs_each:
-        raise SettingsError(
-            f"strategy.name = {wanted.name!r}: needs each client's update; with defence.name = "
-            f"{run.settings.defence.name!r} must be one of {', '.join(choices.of_the_mean())}"
-        )
-    trained = max(1, round(wanted.fraction * len(names)))
-    guarded = Guarded(run.defence.strategy(plain, clients=trained), client_names=names)
+    guarded = Guarded(run.defence.strategy(plain, clients=run.trained), client_names=names)
+    spent = _spent(run)
     if not run.settings.adversary.enabled:
-        return Bookkeeping(guarded, ledger=ledger, client_names=names)
+        return Bookkeeping(guarded, ledger=ledger, client_names=names, spent=spent)
     observer = CuriousAggregator if run.defence.secure_aggregation else HonestButCurious
     return observer(
         guarded,
@@ -118,9 +116,22 @@ def _strategy(run: Assembly, ledger: Ledger, names: dict[int, str]) -> Strategy:
         run.recipe,
         ledger=ledger,
         threat=run.threat,
+        select=run.attacked,
         client_names=names,
+        spent=spent,
         tell=say,
     )
+
+
+def _spent(run: Assembly) -> Callable[[str, int], dict[str, Any] | None]:
+    """Return what tells a client's privacy account after a number of rounds."""
+
+    def spent(client: str, rounds: int) -> dict[str, Any] | None:
+        number = client_number(client)
+        account = None if number is None else run.account(number, rounds)
+        return None if account is None else dataclasses.asdict(account)
+
+    return spent
 
 
 def _channel(run: Assembly, grid: Grid) -> Grid:
@@ -130,15 +141,25 @@ def _channel(run: Assembly, grid: Grid) -> Grid:
     return SecureAggregationGrid(grid, SecAggPlusWorkflow(**run.defence.describe()))  # type: ignore[arg-type]
 
 
-def _evaluation(run: Assembly) -> Callable[[int, ArrayRecord], MetricRecord | None]:
-    """Return the central evaluation of a round, which also tells of it."""
+def _evaluation(
+    run: Assembly, folder: RunFolder
+) -> Callable[[int, ArrayRecord], MetricRecord | None]:
+    """Return the central evaluation of a round, which also tells of it and keeps the model.
+
+    There is no evaluation where there are no images, or the clients keep a part of the model.
+    """
     images = run.evaluation_set()
     model = run.model()
+    whole = not run.defence.personal(model.state_dict())
 
     def evaluate_centrally(server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
-        if not len(images):
+        load_shared(model, arrays.to_torch_state_dict())
+        if run.settings.checkpoints:
+            path = folder.checkpoint(server_round)
+            with writing(path):
+                checkpoints.write(path, model)
+        if not (whole and len(images)):
             return None
-        model.load_state_dict(arrays.to_torch_state_dict())
         found = evaluate(
             model,
             images.tensor(range(len(images))),

@@ -20,6 +20,7 @@ from adversary.optimise import (
     minimise,
 )
 from adversary.problem import Problem
+from adversary.readings import READINGS, Reading, choose
 from adversary.reconstruction import Reconstruction
 from adversary.seeding import generator
 
@@ -124,6 +125,9 @@ class GradientMatching(Attack):
         One of :data:`STARTS`, or ``"image"``.
     start_image : Tensor, optional
         (C, H, W) or (B, C, H, W) in [0, 1], for ``start="image"``.
+    reading : str
+        How an update of several local steps is read: a key of
+        :data:`~adversary.readings.READINGS`, or ``"auto"``.
     """
 
     dtype: ClassVar[torch.dtype] = torch.float32
@@ -137,8 +141,12 @@ class GradientMatching(Attack):
         restarts: int = 1,
         start: str = "randn",
         start_image: Tensor | None = None,
+        reading: str = "auto",
     ) -> None:
         positive(self, iterations=iterations, restarts=restarts)
+        if reading not in ("auto", *READINGS):
+            allowed = ", ".join(["auto", *READINGS])
+            raise AttackOptionError(f"{self.name}.reading = {reading!r}: must be one of {allowed}")
         if start != "image" and start not in STARTS:
             allowed = ", ".join([*STARTS, "image"])
             raise AttackOptionError(f"{self.name}.start = {start!r}: must be one of {allowed}")
@@ -148,6 +156,7 @@ class GradientMatching(Attack):
         self.restarts = restarts
         self.start = start
         self.start_image = start_image
+        self.reading = reading
 
     @abstractmethod
     def objective(self, problem: Problem) -> Objective:
@@ -162,7 +171,12 @@ class GradientMatching(Attack):
 
     def variables(self, problem: Problem, seeds: list[int]) -> Variables:
         """Return the starts of as many restarts as there are seeds."""
-        return {"images": torch.stack([self._start(problem, seed) for seed in seeds])}
+        images = torch.stack([self._start(problem, seed) for seed in seeds])
+        return {"images": images, **self.read(problem).variables(problem, len(seeds))}
+
+    def read(self, problem: Problem) -> Reading:
+        """Return how this attack reads the update."""
+        return choose(self.reading, problem.observation)
 
     def project(self, variables: Variables) -> None:
         """Put variables back into their allowed set; nothing by default."""
@@ -194,7 +208,7 @@ class GradientMatching(Attack):
         best_score = torch.inf
         at_once = self.at_once(problem)
         objective = self.objective(problem)
-        project = None if type(self).project is GradientMatching.project else self.project
+        reading = self.read(problem)
         for first in range(0, self.restarts, at_once):
             restarts = range(first, min(first + at_once, self.restarts))
             if first and search.exhausted():
@@ -205,7 +219,7 @@ class GradientMatching(Attack):
                 self.method(seed + first),
                 iterations=self.iterations,
                 search=search,
-                project=project,
+                project=_projection(self, reading),
                 first_restart=first,
                 keep=self.keep,
             )
@@ -223,6 +237,7 @@ class GradientMatching(Attack):
             evaluations=search.evaluations,
             stopped=search.stopped,
             history=search.history,
+            notes=notes_on(problem, reading),
         )
 
     def _start(self, problem: Problem, seed: int) -> Tensor:
@@ -232,6 +247,32 @@ class GradientMatching(Attack):
         else:
             image = STARTS[self.start](problem, generator(seed, "start"))
         return image.to(problem.device, problem.dtype)
+
+
+def notes_on(problem: Problem, reading: Reading) -> tuple[str, ...]:
+    """Return how an update of several steps was read; nothing for one step."""
+    steps = problem.observation.steps
+    return (f"{steps} local steps, {reading.name} reading",) if steps > 1 else ()
+
+
+def _projection(attack: GradientMatching, reading: Reading) -> Callable[[Variables], None] | None:
+    """Return what puts all variables back into their allowed sets; None where nothing has to."""
+    parts = [
+        bound
+        for bound, base in (
+            (attack.project, GradientMatching.project),
+            (reading.project, Reading.project),
+        )
+        if getattr(bound, "__func__", None) is not base
+    ]
+    if not parts:
+        return None
+
+    def project(variables: Variables) -> None:
+        for part in parts:
+            part(variables)
+
+    return project
 
 
 def restarts_at_once(problem: Problem, restarts: int) -> int:

@@ -65,6 +65,7 @@ class DLG(GradientMatching):
     def objective(self, problem: Problem) -> Objective:
         """Return ||g - g*||^2 / ||g*||^2."""
         granted = None if problem.threat.labels is None else self.targets(problem)
+        reading = self.read(problem)
 
         def score(variables: Variables) -> Tensor:
             images = variables["images"]
@@ -72,7 +73,9 @@ class DLG(GradientMatching):
                 targets = _soft(problem, variables["labels"])
             else:
                 targets = granted.expand(len(images), -1, -1)
-            return squared_distance(problem.gradients(images, targets), problem.gradient)
+            return squared_distance(
+                reading.gradients(problem, variables, targets), problem.gradient
+            )
 
         return score
 

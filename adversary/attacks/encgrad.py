@@ -15,10 +15,10 @@ from adversary.attacks.base import (
     AttackOptionError,
     GradientMatching,
     not_negative,
+    notes_on,
     positive,
 )
 from adversary.encodings import RANK_CUTOFF, Encodings, consistent, gra, oha, refine
-from adversary.gradients import rounding_noise
 from adversary.methods import LBFGS, Adam, one_cycle
 from adversary.objectives import squared_distance
 from adversary.optimise import Limits, Objective, Progress, Search, Variables, minimise
@@ -41,7 +41,7 @@ def _gra(problem: Problem, targets: Tensor, seed: int) -> Encodings:
 
 def _consistent(problem: Problem, targets: Tensor, seed: int) -> Encodings:
     G_W, G_b = _head_gradient(problem)
-    noise = rounding_noise(problem.observation, f"{head_name(problem.model)}.weight")
+    noise = problem.noise(f"{head_name(problem.model)}.weight")
     head = problem.head
     system = (G_W, G_b, head.weight, head.bias, targets)
     found = consistent(*system, loss=problem.loss, noise=noise)
@@ -146,10 +146,12 @@ class EncGradInversion(GradientMatching):
     def objective(self, problem: Problem) -> Objective:
         """Return ||g - g*||^2 / ||g*||^2, the gradient term of phase 3."""
         targets = self.targets(problem)
+        reading = self.read(problem)
 
         def distance(variables: Variables) -> Tensor:
             images = variables["images"]
-            found = problem.gradients(images, targets.expand(len(images), -1, -1))
+            read = reading.variables(problem, len(images)) | variables
+            found = reading.gradients(problem, read, targets.expand(len(images), -1, -1))
             return squared_distance(found, problem.gradient)
 
         return distance
@@ -177,7 +179,10 @@ class EncGradInversion(GradientMatching):
         targets = problem.targets(found_labels)
         encodings = ENCODINGS[self.encodings](problem, targets, seed)
         batch = len(targets)
-        notes = [f"the update determines {encodings.rank} of {batch} image encodings"]
+        notes = [
+            f"the update determines {encodings.rank} of {batch} image encodings",
+            *notes_on(problem, self.read(problem)),
+        ]
 
         images, note = self._images_from(encodings, targets, problem, search, seed)
         notes.append(note)
@@ -275,8 +280,9 @@ def _roughness(images: Tensor) -> float:
 
 def _has_jacobian(problem: Problem, encoding: int) -> bool:
     """Return whether each image has its own encoding, with a Jacobian that is soon factorised."""
-    coupled = problem.observation.recipe.batch_norm == "train" and any(
-        isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in problem.model.modules()
+    coupled = any(
+        isinstance(m, torch.nn.modules.batchnorm._BatchNorm) and m.running_mean is None
+        for m in problem.model.modules()
     )
     pixels = torch.Size(problem.shape[1:]).numel()
     fits = 8 * encoding * (encoding + 2 * pixels) < AT_ONCE_BYTES
@@ -299,6 +305,10 @@ def encode(problem: Problem, images: Tensor) -> Tensor:
 
 def _head_gradient(problem: Problem) -> tuple[Tensor, Tensor]:
     G_W, G_b = problem.head_gradient
+    head = head_name(problem.model)
+    hidden = [n for n in (f"{head}.weight", f"{head}.bias") if n in problem.threat.channel.observed]
+    if hidden:
+        raise AttackError(f"encgrad: the defence hides entries of {hidden[0]}, so no encodings")
     if G_W is None or G_b is None:
         raise AttackError("encgrad: the last layer's gradient was not sent, so no encodings")
     return G_W, G_b
@@ -330,7 +340,7 @@ def _linear(problem: Problem, targets: Tensor, H: Tensor) -> Encodings:
 def deviation(problem: Problem, encodings: Encodings, targets: Tensor) -> Tensor:
     """Return the standard deviation of an entry of each encoding, (B,), as the attacker sees it.
 
-    The noise of s G_W, by the larger of rounding and what encodings and outputs leave
+    The noise of s G_W, by the larger of what is known of it and what encodings and outputs leave
     unexplained, through the solution of A H = s G_W; and the victim's own rounding of H.
     """
     G_W, _ = _head_gradient(problem)
@@ -338,7 +348,7 @@ def deviation(problem: Problem, encodings: Encodings, targets: Tensor) -> Tensor
     scale = batch if problem.loss == "cross-entropy" else batch * outputs
     name = f"{head_name(problem.model)}.weight"
     unexplained = encodings.residual * float(G_W.double().square().mean().sqrt())
-    noise = scale * max(rounding_noise(problem.observation, name), unexplained)
+    noise = scale * max(problem.noise(name), unexplained)
     solution = torch.linalg.pinv((encodings.outputs - targets.double()).T, rtol=RANK_CUTOFF)
     eps = torch.finfo(problem.observation.returned[name].dtype).eps
     own = eps * encodings.values.square().mean(1).sqrt()

@@ -78,10 +78,11 @@ class IGI(GradientMatching):
     def objective(self, problem: Problem) -> Objective:
         """Return ||g - g*||^2 / ||g*||^2 + tv TV(x) + clip excess(x) + scale stretch(x)."""
         targets = self.targets(problem)
+        reading = self.read(problem)
 
         def score(variables: Variables) -> Tensor:
             images = variables["images"]
-            found = problem.gradients(images, targets.expand(len(images), -1, -1))
+            found = reading.gradients(problem, variables, targets.expand(len(images), -1, -1))
             return (
                 squared_distance(found, problem.gradient)
                 + self.tv * total_variation(images)

@@ -54,10 +54,11 @@ class ING(GradientMatching):
     def objective(self, problem: Problem) -> Objective:
         """Return 1 - cos(g, g*) + tv TV(x)."""
         targets = self.targets(problem)
+        reading = self.read(problem)
 
         def score(variables: Variables) -> Tensor:
             images = variables["images"]
-            found = problem.gradients(images, targets.expand(len(images), -1, -1))
+            found = reading.gradients(problem, variables, targets.expand(len(images), -1, -1))
             return cosine_distance(found, problem.gradient) + self.tv * total_variation(images)
 
         return score

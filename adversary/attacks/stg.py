@@ -100,6 +100,7 @@ class STG(GradientMatching):
     def objective(self, problem: Problem) -> Objective:
         """Return eq. 1: gradient matching, fidelity (eq. 9) and group consistency (eq. 11)."""
         targets = self.targets(problem)
+        reading = self.read(problem)
         statistics = {
             name: Statistics(*(s.to(problem.device, problem.dtype) for s in values))
             for name, values in observed_statistics(problem.observation, problem.model).items()
@@ -112,7 +113,7 @@ class STG(GradientMatching):
 
         def score(variables: Variables) -> Tensor:
             images = variables["images"]
-            found = problem.gradients(images, targets.expand(len(images), -1, -1))
+            found = reading.gradients(problem, variables, targets.expand(len(images), -1, -1))
             total = (
                 layer_distance(found, problem.gradient)
                 + self.tv * total_variation(images)

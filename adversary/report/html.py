@@ -5,20 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
-from PIL import Image, UnidentifiedImageError
 
-from adversary.observation import MASKED
 from adversary.report import charts, pictures
 from adversary.report.files import replacing
 from adversary.report.page import PAGE
-from adversary.report.run_folder import RunFolder, writing
+from adversary.report.run_folder import RunFolder, unmasked, writing
 from adversary.report.verdict import CLOSE_PSNR, Level, level, worst
 
 MAX_GRIDS = 150
@@ -103,12 +101,10 @@ def render(folder: RunFolder) -> Path:
         If the folder cannot be read, or the page not be written.
     """
     info, leakage, rounds = folder.info(), folder.leakage(), folder.rounds()
-    rows = [{**row, "level": _level(row)} for row in _records(leakage)]
-    masked = leakage["client"].str.endswith(MASKED, na=False)  # shown, but not counted
-    summary = _summarise(
-        [row for row, hidden in zip(rows, masked, strict=True) if not hidden], info
-    )
-    page = _environment().from_string(PAGE).render(
+    rows = _levelled(leakage)
+    counted = unmasked(leakage)
+    summary = _summarise(_levelled(counted), info)
+    page = template(PAGE).render(
         title=str(info.get("title") or folder.path.name),
         info=info,
         data=_mapping(info.get("data")),
@@ -120,7 +116,9 @@ def render(folder: RunFolder) -> Path:
         failures=list(info.get("failures") or ()),
         summary=summary,
         matrix=_matrix(rows),
-        charts=_charts(leakage[~masked], rounds),
+        charts=_charts(counted, rounds),
+        accounts=_accounts(folder.accounts()),
+        without_images=list(info.get("without_images") or ()),
         rounds=_rounds(folder, rows, _records(rounds)),
         missing=_missing(leakage, rounds, _mapping(info.get("missing")), summary.has_truth),
         levels=sorted(Level, reverse=True),
@@ -133,19 +131,22 @@ def render(folder: RunFolder) -> Path:
     return path
 
 
-def _environment() -> Environment:
+@lru_cache
+def template(page: str) -> Template:
+    """Return a page, compiled once; what it shows is escaped."""
     environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["figure"] = _figure
+    environment.filters["figure"] = figure
+    environment.filters["epsilon"] = epsilon
     environment.filters["percent"] = lambda share: "–" if share is None else f"{share:.0%}"
-    return environment
+    return environment.from_string(page)
 
 
-def _figure(value: float | None, digits: int = 2) -> str:
+def figure(value: float | None, digits: int = 2) -> str:
     """Return a figure for reading: a dash where missing, small ones in powers of ten."""
     if value is None:
         return "–"
@@ -156,10 +157,21 @@ def _figure(value: float | None, digits: int = 2) -> str:
     return f"{value:.{digits}f}".replace("-", "−")
 
 
+def epsilon(value: float | None) -> str:
+    """Return a privacy loss for reading; it is infinite without noise."""
+    if value is None:
+        return "–"
+    return "∞" if math.isinf(value) else f"{value:.3g}"
+
+
 def _records(frame: pd.DataFrame) -> list[Row]:
     """Return the rows as plain Python values, None where missing."""
     plain = frame.astype(object).where(frame.notna(), None)
     return [{str(k): v for k, v in row.items()} for row in plain.to_dict("records")]
+
+
+def _levelled(frame: pd.DataFrame) -> list[Row]:
+    return [{**row, "level": _level(row)} for row in _records(frame)]
 
 
 def _level(row: Row) -> Level:
@@ -217,6 +229,12 @@ def _matrix(rows: list[Row]) -> dict[str, dict[int, ClientVerdict]]:
         for verdict in _verdicts([row for row in rows if row["round"] == number]):
             matrix.setdefault(verdict.client, {})[number] = verdict
     return dict(sorted(matrix.items()))
+
+
+def _accounts(accounts: pd.DataFrame) -> list[Row]:
+    """Return each client's last account, by name."""
+    last = accounts.sort_values("round").drop_duplicates("client", keep="last")
+    return _records(last.sort_values("client"))
 
 
 def _charts(leakage: pd.DataFrame, rounds: pd.DataFrame) -> list[tuple[str, str, Markup]]:
@@ -283,7 +301,8 @@ def _grid(folder: RunFolder, key: tuple[int, str, str], rows: list[Row], embed: 
 
 def _panel(place: Path, row: Row) -> Panel:
     truth, found = (
-        _pixels(pictures.picture(place, kind, row["image"])) for kind in ("truth", "reconstruction")
+        pictures.read(pictures.picture(place, kind, row["image"]))
+        for kind in ("truth", "reconstruction")
     )
     error = None
     if truth is not None and found is not None and truth.shape == found.shape:
@@ -292,15 +311,6 @@ def _panel(place: Path, row: Row) -> Panel:
         "" if image is None else pictures.thumbnail(image) for image in (truth, found, error)
     )
     return Panel(row, *thumbnails)
-
-
-def _pixels(path: Path) -> pictures.Pixels | None:
-    """Return a picture of the run, None where it is missing or damaged."""
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image)
-    except (OSError, UnidentifiedImageError):
-        return None
 
 
 _EXPECTED = ("mse", "psnr", "ssim", "lpips", "fft2d", "rdlv", "rank")

@@ -1,23 +1,9 @@
-"""The report's page, a Jinja template.
+"""The report's page, a Jinja template, and the style of all pages.
 
 A module and not a file of its own, because Flower's bundle leaves out most kinds of files.
 """
 
-PAGE = r"""{% macro badge(level) %}<span class="badge l{{ level.value }}">{{ level.label }}</span>{% endmacro %}
-{% macro thumb(uri, label, alt) %}
-<div class="thumb">{% if uri %}<img src="{{ uri }}" alt="{{ alt }}">{% else %}<span class="none">no picture</span>{% endif %}<span>{{ label }}</span></div>
-{% endmacro %}
-{% macro pairs(entries) %}
-<table class="pairs">{% for key, value in entries %}<tr><th scope="row">{{ key }}</th><td>{{ value }}</td></tr>{% endfor %}</table>
-{% endmacro %}
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>Leakage report: {{ title }}</title>
-<style>
+STYLE = r"""
 :root { --ink: #1b2430; --soft: #4a5563; --line: #d9dee5; --panel: #f5f7fa; --link: #1f5a96; color-scheme: light; }
 * { box-sizing: border-box; }
 body { margin: 0; background: #fff; color: var(--ink); font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif; }
@@ -66,7 +52,27 @@ dl.words dt { font-weight: 600; margin-top: .6rem; } dl.words dd { margin: 0; }
 footer { margin: 3rem 0 2rem; color: var(--soft); font-size: .87rem; }
 @media (max-width: 40rem) { h1 { font-size: 1.4rem; } .verdict strong { font-size: 1.2rem; } .verdict { font-size: 1.05rem; } .badge { white-space: normal; } .stack thead { position: absolute; left: -100vw; } .stack tr { display: block; border-bottom: 1px solid var(--line); padding: .4rem 0; } .stack th, .stack td { display: block; border: 0; padding: .15rem 0; } }
 @media print { nav { display: none; } .grid, .numbers > div { break-inside: avoid; } header { background: #fff; color: #000; } header p { color: #333; } }
-</style>
+"""
+"""What all pages look like."""
+
+PAGE = (
+    r"""{% macro badge(level) %}<span class="badge l{{ level.value }}">{{ level.label }}</span>{% endmacro %}
+{% macro thumb(uri, label, alt) %}
+<div class="thumb">{% if uri %}<img src="{{ uri }}" alt="{{ alt }}">{% else %}<span class="none">no picture</span>{% endif %}<span>{{ label }}</span></div>
+{% endmacro %}
+{% macro pairs(entries) %}
+<table class="pairs">{% for key, value in entries %}<tr><th scope="row">{{ key }}</th><td>{{ value }}</td></tr>{% endfor %}</table>
+{% endmacro %}
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<title>Leakage report: {{ title }}</title>
+<style>"""
+    + STYLE
+    + r"""</style>
 </head>
 <body>
 <header><div>
@@ -76,7 +82,7 @@ footer { margin: 3rem 0 2rem; color: var(--soft); font-size: .87rem; }
 <nav aria-label="Sections"><div><ul>
 <li><a href="#summary">Summary</a></li>
 {% for round in rounds %}<li><a href="#round-{{ round.number }}">Round {{ round.number }}</a></li>{% endfor %}
-<li><a href="#threat">Threat model</a></li><li><a href="#reading">How to read it</a></li><li><a href="#run">The run</a></li>
+{% if accounts %}<li><a href="#privacy">Privacy accounts</a></li>{% endif %}<li><a href="#threat">Threat model</a></li><li><a href="#reading">How to read it</a></li><li><a href="#run">The run</a></li>
 </ul></div></nav>
 <main>
 
@@ -181,6 +187,17 @@ A stronger attack may see more.
 </section>
 {% endfor %}
 
+{% if accounts %}
+<section id="privacy" aria-labelledby="h-privacy">
+<h2 id="h-privacy">Privacy accounts</h2>
+<p>What each client’s updates can tell, at most, about any one of the units named, whatever the attack: its probability of any outcome changes by a factor of at most e<sup>ε</sup> with one unit more or less, but for a chance of δ. The accounts add up over the rounds in which a client took part.</p>
+<div class="scroll" tabindex="0" role="region" aria-label="Privacy accounts"><table>
+<thead><tr><th scope="col">Client</th><th scope="col" class="n">Rounds</th><th scope="col" class="n">ε</th><th scope="col" class="n">δ</th><th scope="col">Neighbours</th><th scope="col">Unit</th><th scope="col">Accountant</th><th scope="col">Protects against</th></tr></thead>
+<tbody>{% for account in accounts %}<tr><th scope="row">{{ account.client }}</th><td class="n">{{ account.rounds }}</td><td class="n">{{ account.epsilon | figure }}</td><td class="n">{{ "%.1e" | format(account.delta) }}</td><td>{{ account.neighbours }}</td><td>{{ account.unit }}</td><td>{{ account.accountant }}</td><td>{{ account.against }}</td></tr>
+{% endfor %}</tbody></table></div>
+</section>
+{% endif %}
+
 <section id="threat" aria-labelledby="h-threat">
 <h2 id="h-threat">Threat model: what the attacker knows</h2>
 <p>The attacker is the server itself: it follows the protocol, and looks at what it receives. It knows the model, what it sent, {% if aggregate %}the mean of what the clients returned{% else %}what each client returned{% endif %}, and the local training that it prescribed. {% if aggregate %}Of one client alone it has a masked update, its number of images and its loss: by secure aggregation the masks cancel in the mean only. To show what that gives away, one masked update a round is attacked too, under the client’s name with “-masked”; the verdict above leaves it out. {% endif %}It has public X-rays, none of them of the patients here.</p>
@@ -198,6 +215,7 @@ A stronger attack may see more.
 <tbody>{% for failure in failures %}<tr><td>{{ failure.get("round", "–") }}</td><td>{{ failure.get("client", "–") }}</td><td>{{ failure.get("attack", "–") }}</td><td class="wrap">{{ failure.get("reason", "–") }}</td></tr>{% endfor %}</tbody></table></div>
 <p>An attack that failed says nothing about what a working one would see.</p>
 {% else %}<p>No attack failed.</p>{% endif %}
+{% if without_images %}<p>No image went into the update of {% for one in without_images %}{{ one.get("client", "–") }} in round {{ one.get("round", "–") }}{{ ", " if not loop.last }}{% endfor %}: its random batches were empty, so there was nothing to reconstruct.</p>{% endif %}
 {% if missing %}
 <div class="scroll" tabindex="0" role="region" aria-label="Missing values"><table>
 <thead><tr><th scope="col">Missing value</th><th scope="col">Rows</th><th scope="col">Why</th></tr></thead>
@@ -246,3 +264,4 @@ A stronger attack may see more.
 </body>
 </html>
 """
+)

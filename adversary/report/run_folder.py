@@ -20,6 +20,7 @@ import pandas as pd
 from torch import Tensor
 
 from adversary.evaluation import ImageScore
+from adversary.observation import MASKED
 from adversary.reconstruction import Reconstruction
 from adversary.report import pictures, table
 from adversary.report.files import private_folder, replacing
@@ -60,7 +61,29 @@ ROUNDS: table.Schema = {
     "clients_failed": "Int64",
 }
 
-_OURS = ("run.json", "rounds.csv", "leakage.csv", "report.html", "updates", "images", "history")
+ACCOUNTS: table.Schema = {
+    "round": "Int64",
+    "client": "string",
+    "rounds": "Int64",
+    "epsilon": "float64",
+    "delta": "float64",
+    "neighbours": "string",
+    "unit": "string",
+    "accountant": "string",
+    "against": "string",
+}
+
+_OURS = (
+    "run.json",
+    "rounds.csv",
+    "leakage.csv",
+    "accounts.csv",
+    "report.html",
+    "updates",
+    "images",
+    "history",
+    "checkpoints",
+)
 
 
 class RunFolderError(ValueError):
@@ -74,12 +97,13 @@ class RunFolder:
 
     run.json holds ``status`` (running, completed, failed or stopped), ``reason`` where it
     failed, ``started``, ``ended`` (UTC, ISO 8601), ``seconds``, ``failures`` (a list of round,
-    client, attack and reason), ``missing`` (for columns that are empty, why), and what the
-    caller gives to :meth:`create` and :meth:`update`. The report shows ``title``,
-    ``settings``, ``seed``, ``versions``, ``device``, ``revision``, ``threat`` (flags by name),
-    ``oracles`` (those that grant more than a server has, in words), ``data`` (with
-    ``name``, ``attribution`` and ``synthetic``) and ``candidates`` (the number of patients
-    among whom a reconstruction was re-identified).
+    client, attack and reason), ``without_images`` (a list of round and client: updates that no
+    image went into), ``missing`` (for columns that are empty, why), and what the caller gives to
+    :meth:`create` and :meth:`update`. The report shows ``title``, ``settings``, ``seed``,
+    ``versions``, ``device``, ``revision``, ``threat`` (flags by name), ``oracles`` (those that
+    grant more than a server has, in words), ``data`` (with ``name``, ``attribution`` and
+    ``synthetic``) and ``candidates`` (the number of patients among whom a reconstruction was
+    re-identified).
     """
 
     def __init__(self, path: Path) -> None:
@@ -124,6 +148,7 @@ class RunFolder:
         with writing(path):
             table.create(path / "leakage.csv", LEAKAGE)
             table.create(path / "rounds.csv", ROUNDS)
+            table.create(path / "accounts.csv", ACCOUNTS)
         return folder
 
     @classmethod
@@ -170,6 +195,20 @@ class RunFolder:
     def add_round(self, **values: Any) -> None:
         """Append a row to rounds.csv; the columns are :data:`ROUNDS`, missing ones empty."""
         self._append("rounds.csv", ROUNDS, [values])
+
+    def add_account(self, **values: Any) -> None:
+        """Append a row to accounts.csv: what a client has spent after a round it took part in.
+
+        The columns are :data:`ACCOUNTS`; ``rounds`` counts those in which it has taken part.
+        """
+        self._append("accounts.csv", ACCOUNTS, [values])
+
+    def note_without_images(self, round: int, client: str) -> None:
+        """Write to run.json that no image went into an update; once for several attacks."""
+        before = self.info().get("without_images", [])
+        where = {"round": round, "client": client}
+        if where not in before:
+            self.update(without_images=[*before, where])
 
     def add_reconstruction(
         self,
@@ -245,6 +284,12 @@ class RunFolder:
         """Return rounds.csv, typed as :data:`ROUNDS` says."""
         return self._read("rounds.csv", ROUNDS)
 
+    def accounts(self) -> pd.DataFrame:
+        """Return accounts.csv, typed as :data:`ACCOUNTS` says; empty for a run without the file."""
+        if not (self.path / "accounts.csv").exists():
+            return pd.DataFrame({c: pd.Series(dtype=dtype) for c, dtype in ACCOUNTS.items()})
+        return self._read("accounts.csv", ACCOUNTS)
+
     def images(self, round: int, client: str, attack: str) -> Path:
         """Return the folder of one attack's pictures."""
         return self.path / "images" / _round(round) / safe_name(client) / safe_name(attack)
@@ -254,6 +299,10 @@ class RunFolder:
         return (
             self.path / "history" / _round(round) / safe_name(client) / f"{safe_name(attack)}.csv"
         )
+
+    def checkpoint(self, round: int) -> Path:
+        """Return the file of the global model after a round; 0 is before training."""
+        return self.path / "checkpoints" / f"{_round(round)}.safetensors"
 
     def recorded_update(self, round: int, client: str) -> Path:
         """Return the file of one recorded observation."""
@@ -289,6 +338,11 @@ class RunFolder:
         except (OSError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise RunFolderError(f"{self.path / name} cannot be read ({reason})") from error
+
+
+def unmasked(leakage: pd.DataFrame) -> pd.DataFrame:
+    """Return leakage without the rows of masked updates: they show that masks hide, no more."""
+    return leakage[~leakage["client"].str.endswith(MASKED, na=False)]
 
 
 def safe_name(name: str) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 from adversary.channel import Channel
 from adversary.observation import Observation
 from fl_sim.defences.base import Defence, DefenceError, is_buffer
+from strategies.choices import CHOICES, of_the_mean
 
 if TYPE_CHECKING:
     from flwr.serverapp.strategy import Strategy
@@ -75,8 +76,13 @@ class SecureAggregation(Defence):
                 f"<= {MOST_LEVELS}"
             )
 
-    def agreed(self, examples: Sequence[int]) -> Self:
+    def prepare(self, *, rounds: int, strategy: str, examples: Sequence[int]) -> Self:
         """Return it with the largest client as the largest weight, if none was given."""
+        if CHOICES[strategy].needs_each:
+            raise DefenceError(
+                f"strategy.name = {strategy!r}: needs each client's update, which "
+                f"secure-aggregation hides; must be one of {', '.join(of_the_mean())}"
+            )
         largest, clients = max(examples), len(examples)
         if 0 < self.max_weight < largest:
             raise DefenceError(

@@ -172,6 +172,9 @@ class FakeLedger:
         self._enter("outcome", observation.round, observation.client, outcome.attack)
         return self.psnr
 
+    def spent(self, round: int, client: str, **account: Any) -> None:
+        self._enter("spent", round, client, account)
+
     def round_done(self, round: int, **values: Any) -> None:
         self._enter("round_done", round, values)
 

@@ -92,3 +92,61 @@ def test_a_broken_ledger_does_not_change_training(foreign, flower_log):
     ledger = foreign.Ledger("round_done", "unusable", "close")
     assert foreign.bits(app.run(Bookkeeping(FedAvg(), ledger=ledger))) == alone
     assert any("ledger could not be written" in line for line in flower_log)
+
+
+def spend(client, rounds):
+    number = int(client[-2:])
+    return {"epsilon": rounds * (1.0 + number), "delta": 0.1 / (1 + number), "unit": "example"}
+
+
+def test_accounts_are_of_the_rounds_in_which_a_client_took_part(foreign):
+    ledger = foreign.Ledger()
+    app = foreign.App(spoil={2: raises})
+    app.run(Bookkeeping(FedAvg(), ledger=ledger, spent=spend), rounds=2)
+    accounts = ledger.named("spent")
+    assert [(r, c, a["rounds"], a["epsilon"]) for r, c, a in accounts] == [
+        (1, "client-00", 1, 1.0), (1, "client-01", 1, 2.0),
+        (2, "client-00", 2, 2.0), (2, "client-01", 2, 4.0),
+    ]  # fmt: skip
+    rows = [values for _, values in ledger.named("round_done")]
+    # The largest of each holds for everybody.
+    assert [(row["epsilon"], row["delta"]) for row in rows] == [(2.0, 0.1), (4.0, 0.1)]
+
+
+def test_a_sampled_client_spends_only_when_it_trains(foreign):
+    ledger = foreign.Ledger()
+    plain = FedAvg(fraction_train=0.34, min_train_nodes=1)
+    foreign.App().run(Bookkeeping(plain, ledger=ledger, spent=spend), rounds=5)
+    seen = {}
+    for _, client, account in ledger.named("spent"):
+        seen[client] = seen.get(client, 0) + 1
+        assert account["rounds"] == seen[client]
+    assert sum(seen.values()) == 5
+    assert len(seen) > 1
+    rows = [values["epsilon"] for _, values in ledger.named("round_done")]
+    assert rows == sorted(rows)
+    assert rows[-1] == max(spend(client, rounds)["epsilon"] for client, rounds in seen.items())
+
+
+def test_one_client_without_account_leaves_the_round_without(foreign):
+    ledger = foreign.Ledger()
+
+    def partly(client, rounds):
+        return None if client == "client-01" else spend(client, rounds)
+
+    foreign.App().run(Bookkeeping(FedAvg(), ledger=ledger, spent=partly), rounds=1)
+    assert [client for _, client, _ in ledger.named("spent")] == ["client-00", "client-02"]
+    [(_, values)] = ledger.named("round_done")
+    assert "epsilon" not in values
+
+
+def test_an_accountant_that_fails_does_not_change_training(foreign, flower_log):
+    def broken(client, rounds):
+        raise ArithmeticError("overflow")
+
+    plain = foreign.App().run(FedAvg())
+    ledger = foreign.Ledger()
+    found = foreign.App().run(Bookkeeping(FedAvg(), ledger=ledger, spent=broken))
+    assert foreign.bits(found) == foreign.bits(plain)
+    assert "epsilon" not in ledger.named("round_done")[0][1]
+    assert any("no privacy account: ArithmeticError: overflow" in line for line in flower_log)

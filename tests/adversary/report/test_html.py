@@ -192,3 +192,30 @@ def test_the_worst_grids_are_embedded_and_the_others_named(folder, monkeypatch):
 def test_an_exact_copy_has_no_finite_psnr(folder):
     attacked(folder, rounds=1, noise=0.0)
     assert "exact" in check(html.render(folder)).text
+
+
+def test_privacy_accounts_are_shown_as_they_stand_last(folder):
+    attacked(folder)
+    about = {"delta": 1e-5, "neighbours": "add or remove one", "unit": "example",
+             "accountant": "RDP (opacus)", "against": ODD}  # fmt: skip
+    for number, client, epsilon in ((1, "b", 1.5), (1, "a", 0.25), (2, "b", 2.75)):
+        folder.add_account(round=number, client=client, rounds=number, epsilon=epsilon, **about)
+    page = check(html.render(folder))
+    assert "privacy" in page.ids
+    section = page.text.partition("Protects against")[2].partition("Threat model")[0]
+    assert section.index("0.25") < section.index("2.75")
+    assert "1.50" not in section
+    assert section.count("add or remove one") == section.count(ODD) == 2
+
+
+def test_without_accounts_there_is_no_such_section(folder):
+    attacked(folder)
+    page = check(html.render(folder))
+    assert "privacy" not in page.ids
+    assert "#privacy" not in page.links
+
+
+def test_updates_that_no_image_went_into_are_named(folder):
+    attacked(folder, rounds=1)
+    folder.note_without_images(1, "client-07")
+    assert "the update of client-07 in round 1: its random" in check(html.render(folder)).text

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from adversary.evaluation import Truth, score
 from adversary.reconstruction import Reconstruction, Step
-from adversary.report.run_folder import LEAKAGE, ROUNDS, RunFolder, RunFolderError, safe_name
+from adversary.report.run_folder import (
+    ACCOUNTS,
+    LEAKAGE,
+    ROUNDS,
+    RunFolder,
+    RunFolderError,
+    safe_name,
+)
 
 
 def reconstruct(channels=1, count=2):
@@ -50,6 +57,38 @@ def test_columns_begin_as_the_documentation_says():
     assert ",".join(ROUNDS) == (
         "round,loss,auc,epsilon,delta,seconds,client_loss,clients,clients_failed"
     )
+    assert ",".join(ACCOUNTS) == (
+        "round,client,rounds,epsilon,delta,neighbours,unit,accountant,against"
+    )
+
+
+def test_accounts_come_back_as_they_were_written(tmp_path):
+    folder = RunFolder.create(tmp_path)
+    assert folder.accounts().empty
+    row = {
+        "round": 2, "client": "client-00", "rounds": 1, "epsilon": 1 / 3, "delta": 1e-5,
+        "neighbours": "add or remove one", "unit": "example", "accountant": "RDP (opacus)",
+        "against": "everyone, the server included",
+    }  # fmt: skip
+    folder.add_account(**row)
+    [found] = RunFolder.open(tmp_path).accounts().to_dict("records")
+    assert found == row
+
+
+def test_a_run_from_before_there_were_accounts_has_none(tmp_path):
+    folder = RunFolder.create(tmp_path)
+    (tmp_path / "accounts.csv").unlink()
+    assert folder.accounts().empty
+    assert folder.accounts().columns.tolist() == list(ACCOUNTS)
+
+
+def test_an_update_without_images_is_noted_once(tmp_path):
+    folder = RunFolder.create(tmp_path)
+    for _ in range(2):
+        folder.note_without_images(1, "client-00")
+    folder.note_without_images(2, "client-00")
+    noted = folder.info()["without_images"]
+    assert [(one["round"], one["client"]) for one in noted] == [(1, "client-00"), (2, "client-00")]
 
 
 def test_an_earlier_run_is_kept_unless_overwritten(tmp_path):

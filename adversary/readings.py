@@ -1,0 +1,167 @@
+"""How an update of several local steps is read: what candidate images would have to explain."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.func import vmap
+
+from adversary.gradients import step_size
+from adversary.observation import Observation, StateDict
+from adversary.optimise import Variables
+from adversary.problem import Problem
+
+UNROLLED_STEPS = 16
+"""Most local steps that ``auto`` unrolls: time and memory grow with each."""
+
+
+class Reading(ABC):
+    """What an attack compares with the observed mean gradient.
+
+    For an update of one step all readings are the same, and exact.
+    """
+
+    name: ClassVar[str]
+
+    def variables(self, problem: Problem, restarts: int) -> Variables:
+        """Return what is optimised beside the images, (R, ...) each; nothing by default."""
+        return {}
+
+    def project(self, variables: Variables) -> None:  # noqa: B027 (a default: nothing to do)
+        """Put :meth:`variables` back into their allowed set, in place."""
+
+    @abstractmethod
+    def gradients(self, problem: Problem, variables: Variables, targets: Tensor) -> StateDict:
+        """Return what candidates would make the server read, (R, ...) by parameter.
+
+        Parameters
+        ----------
+        problem : Problem
+            What the attacker knows.
+        variables : dict of str to Tensor
+            ``images``, (R, B, C, H, W), and :meth:`variables`.
+        targets : Tensor
+            (R, B, outputs).
+        """
+
+
+class OneGradient(Reading):
+    """All steps at the weights that were sent: right to first order in the learning rate."""
+
+    name = "one-gradient"
+
+    def gradients(self, problem: Problem, variables: Variables, targets: Tensor) -> StateDict:
+        """Return the gradients at the sent weights."""
+        return problem.gradients(variables["images"], targets)
+
+
+class Surrogate(Reading):
+    """One gradient at weights between those sent and those returned.
+
+    Zhu, Yao and Blaschko, "Surrogate model extension (SME): a fast and accurate weight update
+    attack on federated learning", ICML 2023. The position on the line from the sent weights (0)
+    to the returned ones (1) is optimised with the images. As cheap as one gradient however many
+    steps there were.
+    """
+
+    name = "surrogate"
+
+    def variables(self, problem: Problem, restarts: int) -> Variables:
+        """Return the positions, (R, 1), from the middle."""
+        middle = torch.full((restarts, 1), 0.5, device=problem.device, dtype=problem.dtype)
+        return {"position": middle}
+
+    def project(self, variables: Variables) -> None:
+        """Keep the positions on the line."""
+        variables["position"].clamp_(0, 1)
+
+    def gradients(self, problem: Problem, variables: Variables, targets: Tensor) -> StateDict:
+        """Return the gradients at the surrogate weights."""
+        observation, position = problem.observation, variables["position"]
+        surrogates = {}
+        for name, sent in problem.parameters.items():
+            end = observation.returned[name].to(sent)
+            surrogates[name] = sent + position.view(-1, *[1] * sent.ndim) * (end - sent)
+        return problem.gradients(variables["images"], targets, surrogates)
+
+
+class Unrolled(Reading):
+    """The client's local training itself, differentiated through every step.
+
+    Geiping et al. 2020, section 5, without being told the batches: their order is unknown, and
+    any that explains the update will do, so candidate images are taken in their own order. Where
+    images are used in several epochs the same order is assumed in each.
+    """
+
+    name = "unrolled"
+
+    def gradients(self, problem: Problem, variables: Variables, targets: Tensor) -> StateDict:
+        """Return the mean gradients that local training on the candidates would tell."""
+        parameters = problem.parameters
+
+        def of_one(images: Tensor, targets: Tensor) -> StateDict:
+            return unrolled(problem, parameters, images, targets)
+
+        images = variables["images"]
+        if len(images) == 1:
+            return {n: g[None] for n, g in of_one(images[0], targets[0]).items()}
+        return vmap(of_one)(images, targets)
+
+
+READINGS: dict[str, type[Reading]] = {cls.name: cls for cls in (OneGradient, Surrogate, Unrolled)}
+
+
+def choose(name: str, observation: Observation) -> Reading:
+    """Return the reading of that name; ``auto`` unrolls up to :data:`UNROLLED_STEPS` steps.
+
+    An update of one step, and an aggregate, whose members' steps are not those of one client,
+    are read as one gradient.
+    """
+    if observation.steps == 1 or observation.view == "aggregate":
+        return OneGradient()
+    if name == "auto":
+        name = "unrolled" if observation.steps <= UNROLLED_STEPS else "surrogate"
+    return READINGS[name]()
+
+
+def assumed_batches(observation: Observation) -> list[Tensor]:
+    """Return mini-batches of the update's images, numbered in the order of their first use."""
+    size = observation.recipe.batch_size
+    epoch = list(torch.arange(observation.images).split(size))
+    return [epoch[step % len(epoch)] for step in range(observation.steps)]
+
+
+def unrolled(problem: Problem, parameters: StateDict, images: Tensor, targets: Tensor) -> StateDict:
+    """Return the mean gradient that an update would tell, after local SGD on a candidate batch.
+
+    A pure function, for ``torch.func``; the inverse of what
+    :func:`adversary.gradients.mean_gradient` does to an observation.
+
+    Parameters
+    ----------
+    problem : Problem
+        What the attacker knows.
+    parameters : dict of str to Tensor
+        The weights that were sent.
+    images : Tensor
+        (B, C, H, W), all images of the update in the order of their first use.
+    targets : Tensor
+        (B, outputs).
+    """
+    recipe = problem.observation.recipe
+    weights = dict(parameters)
+    velocity: StateDict = {}
+    for batch in assumed_batches(problem.observation):
+        gradient = problem.step_gradient(weights, images[batch], targets[batch])
+        for name, value in gradient.items():
+            pull = value + recipe.weight_decay * weights[name]
+            before = velocity.get(name)
+            velocity[name] = pull if before is None else recipe.momentum * before + pull
+        weights = {name: w - recipe.lr * velocity[name] for name, w in weights.items()}
+    scale = step_size(problem.observation)
+    return problem.through_channel(
+        {n: (w - weights[n]) / scale - recipe.weight_decay * w for n, w in parameters.items()}
+    )
