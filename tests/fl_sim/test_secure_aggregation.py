@@ -218,7 +218,7 @@ def test_it_can_be_stopped(quick, monkeypatch):
         ({"clients": 1}, DefenceError, "'secure-aggregation': 1 client trains a round; .* >= 2"),
         ({"strategy__fraction": 0.3}, DefenceError, "1 client trains a round"),
         ({"strategy__name": "fedmedian"}, DefenceError,
-         "strategy.name = 'fedmedian': needs each client's update; .* one of fedavg, fedprox"),
+         "strategy.name = 'fedmedian': needs each client's update, .* one of fedavg, fedprox"),
         ({"defence__options": "max_weight=1"}, DefenceError, "max_weight = 1: a client has"),
         ({"defence__options": f"quantization_range={2**31}"}, DefenceError, "must be an integer"),
         ({"defence__options": f"quantization_range={2**30}", "clients": 4}, DefenceError,
