@@ -21,7 +21,8 @@ class CuriousAggregator(HonestButCurious):
 
     It attacks the mean over the clients as one large batch, under the name ``aggregate``. To show
     what a client's own masked vector gives away, it attacks one of these too, that of the first
-    client, as if it were an update.
+    client, as if it were an update. Where ``select`` names none of a round's clients, the round is
+    left out; else all that took part are in the aggregate.
     """
 
     def _observe(self, server_round: int, replies: list[Message]) -> list[Observation]:
@@ -29,17 +30,17 @@ class CuriousAggregator(HonestButCurious):
         usable = [r for r in replies if fault(r, self.sent_to(r.metadata.src_node_id)) is None]
         usable.sort(key=lambda reply: self.name_of(reply.metadata.src_node_id))
         try:
+            if not self._attacked(server_round):
+                return []
             each = [self._observation(server_round, reply) for reply in usable]
             return [_aggregate(each), _masked(each[0], usable[0])] if each else []
         except Exception as error:
             self._give_up(server_round, AGGREGATE, error)
             return []
 
-    def _expect(self, server_round: int, observations: int) -> None:
-        """Tell the countdown what is to come, if every round shows as much as this one."""
-        rounds = None if self.num_rounds is None else self.num_rounds - server_round + 1
-        attacks = len(self.adversary.attacks)
-        self._countdown.expect(None if rounds is None else rounds * observations * attacks)
+    def _shown(self, server_round: int) -> int:
+        """Return how many updates a round to come will show: an aggregate and a masked one."""
+        return 2 if self._attacked(server_round) else 0
 
 
 def _aggregate(each: list[Observation]) -> Observation:

@@ -13,11 +13,10 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
-from adversary.observation import MASKED
 from adversary.report import charts, pictures
 from adversary.report.files import replacing
 from adversary.report.page import PAGE
-from adversary.report.run_folder import RunFolder, writing
+from adversary.report.run_folder import RunFolder, unmasked, writing
 from adversary.report.verdict import CLOSE_PSNR, Level, level, worst
 
 MAX_GRIDS = 150
@@ -103,11 +102,9 @@ def render(folder: RunFolder) -> Path:
         If the folder cannot be read, or the page not be written.
     """
     info, leakage, rounds = folder.info(), folder.leakage(), folder.rounds()
-    rows = [{**row, "level": _level(row)} for row in _records(leakage)]
-    masked = leakage["client"].str.endswith(MASKED, na=False)  # shown, but not counted
-    summary = _summarise(
-        [row for row, hidden in zip(rows, masked, strict=True) if not hidden], info
-    )
+    rows = _levelled(leakage)
+    counted = unmasked(leakage)
+    summary = _summarise(_levelled(counted), info)
     page = template(PAGE).render(
         title=str(info.get("title") or folder.path.name),
         info=info,
@@ -121,7 +118,7 @@ def render(folder: RunFolder) -> Path:
         failures=list(info.get("failures") or ()),
         summary=summary,
         matrix=_matrix(rows),
-        charts=_charts(leakage[~masked], rounds),
+        charts=_charts(counted, rounds),
         accounts=_accounts(folder.accounts()),
         without_images=list(info.get("without_images") or ()),
         rounds=_rounds(folder, rows, _records(rounds)),
@@ -173,6 +170,10 @@ def _records(frame: pd.DataFrame) -> list[Row]:
     """Return the rows as plain Python values, None where missing."""
     plain = frame.astype(object).where(frame.notna(), None)
     return [{str(k): v for k, v in row.items()} for row in plain.to_dict("records")]
+
+
+def _levelled(frame: pd.DataFrame) -> list[Row]:
+    return [{**row, "level": _level(row)} for row in _records(frame)]
 
 
 def _level(row: Row) -> Level:

@@ -20,6 +20,7 @@ import pandas as pd
 from torch import Tensor
 
 from adversary.evaluation import ImageScore
+from adversary.observation import MASKED
 from adversary.reconstruction import Reconstruction
 from adversary.report import pictures, table
 from adversary.report.files import private_folder, replacing
@@ -356,6 +357,11 @@ class RunFolder:
         except (OSError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise RunFolderError(f"{self.path / name} cannot be read ({reason})") from error
+
+
+def unmasked(leakage: pd.DataFrame) -> pd.DataFrame:
+    """Return leakage without the rows of masked updates: they show that masks hide, no more."""
+    return leakage[~leakage["client"].str.endswith(MASKED, na=False)]
 
 
 def safe_name(name: str) -> str:

@@ -92,3 +92,17 @@ def test_an_observation_that_cannot_be_made_stops_no_training(secure, foreign, r
     secure().run(strategy, rounds=1, through=through)
     assert ledger.named("unusable") == [(1, "aggregate", "not attacked: KeyError: 'masked'")]
     assert ledger.named("close") == [("completed", "")]
+
+
+def test_rounds_that_are_not_attacked_show_nothing(secure, foreign, recipe):
+    told, adversary = [], foreign.Adversary()
+    strategy = CuriousAggregator(
+        FedAvg(), adversary, recipe, tell=told.append,
+        select=lambda number, clients: clients[:1] if number == 2 else [],
+    )  # fmt: skip
+    secure().run(strategy, rounds=3, through=through)
+    assert [(one.round, one.client) for one in adversary.seen] == [
+        (2, "aggregate"), (2, "client-00-masked")
+    ]  # fmt: skip
+    assert len(adversary.seen[0].members) == 3
+    assert [line.split(" · ")[0] for line in told] == ["attack 1/2", "attack 2/2"]
