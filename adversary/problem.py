@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, replace_all_batch_norm_modules_, vmap
 from torch.nn import functional
 
+from adversary.batch_norm import frozen_layers
 from adversary.channel import clipped
 from adversary.gradients import mean_gradient, rounding_noise, step_size
 from adversary.observation import Loss, Observation, ObservationError, StateDict
@@ -216,6 +217,19 @@ def head_name(model: nn.Module) -> str:
     return "head" if "head" in names else names[-1]
 
 
+def _load(model: nn.Module, observation: Observation) -> None:
+    """Load what was sent into ``model``; it may be a part."""
+    try:
+        found = model.load_state_dict(observation.sent, strict=False)
+        reason = (
+            f"it has no {', '.join(found.unexpected_keys[:3])}" if found.unexpected_keys else ""
+        )
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+    if reason:
+        raise ObservationError(f"{observation.name}: the update is of another model ({reason})")
+
+
 def pose(
     observation: Observation,
     threat: ThreatModel,
@@ -228,7 +242,8 @@ def pose(
 ) -> Problem:
     """Turn an observation into a :class:`Problem`; ``model`` is copied, never changed.
 
-    Parameters of the model that do not require a gradient are taken to be frozen.
+    Arrays that were not sent are as in ``model``: the server made it, and freezes what it does
+    not send. Parameters that do not require a gradient are taken to be frozen too.
 
     Raises
     ------
@@ -238,16 +253,13 @@ def pose(
     observation.check()
     device = device or torch.device("cpu")
     model = copy.deepcopy(model)
-    try:
-        model.load_state_dict(observation.sent)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise ObservationError(
-            f"{observation.name}: the update is of another model ({reason})"
-        ) from error
+    frozen = [n for n in frozen_layers(model) if f"{n}.weight" not in observation.sent]
+    _load(model, observation)
     model.eval()  # dropout is noise that the attacker cannot know
     if observation.recipe.batch_norm == "train":
-        replace_all_batch_norm_modules_(model)  # batch statistics, no buffers to write
+        for name, module in model.named_modules():
+            if name not in frozen and not list(module.children()):
+                replace_all_batch_norm_modules_(module)  # batch statistics, no buffers to write
     told = mean_gradient(observation, [n for n, p in model.named_parameters() if p.requires_grad])
     observed = threat.channel.observed
     hidden = frozenset(n for n in told if n in observed and not bool(observed[n].any()))

@@ -7,6 +7,7 @@ of Flower or Ray is imported.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -27,10 +28,11 @@ from adversary.report.ledger import Ledger
 from adversary.report.run_folder import RunFolder
 from adversary.seeding import derive_seed, generator
 from adversary.threat import ThreatModel
-from fl_sim import data, defences, models
+from fl_sim import data, defences, models, pretrained
 from fl_sim.data import DataError, Splits, XrayDataset
 from fl_sim.data.images import decode, stack
 from fl_sim.defences import Defence
+from fl_sim.freezing import freeze
 from fl_sim.models import Classifier
 from fl_sim.privacy import Account
 from fl_sim.settings import Settings, SettingsError, parse_options, split
@@ -74,9 +76,11 @@ class Assembly:
             image_size=settings.data.image_size,
             outputs=_outputs(self.splits.private, settings),
             activation=settings.model.activation,
+            norm=settings.model.norm,
             seed=derive_seed(settings.seed, "model"),
         )
-        return self.defence.model(plain)
+        pretrained.start_from(settings.model.weights, settings.model.name, plain)
+        return freeze(self.defence.model(plain), settings.local.freeze)
 
     def batches(self, round: int, client: int) -> list[Tensor]:
         """Return the mini-batches of a client's round, as indices into its X-rays."""
@@ -148,6 +152,15 @@ class Assembly:
             channel=self.defence.channel(observation) if granted.defence_known else Channel(),
         )
 
+    def attacked(self, round: int, clients: Sequence[str]) -> list[str]:
+        """Return which of the clients that train in a round are attacked, drawn by the seed."""
+        wanted = self.settings.adversary
+        if (round - 1) % wanted.every:
+            return []
+        draw = generator(self.settings.seed, "attacked", round)
+        order = torch.randperm(len(clients), generator=draw).tolist()
+        return sorted(clients[i] for i in order[: wanted.clients or None])
+
     def adversary(self) -> Adversary:
         """Return the adversary that the settings describe."""
         wanted = self.settings.adversary
@@ -190,7 +203,7 @@ def assemble(settings: Settings, clients: int) -> Assembly:
     device = _device(settings)
     defence = defences.create(
         settings.defence.name, parse_options(settings.defence.options, "defence.options")
-    ).prepare(rounds=settings.rounds, strategy=settings.strategy.name)
+    )
     splits = _load(settings)
     shares = data.partition(
         splits.private,
@@ -198,6 +211,11 @@ def assemble(settings: Settings, clients: int) -> Assembly:
         method=settings.data.partition,
         alpha=settings.data.alpha,
         seed=settings.seed,
+    )
+    defence = defence.prepare(
+        rounds=settings.rounds,
+        strategy=settings.strategy.name,
+        examples=[len(share) for share in shares],
     )
     recipe = defence.recipe(recipe_from(settings))
     _check_batch_size(settings, recipe, shares)
@@ -276,6 +294,8 @@ def _load(settings: Settings) -> Splits:
         public=wanted.public,
         test_fraction=wanted.test_fraction,
         seed=settings.seed,
+        labels=wanted.labels,
+        uncertain=wanted.uncertain,
     )
 
 

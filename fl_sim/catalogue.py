@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from rich.table import Table
 
 from adversary.attacks import ATTACKS
+from adversary.plugins import PluginError
 from fl_sim.data import DATASETS
 from fl_sim.defences import DEFENCES, Defence
 from fl_sim.models import MODELS
@@ -28,7 +29,7 @@ def names_table(topic: str) -> Table:
     entries = REGISTRIES[topic]
     table = Table(title=topic, title_justify="left", box=None, show_header=False)
     for name in entries:
-        table.add_row(name, _summary(entries[name]) if isinstance(entries, Mapping) else "")
+        table.add_row(name, _summary(entries, name) if isinstance(entries, Mapping) else "")
     return table
 
 
@@ -55,7 +56,11 @@ def _default(one: Declared) -> str:
     return f'"{one.default}"' if isinstance(one.default, str) else str(one.default)
 
 
-def _summary(entry: object) -> str:
+def _summary(entries: Mapping[str, object], name: str) -> str:
+    try:
+        entry = entries[name]
+    except PluginError as error:
+        return str(error)
     if isinstance(entry, type) and issubclass(entry, Defence):
         return entry.protects
     documentation = inspect.getdoc(entry) if callable(entry) else None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import os
 import sys
 import tomllib
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -81,6 +82,7 @@ def run(
     verbose: Annotated[bool, typer.Option("--verbose", help="Show all that Flower logs.")] = False,
 ) -> None:
     """Train a federation, attack its updates, and write the leakage report."""
+    from fl_sim.display import Display
     from fl_sim.settings import parse
 
     given = _read_config(config) | _changes(changes)
@@ -91,8 +93,53 @@ def run(
     _check(settings)
     folder = Path(settings.out)
     _claim(folder, overwrite=overwrite)
-    _ENGINES[engine](settings, verbose)
+    with Display(verbose=verbose) as display:
+        if engine is Engine.flower:
+            display.say(f"starting Flower with {settings.clients} clients (some 20 s)")
+        _ENGINES[engine](settings, display.hear)
     print(folder / "report.html")
+
+
+@app.command()
+def compare(
+    config: Annotated[Path, typer.Option(metavar="FILE.toml", help="Settings, and what differs.")],
+    out: Annotated[
+        str, typer.Option(metavar="DIR", help="Folder of the comparison.")
+    ] = "results/compare",
+    changes: Changes = None,
+    engine: Annotated[
+        Engine, typer.Option(help="Flower with Ray, or all in this process, without Ray.")
+    ] = Engine.flower,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show all that a run tells.")] = False,
+) -> None:
+    """Run one federation per defence and seed, and compare leakage and accuracy.
+
+    Runs that are completed are kept: the same command goes on where it stopped.
+    """
+    from fl_sim import comparison
+    from fl_sim.display import Display
+
+    wanted = comparison.plan(_read_config(config), _changes(changes), clients=CLIENTS)
+    wanted = wanted.with_settings(_with_absolute_paths)
+    comparison.check(wanted)
+    folder = Path(out).expanduser().absolute()
+    if (folder / "run.json").exists():
+        raise UsageError(f"--out {out}: holds a single run; name another folder")
+    failures = []
+    try:
+        with Display(verbose=verbose) as display:
+
+            def execute(settings: Settings) -> None:
+                _ENGINES[engine](settings, lambda line: display.hear(line, passing=True))
+
+            failures = comparison.run(wanted, folder, execute, display.say)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        raise
+    finally:
+        print(folder / "comparison.html")
+    if failures:
+        raise RunFailedError("\n".join(failures))
 
 
 @app.command()
@@ -202,6 +249,8 @@ def _fail(message: str, code: int) -> int:
 
 def _read_config(path: Path | None) -> dict[str, Value]:
     """Return the settings of a TOML file, its tables flattened as Flower does."""
+    from fl_sim.settings import flat
+
     if path is None:
         return {}
     try:
@@ -210,15 +259,7 @@ def _read_config(path: Path | None) -> dict[str, Value]:
         raise UsageError(f"--config {path}: {error.strerror}") from error
     except ValueError as error:
         raise UsageError(f"--config {path}: not a TOML file: {error}") from error
-    return dict(_flat(document))
-
-
-def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+    return dict(flat(document))
 
 
 def _changes(pairs: Sequence[str] | None) -> dict[str, Value]:
@@ -255,6 +296,7 @@ def _typed(text: str, kind: type) -> Value:
 
 def _with_absolute_paths(settings: Settings) -> Settings:
     """Return the settings with their paths made absolute: the run has a folder of its own."""
+    from fl_sim.pretrained import IMAGENET
 
     def absolute(path: str) -> str:
         return str(Path(path).expanduser().absolute()) if path else path
@@ -262,7 +304,13 @@ def _with_absolute_paths(settings: Settings) -> Settings:
     data = dataclasses.replace(settings.data, path=absolute(settings.data.path))
     start_image = absolute(settings.adversary.start_image)
     adversary = dataclasses.replace(settings.adversary, start_image=start_image)
-    return dataclasses.replace(settings, out=absolute(settings.out), data=data, adversary=adversary)
+    weights = settings.model.weights
+    model = dataclasses.replace(
+        settings.model, weights=weights if weights == IMAGENET else absolute(weights)
+    )
+    return dataclasses.replace(
+        settings, out=absolute(settings.out), data=data, model=model, adversary=adversary
+    )
 
 
 def _check(settings: Settings) -> None:
@@ -288,23 +336,16 @@ def _claim(folder: Path, *, overwrite: bool) -> None:
         (folder / name).unlink()
 
 
-def _run_with_flower(settings: Settings, verbose: bool) -> None:
-    from fl_sim.display import Display
+def _run_with_flower(settings: Settings, hear: Callable[[str], None]) -> None:
     from fl_sim.launcher import app_root, run_app
     from fl_sim.settings import flatten
 
     folder = Path(settings.out)
     log = folder / "flower.log"
     try:
-        with Display(verbose=verbose) as display:
-            display.say(f"starting Flower with {settings.clients} clients (some 20 s)")
-            status = run_app(
-                app_root(),
-                flatten(settings),
-                supernodes=settings.clients,
-                log=log,
-                on_line=display.hear,
-            )
+        status = run_app(
+            app_root(), flatten(settings), supernodes=settings.clients, log=log, on_line=hear
+        )
     except KeyboardInterrupt:
         _close(folder, "stopped")
         raise
@@ -315,10 +356,25 @@ def _run_with_flower(settings: Settings, verbose: bool) -> None:
         raise RunFailedError(reason)
 
 
-def _run_locally(settings: Settings, verbose: bool) -> None:
+def _run_locally(settings: Settings, hear: Callable[[str], None]) -> None:
     from fl_sim.local_grid import run_local
 
-    run_local(settings)
+    with redirect_stdout(_Lines(hear)):
+        run_local(settings)
+
+
+class _Lines(io.TextIOBase):
+    """A file that hands on each line that is written to it."""
+
+    def __init__(self, hear: Callable[[str], None]) -> None:
+        self._hear = hear
+        self._begun = ""
+
+    def write(self, text: str) -> int:
+        *whole, self._begun = (self._begun + text).split("\n")
+        for line in whole:
+            self._hear(line)
+        return len(text)
 
 
 _ENGINES = {Engine.flower: _run_with_flower, Engine.local: _run_locally}

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.clientapp.typing import ClientAppCallable
 
 from adversary.seeding import derive_seed, generator
 from fl_sim.assembly import Assembly, assemble
 from fl_sim.data import XrayDataset
 from fl_sim.defences import LocalUpdate
+from fl_sim.freezing import load_shared, shared
 from fl_sim.models import Classifier
 from fl_sim.settings import SettingsError, parse
 from fl_sim.training import Evaluation, evaluate
@@ -34,7 +37,19 @@ def tell_partition(message: Message, context: Context) -> Message:
     return Message(RecordDict({"partition": metrics}), reply_to=message)
 
 
-@app.train()
+def by_secure_aggregation(
+    message: Message, context: Context, call_next: ClientAppCallable
+) -> Message:
+    """Take part in SecAgg+ where that is the defence; else train and answer in clear."""
+    run, _ = _run(context)
+    if not run.defence.secure_aggregation:
+        return call_next(message, context)
+    from strategies.secure_aggregation import secure_aggregation_mod
+
+    return secure_aggregation_mod(message, context, call_next)
+
+
+@app.train(mods=[by_secure_aggregation])
 def train_model(message: Message, context: Context) -> Message:
     """Return the model after local training, as the defence lets it leave."""
     run, number = _run(context)
@@ -44,11 +59,13 @@ def train_model(message: Message, context: Context) -> Message:
     mu = float(config.get("proximal-mu", 0.0))  # type: ignore[arg-type]
 
     model = _model(run, message)
-    sent = {name: value.clone() for name, value in model.state_dict().items()}
+    sent = {name: value.clone() for name, value in shared(model).items()}
     _make_personal(model, context)
     inputs = run.inputs(server_round, number)
     batches = run.batches(server_round, number)
     torch.manual_seed(derive_seed(settings.seed, "training", server_round, number))  # dropout
+    rounding = derive_seed(settings.seed, "rounding", server_round, number)
+    np.random.seed(rounding % 2**32)  # noqa: NPY002 (SecAgg+ rounds by it)
     with _one_thread():
         loss = run.defence.train(
             model,
@@ -65,7 +82,7 @@ def train_model(message: Message, context: Context) -> Message:
         returned = run.defence.apply(
             LocalUpdate(
                 sent=sent,
-                returned=trained,
+                returned={name: trained[name] for name in sent},
                 model=model,
                 recipe=run.recipe,
                 images=inputs[used],
@@ -92,20 +109,22 @@ def evaluate_model(message: Message, context: Context) -> Message:
     run, number = _run(context)
     part, model = run.parts[number], _model(run, message)
     if not run.defence.reports_losses:
-        metrics = MetricRecord({NUM_EXAMPLES: len(part)})
-        return Message(RecordDict({"metrics": metrics}), reply_to=message)
+        nothing = MetricRecord({NUM_EXAMPLES: len(part)})
+        return Message(RecordDict({"metrics": nothing}), reply_to=message)
     _make_personal(model, context)
     with _one_thread():
         result = _evaluate(run, model, part)
-        metrics = MetricRecord(
-            {"loss": result.loss, "accuracy": result.accuracy, NUM_EXAMPLES: len(part)}
-        )
+        metrics: dict[str, int | float | list[int] | list[float]] = {
+            "loss": result.loss,
+            "accuracy": result.accuracy,
+            NUM_EXAMPLES: len(part),
+        }
         if run.defence.personal(model.state_dict()) and len(run.evaluation_set()):
             held_out = _evaluate(run, model, run.evaluation_set())
             metrics[HELD_OUT_LOSS] = held_out.loss
             if held_out.auc is not None:
                 metrics[HELD_OUT_AUC] = held_out.auc
-    return Message(RecordDict({"metrics": metrics}), reply_to=message)
+    return Message(RecordDict({"metrics": MetricRecord(metrics)}), reply_to=message)
 
 
 def _evaluate(run: Assembly, model: Classifier, images: XrayDataset) -> Evaluation:
@@ -146,7 +165,7 @@ def _run(context: Context) -> tuple[Assembly, int]:
 def _model(run: Assembly, message: Message) -> Classifier:
     """Return the model with the weights that the server sent."""
     model = run.model()
-    model.load_state_dict(message.content.array_records["arrays"].to_torch_state_dict())
+    load_shared(model, message.content.array_records["arrays"].to_torch_state_dict())
     return model
 
 

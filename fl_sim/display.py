@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import TracebackType
 from typing import Self
 
@@ -21,7 +22,8 @@ class Display:
     def __init__(self, *, verbose: bool = False) -> None:
         self._verbose = verbose
         self._narrator = Narrator()
-        self._out = Console(highlight=False, soft_wrap=True)
+        # Bound now: what redirects stdout later means the run's own output, not this.
+        self._out = Console(file=sys.stdout, highlight=False, soft_wrap=True)
         self._err = Console(highlight=False, soft_wrap=True, stderr=True)
         self._spinner = Progress(
             SpinnerColumn(),
@@ -48,10 +50,14 @@ class Display:
     def say(self, text: str) -> None:
         """Show a line of progress."""
         self._out.print(text, markup=False)
+        self.move(text)
+
+    def move(self, text: str) -> None:
+        """Show what goes on in the line that moves; nothing of it stays."""
         self._spinner.update(self._task, description=text)
 
-    def hear(self, line: str) -> None:
-        """Take one line of the run's output."""
+    def hear(self, line: str, *, passing: bool = False) -> None:
+        """Take one line of the run's output; its progress stays unless it is ``passing``."""
         if self._verbose:
             self._out.print(line, markup=False)
             return
@@ -59,6 +65,6 @@ class Display:
         if remark is None:
             return
         if remark.kind == "progress":
-            self.say(remark.text)
+            (self.move if passing else self.say)(remark.text)
         else:
             self._err.print(f"warning: {remark.text}", style="yellow", markup=False)

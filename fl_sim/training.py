@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from adversary.observation import Loss, TrainingRecipe
 from adversary.seeding import generator
+from fl_sim.freezing import set_mode
 
 if TYPE_CHECKING:
     from fl_sim.settings import Settings
@@ -148,7 +149,7 @@ def train(
     device: str | torch.device,
     proximal_mu: float = 0.0,
 ) -> float:
-    """Train ``model`` in place with SGD, one step a mini-batch.
+    """Train what is not frozen of ``model`` in place with SGD, one step a mini-batch.
 
     The same inputs give the same bits on a CPU; on a GPU cuDNN's deterministic algorithms are
     used, in full float32.
@@ -181,7 +182,7 @@ def train(
     TrainingError
         If batch normalisation is left with one value a channel.
     """
-    model.to(device).train(recipe.batch_norm == "train")
+    set_mode(model.to(device), training=recipe.batch_norm == "train")
     parameters = [p for p in model.parameters() if p.requires_grad]
     sent = [p.detach().clone() for p in parameters] if proximal_mu else []
     optimizer = torch.optim.SGD(

@@ -159,15 +159,15 @@ class Bookkeeping(Wrapper):
 
     def _round_done(self, server_round: int, metrics: MetricRecord | None) -> None:
         """Write the round; where the server cannot evaluate, with the clients' mean."""
-        if metrics is None:
-            loss, auc = _number(self._told, HELD_OUT_LOSS), _number(self._told, HELD_OUT_AUC)
-        else:
-            loss, auc = _number(metrics, "loss"), _number(metrics, "auc")
         try:
             privacy = self._privacy(server_round)
         except Exception as error:
             log(WARNING, "round %d: no privacy account: %s", server_round, in_one_line(error))
             privacy = {}
+        if metrics is None:
+            loss, auc = _number(self._told, HELD_OUT_LOSS), _number(self._told, HELD_OUT_AUC)
+        else:
+            loss, auc = _number(metrics, "loss"), _number(metrics, "auc")
         self._enter(
             lambda ledger: ledger.round_done(
                 server_round,

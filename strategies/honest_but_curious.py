@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from logging import INFO, WARNING
 from typing import TYPE_CHECKING
 
@@ -25,9 +25,16 @@ if TYPE_CHECKING:
 TELL_EVERY = 10.0
 """Seconds between lines about an attack that is still running."""
 
+ALL_CLIENTS = "-"
+"""Stands for the client where none of a round could be attacked."""
+
 
 def _grant_nothing(observation: Observation) -> ThreatModel:
     return ThreatModel()
+
+
+def _everyone(server_round: int, clients: Sequence[str]) -> Sequence[str]:
+    return clients
 
 
 def _log(line: str) -> None:
@@ -58,6 +65,10 @@ class HonestButCurious(Bookkeeping):
         Writes results and report; without one the only trace is the log.
     threat : callable, optional
         What the attacker is granted beyond an observation; nothing by default.
+    select : callable, optional
+        From a round and the names of the clients that train in it to those whose updates are
+        kept and attacked; all by default. How many it names may depend on the round and on how
+        many there are, and on nothing else, so that the time left can be told.
     client_names : mapping of int to str, optional
         Names by node id; client-00, client-01, ... by default.
     spent : callable, optional
@@ -83,6 +94,7 @@ class HonestButCurious(Bookkeeping):
         *,
         ledger: Ledger | None = None,
         threat: Callable[[Observation], ThreatModel] = _grant_nothing,
+        select: Callable[[int, Sequence[str]], Sequence[str]] = _everyone,
         client_names: Mapping[int, str] | None = None,
         spent: Spent = nothing_accounted,
         tell: Callable[[str], None] = _log,
@@ -91,6 +103,7 @@ class HonestButCurious(Bookkeeping):
         self.adversary = adversary
         self.recipe = recipe
         self.threat = threat
+        self.select = select
         self._tell = tell
         self._countdown = Countdown()
 
@@ -116,16 +129,28 @@ class HonestButCurious(Bookkeeping):
         return result
 
     def _observe(self, server_round: int, replies: list[Message]) -> list[Observation]:
-        """Return what the usable replies show, in the order of the clients' names."""
+        """Return what the usable replies of those attacked show, by the clients' names."""
+        try:
+            attacked = self._attacked(server_round)
+        except Exception as error:
+            self._give_up(server_round, ALL_CLIENTS, error)
+            return []
         observations = []
         for reply in replies:
             node = reply.metadata.src_node_id
+            if self.name_of(node) not in attacked:
+                continue
             try:
                 if fault(reply, self.sent_to(node)) is None:
                     observations.append(self._observation(server_round, reply))
             except Exception as error:
                 self._give_up(server_round, self.name_of(node), error)
         return sorted(observations, key=lambda o: o.client)
+
+    def _attacked(self, server_round: int) -> frozenset[str]:
+        """Return the names of the clients to attack, if those train that train now."""
+        with random_state_kept():
+            return frozenset(self.select(server_round, sorted(map(self.name_of, self._sent))))
 
     def _observation(self, server_round: int, reply: Message) -> Observation:
         node = reply.metadata.src_node_id
@@ -146,7 +171,11 @@ class HonestButCurious(Bookkeeping):
         if self.num_rounds is None:
             self._countdown.expect(None)
         else:
-            later = (self.num_rounds - server_round) * len(self._sent)
+            rounds = range(server_round + 1, self.num_rounds + 1)
+            try:
+                later = sum(len(self._attacked(later)) for later in rounds)
+            except Exception:  # told when its round comes
+                later = 0
             self._countdown.expect((observations + later) * attacks)
 
     def _attack(self, observation: Observation) -> None:

@@ -14,10 +14,24 @@ from adversary.attacks.gauss_newton import GaussNewton
 from adversary.attacks.igi import IGI
 from adversary.attacks.ing import ING
 from adversary.attacks.stg import STG
+from adversary.plugins import Registry
 
-ATTACKS: dict[str, type[Attack]] = {
-    cls.name: cls for cls in (DLG, IGI, ING, STG, EncGradInversion, GaussNewton)
-}
+
+def _fault(name: str, cls: type[Attack]) -> str | None:
+    """Return what keeps a class from outside from being an attack of that name."""
+    own = getattr(cls, "name", None)
+    if own != name:  # results are filed under the class's own
+        return f"{cls.__name__}.name is {own!r}; must be {name!r}"
+    missing = sorted(getattr(cls, "__abstractmethods__", ()))
+    return f"{cls.__name__} lacks the method {missing[0]}" if missing else None
+
+
+ATTACKS: Registry[Attack] = Registry(
+    {cls.name: cls for cls in (DLG, IGI, ING, STG, EncGradInversion, GaussNewton)},
+    group="adversary.attacks",
+    base=Attack,  # type: ignore[type-abstract]
+    fault=_fault,
+)
 
 __all__ = [
     "ATTACKS",
@@ -38,14 +52,20 @@ __all__ = [
 
 def options_of(cls: type[Attack]) -> dict[str, type]:
     """Return the parameters of an attack that text can set, with their types."""
-    found: dict[str, type] = {}
+    kinds = (bool, int, float, str)
+    return {name: kind for name, kind in _parameters(cls).items() if kind in kinds}
+
+
+def _parameters(cls: type[Attack]) -> dict[str, Any]:
+    """Return all keyword parameters of a class and of those it derives from, with their types."""
+    found: dict[str, Any] = {}
     for owner in reversed(cls.__mro__):
         if "__init__" not in vars(owner) or owner is object:
             continue
         constructor = vars(owner)["__init__"]
         hints = get_type_hints(constructor)
         for name, parameter in inspect.signature(constructor).parameters.items():
-            if parameter.kind is parameter.KEYWORD_ONLY and hints[name] in (bool, int, float, str):
+            if parameter.kind is parameter.KEYWORD_ONLY:
                 found[name] = hints[name]
     return found
 
@@ -74,9 +94,8 @@ def create(name: str, options: Mapping[str, str] | None = None, **common: Any) -
         )
     cls = ATTACKS[name]
     kinds = options_of(cls)
-    values = {
-        k: v for k, v in common.items() if k in kinds or (k == "start_image" and "start" in kinds)
-    }
+    parameters = _parameters(cls)
+    values = {name: value for name, value in common.items() if name in parameters}
     for key, text in (options or {}).items():
         if key not in kinds:
             allowed = ", ".join(kinds)

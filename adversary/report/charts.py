@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -85,6 +87,78 @@ def training(rounds: pd.DataFrame) -> str:
             axes.set_ylabel(name)
         _count_rounds(below)
         return _svg(figure, "training")
+
+
+def frontier(
+    points: Sequence[tuple[str, float, float, float | None, float | None]],
+    front: Collection[str],
+    mark: tuple[float, str],
+) -> str:
+    """Return a chart of leakage against utility: a dot a setting, numbered in their order.
+
+    Parameters
+    ----------
+    points : sequence of (name, AUC, PSNR, spread of AUC, spread of PSNR)
+        One a setting; PSNR in dB. Those that are not finite keep their number, and are not drawn.
+    front : collection of str
+        Names on the Pareto front, drawn filled and joined.
+    mark : (float, str)
+        A level of PSNR drawn as a dashed line, with its name.
+
+    Returns
+    -------
+    str
+        SVG without a prolog; empty where there is nothing to draw.
+    """
+    drawn = [
+        (number, *point)
+        for number, point in enumerate(points, 1)
+        if math.isfinite(point[1]) and math.isfinite(point[2])
+    ]
+    if not drawn:
+        return ""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+        axes = figure.subplots()
+        axes.axhline(mark[0], color="#3d454d", linestyle="--", linewidth=1, label=mark[1])
+        best = sorted((auc, psnr) for _, name, auc, psnr, _, _ in drawn if name in front)
+        axes.plot(
+            *zip(*best, strict=True), color=_COLOURS[2], linewidth=2, zorder=1, label="Pareto front"
+        )
+        for number, name, auc, psnr, auc_spread, psnr_spread in drawn:
+            on = name in front
+            axes.errorbar(
+                auc, psnr, xerr=auc_spread, yerr=psnr_spread, fmt="o", markersize=9,
+                color=_COLOURS[2] if on else _COLOURS[0], elinewidth=1, alpha=0.9,
+                markerfacecolor=_COLOURS[2] if on else "white", label=f"setting {number}",
+            )  # fmt: skip
+        axes.set_xlabel("AUC of the model (higher is better)")
+        axes.set_ylabel("leakage: PSNR, dB (lower is better)")
+        axes.margins(0.08, 0.1)
+        _number(axes, [(number, auc, psnr) for number, _, auc, psnr, _, _ in drawn])
+        handles, names = axes.get_legend_handles_labels()
+        axes.legend(handles[:2], names[:2], frameon=False, fontsize=10, ncols=2,
+                    loc="lower left", bbox_to_anchor=(0, 1))  # fmt: skip
+        return _svg(figure, "frontier")
+
+
+def _number(axes: Axes, points: Sequence[tuple[int, float, float]]) -> None:
+    """Write each point's number beside it, on the side where other points are farthest."""
+    axes.figure.canvas.draw()  # places the axes, so that distances on the page are known
+    centres = axes.transData.transform([(x, y) for _, x, y in points])
+    taken = list(centres)
+    for (number, x, y), centre in zip(points, centres, strict=True):
+        others = [place for place in taken if place is not centre]
+        sides = [13 * np.array([math.cos(a), math.sin(a)]) for a in np.arange(0, 6.28, 0.785)]
+        side = max(
+            sides,
+            key=lambda s: min((float(np.hypot(*(centre + s - o))) for o in others), default=0.0),
+        )
+        taken.append(centre + side)
+        axes.annotate(
+            str(number), (x, y), xytext=tuple(side), textcoords="offset points",
+            ha="center", va="center", fontsize=10,
+        )  # fmt: skip
 
 
 def _figure() -> Figure:

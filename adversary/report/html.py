@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
-from PIL import Image, UnidentifiedImageError
 
+from adversary.observation import MASKED
 from adversary.report import charts, pictures
 from adversary.report.files import replacing
 from adversary.report.page import PAGE
@@ -103,19 +103,23 @@ def render(folder: RunFolder) -> Path:
     """
     info, leakage, rounds = folder.info(), folder.leakage(), folder.rounds()
     rows = [{**row, "level": _level(row)} for row in _records(leakage)]
-    summary = _summarise(rows, info)
-    page = _environment().from_string(PAGE).render(
+    masked = leakage["client"].str.endswith(MASKED, na=False)  # shown, but not counted
+    summary = _summarise(
+        [row for row, hidden in zip(rows, masked, strict=True) if not hidden], info
+    )
+    page = template(PAGE).render(
         title=str(info.get("title") or folder.path.name),
         info=info,
         data=_mapping(info.get("data")),
         oracles=list(info.get("oracles") or ()),
         threat=_flatten(_mapping(info.get("threat"))),
+        aggregate=_mapping(info.get("threat")).get("view") == "aggregate",
         settings=_flatten(_mapping(info.get("settings"))),
         versions=_flatten(_mapping(info.get("versions"))),
         failures=list(info.get("failures") or ()),
         summary=summary,
         matrix=_matrix(rows),
-        charts=_charts(leakage, rounds),
+        charts=_charts(leakage[~masked], rounds),
         accounts=_accounts(folder.accounts()),
         without_images=list(info.get("without_images") or ()),
         rounds=_rounds(folder, rows, _records(rounds)),
@@ -130,19 +134,22 @@ def render(folder: RunFolder) -> Path:
     return path
 
 
-def _environment() -> Environment:
+@lru_cache
+def template(page: str) -> Template:
+    """Return a page, compiled once; what it shows is escaped."""
     environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["figure"] = _figure
+    environment.filters["figure"] = figure
+    environment.filters["epsilon"] = epsilon
     environment.filters["percent"] = lambda share: "–" if share is None else f"{share:.0%}"
-    return environment
+    return environment.from_string(page)
 
 
-def _figure(value: float | None, digits: int = 2) -> str:
+def figure(value: float | None, digits: int = 2) -> str:
     """Return a figure for reading: a dash where missing, small ones in powers of ten."""
     if value is None:
         return "–"
@@ -151,6 +158,13 @@ def _figure(value: float | None, digits: int = 2) -> str:
     if value and abs(value) < 0.5 * 10.0**-digits:
         return f"{value:.1e}"
     return f"{value:.{digits}f}".replace("-", "−")
+
+
+def epsilon(value: float | None) -> str:
+    """Return a privacy loss for reading; it is infinite without noise."""
+    if value is None:
+        return "–"
+    return "∞" if math.isinf(value) else f"{value:.3g}"
 
 
 def _records(frame: pd.DataFrame) -> list[Row]:
@@ -286,7 +300,8 @@ def _grid(folder: RunFolder, key: tuple[int, str, str], rows: list[Row], embed: 
 
 def _panel(place: Path, row: Row) -> Panel:
     truth, found = (
-        _pixels(pictures.picture(place, kind, row["image"])) for kind in ("truth", "reconstruction")
+        pictures.read(pictures.picture(place, kind, row["image"]))
+        for kind in ("truth", "reconstruction")
     )
     error = None
     if truth is not None and found is not None and truth.shape == found.shape:
@@ -295,15 +310,6 @@ def _panel(place: Path, row: Row) -> Panel:
         "" if image is None else pictures.thumbnail(image) for image in (truth, found, error)
     )
     return Panel(row, *thumbnails)
-
-
-def _pixels(path: Path) -> pictures.Pixels | None:
-    """Return a picture of the run, None where it is missing or damaged."""
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image)
-    except (OSError, UnidentifiedImageError):
-        return None
 
 
 _EXPECTED = ("mse", "psnr", "ssim", "lpips", "fft2d", "rdlv", "rank")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import time
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -18,6 +19,9 @@ from adversary.report import html
 from adversary.report.run_folder import RunFolder, Status
 
 log = logging.getLogger(__name__)
+
+RENDERING_SHARE = 0.05
+"""Share of a run's time that goes at most into showing rounds so far in the report."""
 
 ALL_ATTACKS = "-"
 """Stands for the attack in the line of an update that no attack could be run on."""
@@ -81,6 +85,7 @@ class Ledger:
         self.candidates = candidates
         self.record = record
         self.errors: list[str] = []
+        self._render_from = 0.0
         self.lpips = None
         if truth is not None:
             self.lpips, reason = load_lpips()
@@ -105,12 +110,12 @@ class Ledger:
         An update that no image went into has nothing to score: that is noted instead.
         """
         round, client, attack = observation.round, observation.client, outcome.attack
-        if outcome.reconstruction is None:
-            self.folder.add_failure(round, client, attack, outcome.failure or "unknown")
-            return None
         truth = self.truth(observation) if self.truth is not None else None
         if truth is not None and not len(truth.images):
             self.folder.note_without_images(round, client)
+            return None
+        if outcome.reconstruction is None:
+            self.folder.add_failure(round, client, attack, outcome.failure or "unknown")
             return None
         if truth is None:
             self.folder.add_reconstruction(round, client, attack, outcome.reconstruction)
@@ -135,9 +140,13 @@ class Ledger:
 
     @_kept_from_training
     def round_done(self, round: int, **values: Any) -> None:
-        """Write the round's row of rounds.csv and the report so far."""
+        """Write the round's row of rounds.csv, and the report so far if that is not too often."""
         self.folder.add_round(round=round, **values)
-        html.render(self.folder)
+        began = time.monotonic()
+        if began >= self._render_from:
+            html.render(self.folder)
+            ended = time.monotonic()
+            self._render_from = ended + (ended - began) / RENDERING_SHARE
 
     @_kept_from_training
     def close(self, status: Status, reason: str = "") -> None:

@@ -1,23 +1,9 @@
-"""The report's page, a Jinja template.
+"""The report's page, a Jinja template, and the style of all pages.
 
 A module and not a file of its own, because Flower's bundle leaves out most kinds of files.
 """
 
-PAGE = r"""{% macro badge(level) %}<span class="badge l{{ level.value }}">{{ level.label }}</span>{% endmacro %}
-{% macro thumb(uri, label, alt) %}
-<div class="thumb">{% if uri %}<img src="{{ uri }}" alt="{{ alt }}">{% else %}<span class="none">no picture</span>{% endif %}<span>{{ label }}</span></div>
-{% endmacro %}
-{% macro pairs(entries) %}
-<table class="pairs">{% for key, value in entries %}<tr><th scope="row">{{ key }}</th><td>{{ value }}</td></tr>{% endfor %}</table>
-{% endmacro %}
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>Leakage report: {{ title }}</title>
-<style>
+STYLE = r"""
 :root { --ink: #1b2430; --soft: #4a5563; --line: #d9dee5; --panel: #f5f7fa; --link: #1f5a96; color-scheme: light; }
 * { box-sizing: border-box; }
 body { margin: 0; background: #fff; color: var(--ink); font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif; }
@@ -66,7 +52,27 @@ dl.words dt { font-weight: 600; margin-top: .6rem; } dl.words dd { margin: 0; }
 footer { margin: 3rem 0 2rem; color: var(--soft); font-size: .87rem; }
 @media (max-width: 40rem) { h1 { font-size: 1.4rem; } .verdict strong { font-size: 1.2rem; } .verdict { font-size: 1.05rem; } .badge { white-space: normal; } .stack thead { position: absolute; left: -100vw; } .stack tr { display: block; border-bottom: 1px solid var(--line); padding: .4rem 0; } .stack th, .stack td { display: block; border: 0; padding: .15rem 0; } }
 @media print { nav { display: none; } .grid, .numbers > div { break-inside: avoid; } header { background: #fff; color: #000; } header p { color: #333; } }
-</style>
+"""
+"""What all pages look like."""
+
+PAGE = (
+    r"""{% macro badge(level) %}<span class="badge l{{ level.value }}">{{ level.label }}</span>{% endmacro %}
+{% macro thumb(uri, label, alt) %}
+<div class="thumb">{% if uri %}<img src="{{ uri }}" alt="{{ alt }}">{% else %}<span class="none">no picture</span>{% endif %}<span>{{ label }}</span></div>
+{% endmacro %}
+{% macro pairs(entries) %}
+<table class="pairs">{% for key, value in entries %}<tr><th scope="row">{{ key }}</th><td>{{ value }}</td></tr>{% endfor %}</table>
+{% endmacro %}
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<title>Leakage report: {{ title }}</title>
+<style>"""
+    + STYLE
+    + r"""</style>
 </head>
 <body>
 <header><div>
@@ -89,7 +95,7 @@ footer { margin: 3rem 0 2rem; color: var(--soft); font-size: .87rem; }
 As in a real deployment, only what the attacker itself has is shown: its pictures and its own score. A low score does not prove that a picture is a patient.
 {% elif summary.level.value >= 3 %}
 <strong>The server could {{ "see" if summary.level.value == 4 else "single out" }} patients.</strong>
-From {{ summary.clients_seen }} of {{ summary.clients }} clients, in {{ summary.rounds_seen }} of {{ summary.rounds }} rounds, model updates alone gave away at least one patient{{ "’s X-ray" if summary.level.value == 4 }}.
+From {% if aggregate %}the mean of all clients’ updates{% else %}{{ summary.clients_seen }} of {{ summary.clients }} clients{% endif %}, in {{ summary.rounds_seen }} of {{ summary.rounds }} rounds, model updates alone gave away at least one patient{{ "’s X-ray" if summary.level.value == 4 }}.
 {% elif summary.level.value == 2 %}
 <strong>Updates left traces of the patients, but no patient could be told from the pictures.</strong>
 Some pictures showed more than the average public X-ray does.
@@ -194,7 +200,7 @@ A stronger attack may see more.
 
 <section id="threat" aria-labelledby="h-threat">
 <h2 id="h-threat">Threat model: what the attacker knows</h2>
-<p>The attacker is the server itself: it follows the protocol, and looks at what it receives. It knows the model, what it sent, what each client returned, and the local training that it prescribed. It has public X-rays, none of them of the patients here.</p>
+<p>The attacker is the server itself: it follows the protocol, and looks at what it receives. It knows the model, what it sent, {% if aggregate %}the mean of what the clients returned{% else %}what each client returned{% endif %}, and the local training that it prescribed. {% if aggregate %}Of one client alone it has a masked update, its number of images and its loss: by secure aggregation the masks cancel in the mean only. To show what that gives away, one masked update a round is attacked too, under the client’s name with “-masked”; the verdict above leaves it out. {% endif %}It has public X-rays, none of them of the patients here.</p>
 <p>{% if oracles %}<strong>Beyond that it was told (oracle):</strong></p>
 <ul>{% for oracle in oracles %}<li><span class="badge l3">oracle</span> {{ oracle }}</li>{% endfor %}</ul>
 <p>With these grants the figures are an upper bound on what this attack reaches in the field.{% else %}<strong>It was told nothing beyond that.</strong>{% endif %}</p>
@@ -258,3 +264,4 @@ A stronger attack may see more.
 </body>
 </html>
 """
+)

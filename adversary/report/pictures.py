@@ -12,7 +12,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from adversary.evaluation import ImageScore
@@ -68,6 +68,15 @@ def save(
 def picture(folder: Path, kind: str, image: int) -> Path:
     """Return the file of one image; ``kind`` is "truth" or "reconstruction"."""
     return folder / f"{kind}-{image:02d}.png"
+
+
+def read(path: Path) -> Pixels | None:
+    """Return a picture as it was saved, None where it is missing or damaged."""
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image)
+    except (OSError, UnidentifiedImageError):
+        return None
 
 
 def to_pixels(image: Tensor) -> Pixels:

@@ -81,6 +81,7 @@ _OURS = (
     "updates",
     "images",
     "history",
+    "checkpoints",
 )
 
 
@@ -297,6 +298,10 @@ class RunFolder:
         return (
             self.path / "history" / _round(round) / safe_name(client) / f"{safe_name(attack)}.csv"
         )
+
+    def checkpoint(self, round: int) -> Path:
+        """Return the file of the global model after a round; 0 is before training."""
+        return self.path / "checkpoints" / f"{_round(round)}.safetensors"
 
     def recorded_update(self, round: int, client: str) -> Path:
         """Return the file of one recorded observation."""

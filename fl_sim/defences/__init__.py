@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Mapping
 from typing import Any, get_type_hints
 
+from adversary.plugins import Registry
 from fl_sim.defences.augmentation import Augmentation
 from fl_sim.defences.base import Defence, DefenceError, LocalUpdate
 from fl_sim.defences.central_dp import CentralDp
@@ -13,36 +14,58 @@ from fl_sim.defences.dp_sgd import DpSgd
 from fl_sim.defences.freezing import Freezing
 from fl_sim.defences.gaussian_noise import GaussianNoise
 from fl_sim.defences.large_batch import LargeBatch
-from fl_sim.defences.local_dp import LocalDp
+from fl_sim.defences.local_dp import LocalDP
 from fl_sim.defences.mixup import MixUp
 from fl_sim.defences.more_steps import MoreSteps
 from fl_sim.defences.none import NoDefence
 from fl_sim.defences.partial_sharing import PartialSharing
 from fl_sim.defences.percentile_noise import PercentileNoise
 from fl_sim.defences.quantise import Quantise
+from fl_sim.defences.secure_aggregation import SecureAggregation
 from fl_sim.defences.soteria import Soteria
 from fl_sim.defences.top_k import TopK
 
 __all__ = ["DEFENCES", "Defence", "DefenceError", "LocalUpdate", "create"]
 
-DEFENCES: dict[str, type[Defence]] = {
-    "none": NoDefence,
-    "gaussian-noise": GaussianNoise,
-    "percentile-noise": PercentileNoise,
-    "local-dp": LocalDp,
-    "dp-sgd": DpSgd,
-    "central-dp": CentralDp,
-    "top-k": TopK,
-    "quantise": Quantise,
-    "soteria": Soteria,
-    "partial-sharing": PartialSharing,
-    "freezing": Freezing,
-    "mixup": MixUp,
-    "augmentation": Augmentation,
-    "large-batch": LargeBatch,
-    "more-steps": MoreSteps,
-}
 _KINDS: dict[type, str] = {int: "an integer", float: "a number", str: "text"}
+
+
+def _fault(name: str, cls: type[Defence]) -> str | None:
+    """Return what keeps a class from outside from being a defence."""
+    if "__dataclass_fields__" not in vars(cls):
+        return f"{cls.__name__} is no dataclass; decorate it with @dataclass(frozen=True)"
+    if not hasattr(cls, "protects"):
+        return f"{cls.__name__}.protects is missing: what it protects against whom"
+    kinds = get_type_hints(cls)
+    for option in vars(cls)["__dataclass_fields__"]:
+        if kinds[option] not in _KINDS:
+            return f"{cls.__name__}.{option} must be int, float or str, for text to set it"
+    return None
+
+
+DEFENCES: Registry[Defence] = Registry(
+    {
+        "none": NoDefence,
+        "gaussian-noise": GaussianNoise,
+        "dp-sgd": DpSgd,
+        "local-dp": LocalDP,
+        "central-dp": CentralDp,
+        "secure-aggregation": SecureAggregation,
+        "percentile-noise": PercentileNoise,
+        "top-k": TopK,
+        "quantise": Quantise,
+        "soteria": Soteria,
+        "partial-sharing": PartialSharing,
+        "freezing": Freezing,
+        "mixup": MixUp,
+        "augmentation": Augmentation,
+        "large-batch": LargeBatch,
+        "more-steps": MoreSteps,
+    },
+    group="fl_sim.defences",
+    base=Defence,
+    fault=_fault,
+)
 
 
 def create(name: str, options: Mapping[str, str] | None = None) -> Defence:

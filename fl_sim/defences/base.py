@@ -6,7 +6,7 @@ import dataclasses
 from abc import ABC
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -67,13 +67,25 @@ class Defence(ABC):
     reports_losses : bool
         Whether clients tell the server how the model does on their own images. Those figures
         leave as they are, so a defence whose account is to hold against the server forgoes them.
+    secure_aggregation : bool
+        Whether updates travel by SecAgg+, so that the server sees their mean only.
     """
 
     protects: ClassVar[str]
     reports_losses: ClassVar[bool] = True
+    secure_aggregation: ClassVar[bool] = False
 
-    def prepare(self, *, rounds: int, strategy: str) -> Defence:
-        """Return the defence for a run of that many rounds with the strategy of that name.
+    def prepare(self, *, rounds: int, strategy: str, examples: Sequence[int]) -> Self:
+        """Return the defence as the federation agrees on it before the first round.
+
+        Parameters
+        ----------
+        rounds : int
+            Number of rounds of the run.
+        strategy : str
+            Name of the strategy that aggregates.
+        examples : sequence of int
+            Number of images of each client.
 
         Raises
         ------

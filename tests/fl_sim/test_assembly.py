@@ -108,3 +108,22 @@ def test_a_start_image_that_is_none(quick, tmp_path):
     path.write_text("no picture")
     with pytest.raises(ValueError, match=r"^adversary.start-image: .*text.png"):
         attacks(quick(adversary__start="image", adversary__start_image=str(path)))
+
+
+def test_who_is_attacked_follows_from_the_seed(quick):
+    names = [f"client-{i:02d}" for i in range(6)]
+    run = assemble(quick(clients=6, adversary__every=3, adversary__clients=2), 6)
+    chosen = {r: run.attacked(r, names) for r in range(1, 8)}
+    assert [r for r, who in chosen.items() if who] == [1, 4, 7]
+    assert all(len(chosen[r]) == 2 and set(chosen[r]) <= set(names) for r in (1, 4, 7))
+    assert len({tuple(chosen[r]) for r in (1, 4, 7)}) > 1
+    again = assemble(quick(clients=6, adversary__every=3, adversary__clients=2, rounds=9), 6)
+    assert again.attacked(4, names) == chosen[4]
+
+
+def test_every_client_is_attacked_by_default(quick):
+    names = ["client-00", "client-01", "client-02"]
+    run = assemble(quick(), 3)
+    assert [run.attacked(r, names) for r in (1, 2)] == [names, names]
+    many = assemble(quick(adversary__clients=9), 3)
+    assert many.attacked(1, names) == names

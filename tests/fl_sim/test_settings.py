@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from fl_sim import catalogue
 from fl_sim.assembly import assemble, attacks
+from fl_sim.comparison import check, plan
 from fl_sim.settings import (
     Declared,
     Settings,
@@ -188,7 +189,11 @@ def test_every_config_fits_together(root):
     files = sorted((root / "configs").glob("*.toml"))
     assert "demo.toml" in [file.name for file in files]
     for file in files:
-        settings = parse(dict(flat(tomllib.loads(file.read_text()))))
+        config = dict(flat(tomllib.loads(file.read_text())))
+        if "compare.defence" in config:
+            check(plan(config))
+            continue
+        settings = parse(config)
         attacks(settings)
         assert len(assemble(settings, settings.clients).parts) == settings.clients
 

@@ -281,3 +281,34 @@ def test_the_readme_s_lines_in_a_foreign_app(foreign, tmp_path: Path, monkeypatc
     assert rounds["client_loss"].notna().all()
     assert ledger.folder.info()["status"] == "completed"
     assert (tmp_path / "results" / "mine" / "report.html").read_text().startswith("<!")
+
+
+def test_only_the_selected_are_attacked_and_training_stays_the_same(foreign, recipe):
+    asked: list = []
+
+    def select(server_round, clients):
+        asked.append(tuple(clients))
+        random.random()
+        return clients[1:] if server_round % 2 else []
+
+    adversary, told = foreign.Adversary("dlg", "ing"), []
+    strategy = HonestButCurious(FedAvg(), adversary, recipe, select=select, tell=told.append)
+    app = foreign.App()
+    alone = foreign.bits(app.run(FedAvg(), rounds=3))
+    assert foreign.bits(app.run(strategy, rounds=3)) == alone
+    assert [(o.round, o.client) for o in adversary.seen] == [
+        (r, f"client-0{c}") for r in (1, 3) for c in (1, 2)
+    ]
+    assert set(asked) == {("client-00", "client-01", "client-02")}
+    assert [line.split(" · ")[0] for line in told] == [f"attack {n}/8" for n in range(1, 9)]
+
+
+def test_a_failing_selection_is_no_failure_of_training(foreign, recipe):
+    def select(server_round, clients):
+        raise KeyError("who")
+
+    ledger, app = foreign.Ledger(), foreign.App()
+    strategy = HonestButCurious(FedAvg(), foreign.Adversary(), recipe, ledger=ledger, select=select)
+    assert foreign.bits(app.run(strategy)) == foreign.bits(app.run(FedAvg()))
+    assert [entry[:2] for entry in ledger.named("unusable")] == [(1, "-"), (2, "-")]
+    assert ledger.named("close") == [("completed", "")]
