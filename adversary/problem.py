@@ -243,7 +243,7 @@ def pose(
     """Turn an observation into a :class:`Problem`; ``model`` is copied, never changed.
 
     Arrays that were not sent are as in ``model``: the server made it, and freezes what it does
-    not send. Parameters that do not require a gradient are taken to be frozen too.
+    not send.
 
     Raises
     ------
@@ -260,7 +260,7 @@ def pose(
         for name, module in model.named_modules():
             if name not in frozen and not list(module.children()):
                 replace_all_batch_norm_modules_(module)  # batch statistics, no buffers to write
-    told = mean_gradient(observation, [n for n, p in model.named_parameters() if p.requires_grad])
+    told = mean_gradient(observation, [n for n, _ in model.named_parameters()])
     observed = threat.channel.observed
     hidden = frozenset(n for n in told if n in observed and not bool(observed[n].any()))
     if len(hidden) == len(told):

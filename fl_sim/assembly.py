@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +19,13 @@ from torch import Tensor
 from adversary.adversary import Adversary, resolve_device
 from adversary.attacks import Attack, AttackOptionError
 from adversary.attacks import create as create_attack
+from adversary.bounds import Bound, Budget, bound
 from adversary.channel import Channel
 from adversary.evaluation import Truth
 from adversary.observation import Observation, TrainingRecipe
 from adversary.optimise import Limits
 from adversary.priors import Prior
+from adversary.problem import pose
 from adversary.report.ledger import Ledger
 from adversary.report.run_folder import RunFolder
 from adversary.seeding import derive_seed, generator
@@ -38,6 +40,12 @@ from fl_sim.privacy import Account
 from fl_sim.settings import Settings, SettingsError, parse_options, split
 from fl_sim.training import recipe_from
 from fl_sim.truth import client_name, truth_of
+
+BOUNDS = {
+    "auto": Budget(method="stochastic", probes=2, tolerance=0.01, iterations=200, seconds=60),
+    "on": Budget(),
+}
+"""What the setting ``adversary.bounds`` spends on an update."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -123,10 +131,14 @@ class Assembly:
         """Return the X-rays that the server evaluates on; they may be none."""
         return self.splits.test if len(self.splits.test) else self.splits.public
 
-    def prior(self) -> Prior | None:
-        """Return the public X-rays as the attacker's prior; None where there are none."""
+    @cached_property
+    def _prior(self) -> Prior | None:
         public = self.splits.public
         return Prior(public.tensor(range(len(public)))) if len(public) else None
+
+    def prior(self) -> Prior | None:
+        """Return the public X-rays as the attacker's prior; None where there are none."""
+        return self._prior  # one for all: what is learned from it is learned once
 
     def candidates(self) -> Tensor:
         """Return one private image a patient, (N, C, H, W), among whom to re-identify."""
@@ -161,6 +173,34 @@ class Assembly:
         order = torch.randperm(len(clients), generator=draw).tolist()
         return sorted(clients[i] for i in order[: wanted.clients or None])
 
+    def bound(self, observation: Observation, truth: Truth) -> Bound:
+        """Return what no attacker can beat on an update, for scoring alone.
+
+        The defence is taken as known and the labels as given, whatever this adversary is told.
+
+        Raises
+        ------
+        BoundError, ObservationError
+            In one line, where there is none.
+        """
+        size = self.settings.data.image_size
+        prior = self.prior()
+        problem = pose(
+            observation,
+            ThreatModel(channel=self.defence.channel(observation)),
+            self.model(),
+            image_shape=(self.settings.data.channels, size, size),
+            device=self.device,
+            dtype=torch.float64,
+        )
+        return bound(
+            problem,
+            truth,
+            None if prior is None else prior.gaussian,
+            budget=BOUNDS[self.settings.adversary.bounds],
+            seed=derive_seed(self.settings.seed, "bound", observation.round, observation.client),
+        )
+
     def adversary(self) -> Adversary:
         """Return the adversary that the settings describe."""
         wanted = self.settings.adversary
@@ -186,6 +226,7 @@ class Assembly:
             prior=self.prior(),
             candidates=self.candidates(),
             record=self.settings.adversary.record,
+            bound=None if self.settings.adversary.bounds == "off" else self.bound,
         )
 
 

@@ -109,22 +109,20 @@ def evaluate_model(message: Message, context: Context) -> Message:
     run, number = _run(context)
     part, model = run.parts[number], _model(run, message)
     if not run.defence.reports_losses:
-        nothing = MetricRecord({NUM_EXAMPLES: len(part)})
-        return Message(RecordDict({"metrics": nothing}), reply_to=message)
+        metrics = MetricRecord({NUM_EXAMPLES: len(part)})
+        return Message(RecordDict({"metrics": metrics}), reply_to=message)
     _make_personal(model, context)
     with _one_thread():
         result = _evaluate(run, model, part)
-        metrics: dict[str, int | float | list[int] | list[float]] = {
-            "loss": result.loss,
-            "accuracy": result.accuracy,
-            NUM_EXAMPLES: len(part),
-        }
+        metrics = MetricRecord(
+            {"loss": result.loss, "accuracy": result.accuracy, NUM_EXAMPLES: len(part)}
+        )
         if run.defence.personal(model.state_dict()) and len(run.evaluation_set()):
             held_out = _evaluate(run, model, run.evaluation_set())
             metrics[HELD_OUT_LOSS] = held_out.loss
             if held_out.auc is not None:
                 metrics[HELD_OUT_AUC] = held_out.auc
-    return Message(RecordDict({"metrics": MetricRecord(metrics)}), reply_to=message)
+    return Message(RecordDict({"metrics": metrics}), reply_to=message)
 
 
 def _evaluate(run: Assembly, model: Classifier, images: XrayDataset) -> Evaluation:

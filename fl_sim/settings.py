@@ -213,6 +213,12 @@ class AdversarySettings:
     )
     labels_known: bool = setting(False, "tell the attacker the true labels (an oracle)")
     defence_known: bool = setting(True, "tell the attacker which defence there is, as is public")
+    bounds: str = setting(
+        "auto",
+        "the PSNR that no attacker can exceed: off, a quick estimate (auto), or exact where memory "
+        "allows (on)",
+        choices=lambda: ("off", "auto", "on"),
+    )
     record: bool = setting(
         False, "keep every attacked update in the run folder, to attack it again"
     )

@@ -36,6 +36,7 @@ class Panel:
     truth: str
     reconstruction: str
     error: str
+    bound: str
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,7 @@ def render(folder: RunFolder) -> Path:
         oracles=list(info.get("oracles") or ()),
         threat=_flatten(_mapping(info.get("threat"))),
         aggregate=_mapping(info.get("threat")).get("view") == "aggregate",
+        bound=_mapping(info.get("bound")),
         settings=_flatten(_mapping(info.get("settings"))),
         versions=_flatten(_mapping(info.get("versions"))),
         failures=list(info.get("failures") or ()),
@@ -299,20 +301,20 @@ def _grid(folder: RunFolder, key: tuple[int, str, str], rows: list[Row], embed: 
 
 
 def _panel(place: Path, row: Row) -> Panel:
-    truth, found = (
+    truth, found, bound = (
         pictures.read(pictures.picture(place, kind, row["image"]))
-        for kind in ("truth", "reconstruction")
+        for kind in ("truth", "reconstruction", "bound")
     )
     error = None
     if truth is not None and found is not None and truth.shape == found.shape:
         error = pictures.error_map(truth, found)
     thumbnails = (
-        "" if image is None else pictures.thumbnail(image) for image in (truth, found, error)
+        "" if image is None else pictures.thumbnail(image) for image in (truth, found, error, bound)
     )
     return Panel(row, *thumbnails)
 
 
-_EXPECTED = ("mse", "psnr", "ssim", "lpips", "fft2d", "rdlv", "rank")
+_EXPECTED = ("mse", "psnr", "ssim", "lpips", "fft2d", "rdlv", "bound_psnr", "rank")
 
 
 def _missing(

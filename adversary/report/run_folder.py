@@ -38,6 +38,7 @@ LEAKAGE: table.Schema = {
     "lpips": "float64",
     "fft2d": "float64",
     "rdlv": "float64",
+    "bound_psnr": "float64",
     "reidentified": "boolean",
     "rank": "Int64",
     "label_true": "string",
@@ -101,8 +102,9 @@ class RunFolder:
     :meth:`create` and :meth:`update`. The report shows ``title``, ``settings``, ``seed``,
     ``versions``, ``device``, ``revision``, ``threat`` (flags by name), ``oracles`` (those that
     grant more than a server has, in words), ``data`` (with ``name``, ``attribution`` and
-    ``synthetic``) and ``candidates`` (the number of patients among whom a reconstruction was
-    re-identified).
+    ``synthetic``), ``candidates`` (the number of patients among whom a reconstruction was
+    re-identified) and ``bound`` (of the column bound_psnr: ``kind``, ``method``, the largest
+    ``error`` in dB, and whether the estimates ``converged``).
     """
 
     def __init__(self, path: Path) -> None:
@@ -217,6 +219,7 @@ class RunFolder:
         reconstruction: Reconstruction,
         scores: Sequence[ImageScore] | None = None,
         truths: Tensor | None = None,
+        deviation: Tensor | None = None,
     ) -> None:
         """Write one attack's pictures, history and rows of leakage.csv, in this order.
 
@@ -231,6 +234,8 @@ class RunFolder:
             rows hold the attacker's own score alone.
         truths : Tensor, optional
             (T, C, H, W), the true images that ``scores`` counts by.
+        deviation : Tensor, optional
+            (T, C, H, W), the least standard deviation by pixel that a bound leaves.
         """
         if scores is None:
             recovered = [";".join(map(str, _entries(label))) for label in reconstruction.labels]
@@ -241,6 +246,8 @@ class RunFolder:
         folder = self.images(round, client, attack)
         with writing(folder):
             pictures.save(folder, reconstruction.images, scores, truths)
+            if deviation is not None:
+                pictures.save_deviation(folder, deviation)
             self._save_history(round, client, attack, reconstruction)
         self._append(
             "leakage.csv",

@@ -48,7 +48,7 @@ DEFENCES: Registry[Defence] = Registry(
         "none": NoDefence,
         "gaussian-noise": GaussianNoise,
         "dp-sgd": DpSgd,
-        "local-dp": LocalDP,
+        "local-dp": LocalDp,
         "central-dp": CentralDp,
         "secure-aggregation": SecureAggregation,
         "percentile-noise": PercentileNoise,

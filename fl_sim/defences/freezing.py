@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
-from adversary.observation import TrainingRecipe
 from fl_sim.defences.base import Defence, DefenceError
-from fl_sim.defences.parts import PARTS
-from fl_sim.models import Classifier
+from fl_sim.freezing import FREEZABLE, freeze
+from fl_sim.models import Classifier, ModelError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,17 +15,17 @@ class Freezing(Defence):
 
     Ziegler et al., "Defending against reconstruction attacks through differentially private
     federated learning for classification of heterogeneous chest X-ray data" (Sensors 2022),
-    freeze parts of their networks. The server knows the model, so attacks match what is trained
-    and nothing else. Running statistics stand still too: batch normalisation is in eval mode. Its
-    use depends on the body: first weights that were drawn at random make poor features.
+    freeze parts of their networks. What is frozen is neither sent nor observed, running
+    statistics included. Its use depends on the body: first weights that were drawn at random
+    make poor features. The setting ``local.freeze`` as a defence, to be compared with others.
 
     Parameters
     ----------
-    part : {"body", "head", "batch-norm"}
-        What is frozen: all but the last layer, the last layer, or batch normalisation.
+    part : {"all-but-last", "middle", "batch-norm"}
+        What is frozen; see :mod:`fl_sim.freezing`.
     """
 
-    part: str = "body"
+    part: str = "all-but-last"
 
     protects = (
         "Leaves the server fewer gradients to look at. With the body frozen the last layer's "
@@ -36,12 +34,9 @@ class Freezing(Defence):
     )
 
     def __post_init__(self) -> None:
-        if self.part not in PARTS:
-            raise DefenceError(f"part = {self.part!r}: must be one of {', '.join(PARTS)}")
-
-    def recipe(self, recipe: TrainingRecipe) -> TrainingRecipe:
-        """Return the recipe with the running statistics frozen."""
-        return dataclasses.replace(recipe, batch_norm="eval")
+        parts = [part for part in FREEZABLE if part != "none"]
+        if self.part not in parts:
+            raise DefenceError(f"part = {self.part!r}: must be one of {', '.join(parts)}")
 
     def model(self, model: Classifier) -> Classifier:
         """Return the model with the part frozen.
@@ -51,12 +46,8 @@ class Freezing(Defence):
         DefenceError
             If it has none, e.g. no batch normalisation.
         """
-        frozen = PARTS[self.part](model.state_dict())
-        if not frozen:
-            raise DefenceError(
-                f"defence.options: part = {self.part!r}: this model has no {self.part}; must be "
-                f"another of {', '.join(PARTS)}"
-            )
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(name not in frozen)
-        return model
+        try:
+            return freeze(model, self.part)
+        except ModelError as error:
+            reason = str(error).partition(": ")[2]
+            raise DefenceError(f"defence.options: part = {self.part!r}: {reason}") from error

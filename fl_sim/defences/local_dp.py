@@ -12,13 +12,13 @@ from torch import Tensor
 from adversary.channel import Channel, clipped
 from adversary.observation import Observation, StateDict, TrainingRecipe
 from fl_sim.defences.base import Defence, DefenceError, LocalUpdate, is_buffer
-from fl_sim.privacy import Account, gaussian_account
+from fl_sim.privacy import Account, default_delta, gaussian_account
 
 STATISTICS = ("frozen", "clear")
 
 
 @dataclass(frozen=True, kw_only=True)
-class LocalDP(Defence):
+class LocalDp(Defence):
     r"""Clip the whole update to an L2 norm and add Gaussian noise, in the client.
 
     The Gaussian mechanism on the update of McMahan et al., "Learning differentially private
@@ -37,34 +37,33 @@ class LocalDP(Defence):
     noise_multiplier : float
         Standard deviation of the noise over ``clip``, >= 0.
     delta : float
-        For the account; in (0, 1), well below 1 over the number of clients.
+        For the account; in (0, 1). 0 is min(0.01, 0.9 / number of clients that train in a round).
     statistics : {"frozen", "clear"}
         Whether batch normalisation keeps the statistics that were sent, or sends new ones.
     """
 
     clip: float = 1.0
     noise_multiplier: float = 0.1
-    delta: float = 1e-5
+    delta: float = 0.0
     statistics: str = "frozen"
 
     protects = (
-        "Bounds what anybody, the server included, learns from a client's updates about all of "
-        "its images together, by an epsilon that grows with every round; large unless the noise "
-        "drowns the update. Clients report no losses. The number of their images and batch-norm "
-        "statistics sent in clear are not covered."
+        "Bounds what anyone, the server included, can learn from a client's updates about all of "
+        "its images together, by an epsilon that grows with every round and is large unless the "
+        "noise drowns the update. The number of images is public, and no losses are reported; "
+        "batch-norm statistics sent in clear void it."
     )
     reports_losses = False
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.clip) and self.clip > 0):
-            raise DefenceError(f"clip = {self.clip}: must be a number > 0")
-        if not (math.isfinite(self.noise_multiplier) and self.noise_multiplier >= 0):
-            raise DefenceError(f"noise_multiplier = {self.noise_multiplier}: must be a number >= 0")
-        if not 0 < self.delta < 1:
-            raise DefenceError(f"delta = {self.delta}: must be a number > 0 and < 1")
-        if self.statistics not in STATISTICS:
-            allowed = ", ".join(STATISTICS)
-            raise DefenceError(f"statistics = {self.statistics!r}: must be one of {allowed}")
+        for name, valid, allowed in (
+            ("clip", 0 < self.clip < math.inf, "a number > 0"),
+            ("noise_multiplier", 0 <= self.noise_multiplier < math.inf, "a number >= 0"),
+            ("delta", 0 <= self.delta < 1, "> 0 and < 1, or 0 for the default"),
+            ("statistics", self.statistics in STATISTICS, f"one of {', '.join(STATISTICS)}"),
+        ):
+            if not valid:
+                raise DefenceError(f"{name} = {getattr(self, name)}: must be {allowed}")
 
     @property
     def sigma(self) -> float:
@@ -109,18 +108,17 @@ class LocalDP(Defence):
         The server knows who took part, so neighbours are two clients whose images differ in any
         way: "replace one", with sensitivity 2 C, and an accountant's noise multiplier of half
         the option. Every client answers every time (sample rate 1): there is no amplification.
-        None without noise, after no round, and where statistics leave in clear.
+        None without noise, and where statistics leave in clear.
         """
-        in_clear = self.statistics == "clear" and recipe.batch_norm == "train"
-        if in_clear or not self.noise_multiplier or not rounds:
+        if self.statistics == "clear" and recipe.batch_norm == "train":
             return None
         return gaussian_account(
             noise_multiplier=self.noise_multiplier / 2,
             steps=rounds,
-            delta=self.delta,
+            delta=self.delta or default_delta(clients),
             unit="client",
             neighbours="replace one",
-            against="everyone, the server included",
+            against="everyone who sees updates or models, the server included",
         )
 
     def _released(self, sent: Tensor, delta: Tensor, generator: torch.Generator) -> Tensor:

@@ -41,7 +41,8 @@ class SecureAggregation(Defence):
         Number of images that no client exceeds, >= 0; 0 is that of the largest client. More
         than that only makes the rounding coarser.
     clipping_range : float
-        Largest absolute value of an array, > 0; a client with a larger one drops out.
+        Largest absolute value of an array, > 0; a client with a larger one drops out. Running
+        variances of batch normalisation can be in the hundreds.
     quantization_range : int
         Levels between minus and plus the clipping range; times the number of clients less
         than the modulus of 2^32.
@@ -56,7 +57,8 @@ class SecureAggregation(Defence):
     protects = (
         "Hides each client's update from an honest-but-curious server, which sees their mean, "
         "the clients' numbers of images and their losses. What the mean itself gives away "
-        "stays. Flower draws the masks from seeds of 32 bits, within reach of a search."
+        "stays. Flower expands masks from seeds of 32 bits: between two clients a search finds "
+        "them."
     )
     secure_aggregation = True
 
