@@ -143,16 +143,16 @@ def frontier(
 
 
 def _number(axes: Axes, points: Sequence[tuple[int, float, float]]) -> None:
-    """Write each point's number beside it, on the side where other points are farthest."""
+    """Write each point's number beside it, on the side that is least crowded."""
     axes.figure.canvas.draw()  # places the axes, so that distances on the page are known
     centres = axes.transData.transform([(x, y) for _, x, y in points])
     taken = list(centres)
     for (number, x, y), centre in zip(points, centres, strict=True):
         others = [place for place in taken if place is not centre]
         sides = [13 * np.array([math.cos(a), math.sin(a)]) for a in np.arange(0, 6.28, 0.785)]
-        side = max(
+        side = min(
             sides,
-            key=lambda s: min((float(np.hypot(*(centre + s - o))) for o in others), default=0.0),
+            key=lambda s: sum(1 / (1 + float(np.hypot(*(centre + s - o)))) for o in others),
         )
         taken.append(centre + side)
         axes.annotate(
