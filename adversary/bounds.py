@@ -246,15 +246,9 @@ class Information:
         if self.prior is None:
             return lambda vectors: vectors
         probe = _signs(1, self.size, 0).to(self.images)
-        c = float((probe * self.data(probe)).sum()) / self.size
-        prior = self.prior  # with its covariance S: (P + c I)^-1 = S (I + c S)^-1
-        shifted = GaussianPrior(prior.mean, prior.factor * c**0.5, 1 + c * prior.diagonal)
-
-        def apply(vectors: Tensor) -> Tensor:
-            images = vectors.view(-1, prior.size)
-            return prior.covariance_matvec(shifted.precision_matvec(images)).view_as(vectors)
-
-        return apply
+        curvature = float((probe * self.data(probe)).sum()) / self.size
+        solve, size = self.prior.posterior_covariance(curvature), self.prior.size
+        return lambda vectors: solve(vectors.view(-1, size)).view_as(vectors)
 
 
 def _dense(information: Information) -> Bound:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -132,6 +133,18 @@ class GaussianPrior:
     def covariance_matvec(self, vectors: Tensor) -> Tensor:
         """Return the covariance times vectors, (..., n)."""
         return (vectors @ self.factor.T) @ self.factor + vectors * self.diagonal
+
+    def posterior_covariance(self, curvature: float) -> Callable[[Tensor], Tensor]:
+        """Return v -> (P + c I)^-1 v of (..., n), P the precision: what data leave of the prior.
+
+        Of data that tell every pixel with precision c. Where the eigenvalues of real data lie
+        around c it is a good preconditioner of theirs and the prior's together.
+        """
+        # With the covariance S, (P + c I)^-1 = S (I + c S)^-1, and I + c S is of S's own form.
+        shifted = GaussianPrior(
+            self.mean, self.factor * curvature**0.5, 1 + curvature * self.diagonal
+        )
+        return lambda vectors: self.covariance_matvec(shifted.precision_matvec(vectors))
 
     def precision(self) -> Tensor:
         """Return the inverse covariance, (n, n); for images of few pixels."""

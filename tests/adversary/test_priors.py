@@ -60,6 +60,15 @@ def test_precision_and_covariance_against_dense(shape, rank, seed):
     np.testing.assert_allclose(prior.covariance_matvec(torch.from_numpy(v)).numpy(), v @ dense)
 
 
+@pytest.mark.parametrize("curvature", [0.0, 1e-3, 1.0, 1e8])
+def test_what_data_leave_of_the_prior_against_dense(curvature):
+    prior = a_prior((1, 4, 4))
+    dense = np.linalg.inv(prior.precision().numpy() + curvature * np.eye(16))
+    v = np.random.default_rng(0).standard_normal((3, 16))
+    found = prior.posterior_covariance(curvature)(torch.from_numpy(v)).numpy()
+    np.testing.assert_allclose(found, v @ dense, rtol=1e-6, atol=1e-9 * np.abs(dense).max())
+
+
 @given(seed=st.integers(0, 2**32 - 1), rank=st.integers(1, 20), power=st.integers(-6, 2))
 @settings(max_examples=25, deadline=None)
 def test_whitened_images_have_the_mahalanobis_distance(seed, rank, power):
