@@ -14,7 +14,7 @@ from fl_sim.defences.dp_sgd import DpSgd
 from fl_sim.defences.freezing import Freezing
 from fl_sim.defences.gaussian_noise import GaussianNoise
 from fl_sim.defences.large_batch import LargeBatch
-from fl_sim.defences.local_dp import LocalDP
+from fl_sim.defences.local_dp import LocalDp
 from fl_sim.defences.mixup import MixUp
 from fl_sim.defences.more_steps import MoreSteps
 from fl_sim.defences.none import NoDefence
