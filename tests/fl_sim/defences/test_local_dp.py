@@ -92,7 +92,7 @@ def exact_epsilon(sigma, delta):
 @pytest.mark.parametrize("rounds", [1, 5])
 def test_the_account_is_above_the_exact_epsilon_and_near_it(multiplier, rounds):
     # Composed Gaussian mechanisms are one of a noise smaller by sqrt(rounds); sensitivity 2 C.
-    defence = create("local-dp", {"noise_multiplier": str(multiplier)})
+    defence = create("local-dp", {"noise_multiplier": str(multiplier), "delta": "1e-5"})
     account = defence.account(defence.recipe(RECIPE), rounds=rounds, **COUNTS)
     exact = exact_epsilon(multiplier / 2 / math.sqrt(rounds), defence.delta)
     assert exact <= account.epsilon <= 1.25 * exact
@@ -106,7 +106,7 @@ def test_the_account_is_that_of_the_accountants(rounds):
     from dp_accounting.rdp import RdpAccountant
     from opacus.accountants import RDPAccountant
 
-    defence = create("local-dp", {"noise_multiplier": "6"})
+    defence = create("local-dp", {"noise_multiplier": "6", "delta": "1e-5"})
     epsilon = defence.account(defence.recipe(RECIPE), rounds=rounds, **COUNTS).epsilon
     opacus = RDPAccountant()
     google = RdpAccountant(neighboring_relation=NeighboringRelation.REPLACE_ONE)
@@ -126,7 +126,13 @@ def test_no_epsilon_is_given_where_none_is_earned():
     frozen = create("local-dp")
     assert frozen.recipe(RECIPE).batch_norm == "eval"
     assert frozen.account(frozen.recipe(RECIPE), rounds=1, **COUNTS) is not None
-    assert frozen.account(frozen.recipe(RECIPE), rounds=0, **COUNTS) is None
+    assert not frozen.reports_losses
+
+
+@pytest.mark.parametrize(("clients", "delta"), [(4, 0.01), (900, 0.001)])
+def test_the_default_delta_follows_the_clients(clients, delta):
+    account = create("local-dp").account(RECIPE, num_examples=9, clients=clients, rounds=1)
+    assert account.delta == pytest.approx(delta)
 
 
 def test_an_attacker_that_does_not_know_the_clip_fails(client, seen, psnr_of_dlg):
