@@ -42,6 +42,7 @@ class Adversary:
     ----------
     model : nn.Module
         The architecture that the server trains; its weights are replaced by those observed.
+        Parameters that do not require a gradient are taken to be frozen.
     image_shape : tuple of int
         (C, H, W) of a client's image.
     attacks : sequence of Attack

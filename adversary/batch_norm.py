@@ -47,6 +47,20 @@ def observed_statistics(observation: Observation, model: nn.Module) -> dict[str,
     }
 
 
+def frozen_layers(model: nn.Module) -> list[str]:
+    """Return the names of the layers whose scale and shift ask for no gradient.
+
+    A frozen layer normalises by its running statistics, in training too.
+    """
+    return [
+        name
+        for name, layer in model.named_modules()
+        if isinstance(layer, _BatchNorm)
+        and (own := list(layer.parameters()))
+        and not any(p.requires_grad for p in own)
+    ]
+
+
 def _layer_statistics(
     observation: Observation, name: str, momentum: float | None
 ) -> Statistics | None:

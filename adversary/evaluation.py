@@ -47,6 +47,8 @@ class ImageScore:
         Name of the true image.
     mse, psnr, ssim, lpips, fft2d, rdlv : float or None
         See :mod:`adversary.metrics`. PSNR in dB, infinite for an exact copy.
+    bound_psnr : float or None
+        PSNR in dB that no attacker is expected to exceed; see :mod:`adversary.bounds`.
     reidentified : bool or None
         Whether the true patient comes first among the candidates.
     rank : int or None
@@ -64,6 +66,7 @@ class ImageScore:
     lpips: float | None = None
     fft2d: float | None = None
     rdlv: float | None = None
+    bound_psnr: float | None = None
     reidentified: bool | None = None
     rank: int | None = None
     label_true: str | None = None
@@ -77,6 +80,7 @@ def score(
     prior: Prior | None = None,
     candidates: Tensor | None = None,
     lpips: Lpips | None = None,
+    bound_psnr: Tensor | None = None,
 ) -> list[ImageScore]:
     """Return one score a true image, in the order of the truth.
 
@@ -93,6 +97,8 @@ def score(
         them, in the form in which clients train on them; for re-identification.
     lpips : Lpips, optional
         From :func:`adversary.metrics.load_lpips`.
+    bound_psnr : Tensor, optional
+        (T,), of the true images, from :attr:`adversary.bounds.Bound.psnr`.
 
     Raises
     ------
@@ -112,6 +118,7 @@ def score(
             image=index,
             reconstruction=row,
             truth=name,
+            bound_psnr=None if bound_psnr is None else _known(float(bound_psnr[index])),
             label_true=_label(truth.labels[index]),
             label_recovered=None if row is None else _label(reconstruction.labels[row]),
             **values.get(index, {}),

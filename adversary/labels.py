@@ -7,8 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from adversary.multi_hot import explaining
 from adversary.observation import ObservationError
-from adversary.problem import Problem
+from adversary.problem import Problem, head_name
 from adversary.seeding import generator
 
 STAND_INS = 16  # noise images that stand in for public ones where there are none
@@ -213,8 +214,9 @@ def recover(problem: Problem, rule: str = "consistent") -> Tensor:
     Returns
     -------
     Tensor
-        (B,) class indices in ascending order, or (B, C) multi-hot. For several images only the
-        counts are known, so their order, and which labels share an image, are arbitrary.
+        (B,) class indices in ascending order, or (B, C) multi-hot. Of several images only the
+        counts are known, so their order is arbitrary; and which labels share an image too,
+        unless there are more labels than images (:func:`adversary.multi_hot.explaining`).
 
     Raises
     ------
@@ -228,10 +230,22 @@ def recover(problem: Problem, rule: str = "consistent") -> Tensor:
         bias = _bias_gradient(problem)
         if single:
             return bce_sign(bias)
-        found = bce_counts(bias, _mean_output(problem), batch)
-        places = torch.arange(batch, device=bias.device)[:, None]
-        return (places < found).to(bias.dtype)
+        return _multi_hot(problem, bce_counts(bias, _mean_output(problem), batch))
     return idlg(_bias_gradient(problem)) if single else RULES[rule](problem)
+
+
+def _multi_hot(problem: Problem, found: Tensor) -> Tensor:
+    """Return (B, C) labels that occur as often as found, (C,): together in an image if it tells."""
+    batch, (weight, bias) = problem.shape[0], problem.head_gradient
+    if weight is None or bias is None or batch >= len(found):
+        places = torch.arange(batch, device=found.device)[:, None]
+        return (places < found).to(problem.dtype)
+    head = problem.head
+    labels = explaining(
+        *(weight, bias, head.weight, head.bias, found, batch),
+        noise=problem.sigma(f"{head_name(problem.model)}.weight"),
+    )
+    return labels.to(problem.device, problem.dtype)
 
 
 def _zero_shot(problem: Problem) -> Tensor:

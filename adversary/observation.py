@@ -20,6 +20,9 @@ from adversary.report.files import replacing
 StateDict = dict[str, Tensor]
 Loss = Literal["cross-entropy", "bce"]
 
+MASKED = "-masked"
+"""Ends the name of a client whose update came masked, and is read as if it had not."""
+
 _SENT, _RETURNED = "sent/", "returned/"
 
 
@@ -93,7 +96,8 @@ class Observation:
     view : {"client", "aggregate"}
         Whether ``returned`` is one client's own or the mean of several.
     members : mapping of str to int
-        For an aggregate, who is in it, with the number of training images of each.
+        For an aggregate, who is in it, with the number of training images of each; for one
+        masked update, whose it is.
     """
 
     round: int

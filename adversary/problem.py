@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, replace_all_batch_norm_modules_, vmap
 from torch.nn import functional
 
+from adversary.batch_norm import frozen_layers
 from adversary.channel import clipped
 from adversary.gradients import mean_gradient, rounding_noise, step_size
 from adversary.observation import Loss, Observation, ObservationError, StateDict
@@ -41,6 +42,8 @@ class Problem:
         (B, C, H, W) of the images sought.
     prior : Prior, optional
         Public X-rays.
+    hidden : frozenset of str
+        Parameters that the client trains and of which nothing is observed.
     """
 
     model: nn.Module
@@ -49,6 +52,7 @@ class Problem:
     gradient: StateDict
     shape: tuple[int, int, int, int]
     prior: Prior | None = None
+    hidden: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -118,8 +122,9 @@ class Problem:
 
     @property
     def parameters(self) -> StateDict:
-        """The weights that were sent, of those parameters whose gradient is observed."""
-        return {n: p.detach() for n, p in self.model.named_parameters() if n in self.gradient}
+        """The weights that were sent, of those parameters that the client trains."""
+        trained = self.gradient.keys() | self.hidden
+        return {n: p.detach() for n, p in self.model.named_parameters() if n in trained}
 
     def expected(self, parameters: StateDict, images: Tensor, targets: Tensor) -> StateDict:
         """Return the gradient that the server would observe of a batch, but for the noise.
@@ -154,7 +159,7 @@ class Problem:
         channel = self.threat.channel
         if not math.isinf(channel.clip):
             gradient = clipped(gradient, channel.clip / step_size(self.observation))
-        return channel.keep(gradient)
+        return channel.keep({n: g for n, g in gradient.items() if n in self.gradient})
 
     def gradients(
         self, images: Tensor, targets: Tensor, parameters: StateDict | None = None
@@ -212,6 +217,19 @@ def head_name(model: nn.Module) -> str:
     return "head" if "head" in names else names[-1]
 
 
+def _load(model: nn.Module, observation: Observation) -> None:
+    """Load what was sent into ``model``; it may be a part."""
+    try:
+        found = model.load_state_dict(observation.sent, strict=False)
+        reason = (
+            f"it has no {', '.join(found.unexpected_keys[:3])}" if found.unexpected_keys else ""
+        )
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+    if reason:
+        raise ObservationError(f"{observation.name}: the update is of another model ({reason})")
+
+
 def pose(
     observation: Observation,
     threat: ThreatModel,
@@ -224,6 +242,9 @@ def pose(
 ) -> Problem:
     """Turn an observation into a :class:`Problem`; ``model`` is copied, never changed.
 
+    Arrays that were not sent are as in ``model``: the server made it, and freezes what it does
+    not send.
+
     Raises
     ------
     ObservationError
@@ -232,18 +253,19 @@ def pose(
     observation.check()
     device = device or torch.device("cpu")
     model = copy.deepcopy(model)
-    try:
-        model.load_state_dict(observation.sent)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise ObservationError(
-            f"{observation.name}: the update is of another model ({reason})"
-        ) from error
+    frozen = [n for n in frozen_layers(model) if f"{n}.weight" not in observation.sent]
+    _load(model, observation)
     model.eval()  # dropout is noise that the attacker cannot know
     if observation.recipe.batch_norm == "train":
-        replace_all_batch_norm_modules_(model)  # batch statistics, no buffers to write
+        for name, module in model.named_modules():
+            if name not in frozen and not list(module.children()):
+                replace_all_batch_norm_modules_(module)  # batch statistics, no buffers to write
     told = mean_gradient(observation, [n for n, _ in model.named_parameters()])
-    gradient = threat.channel.keep(told)
+    observed = threat.channel.observed
+    hidden = frozenset(n for n in told if n in observed and not bool(observed[n].any()))
+    if len(hidden) == len(told):
+        raise ObservationError(f"{observation.name}: nothing of the update is observed")
+    gradient = threat.channel.keep({n: g for n, g in told.items() if n not in hidden})
     return Problem(
         model=model.to(device, dtype).requires_grad_(False),
         observation=observation,
@@ -251,4 +273,5 @@ def pose(
         gradient={n: g.to(device, dtype) for n, g in gradient.items()},
         shape=(observation.images, *image_shape),
         prior=prior,
+        hidden=hidden,
     )

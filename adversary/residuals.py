@@ -1,45 +1,132 @@
-"""The observed gradient as equations in the pixels, in units of its own noise."""
+"""The observed update as equations in the pixels, in units of its own noise."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.func import jvp, vmap
+from torch.func import jvp, vjp, vmap
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from adversary.problem import Problem
+from adversary.readings import unrolled
 from adversary.seeding import generator
 
+CHUNK = 64
+"""Columns of a Jacobian worked out together: on a CPU more of them only fall out of its cache."""
 
-def residuals(
-    problem: Problem, targets: Tensor, sample: float, seed: int
-) -> Callable[[Tensor], Tensor]:
-    """Return x -> (g(x) - g*) / sigma on a sample of the parameters, (m,), of (B, C, H, W)."""
-    names = list(problem.gradient)
-    unknowns = torch.Size(problem.shape).numel()
-    total = sum(problem.gradient[n].numel() for n in names)
-    quota = max(1, int(sample * unknowns))
+
+class Residuals:
+    """x -> (g(x) - g*)/sigma on the matched entries of the update, (m,), of (B, C, H, W).
+
+    Several local steps of one client are unrolled; see :func:`adversary.readings.unrolled`.
+
+    Parameters
+    ----------
+    problem : Problem
+        What the attacker knows; float64, as the last digits count.
+    targets : Tensor
+        (B, outputs).
+    picks : dict of str to Tensor
+        Entries to match of each flattened array.
+
+    Attributes
+    ----------
+    counts : Tensor
+        Number of matched entries of each array; they follow each other in this order.
+    """
+
+    def __init__(self, problem: Problem, targets: Tensor, picks: dict[str, Tensor]) -> None:
+        self.problem = problem
+        self.targets = targets
+        self.picks = picks
+        seen = problem.observation
+        self.unrolled = seen.steps > 1 and seen.view == "client"
+        self.counts = torch.tensor([len(i) for i in picks.values()], device=problem.device)
+        self._weights = problem.parameters
+        self._wanted = self._picked(problem.gradient)
+        sigma = [problem.sigma(n) for n in picks]
+        self._sigma = self._wanted.new_tensor(sigma).repeat_interleave(self.counts)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return the residuals at candidate images, (m,)."""
+        return (self._model(images, self.targets) - self._wanted) / self._sigma
+
+    def __len__(self) -> int:
+        """Return m, the number of equations."""
+        return len(self._wanted)
+
+    @property
+    def separable(self) -> bool:
+        """Whether every image adds its own share to the update, whatever the others are."""
+        norms = [m for m in self.problem.model.modules() if isinstance(m, _BatchNorm)]
+        statistics = any(m.training or m.running_mean is None for m in norms)
+        return not (self.unrolled or statistics or math.isfinite(self.problem.threat.channel.clip))
+
+    def rows(self, images: Tensor, chunk: int = CHUNK) -> Tensor:
+        """Return the transposed Jacobian at images, (n, m): a row a pixel.
+
+        Forward over reverse mode. Where images do not depend on each other a pixel costs the
+        gradient of its own image instead of that of the batch.
+        """
+        if not self.separable:
+            return jacobian(self, images, chunk).T
+        batch, n = len(images), images[0].numel()
+        found = images.new_empty(batch * n, len(self))
+        for i in range(batch):
+            one, target = images[i : i + 1], self.targets[i : i + 1]
+            share = jacobian(lambda x, t=target: self._model(x, t), one, chunk)  # type: ignore[misc]
+            torch.div(share.T, batch * self._sigma, out=found[i * n : (i + 1) * n])
+        return found
+
+    def forward(self, images: Tensor, tangent: Tensor) -> Tensor:
+        """Return J v, (m,), of (B, C, H, W)."""
+        return jvp(self, (images,), (tangent,))[1]
+
+    def backward(self, images: Tensor, cotangent: Tensor) -> Tensor:
+        """Return J^T u, (B, C, H, W), of (m,)."""
+        return vjp(self, images)[1](cotangent)[0]
+
+    def _model(self, images: Tensor, targets: Tensor) -> Tensor:
+        if self.unrolled:
+            return self._picked(unrolled(self.problem, self._weights, images, targets))
+        return self._picked(self.problem.expected(self._weights, images, targets))
+
+    def _picked(self, arrays: dict[str, Tensor]) -> Tensor:
+        return torch.cat([arrays[n].flatten()[i] for n, i in self.picks.items()])
+
+
+def residuals(problem: Problem, targets: Tensor, sample: float, seed: int) -> Residuals:
+    """Return the residuals on a sample of the entries, spread evenly over the arrays.
+
+    Parameters
+    ----------
+    problem : Problem
+        What the attacker knows.
+    targets : Tensor
+        (B, outputs).
+    sample : float
+        Entries a pixel, > 0; all where there are fewer, ``math.inf`` for all. Entries that the
+        channel masks tell nothing and are left out.
+    seed : int
+        Of the sample.
+    """
+    told = {n: _told(problem, n) for n in problem.gradient}
+    total = sum(map(len, told.values()))
+    left = min(total, sample * math.prod(problem.shape))
     picks: dict[str, Tensor] = {}
-    for name in sorted(names, key=lambda n: problem.gradient[n].numel()):
-        size = problem.gradient[name].numel()
-        left = len(names) - len(picks)
-        take = size if total <= quota else min(size, max(1, quota // left))
-        quota -= 0 if total <= quota else take
-        draw = generator(seed, "sample", name)
-        picks[name] = torch.randperm(size, generator=draw)[:take].to(problem.device)
-    sigma = {n: problem.sigma(n) for n in names}
-    wanted = {n: problem.gradient[n].flatten()[picks[n]] for n in names}
-    weights = problem.parameters
-
-    def residual(x: Tensor) -> Tensor:
-        found = problem.expected(weights, x, targets)
-        return torch.cat([(found[n].flatten()[picks[n]] - wanted[n]) / sigma[n] for n in names])
-
-    return residual
+    for place, name in enumerate(sorted(told, key=lambda n: len(told[n]))):
+        entries = told[name]
+        take = min(len(entries), max(1, int(left / (len(told) - place))))
+        left -= take
+        order = torch.randperm(len(entries), generator=generator(seed, "sample", name))[:take]
+        picks[name] = entries[order.to(entries.device)]
+    return Residuals(problem, targets, {n: picks[n] for n in told if len(picks[n])})
 
 
-def jacobian(function: Callable[[Tensor], Tensor], x: Tensor, chunk: int) -> Tensor:
+def jacobian(function: Callable[[Tensor], Tensor], x: Tensor, chunk: int = CHUNK) -> Tensor:
     """Return the Jacobian of ``function`` at ``x``, (m, n), by forward mode, ``chunk`` columns."""
     n = x.numel()
     columns = []
@@ -49,3 +136,11 @@ def jacobian(function: Callable[[Tensor], Tensor], x: Tensor, chunk: int) -> Ten
         basis[torch.arange(len(index)), index] = 1
         columns.append(vmap(lambda v: jvp(function, (x,), (v,))[1])(basis.view(-1, *x.shape)))
     return torch.cat(columns).T
+
+
+def _told(problem: Problem, name: str) -> Tensor:
+    """Return the entries of a flattened array that the channel lets through."""
+    mask = problem.threat.channel.observed.get(name)
+    if mask is not None:
+        return mask.flatten().nonzero()[:, 0].to(problem.device)
+    return torch.arange(problem.gradient[name].numel(), device=problem.device)

@@ -19,6 +19,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from adversary.priors import GaussianPrior
+
 VARIANCE = 0.06
 """Of a pixel in [0, 1] about grey, before anything is known."""
 
@@ -27,6 +29,13 @@ CHANNEL_CORRELATION = 0.95
 
 DECAY = 3
 """Power of the spatial frequency by which the power spectrum falls."""
+
+
+MODES = 1024
+"""Half waves with a variance of their own in :func:`smooth_prior`."""
+
+OWN_VARIANCE = 1e-6
+"""Least variance of a pixel that it shares with no other, of one grey level in 256 or less."""
 
 
 def covariance(images: Tensor) -> Tensor:
@@ -46,12 +55,32 @@ def covariance(images: Tensor) -> Tensor:
         (..., C, H, W).
     """
     rows, columns = (_cosines(n).to(images) for n in images.shape[-2:])
-    k, l = (torch.arange(n).to(images).square() for n in images.shape[-2:])  # noqa: E741
-    spectrum = (1 + k[:, None] + l).pow(-DECAY / 2)
-    spectrum = VARIANCE * spectrum / spectrum.mean()
+    spectrum = _spectrum(*images.shape[-2:]).to(images)
     smooth = rows.T @ (spectrum * (rows @ images @ columns.T)) @ columns
     together = CHANNEL_CORRELATION * smooth.sum(-3, keepdim=True)
     return (1 - CHANNEL_CORRELATION) * smooth + together
+
+
+def smooth_prior(shape: tuple[int, int, int]) -> GaussianPrior:
+    """Return the distribution with :func:`covariance` about grey, for images (C, H, W).
+
+    Written out for its :data:`MODES` largest variances, with the mean of the rest on every pixel.
+    """
+    channels, height, width = shape
+    rows, columns = _cosines(height), _cosines(width)
+    alike = torch.full((channels, channels), CHANNEL_CORRELATION, dtype=torch.float64)
+    own, mixtures = torch.linalg.eigh(alike + (1 - CHANNEL_CORRELATION) * torch.eye(channels))
+    variances = own[:, None, None] * _spectrum(height, width)
+    kept, places = variances.flatten().topk(min(MODES, variances.numel()))
+    c, k, l = torch.unravel_index(places, variances.shape)  # noqa: E741
+    waves = torch.einsum("mc,mh,mw->mchw", mixtures.T[c], rows[k], columns[l]).flatten(1)
+    pixels = channels * height * width
+    rest = float(variances.sum() - kept.sum()) / pixels
+    return GaussianPrior(
+        torch.full((1, *shape), 0.5, dtype=torch.float64),
+        kept.sqrt()[:, None] * waves,
+        torch.full((pixels,), max(rest, OWN_VARIANCE), dtype=torch.float64),
+    )
 
 
 def most_probable(
@@ -109,6 +138,13 @@ def most_probable(
             break
         moves = (((missing + moves @ J.T) @ U / shrunk) @ U.T) @ spread
     return centre + best.view(-1, *centre.shape), misfit
+
+
+def _spectrum(height: int, width: int) -> Tensor:
+    """Return the variance of each pair of half waves, (height, width), mean VARIANCE."""
+    k, l = (torch.arange(n, dtype=torch.float64).square() for n in (height, width))  # noqa: E741
+    spectrum = (1 + k[:, None] + l).pow(-DECAY / 2)
+    return VARIANCE * spectrum / spectrum.mean()
 
 
 def _cosines(n: int) -> Tensor:

@@ -35,6 +35,11 @@ def images(path: Path, count: int, size: int = 32) -> Tensor:
         raise SystemExit(f"--data {path}: no array of images there ({error})") from None
     if len(pixels) < count:
         raise SystemExit(f"--batch {count}: {path} has only {len(pixels)} images")
+    return _prepared(pixels, size)
+
+
+def _prepared(pixels: np.ndarray, size: int) -> Tensor:
+    """Return (N, H, W) or (N, H, W, 3) bytes as (N, C, size, size) in [0, 1]."""
     found = torch.from_numpy(pixels).float() / 255
     found = found[:, None] if found.ndim == 3 else found.permute(0, 3, 1, 2).contiguous()
     if found.shape[-2:] == (size, size):
@@ -46,6 +51,18 @@ def labels(path: Path, count: int) -> Tensor:
     """Return the first class indices of a MedMNIST npz, (count,)."""
     with np.load(path) as file:
         return torch.from_numpy(file["train_labels"][:count].reshape(-1).astype(np.int64))
+
+
+def labelled(path: Path, split: str, count: int, size: int = 32) -> tuple[Tensor, Tensor]:
+    """Return a MedMNIST split's first images, as :func:`images`, and its classes."""
+    try:
+        with np.load(path) as file:
+            pixels, labels = file[f"{split}_images"][:count], file[f"{split}_labels"][:count]
+    except (OSError, KeyError, ValueError) as error:
+        raise SystemExit(f"--data {path}: no split {split!r} there ({error})") from None
+    if len(pixels) < count:
+        raise SystemExit(f"--data {path}: {split} has only {len(pixels)} of {count} images")
+    return _prepared(pixels, size), torch.from_numpy(labels).flatten().long()
 
 
 def victim(name: str, truths: Tensor, outputs: int = OUTPUTS) -> nn.Module:

@@ -1,79 +1,173 @@
-"""Gauss-Newton on one gradient: how exact the images come back, and at what cost.
+"""Gauss-Newton on one update: how exact the images come back, and at what cost.
 
-Run as ``python -m benchmarks.exact_recovery --data pneumoniamnist.npz --model gelu --head binary
---batch 1,2``. The victim's gradient is float32; labels are recovered, not given. The last line is
-JSON {"rows": [{model, head, batch, start, psnr, ssim, chi_square, steps, seconds}]}.
+Run as ``python -m benchmarks.exact_recovery --data pneumoniamnist_28.npz --model gelu --head binary
+--batch 1,2``. The victim computes in float32; labels are recovered, not given. Victims are the
+first training images, as many to an update as batch and steps ask for; the public X-rays of the
+attacker's prior are the validation images. The last line is JSON {"rows": [{model, head, batch,
+start, psnr, psnr_worst, ssim, steps, seconds, ...}]}, a row an update.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from adversary import ThreatModel
+from adversary import Observation, ThreatModel, TrainingRecipe
 from adversary.attacks import GaussNewton
-from adversary.metrics import match
+from adversary.metrics import match, psnr
+from adversary.priors import Prior
+from adversary.problem import Problem, pose
+from adversary.seeding import derive_seed
 from benchmarks import common
 from fl_sim.models import create
+from fl_sim.training import train
 
 MODELS = {
     "lenet": ("lenet", "sigmoid"),
     "gelu": ("convnet", "gelu"),
     "silu": ("convnet", "silu"),
     "relu": ("convnet", "relu"),
+    "efficientnet-b0": ("efficientnet-b0", "silu"),
+    "resnet18": ("resnet18", "relu"),
 }
 HEADS = {"binary": 2, "100": 100}
+PUBLIC = 512
+CLIENTS, CLIENT_IMAGES = 4, 64
 
 
-def row(model: str, head: str, truths: Tensor, start: str, iterations: int) -> dict[str, Any]:
+def victim(model: str, head: str, truths: Tensor, seed: int) -> nn.Module:
     name, activation = MODELS[model]
-    victim = create(
+    return create(
         name,
         channels=truths.shape[1],
         image_size=truths.shape[-1],
         outputs=HEADS[head],
         activation=activation,
-        seed=common.SEED,
+        seed=seed,
     )
-    posed = dataclasses.replace(common.problem(victim, truths), threat=ThreatModel())
-    found = GaussNewton(iterations=iterations, start=start).run(posed, seed=common.SEED)
+
+
+def federate(model: nn.Module, images: Tensor, labels: Tensor, rounds: int) -> None:
+    """Train by federated averaging: in every round each client passes once over its images."""
+    recipe = TrainingRecipe(lr=0.05, batch_size=8, momentum=0.9, batch_norm="eval")
+    shares = torch.arange(len(images)).chunk(CLIENTS)
+    for _ in range(rounds):
+        sent = {n: v.clone() for n, v in model.state_dict().items()}
+        returned = []
+        for share in shares:
+            model.load_state_dict(sent)
+            batches = list(share.split(recipe.batch_size))
+            train(model, images, labels, recipe, batches, device="cpu")
+            returned.append({n: v.clone() for n, v in model.state_dict().items()})
+        mean = {n: torch.stack([r[n].double() for r in returned]).mean(0) for n in sent}
+        model.load_state_dict({n: v.to(sent[n].dtype) for n, v in mean.items()})
+
+
+def observe(model: nn.Module, images: Tensor, labels: Tensor, batch: int, lr: float) -> Observation:
+    """Return the gradient of one batch or, of several, the weights after a step on each."""
+    steps = len(images) // batch
+    recipe = TrainingRecipe(
+        lr=lr,
+        batch_size=batch,
+        batch_norm="eval",
+        update="gradient" if steps == 1 else "weights",
+    )
+    sent = {n: v.clone() for n, v in model.state_dict().items()}
+    if steps == 1:
+        model.eval()
+        loss = nn.functional.cross_entropy(model(images), labels)
+        names, parameters = zip(*model.named_parameters(), strict=True)
+        returned = dict(zip(names, torch.autograd.grad(loss, parameters), strict=True))
+    else:
+        train(
+            model,
+            images,
+            labels,
+            recipe,
+            list(torch.arange(len(images)).split(batch)),
+            device="cpu",
+        )
+        returned = {n: v.clone() for n, v in model.state_dict().items()}
+        model.load_state_dict(sent)
+    return Observation(
+        round=1,
+        client="client",
+        sent=sent,
+        returned=returned,
+        num_examples=len(images),
+        recipe=recipe,
+    )
+
+
+def posed(given: argparse.Namespace, batch: int, repeat: int) -> tuple[Problem, Tensor]:
+    """Return one attacker's problem, and the truth."""
+    seed = derive_seed(common.SEED, "victim", repeat)
+    count = batch * given.steps
+    others = CLIENTS * CLIENT_IMAGES
+    every, found = common.labelled(given.data, "train", others + (repeat + 1) * count, given.size)
+    public, _ = common.labelled(given.data, "val", PUBLIC, given.size)
+    truths, labels = every[others + repeat * count :], found[others + repeat * count :]
+    if given.labels == "distinct":
+        labels = torch.arange(count) % HEADS[given.head]
+    model = victim(given.model, given.head, truths, seed)
+    federate(model, every[:others], found[:others], given.trained)
+    seen = observe(model, truths, labels, batch, given.lr)
+    shape = (truths.shape[1], truths.shape[2], truths.shape[3])
+    return pose(seen, ThreatModel(), model, image_shape=shape, prior=Prior(public)), truths
+
+
+def row(given: argparse.Namespace, batch: int, repeat: int) -> dict[str, Any]:
+    problem, truths = posed(given, batch, repeat)
+    attack = GaussNewton(iterations=given.iterations, start=given.start, prior=given.prior)
+    found = attack.run(problem, seed=repeat)
     order = [index for index in match(found.images, truths) if index is not None]
-    measured = common.scores(found.images[order], truths)
+    each = psnr(found.images[order], truths)
     return {
-        "model": model,
-        "head": head,
-        "batch": len(truths),
-        "start": start,
-        "psnr": measured["psnr"],
-        "ssim": measured["ssim"],
+        "model": given.model,
+        "head": given.head,
+        "batch": batch,
+        "start": given.start,
+        "psnr": float(each.mean()),
+        "psnr_worst": float(each.min()),
+        "ssim": common.scores(found.images[order], truths)["ssim"],
         "chi_square": found.score,
         "steps": len(found.history) - 1,
         "seconds": found.seconds,
+        "local_steps": given.steps,
+        "trained_rounds": given.trained,
+        "size": given.size,
+        "repeat": repeat,
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="npz of images")
+    parser.add_argument("--data", type=Path, required=True, help="npz with train and val images")
     parser.add_argument("--model", choices=MODELS, default="gelu")
     parser.add_argument("--head", choices=HEADS, default="binary")
     parser.add_argument("--batch", type=common.counts, default=[1], help="e.g. 1,2,4")
-    parser.add_argument("--start", choices=("grey", "randn"), default="grey")
+    parser.add_argument("--start", choices=("grey", "mean", "randn", "encodings"), default="grey")
+    parser.add_argument("--prior", choices=("public", "smooth", "none"), default="public")
+    parser.add_argument("--labels", choices=("distinct", "own"), default="distinct")
+    parser.add_argument("--steps", type=int, default=1, help="local SGD steps of a client")
+    parser.add_argument("--lr", type=float, default=0.1, help="of the local steps")
+    parser.add_argument("--trained", type=int, default=0, help="rounds trained on other images")
+    parser.add_argument("--size", type=int, default=32, help="pixels a side")
+    parser.add_argument("--repeats", type=int, default=1, help="updates, each of other images")
     parser.add_argument("--iterations", type=int, default=40)
     parser.add_argument("--json", action="store_true", help="print the last line alone")
     given = parser.parse_args()
     used = common.threads()
     rows = []
     for batch in given.batch:
-        truths = common.images(given.data, batch)
-        rows.append(row(given.model, given.head, truths, given.start, given.iterations))
-        if not given.json:
-            print(", ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
+        for repeat in range(given.repeats):
+            rows.append(row(given, batch, repeat))
+            if not given.json:
+                print(", ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
     common.json_line({"rows": rows, "threads": used, "torch": torch.__version__})
 
 

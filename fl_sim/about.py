@@ -41,6 +41,7 @@ def describe(run: Assembly) -> dict[str, Any]:
         "clients": {client_name(i): len(part) for i, part in enumerate(run.parts)},
         "candidates": len(set(private.patients)),
         "threat": {
+            "view": "aggregate" if run.defence.secure_aggregation else "client",
             "labels_known": settings.adversary.labels_known,
             "defence_known": settings.adversary.defence_known,
         },

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -19,24 +19,33 @@ from torch import Tensor
 from adversary.adversary import Adversary, resolve_device
 from adversary.attacks import Attack, AttackOptionError
 from adversary.attacks import create as create_attack
+from adversary.bounds import Bound, Budget, bound
 from adversary.channel import Channel
 from adversary.evaluation import Truth
 from adversary.observation import Observation, TrainingRecipe
 from adversary.optimise import Limits
 from adversary.priors import Prior
+from adversary.problem import pose
 from adversary.report.ledger import Ledger
 from adversary.report.run_folder import RunFolder
 from adversary.seeding import derive_seed, generator
 from adversary.threat import ThreatModel
-from fl_sim import data, defences, models
+from fl_sim import data, defences, models, pretrained
 from fl_sim.data import DataError, Splits, XrayDataset
 from fl_sim.data.images import decode, stack
 from fl_sim.defences import Defence
+from fl_sim.freezing import freeze
 from fl_sim.models import Classifier
 from fl_sim.privacy import Account
 from fl_sim.settings import Settings, SettingsError, parse_options, split
 from fl_sim.training import recipe_from
 from fl_sim.truth import client_name, truth_of
+
+BOUNDS = {
+    "auto": Budget(method="stochastic", probes=2, tolerance=0.01, iterations=200, seconds=60),
+    "on": Budget(),
+}
+"""What the setting ``adversary.bounds`` spends on an update."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,9 +84,11 @@ class Assembly:
             image_size=settings.data.image_size,
             outputs=_outputs(self.splits.private, settings),
             activation=settings.model.activation,
+            norm=settings.model.norm,
             seed=derive_seed(settings.seed, "model"),
         )
-        return self.defence.model(plain)
+        pretrained.start_from(settings.model.weights, settings.model.name, plain)
+        return freeze(self.defence.model(plain), settings.local.freeze)
 
     def batches(self, round: int, client: int) -> list[Tensor]:
         """Return the mini-batches of a client's round, as indices into its X-rays."""
@@ -120,10 +131,14 @@ class Assembly:
         """Return the X-rays that the server evaluates on; they may be none."""
         return self.splits.test if len(self.splits.test) else self.splits.public
 
-    def prior(self) -> Prior | None:
-        """Return the public X-rays as the attacker's prior; None where there are none."""
+    @cached_property
+    def _prior(self) -> Prior | None:
         public = self.splits.public
         return Prior(public.tensor(range(len(public)))) if len(public) else None
+
+    def prior(self) -> Prior | None:
+        """Return the public X-rays as the attacker's prior; None where there are none."""
+        return self._prior  # one for all: what is learned from it is learned once
 
     def candidates(self) -> Tensor:
         """Return one private image a patient, (N, C, H, W), among whom to re-identify."""
@@ -158,6 +173,34 @@ class Assembly:
         order = torch.randperm(len(clients), generator=draw).tolist()
         return sorted(clients[i] for i in order[: wanted.clients or None])
 
+    def bound(self, observation: Observation, truth: Truth) -> Bound:
+        """Return what no attacker can beat on an update, for scoring alone.
+
+        The defence is taken as known and the labels as given, whatever this adversary is told.
+
+        Raises
+        ------
+        BoundError, ObservationError
+            In one line, where there is none.
+        """
+        size = self.settings.data.image_size
+        prior = self.prior()
+        problem = pose(
+            observation,
+            ThreatModel(channel=self.defence.channel(observation)),
+            self.model(),
+            image_shape=(self.settings.data.channels, size, size),
+            device=self.device,
+            dtype=torch.float64,
+        )
+        return bound(
+            problem,
+            truth,
+            None if prior is None else prior.gaussian,
+            budget=BOUNDS[self.settings.adversary.bounds],
+            seed=derive_seed(self.settings.seed, "bound", observation.round, observation.client),
+        )
+
     def adversary(self) -> Adversary:
         """Return the adversary that the settings describe."""
         wanted = self.settings.adversary
@@ -183,6 +226,7 @@ class Assembly:
             prior=self.prior(),
             candidates=self.candidates(),
             record=self.settings.adversary.record,
+            bound=None if self.settings.adversary.bounds == "off" else self.bound,
         )
 
 
@@ -200,7 +244,7 @@ def assemble(settings: Settings, clients: int) -> Assembly:
     device = _device(settings)
     defence = defences.create(
         settings.defence.name, parse_options(settings.defence.options, "defence.options")
-    ).prepare(rounds=settings.rounds, strategy=settings.strategy.name)
+    )
     splits = _load(settings)
     shares = data.partition(
         splits.private,
@@ -209,12 +253,18 @@ def assemble(settings: Settings, clients: int) -> Assembly:
         alpha=settings.data.alpha,
         seed=settings.seed,
     )
-    _check_batch_size(settings, shares)
+    defence = defence.prepare(
+        rounds=settings.rounds,
+        strategy=settings.strategy.name,
+        examples=[len(share) for share in shares],
+    )
+    recipe = defence.recipe(recipe_from(settings))
+    _check_batch_size(settings, recipe, shares)
     return Assembly(
         settings=settings,
         splits=splits,
         parts=tuple(splits.private.subset(share) for share in shares),
-        recipe=defence.recipe(recipe_from(settings)),
+        recipe=recipe,
         defence=defence,
         device=device,
     )
@@ -285,6 +335,8 @@ def _load(settings: Settings) -> Splits:
         public=wanted.public,
         test_fraction=wanted.test_fraction,
         seed=settings.seed,
+        labels=wanted.labels,
+        uncertain=wanted.uncertain,
     )
 
 
@@ -313,11 +365,16 @@ def _outputs(dataset: XrayDataset, settings: Settings) -> int:
     return classes
 
 
-def _check_batch_size(settings: Settings, shares: list[np.ndarray]) -> None:
+def _check_batch_size(settings: Settings, recipe: TrainingRecipe, shares: list[np.ndarray]) -> None:
     smallest = int(np.argmin([len(share) for share in shares]))
-    images = len(shares[smallest])
-    if settings.local.batch_size > images:
+    images, asked = len(shares[smallest]), settings.local.batch_size
+    has = f"{client_name(smallest)} of {len(shares)} has only {images} images"
+    if asked > images:
         raise SettingsError(
-            f"local.batch-size = {settings.local.batch_size}: {client_name(smallest)} of "
-            f"{len(shares)} has only {images} images; must be <= {images}, or take fewer clients"
+            f"local.batch-size = {asked}: {has}; must be <= {images}, or take fewer clients"
+        )
+    if recipe.batch_size > images:
+        raise SettingsError(
+            f"defence.options: {settings.defence.name} makes local.batch-size = {asked} one of "
+            f"{recipe.batch_size}, and {has}; must make it <= {images}, or take fewer clients"
         )

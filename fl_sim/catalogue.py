@@ -10,7 +10,7 @@ from rich.table import Table
 from adversary.attacks import ATTACKS
 from adversary.plugins import PluginError
 from fl_sim.data import DATASETS
-from fl_sim.defences import DEFENCES
+from fl_sim.defences import DEFENCES, Defence
 from fl_sim.models import MODELS
 from fl_sim.settings import Declared, declared
 from strategies.choices import STRATEGY_NAMES
@@ -25,7 +25,7 @@ REGISTRIES: dict[str, Iterable[str] | Mapping[str, object]] = {
 
 
 def names_table(topic: str) -> Table:
-    """Return the names of a registry, each with the first line of its documentation."""
+    """Return the names of a registry, each with what it is (a defence: what it protects)."""
     entries = REGISTRIES[topic]
     table = Table(title=topic, title_justify="left", box=None, show_header=False)
     for name in entries:
@@ -61,5 +61,7 @@ def _summary(entries: Mapping[str, object], name: str) -> str:
         entry = entries[name]
     except PluginError as error:
         return str(error)
+    if isinstance(entry, type) and issubclass(entry, Defence):
+        return entry.protects
     documentation = inspect.getdoc(entry) if callable(entry) else None
     return documentation.splitlines()[0] if documentation else ""

@@ -296,6 +296,7 @@ def _typed(text: str, kind: type) -> Value:
 
 def _with_absolute_paths(settings: Settings) -> Settings:
     """Return the settings with their paths made absolute: the run has a folder of its own."""
+    from fl_sim.pretrained import IMAGENET
 
     def absolute(path: str) -> str:
         return str(Path(path).expanduser().absolute()) if path else path
@@ -303,7 +304,13 @@ def _with_absolute_paths(settings: Settings) -> Settings:
     data = dataclasses.replace(settings.data, path=absolute(settings.data.path))
     start_image = absolute(settings.adversary.start_image)
     adversary = dataclasses.replace(settings.adversary, start_image=start_image)
-    return dataclasses.replace(settings, out=absolute(settings.out), data=data, adversary=adversary)
+    weights = settings.model.weights
+    model = dataclasses.replace(
+        settings.model, weights=weights if weights == IMAGENET else absolute(weights)
+    )
+    return dataclasses.replace(
+        settings, out=absolute(settings.out), data=data, model=model, adversary=adversary
+    )
 
 
 def _check(settings: Settings) -> None:

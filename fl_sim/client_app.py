@@ -5,19 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.clientapp.typing import ClientAppCallable
 
 from adversary.seeding import derive_seed, generator
 from fl_sim.assembly import Assembly, assemble
+from fl_sim.data import XrayDataset
 from fl_sim.defences import LocalUpdate
+from fl_sim.freezing import load_shared, shared
 from fl_sim.models import Classifier
 from fl_sim.settings import SettingsError, parse
-from fl_sim.training import evaluate
+from fl_sim.training import Evaluation, evaluate
+from strategies.replies import HELD_OUT_AUC, HELD_OUT_LOSS, NUM_EXAMPLES
 
 PARTITION, PARTITIONS = "partition-id", "num-partitions"
-NUM_EXAMPLES = "num-examples"
+PERSONAL = "personal"
+"""Where a client keeps the arrays that do not leave it."""
 
 app = ClientApp()
 
@@ -31,7 +37,19 @@ def tell_partition(message: Message, context: Context) -> Message:
     return Message(RecordDict({"partition": metrics}), reply_to=message)
 
 
-@app.train()
+def by_secure_aggregation(
+    message: Message, context: Context, call_next: ClientAppCallable
+) -> Message:
+    """Take part in SecAgg+ where that is the defence; else train and answer in clear."""
+    run, _ = _run(context)
+    if not run.defence.secure_aggregation:
+        return call_next(message, context)
+    from strategies.secure_aggregation import secure_aggregation_mod
+
+    return secure_aggregation_mod(message, context, call_next)
+
+
+@app.train(mods=[by_secure_aggregation])
 def train_model(message: Message, context: Context) -> Message:
     """Return the model after local training, as the defence lets it leave."""
     run, number = _run(context)
@@ -41,10 +59,13 @@ def train_model(message: Message, context: Context) -> Message:
     mu = float(config.get("proximal-mu", 0.0))  # type: ignore[arg-type]
 
     model = _model(run, message)
-    sent = {name: value.clone() for name, value in model.state_dict().items()}
+    sent = {name: value.clone() for name, value in shared(model).items()}
+    _make_personal(model, context)
     inputs = run.inputs(server_round, number)
     batches = run.batches(server_round, number)
     torch.manual_seed(derive_seed(settings.seed, "training", server_round, number))  # dropout
+    rounding = derive_seed(settings.seed, "rounding", server_round, number)
+    np.random.seed(rounding % 2**32)  # noqa: NPY002 (SecAgg+ rounds by it)
     with _one_thread():
         loss = run.defence.train(
             model,
@@ -57,10 +78,11 @@ def train_model(message: Message, context: Context) -> Message:
             generator=generator(settings.seed, "defended training", server_round, number),
         )
         used = run.used(server_round, number)
+        trained = {name: v.detach().cpu() for name, v in model.state_dict().items()}
         returned = run.defence.apply(
             LocalUpdate(
                 sent=sent,
-                returned={name: v.detach().cpu() for name, v in model.state_dict().items()},
+                returned={name: trained[name] for name in sent},
                 model=model,
                 recipe=run.recipe,
                 images=inputs[used],
@@ -68,6 +90,8 @@ def train_model(message: Message, context: Context) -> Message:
             ),
             generator=generator(settings.seed, "defence", server_round, number),
         )
+    if personal := run.defence.personal(trained):
+        context.state[PERSONAL] = ArrayRecord({name: trained[name] for name in personal})
     metrics = MetricRecord({NUM_EXAMPLES: len(part)})
     if run.defence.reports_losses:
         metrics["loss"] = loss
@@ -77,24 +101,33 @@ def train_model(message: Message, context: Context) -> Message:
 
 @app.evaluate()
 def evaluate_model(message: Message, context: Context) -> Message:
-    """Return the loss of the global model on this client's own X-rays, if the defence lets it."""
+    """Return the loss of the model on this client's own X-rays, if the defence lets it.
+
+    Where clients keep a part of the model, the server has no whole one to evaluate: then also
+    how this client's does on the X-rays that the server would evaluate on.
+    """
     run, number = _run(context)
-    part = run.parts[number]
+    part, model = run.parts[number], _model(run, message)
     if not run.defence.reports_losses:
         metrics = MetricRecord({NUM_EXAMPLES: len(part)})
         return Message(RecordDict({"metrics": metrics}), reply_to=message)
+    _make_personal(model, context)
     with _one_thread():
-        result = evaluate(
-            _model(run, message),
-            part.tensor(range(len(part))),
-            part.labels,
-            run.recipe.loss,
-            device=run.device,
+        result = _evaluate(run, model, part)
+        metrics = MetricRecord(
+            {"loss": result.loss, "accuracy": result.accuracy, NUM_EXAMPLES: len(part)}
         )
-    metrics = MetricRecord(
-        {"loss": result.loss, "accuracy": result.accuracy, NUM_EXAMPLES: result.num_examples}
-    )
+        if run.defence.personal(model.state_dict()) and len(run.evaluation_set()):
+            held_out = _evaluate(run, model, run.evaluation_set())
+            metrics[HELD_OUT_LOSS] = held_out.loss
+            if held_out.auc is not None:
+                metrics[HELD_OUT_AUC] = held_out.auc
     return Message(RecordDict({"metrics": metrics}), reply_to=message)
+
+
+def _evaluate(run: Assembly, model: Classifier, images: XrayDataset) -> Evaluation:
+    everything = images.tensor(range(len(images)))
+    return evaluate(model, everything, images.labels, run.recipe.loss, device=run.device)
 
 
 @contextmanager
@@ -130,5 +163,12 @@ def _run(context: Context) -> tuple[Assembly, int]:
 def _model(run: Assembly, message: Message) -> Classifier:
     """Return the model with the weights that the server sent."""
     model = run.model()
-    model.load_state_dict(message.content.array_records["arrays"].to_torch_state_dict())
+    load_shared(model, message.content.array_records["arrays"].to_torch_state_dict())
     return model
+
+
+def _make_personal(model: Classifier, context: Context) -> None:
+    """Put the arrays that this client kept in place of those that the server sent."""
+    if PERSONAL in context.state:
+        kept = context.state.array_records[PERSONAL].to_torch_state_dict()
+        model.load_state_dict(kept, strict=False)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from flwr.app import Message, RecordDict
+from flwr.app import Message
 from flwr.serverapp import Grid
-from flwr.supercore.run import Run
+
+from strategies.wrapped_grid import WrappedGrid
 
 
-class OrderedGrid(Grid):
+class OrderedGrid(WrappedGrid):
     """A grid that lists nodes, and returns their replies, in a fixed order.
 
     Node ids are drawn anew for every run and replies come as clients get done. With neither
@@ -25,46 +26,22 @@ class OrderedGrid(Grid):
     """
 
     def __init__(self, grid: Grid, nodes: Sequence[int]) -> None:
-        self._grid = grid
+        super().__init__(grid)
         self._place = {node: place for place, node in enumerate(nodes)}
 
     def get_node_ids(self) -> Iterable[int]:
         """Return the nodes that are there, in their order."""
-        return self._ordered(node for node in self._grid.get_node_ids() if node in self._place)
+        return self._ordered(node for node in super().get_node_ids() if node in self._place)
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
         """Send messages, and return the replies in the order of their nodes."""
-        return self._sorted(self._grid.send_and_receive(messages, timeout=timeout))
+        return self._sorted(super().send_and_receive(messages, timeout=timeout))
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Return the replies that are there, in the order of their nodes."""
-        return self._sorted(self._grid.pull_messages(message_ids))
-
-    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Send messages."""
-        return self._grid.push_messages(messages)
-
-    def create_message(
-        self,
-        content: RecordDict,
-        message_type: str,
-        dst_node_id: int,
-        group_id: str,
-        ttl: float | None = None,
-    ) -> Message:
-        """Create a message."""
-        return self._grid.create_message(content, message_type, dst_node_id, group_id, ttl)
-
-    def set_run(self, run: Run) -> None:
-        """Set the run that the grid works for."""
-        self._grid.set_run(run)
-
-    @property
-    def run(self) -> Run:
-        """The run that the grid works for."""
-        return self._grid.run
+        return self._sorted(super().pull_messages(message_ids))
 
     def _ordered(self, nodes: Iterable[int]) -> list[int]:
         return sorted(nodes, key=self._rank)

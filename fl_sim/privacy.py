@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Literal
 
 Unit = Literal["example", "client"]
+Neighbours = Literal["add or remove one", "replace one"]
 
 RELATIVE_TOLERANCE = 1e-3
 """How far below its target an epsilon may stay when noise is chosen for it."""
@@ -40,7 +41,7 @@ class Account:
     epsilon: float
     delta: float
     accountant: str
-    neighbours: Literal["add or remove one", "replace one"]
+    neighbours: Neighbours
     unit: Unit
     against: str
 
@@ -58,6 +59,7 @@ def gaussian_account(
     unit: Unit,
     against: str,
     sample_rate: float = 1.0,
+    neighbours: Neighbours = "add or remove one",
 ) -> Account | None:
     """Return the account of a Gaussian mechanism on a Poisson sample, composed.
 
@@ -67,12 +69,13 @@ def gaussian_account(
     Parameters
     ----------
     noise_multiplier : float
-        Standard deviation of the noise over the L2 norm to which one unit is clipped, >= 0.
+        Standard deviation of the noise over the L2 distance of neighbours, >= 0: the norm to
+        which one unit is clipped, or twice that where one is replaced by another.
     steps : int
         How often the mechanism was used, >= 0.
     delta : float
         In (0, 1).
-    unit, against
+    unit, against, neighbours
         See :class:`Account`.
     sample_rate : float
         Probability with which a unit takes part in a step, independently, in (0, 1].
@@ -94,7 +97,7 @@ def gaussian_account(
         epsilon=max(0.0, float(epsilon)),  # for a large delta the conversion goes below 0
         delta=delta,
         accountant="RDP (opacus)",
-        neighbours="add or remove one",
+        neighbours=neighbours,
         unit=unit,
         against=against,
     )

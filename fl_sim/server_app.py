@@ -11,15 +11,17 @@ from typing import Any
 import numpy as np
 import torch
 from flwr.app import ArrayRecord, Context, MetricRecord
+from flwr.server.workflow import SecAggPlusWorkflow
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import Strategy
 
 from adversary.adversary import in_one_line
 from adversary.report.ledger import Ledger
-from adversary.report.run_folder import RunFolder
+from adversary.report.run_folder import RunFolder, writing
 from adversary.seeding import derive_seed
-from fl_sim import about
+from fl_sim import about, checkpoints
 from fl_sim.assembly import Assembly, assemble, attacks
+from fl_sim.freezing import load_shared, shared
 from fl_sim.ordered_grid import OrderedGrid
 from fl_sim.progress import say
 from fl_sim.roll_call import roll_call
@@ -28,8 +30,10 @@ from fl_sim.training import evaluate
 from fl_sim.truth import client_name, client_number
 from strategies import choices
 from strategies.bookkeeping import Bookkeeping
+from strategies.curious_aggregator import CuriousAggregator
 from strategies.guarded import Guarded
 from strategies.honest_but_curious import HonestButCurious
+from strategies.secure_aggregation import SecureAggregationGrid
 
 app = ServerApp()
 
@@ -85,10 +89,10 @@ def _serve(grid: Grid, settings: Settings, folder: RunFolder) -> Ledger:
     )
     _seed_everything(derive_seed(settings.seed, "server"))
     strategy.start(
-        OrderedGrid(grid, list(names)),
-        ArrayRecord(model.state_dict()),
+        OrderedGrid(_channel(run, grid), list(names)),
+        ArrayRecord(shared(model)),
         num_rounds=settings.rounds,
-        evaluate_fn=_evaluation(run),
+        evaluate_fn=_evaluation(run, folder),
     )
     return ledger
 
@@ -105,7 +109,8 @@ def _strategy(run: Assembly, ledger: Ledger, names: dict[int, str]) -> Strategy:
     spent = _spent(run)
     if not run.settings.adversary.enabled:
         return Bookkeeping(guarded, ledger=ledger, client_names=names, spent=spent)
-    return HonestButCurious(
+    observer = CuriousAggregator if run.defence.secure_aggregation else HonestButCurious
+    return observer(
         guarded,
         run.adversary(),
         run.recipe,
@@ -129,15 +134,32 @@ def _spent(run: Assembly) -> Callable[[str, int], dict[str, Any] | None]:
     return spent
 
 
-def _evaluation(run: Assembly) -> Callable[[int, ArrayRecord], MetricRecord | None]:
-    """Return the central evaluation of a round, which also tells of it."""
+def _channel(run: Assembly, grid: Grid) -> Grid:
+    """Return the grid by which updates travel: through SecAgg+ where that is the defence."""
+    if not run.defence.secure_aggregation:
+        return grid
+    return SecureAggregationGrid(grid, SecAggPlusWorkflow(**run.defence.describe()))  # type: ignore[arg-type]
+
+
+def _evaluation(
+    run: Assembly, folder: RunFolder
+) -> Callable[[int, ArrayRecord], MetricRecord | None]:
+    """Return the central evaluation of a round, which also tells of it and keeps the model.
+
+    There is no evaluation where there are no images, or the clients keep a part of the model.
+    """
     images = run.evaluation_set()
     model = run.model()
+    whole = not run.defence.personal(model.state_dict())
 
     def evaluate_centrally(server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
-        if not len(images):
+        load_shared(model, arrays.to_torch_state_dict())
+        if run.settings.checkpoints:
+            path = folder.checkpoint(server_round)
+            with writing(path):
+                checkpoints.write(path, model)
+        if not (whole and len(images)):
             return None
-        model.load_state_dict(arrays.to_torch_state_dict())
         found = evaluate(
             model,
             images.tensor(range(len(images))),

@@ -16,8 +16,10 @@ from typing import Any, cast, get_type_hints
 from adversary.attacks import ATTACKS, STARTS
 from adversary.readings import READINGS
 from fl_sim.data import DATASETS, PARTITIONS
+from fl_sim.data.folder import UNCERTAIN
 from fl_sim.defences import DEFENCES
-from fl_sim.models import MODELS
+from fl_sim.freezing import FREEZABLE
+from fl_sim.models import MODELS, NORMS
 from fl_sim.models.convnet import ACTIVATIONS
 from strategies.choices import STRATEGY_NAMES
 
@@ -95,6 +97,12 @@ class DataSettings:
 
     name: str = setting("embedded", "data set", choices=lambda: tuple(DATASETS))
     path: str = setting("", "file or folder of the data set, where it needs one")
+    labels: str = setting("", "label columns of a folder's CSV file, comma-separated; empty is all")
+    uncertain: str = setting(
+        "refuse",
+        "what labels of -1 in a CSV file count as; with zeros and ones, empty cells are 0",
+        choices=lambda: tuple(UNCERTAIN),
+    )
     image_size: int = setting(64, "images are squares of this many pixels", minimum=8, maximum=1024)
     channels: int = setting(1, "1 (grey) or 3", minimum=1, maximum=3)
     num_images: int = setting(0, "use at most this many images; 0 is all (phantom: 512)", minimum=0)
@@ -118,6 +126,14 @@ class ModelSettings:
     activation: str = setting(
         "gelu", "activation of the convnet model", choices=lambda: tuple(ACTIVATIONS)
     )
+    norm: str = setting(
+        "batch",
+        "batch normalisation, or group normalisation in its place",
+        choices=lambda: NORMS,
+    )
+    weights: str = setting(
+        "", "first weights: imagenet (torchvision's), a checkpoint's path, or empty for random ones"
+    )
     loss: str = setting(
         "cross-entropy",
         "softmax cross-entropy, or binary cross-entropy per label",
@@ -140,6 +156,11 @@ class LocalSettings:
     lr: float = setting(0.01, "learning rate of SGD", above=0)
     momentum: float = setting(0.0, "momentum of SGD", minimum=0, maximum=0.999)
     weight_decay: float = setting(0.0, "weight decay of SGD", minimum=0, maximum=1)
+    freeze: str = setting(
+        "none",
+        "what is neither trained nor sent; middle is all but the first convolution and the head",
+        choices=lambda: tuple(FREEZABLE),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,6 +213,12 @@ class AdversarySettings:
     )
     labels_known: bool = setting(False, "tell the attacker the true labels (an oracle)")
     defence_known: bool = setting(True, "tell the attacker which defence there is, as is public")
+    bounds: str = setting(
+        "auto",
+        "the PSNR that no attacker can exceed: off, a quick estimate (auto), or exact where memory "
+        "allows (on)",
+        choices=lambda: ("off", "auto", "on"),
+    )
     record: bool = setting(
         False, "keep every attacked update in the run folder, to attack it again"
     )
@@ -210,6 +237,7 @@ class Settings:
     )
     device: str = setting("auto", "auto, cpu, cuda or cuda:N")
     out: str = setting("results/run", "folder of the run", required=True)
+    checkpoints: bool = setting(False, "keep the global model of every round in the run folder")
     data: DataSettings = dataclasses.field(default_factory=DataSettings)
     model: ModelSettings = dataclasses.field(default_factory=ModelSettings)
     local: LocalSettings = dataclasses.field(default_factory=LocalSettings)

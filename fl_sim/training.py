@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from adversary.observation import Loss, TrainingRecipe
 from adversary.seeding import generator
+from fl_sim.freezing import set_mode
 
 if TYPE_CHECKING:
     from fl_sim.settings import Settings
@@ -120,12 +121,12 @@ def check_batch_size(num_examples: int, recipe: TrainingRecipe, client: str | in
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean softmax cross-entropy of logits (B, C) and classes (B,)."""
-    return F.cross_entropy(logits, labels.long())
+    """Return the mean softmax cross-entropy of logits (B, C) and classes (B,) or shares (B, C)."""
+    return F.cross_entropy(logits, labels if labels.ndim == 2 else labels.long())
 
 
 def binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean sigmoid cross-entropy of logits (B, C) and labels (B, C) of 0 and 1.
+    """Return the mean sigmoid cross-entropy of logits (B, C) and labels (B, C) in [0, 1].
 
     For one output the labels may be (B,).
     """
@@ -148,7 +149,7 @@ def train(
     device: str | torch.device,
     proximal_mu: float = 0.0,
 ) -> float:
-    """Train ``model`` in place with SGD, one step a mini-batch.
+    """Train what is not frozen of ``model`` in place with SGD, one step a mini-batch.
 
     The same inputs give the same bits on a CPU; on a GPU cuDNN's deterministic algorithms are
     used, in full float32.
@@ -160,7 +161,8 @@ def train(
     images : Tensor
         (N, C, H, W) in [0, 1].
     labels : Tensor
-        (N,) classes, or (N, L) zeros and ones for ``bce``.
+        (N,) classes, or (N, L) zeros and ones for ``bce``; for training also soft labels, as
+        floats (N, C) or (N, L).
     recipe : TrainingRecipe
         Loss, learning rate, momentum, weight decay and the mode of batch normalisation.
     batches : sequence of Tensor
@@ -180,7 +182,7 @@ def train(
     TrainingError
         If batch normalisation is left with one value a channel.
     """
-    model.to(device).train(recipe.batch_norm == "train")
+    set_mode(model.to(device), training=recipe.batch_norm == "train")
     parameters = [p for p in model.parameters() if p.requires_grad]
     sent = [p.detach().clone() for p in parameters] if proximal_mu else []
     optimizer = torch.optim.SGD(

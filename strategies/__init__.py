@@ -11,16 +11,29 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from strategies.bookkeeping import Bookkeeping
+    from strategies.curious_aggregator import CuriousAggregator
     from strategies.guarded import Guarded, NoUsableReplyError
     from strategies.honest_but_curious import HonestButCurious
+    from strategies.secure_aggregation import SecureAggregationGrid, secure_aggregation_mod
 
-__all__ = ["Bookkeeping", "Guarded", "HonestButCurious", "NoUsableReplyError"]
+__all__ = [
+    "Bookkeeping",
+    "CuriousAggregator",
+    "Guarded",
+    "HonestButCurious",
+    "NoUsableReplyError",
+    "SecureAggregationGrid",
+    "secure_aggregation_mod",
+]
 
 _HOMES = {
     "Bookkeeping": "bookkeeping",
+    "CuriousAggregator": "curious_aggregator",
     "Guarded": "guarded",
     "HonestButCurious": "honest_but_curious",
     "NoUsableReplyError": "guarded",
+    "SecureAggregationGrid": "secure_aggregation",
+    "secure_aggregation_mod": "secure_aggregation",
 }
 
 

@@ -14,6 +14,7 @@ from flwr.serverapp.strategy import Result, Strategy
 from flwr.supercore import log
 
 from adversary.adversary import in_one_line, random_state_kept
+from strategies.replies import HELD_OUT_AUC, HELD_OUT_LOSS
 from strategies.wrapper import Wrapper
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Bookkeeping(Wrapper):
         self.num_rounds: int | None = None
         self._round_began = time.monotonic()
         self._clients = self._clients_failed = 0
-        self._client_loss: float | None = None
+        self._told: MetricRecord | None = None
         self._took_part: Counter[str] = Counter()
         self._now_took_part: list[str] = []
 
@@ -102,7 +103,7 @@ class Bookkeeping(Wrapper):
     ) -> Iterable[Message]:
         """Configure the next round of training."""
         self._round_began = time.monotonic()
-        self._client_loss = None
+        self._told = None
         return super().configure_train(server_round, arrays, config, grid)
 
     def aggregate_train(
@@ -120,10 +121,9 @@ class Bookkeeping(Wrapper):
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
     ) -> MetricRecord | None:
-        """Aggregate the results of evaluation, and keep the clients' loss."""
-        metrics = super().aggregate_evaluate(server_round, replies)
-        self._client_loss = _number(metrics, "loss", "eval_loss")
-        return metrics
+        """Aggregate the results of evaluation, and keep what the clients told."""
+        self._told = super().aggregate_evaluate(server_round, replies)
+        return self._told
 
     def _silent(self, replies: list[Message]) -> dict[int, str]:
         """Return the clients that were sent a model and did not answer at all."""
@@ -158,17 +158,22 @@ class Bookkeeping(Wrapper):
         self._enter(lambda ledger: ledger.spent(server_round, client, rounds=rounds, **account))
 
     def _round_done(self, server_round: int, metrics: MetricRecord | None) -> None:
+        """Write the round; where the server cannot evaluate, with the clients' mean."""
         try:
             privacy = self._privacy(server_round)
         except Exception as error:
             log(WARNING, "round %d: no privacy account: %s", server_round, in_one_line(error))
             privacy = {}
+        if metrics is None:
+            loss, auc = _number(self._told, HELD_OUT_LOSS), _number(self._told, HELD_OUT_AUC)
+        else:
+            loss, auc = _number(metrics, "loss"), _number(metrics, "auc")
         self._enter(
             lambda ledger: ledger.round_done(
                 server_round,
-                loss=_number(metrics, "loss"),
-                auc=_number(metrics, "auc"),
-                client_loss=self._client_loss,
+                loss=loss,
+                auc=auc,
+                client_loss=_number(self._told, "loss", "eval_loss"),
                 clients=self._clients,
                 clients_failed=self._clients_failed,
                 seconds=time.monotonic() - self._round_began,

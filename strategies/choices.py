@@ -22,11 +22,14 @@ class Choice:
         Arguments that differ from Flower's defaults.
     options : tuple of str
         Arguments that the caller of :func:`create` decides.
+    needs_each : bool
+        Whether it needs each client's update, where others do with the mean.
     """
 
     cls: str
     fixed: Mapping[str, Any] = field(default_factory=dict)
     options: tuple[str, ...] = ()
+    needs_each: bool = False
 
 
 CHOICES: dict[str, Choice] = {
@@ -35,9 +38,14 @@ CHOICES: dict[str, Choice] = {
     # Flower's default momentum of 0 would make it FedAvg; 0.9 is that of Hsu et al. 2019.
     "fedavgm": Choice("FedAvgM", fixed={"server_momentum": 0.9}),
     "fedadam": Choice("FedAdam"),
-    "fedmedian": Choice("FedMedian"),
+    "fedmedian": Choice("FedMedian", needs_each=True),
 }
 STRATEGY_NAMES = tuple(CHOICES)
+
+
+def of_the_mean() -> tuple[str, ...]:
+    """Return the names of the strategies that do with the mean of the clients' updates."""
+    return tuple(name for name, choice in CHOICES.items() if not choice.needs_each)
 
 
 def create(name: str, *, clients: int, fraction: float = 1.0, **options: Any) -> Strategy:

@@ -152,6 +152,10 @@ class HonestButCurious(Bookkeeping):
         with random_state_kept():
             return frozenset(self.select(server_round, sorted(map(self.name_of, self._sent))))
 
+    def _shown(self, server_round: int) -> int:
+        """Return how many updates a round to come will show, if every client answers."""
+        return len(self._attacked(server_round))
+
     def _observation(self, server_round: int, reply: Message) -> Observation:
         node = reply.metadata.src_node_id
         returned = _tensors(arrays_of(reply.content))
@@ -173,7 +177,7 @@ class HonestButCurious(Bookkeeping):
         else:
             rounds = range(server_round + 1, self.num_rounds + 1)
             try:
-                later = sum(len(self._attacked(later)) for later in rounds)
+                later = sum(map(self._shown, rounds))
             except Exception:  # told when its round comes
                 later = 0
             self._countdown.expect((observations + later) * attacks)

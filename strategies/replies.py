@@ -11,6 +11,9 @@ from flwr.app import ArrayRecord, Message, RecordDict
 NUM_EXAMPLES = "num-examples"
 """Flower's key for the number of images behind a reply, by which clients are weighted."""
 
+HELD_OUT_LOSS, HELD_OUT_AUC = "held-out-loss", "held-out-auc"
+"""What clients tell in evaluation where each has a model of its own and the server has none."""
+
 LONGEST_REASON = 300
 
 # Flower's simulation wraps an error twice: the kind and text of what reached it, and in the text,

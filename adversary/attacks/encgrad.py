@@ -280,8 +280,9 @@ def _roughness(images: Tensor) -> float:
 
 def _has_jacobian(problem: Problem, encoding: int) -> bool:
     """Return whether each image has its own encoding, with a Jacobian that is soon factorised."""
-    coupled = problem.observation.recipe.batch_norm == "train" and any(
-        isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in problem.model.modules()
+    coupled = any(
+        isinstance(m, torch.nn.modules.batchnorm._BatchNorm) and m.running_mean is None
+        for m in problem.model.modules()
     )
     pixels = torch.Size(problem.shape[1:]).numel()
     fits = 8 * encoding * (encoding + 2 * pixels) < AT_ONCE_BYTES

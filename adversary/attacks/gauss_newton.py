@@ -1,50 +1,75 @@
-"""Gauss-Newton on the gradient, down to the noise of the observation."""
+"""Gauss-Newton on the update, down to the noise of the observation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+import math
+from collections.abc import Iterator
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from adversary import labels
-from adversary.attacks.base import STARTS, Attack, AttackError, AttackOptionError, positive
+from adversary.attacks.base import (
+    STARTS,
+    Attack,
+    AttackError,
+    AttackOptionError,
+    notes_on,
+    positive,
+)
+from adversary.attacks.encgrad import EncGradInversion
+from adversary.homotopy import SHARPNESS, has_kinks, softened
+from adversary.levenberg_marquardt import Place, descend
+from adversary.normal_equations import Dense, Flat, MatrixFree, Penalty, Probable
 from adversary.optimise import Limits, Progress, Search
+from adversary.priors import GaussianPrior
 from adversary.problem import Problem
-from adversary.reconstruction import Reconstruction, Step
-from adversary.residuals import jacobian, residuals
+from adversary.readings import OneGradient, Unrolled
+from adversary.reconstruction import Reconstruction
+from adversary.residuals import Residuals, residuals
 from adversary.seeding import generator
+from adversary.smoothness import smooth_prior
 
 MEMORY_BYTES = 8 * 2**30
 """What the dense Jacobian and normal equations may take together."""
+
+PRIORS = ("public", "smooth", "none")
+ENCODINGS = "encodings"
 
 
 class GaussNewton(Attack):
     """Levenberg-Marquardt on residuals in units of the observation's own noise.
 
-    The weighted residuals r(x) = (g(x) - g*) / sigma, with sigma of each layer the rounding of
-    the numbers that the client sent, have a chi-square that tells the attacker, without the
-    truth, whether it has succeeded: about 1 a residual at the noise floor, as little as that only
-    by the right images. For smooth activations (sigmoid, GELU, SiLU) the gradient is a smooth
-    function of the images and a handful of steps reach that floor; a ReLU's gradient jumps where
-    a unit switches, and steps stop at the jumps.
+    The most probable images: least of ||(g(x) - g*)/sigma||^2 + (x - mu)^T P (x - mu), with sigma
+    of each layer the noise of the channel and the rounding of the numbers that the client sent,
+    and the normal distribution (mu, P^-1) of public X-rays. The mean squared residual, a reduced
+    chi-square, tells the attacker without the truth whether it has succeeded: about 1 at the
+    noise floor. For smooth activations (sigmoid, GELU, SiLU) the gradient is a smooth function of
+    the images and a handful of steps reach that floor. A ReLU's gradient jumps where a unit
+    switches; such networks are approached through ever sharper softplus networks.
 
-    Nocedal and Wright, "Numerical Optimization" (2006), chapter 10. The Jacobian comes from
-    forward- over reverse-mode differentiation, a batch of pixels at a time, in float64. Of the
-    parameters a random sample is matched, spread over all layers: more equations than pixels are
-    enough.
+    Nocedal and Wright, "Numerical Optimization" (2006), chapter 10. Weight deltas of several
+    local steps are matched by unrolled local training (:func:`adversary.readings.unrolled`), with
+    labels in every order that their counts leave open. Far from the images the noise is taken
+    as larger than it is (:mod:`adversary.levenberg_marquardt`).
 
     Parameters
     ----------
     iterations : int
-        Accepted steps at most.
+        Accepted steps at most, for each sharpness of the softplus where there are ReLUs.
     sample : float
-        Equations matched for every unknown pixel, > 1; all where there are fewer.
+        Equations matched for every unknown pixel, > 1, where rounding is the only noise; all
+        where there are fewer, or where the channel adds noise, as each then counts.
     restarts : int
         Starts from different seeds until one reaches the noise floor.
     start : str
-        One of the common starts; grey by default.
+        One of the common starts, grey by default, or ``"encodings"``: phase 2 of
+        :class:`~adversary.attacks.encgrad.EncGradInversion`.
+    prior : {"public", "smooth", "none"}
+        Normal distribution of X-rays: learned from public ones, where there are any, else
+        of smooth images (:mod:`adversary.smoothness`); "none" is maximum likelihood.
     """
 
     name: ClassVar[str] = "gauss-newton"
@@ -54,23 +79,36 @@ class GaussNewton(Attack):
     FLOOR = 2.0
     """Reduced chi-square at which the noise floor counts as reached."""
 
-    GAIN = 1.2
-    """By how much a step at the floor must divide the chi-square for another to follow."""
+    NUDGE = 0.3
+    """Of equal images, in standard deviations of the prior."""
 
-    CHUNK = 64
-    """Columns of the Jacobian worked out together."""
+    SCOUT = 5
+    """Steps after which candidate labels are compared."""
+
+    CANDIDATES = 24
+    """Assignments of labels tried at most."""
 
     def __init__(
-        self, *, iterations: int = 40, sample: float = 4.0, restarts: int = 1, start: str = "grey"
+        self,
+        *,
+        iterations: int = 40,
+        sample: float = 4.0,
+        restarts: int = 1,
+        start: str = "grey",
+        prior: str = "public",
     ) -> None:
         positive(self, iterations=iterations, restarts=restarts, sample=sample)
-        if start not in STARTS:
-            allowed = ", ".join(STARTS)
+        if start != ENCODINGS and start not in STARTS:
+            allowed = ", ".join([*STARTS, ENCODINGS])
             raise AttackOptionError(f"{self.name}.start = {start!r}: must be one of {allowed}")
+        if prior not in PRIORS:
+            allowed = ", ".join(PRIORS)
+            raise AttackOptionError(f"{self.name}.prior = {prior!r}: must be one of {allowed}")
         self.iterations = iterations
         self.sample = sample
         self.restarts = restarts
         self.start = start
+        self.prior = prior
 
     def run(
         self,
@@ -83,87 +121,158 @@ class GaussNewton(Attack):
         """See :meth:`adversary.attacks.base.Attack.run`."""
         problem = problem.to(torch.float64)
         search = Search(self.name, seed, limits, progress)
-        found_labels = labels.recover(problem)
-        self._check_memory(problem)
-        residual = residuals(problem, problem.targets(found_labels), self.sample, seed)
-        best, best_chi = None, torch.inf
+        distribution = self._distribution(problem)
+        penalty: Penalty = Flat() if distribution is None else Probable(distribution)
+        best: tuple[float, Place, Tensor] | None = None
         for restart in range(self.restarts):
-            x = self._start(problem, seed + restart)
-            x, chi = self._descend(residual, x, search, restart)
-            if chi < best_chi:
-                best, best_chi = x, chi
-            if best_chi < self.FLOOR or search.exhausted():
+            start = self._start(problem, distribution, seed + restart, search)
+            place, found_labels = self._solve(problem, start, penalty, seed, search, restart)
+            cost = float(place.residual.square().sum()) + penalty.value(place.images)
+            if math.isfinite(cost) and (best is None or cost < best[0]):
+                best = cost, place, found_labels
+            search.report((restart + 1) / self.restarts)
+            if search.exhausted() or place.chi_square < self.FLOOR:
                 break
         if best is None:
             raise AttackError(f"{self.name}: no start gave a finite residual")
-        reached = "the noise floor is reached" if best_chi < self.FLOOR else "above the noise floor"
+        _, place, found_labels = best
+        if search.stopped == "iterations" and place.settled:
+            search.stopped = "converged"
         return Reconstruction(
-            images=best.clamp(0, 1).float().cpu(),
+            images=place.images.clamp(0, 1).float().cpu(),
             labels=found_labels.cpu(),
-            score=best_chi,
+            score=place.chi_square,
             seconds=search.seconds,
             evaluations=search.evaluations,
             stopped=search.stopped,
             history=search.history,
-            notes=(f"reduced chi-square {best_chi:.3g}: {reached}",),
+            notes=self._notes(problem, place.chi_square),
         )
 
-    def _check_memory(self, problem: Problem) -> None:
-        unknowns = torch.Size(problem.shape).numel()
-        matched = sum(g.numel() for g in problem.gradient.values())
-        rows = min(matched, int(self.sample * unknowns))
-        needed = 8 * unknowns * (2 * rows + 2 * unknowns)  # Jacobian twice while it is joined
-        if needed > MEMORY_BYTES:
-            raise AttackError(
-                f"{self.name}: {unknowns} unknown pixels need {needed / 2**30:.0f} GiB, at most "
-                f"{MEMORY_BYTES / 2**30:.0f} are taken; attack smaller batches or images"
-            )
+    def _solve(
+        self,
+        problem: Problem,
+        start: Tensor,
+        penalty: Penalty,
+        seed: int,
+        search: Search,
+        restart: int,
+    ) -> tuple[Place, Tensor]:
+        """Return where the steps end, and with which labels."""
 
-    def _start(self, problem: Problem, seed: int) -> Tensor:
-        x = STARTS[self.start](problem, generator(seed, "start"))
-        if problem.shape[0] > 1:  # images of equal label must not start equal
-            x = x + 0.02 * torch.randn(problem.shape, generator=generator(seed, "nudge"))
-        return x.to(problem.device, problem.dtype)
+        def go_on(given: Tensor, place: Place | Tensor, iterations: int) -> Place:
+            return self._descend(problem, given, place, penalty, iterations, seed, search, restart)
+
+        candidates = list(itertools.islice(assignments(problem), self.CANDIDATES))
+        if len(candidates) == 1:
+            return go_on(candidates[0], start, self.iterations), candidates[0]
+        scouted = []
+        for given in candidates:
+            scouted.append((go_on(given, start, self.SCOUT), given))
+            if search.exhausted() or scouted[-1][0].chi_square < self.FLOOR:
+                break
+        best, found = min(scouted, key=lambda pair: pair[0].chi_square)
+        if not best.settled:
+            best = go_on(found, best, self.iterations - self.SCOUT)
+        return best, found
 
     def _descend(
-        self, residual: Callable[[Tensor], Tensor], x: Tensor, search: Search, restart: int
-    ) -> tuple[Tensor, float]:
-        """Return the images and the reduced chi-square where the steps end."""
-        r = residual(x)
-        cost, before, damping = float(r @ r), torch.inf, 1e-2
-        scale = 1 / max(len(r) - x.numel(), 1)
-        search.history.append(Step(restart, 0, cost * scale, search.seconds))
-        for iteration in range(1, self.iterations + 1):
-            # At the floor the last digits still count: one more step while it pays.
-            if cost * scale < self.FLOOR and before < self.GAIN * cost:
-                search.stopped = "converged"
-                break
-            if search.exhausted():
-                break
-            J = jacobian(residual, x, self.CHUNK)
-            search.evaluations += x.numel()
-            normal, gradient = J.T @ J, J.T @ r
-            shift = normal.diagonal().mean()
-            for _ in range(12):
-                damped = normal.clone()
-                damped.diagonal().add_(damping * shift)
-                factor, failed = torch.linalg.cholesky_ex(damped)
-                if int(failed):
-                    damping *= 4
-                    continue
-                step = -torch.cholesky_solve(gradient[:, None], factor)[:, 0]
-                moved = x + step.view_as(x)
-                r_moved = residual(moved)
-                search.evaluations += 1
-                cost_moved = float(r_moved @ r_moved)
-                if cost_moved < cost:
-                    before, x, r, cost = cost, moved, r_moved, cost_moved
-                    damping /= 6
-                    break
-                damping *= 4
+        self,
+        problem: Problem,
+        given: Tensor,
+        place: Place | Tensor,
+        penalty: Penalty,
+        iterations: int,
+        seed: int,
+        search: Search,
+        restart: int,
+    ) -> Place:
+        """Take steps with given labels, from images or from where others have ended."""
+        levels = [problem]
+        if has_kinks(problem.model):
+            levels = [softened(problem, beta) for beta in SHARPNESS] + levels
+        for level in levels:
+            equations = self._equations(level, given, seed)
+            images = place.images if isinstance(place, Place) else place
+            damping = place.damping if isinstance(place, Place) else 1e-2
+            model = Dense if self._fits(equations) else MatrixFree
+            place = descend(
+                equations,
+                Place(images, equations(images), damping),
+                penalty,
+                model,
+                iterations=iterations,
+                search=search,
+                restart=restart,
+            )
+        assert isinstance(place, Place)
+        return place
+
+    def _equations(self, problem: Problem, given: Tensor, seed: int) -> Residuals:
+        noisy = any(problem.threat.channel.noise.get(n, 0) > 0 for n in problem.gradient)
+        return residuals(problem, problem.targets(given), math.inf if noisy else self.sample, seed)
+
+    @staticmethod
+    def _fits(equations: Residuals) -> bool:
+        unknowns = math.prod(equations.problem.shape)
+        return Dense.memory(unknowns, len(equations)) <= MEMORY_BYTES
+
+    def _distribution(self, problem: Problem) -> GaussianPrior | None:
+        if self.prior == "none":
+            return None
+        if self.prior == "public" and problem.prior is not None:
+            found = problem.prior.gaussian
+        else:
+            found = smooth_prior(problem.shape[1:])
+        return found.to(problem.device, problem.dtype)
+
+    def _start(
+        self, problem: Problem, distribution: GaussianPrior | None, seed: int, search: Search
+    ) -> Tensor:
+        if self.start == ENCODINGS:
+            attack = EncGradInversion(refine=0)
+            found = attack.run(problem.to(torch.float32), seed=seed, limits=search.limits)
+            return found.images.to(problem.device, problem.dtype)
+        x = STARTS[self.start](problem, generator(seed, "start")).double()
+        if problem.shape[0] > 1:  # images of equal label must not start equal
+            draw = generator(seed, "nudge")
+            if distribution is None:
+                x = x + 0.02 * torch.randn(problem.shape, generator=draw)
             else:
-                search.stopped = "converged"
-                break
-            search.history.append(Step(restart, iteration, cost * scale, search.seconds))
-            search.report(iteration / self.iterations)
-        return x, cost * scale
+                away = distribution.sample(problem.shape[0], generator=draw) - distribution.mean
+                x = x + self.NUDGE * away.cpu()
+        return x.to(problem.device, problem.dtype)
+
+    def _notes(self, problem: Problem, chi_square: float) -> tuple[str, ...]:
+        reached = (
+            "the noise floor is reached" if chi_square < self.FLOOR else "above the noise floor"
+        )
+        notes: tuple[str, ...] = (f"reduced chi-square {chi_square:.3g}: {reached}",)
+        seen = problem.observation
+        if seen.steps * seen.recipe.batch_size > seen.images:
+            notes += ("every epoch is taken to use the images in the same order",)
+        unrolled = seen.steps > 1 and seen.view == "client"
+        return notes + notes_on(problem, Unrolled() if unrolled else OneGradient())
+
+
+def assignments(problem: Problem) -> Iterator[Tensor]:
+    """Yield labels, (B,) or (B, C), in the orders that tell local steps apart, likeliest first.
+
+    Images of one mini-batch have no order, and with one step there is nothing to assign; images
+    of different steps are told apart by when they were used, so which label was used when
+    matters.
+    """
+    found = labels.recover(problem)
+    seen = problem.observation
+    if seen.steps == 1 or seen.view != "client" or problem.threat.labels is not None:
+        yield found
+        return
+    size = seen.recipe.batch_size
+    rows = [tuple(row) for row in found.reshape(len(found), -1).tolist()]
+    known: set[tuple[tuple[tuple[float, ...], ...], ...]] = set()
+    for order in itertools.permutations(range(len(rows))):
+        arranged = [rows[i] for i in order]
+        key = tuple(tuple(sorted(arranged[i : i + size])) for i in range(0, len(rows), size))
+        if key not in known:
+            known.add(key)
+            yield found[list(order)]

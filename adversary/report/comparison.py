@@ -14,7 +14,7 @@ import pandas as pd
 
 from adversary.report import table
 from adversary.report.files import replacing
-from adversary.report.run_folder import RunFolder, RunFolderError, writing
+from adversary.report.run_folder import RunFolder, RunFolderError, unmasked, writing
 from adversary.report.verdict import Level, level, worst
 
 COMPARISON: table.Schema = {
@@ -238,7 +238,7 @@ def _result(run: Run) -> _Result:
     if info.get("status") != "completed":
         reason = info.get("reason")
         raise RunFolderError(f"{info.get('status')}{f': {reason}' if reason else ''}")
-    return _Result(folder, info, folder.leakage(), folder.rounds())
+    return _Result(folder, info, unmasked(folder.leakage()), folder.rounds())
 
 
 def _attacks(result: _Result) -> list[str]:

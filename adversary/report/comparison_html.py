@@ -18,7 +18,7 @@ from adversary.report.comparison import Row, Run, front, headlines
 from adversary.report.comparison_page import COMPARISON_PAGE, SCRIPT
 from adversary.report.files import replacing
 from adversary.report.html import epsilon, figure, template
-from adversary.report.run_folder import RunFolder, RunFolderError, writing
+from adversary.report.run_folder import RunFolder, RunFolderError, unmasked, writing
 from adversary.report.verdict import CLOSE_PSNR
 
 AUC_MARGIN = 0.02
@@ -257,7 +257,7 @@ def _first_seen(row: Row) -> tuple[Run, RunFolder, pd.DataFrame] | None:
     for run in row.setting.runs:
         try:
             folder = RunFolder.open(run.path)
-            leakage = folder.leakage()
+            leakage = unmasked(folder.leakage())
             completed = folder.info().get("status") == "completed"
         except RunFolderError:
             continue

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from adversary.report import charts, pictures
 from adversary.report.files import replacing
 from adversary.report.page import PAGE
-from adversary.report.run_folder import RunFolder, writing
+from adversary.report.run_folder import RunFolder, unmasked, writing
 from adversary.report.verdict import CLOSE_PSNR, Level, level, worst
 
 MAX_GRIDS = 150
@@ -35,6 +35,7 @@ class Panel:
     truth: str
     reconstruction: str
     error: str
+    bound: str
 
 
 @dataclass(frozen=True)
@@ -101,20 +102,23 @@ def render(folder: RunFolder) -> Path:
         If the folder cannot be read, or the page not be written.
     """
     info, leakage, rounds = folder.info(), folder.leakage(), folder.rounds()
-    rows = [{**row, "level": _level(row)} for row in _records(leakage)]
-    summary = _summarise(rows, info)
+    rows = _levelled(leakage)
+    counted = unmasked(leakage)
+    summary = _summarise(_levelled(counted), info)
     page = template(PAGE).render(
         title=str(info.get("title") or folder.path.name),
         info=info,
         data=_mapping(info.get("data")),
         oracles=list(info.get("oracles") or ()),
         threat=_flatten(_mapping(info.get("threat"))),
+        aggregate=_mapping(info.get("threat")).get("view") == "aggregate",
+        bound=_mapping(info.get("bound")),
         settings=_flatten(_mapping(info.get("settings"))),
         versions=_flatten(_mapping(info.get("versions"))),
         failures=list(info.get("failures") or ()),
         summary=summary,
         matrix=_matrix(rows),
-        charts=_charts(leakage, rounds),
+        charts=_charts(counted, rounds),
         accounts=_accounts(folder.accounts()),
         without_images=list(info.get("without_images") or ()),
         rounds=_rounds(folder, rows, _records(rounds)),
@@ -166,6 +170,10 @@ def _records(frame: pd.DataFrame) -> list[Row]:
     """Return the rows as plain Python values, None where missing."""
     plain = frame.astype(object).where(frame.notna(), None)
     return [{str(k): v for k, v in row.items()} for row in plain.to_dict("records")]
+
+
+def _levelled(frame: pd.DataFrame) -> list[Row]:
+    return [{**row, "level": _level(row)} for row in _records(frame)]
 
 
 def _level(row: Row) -> Level:
@@ -294,20 +302,20 @@ def _grid(folder: RunFolder, key: tuple[int, str, str], rows: list[Row], embed: 
 
 
 def _panel(place: Path, row: Row) -> Panel:
-    truth, found = (
+    truth, found, bound = (
         pictures.read(pictures.picture(place, kind, row["image"]))
-        for kind in ("truth", "reconstruction")
+        for kind in ("truth", "reconstruction", "bound")
     )
     error = None
     if truth is not None and found is not None and truth.shape == found.shape:
         error = pictures.error_map(truth, found)
     thumbnails = (
-        "" if image is None else pictures.thumbnail(image) for image in (truth, found, error)
+        "" if image is None else pictures.thumbnail(image) for image in (truth, found, error, bound)
     )
     return Panel(row, *thumbnails)
 
 
-_EXPECTED = ("mse", "psnr", "ssim", "lpips", "fft2d", "rdlv", "rank")
+_EXPECTED = ("mse", "psnr", "ssim", "lpips", "fft2d", "rdlv", "bound_psnr", "rank")
 
 
 def _missing(

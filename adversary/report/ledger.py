@@ -11,9 +11,10 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from torch import Tensor
 
 from adversary.adversary import Outcome, in_one_line, random_state_kept
+from adversary.bounds import Bound, BoundError
 from adversary.evaluation import Truth, score
 from adversary.metrics import load_lpips
-from adversary.observation import Observation
+from adversary.observation import Observation, ObservationError
 from adversary.priors import Prior
 from adversary.report import html
 from adversary.report.run_folder import RunFolder, Status
@@ -68,6 +69,9 @@ class Ledger:
         (N, C, H, W), an image for each patient among whom to re-identify.
     record : bool
         Whether updates are kept, to be attacked again.
+    bound : callable, optional
+        From an observation and the truth behind it to what no attacker can beat. It may raise
+        :class:`~adversary.bounds.BoundError`; the reason goes to run.json.
     """
 
     def __init__(
@@ -78,12 +82,15 @@ class Ledger:
         prior: Prior | None = None,
         candidates: Tensor | None = None,
         record: bool = False,
+        bound: Callable[[Observation, Truth], Bound] | None = None,
     ) -> None:
         self.folder = folder
         self.truth = truth
         self.prior = prior
         self.candidates = candidates
         self.record = record
+        self.bound = bound
+        self._bounded: tuple[tuple[int, str], Bound | None] | None = None
         self.errors: list[str] = []
         self._render_from = 0.0
         self.lpips = None
@@ -91,6 +98,8 @@ class Ledger:
             self.lpips, reason = load_lpips()
             if self.lpips is None:
                 folder.note_missing(lpips=reason)
+            if bound is None:
+                folder.note_missing(bound_psnr="not asked for")
 
     @_kept_from_training
     def observed(self, observation: Observation) -> None:
@@ -110,28 +119,65 @@ class Ledger:
         An update that no image went into has nothing to score: that is noted instead.
         """
         round, client, attack = observation.round, observation.client, outcome.attack
-        if outcome.reconstruction is None:
-            self.folder.add_failure(round, client, attack, outcome.failure or "unknown")
-            return None
         truth = self.truth(observation) if self.truth is not None else None
         if truth is not None and not len(truth.images):
             self.folder.note_without_images(round, client)
             return None
+        if outcome.reconstruction is None:
+            self.folder.add_failure(round, client, attack, outcome.failure or "unknown")
+            return None
         if truth is None:
             self.folder.add_reconstruction(round, client, attack, outcome.reconstruction)
             return None
+        bound = self._bound_of(observation, truth)
         scores = score(
             outcome.reconstruction,
             truth,
             prior=self.prior,
             candidates=self.candidates,
             lpips=self.lpips,
+            bound_psnr=None if bound is None else bound.psnr,
         )
         self.folder.add_reconstruction(
-            round, client, attack, outcome.reconstruction, scores, truth.images
+            round,
+            client,
+            attack,
+            outcome.reconstruction,
+            scores,
+            truth.images,
+            # From a few probes the mean is good and the map is noise.
+            bound.deviation if bound is not None and bound.method == "dense" else None,
         )
         known = [one.psnr for one in scores if one.psnr is not None]
         return sum(known) / len(known) if known else None
+
+    def _bound_of(self, observation: Observation, truth: Truth) -> Bound | None:
+        """Return the bound, found once for all attacks on an update."""
+        if self.bound is None:
+            return None
+        update = (observation.round, observation.client)
+        if self._bounded is None or self._bounded[0] != update:
+            self._bounded = update, None
+            try:
+                found = self.bound(observation, truth)
+            except (BoundError, ObservationError) as error:
+                self.folder.note_missing(bound_psnr=in_one_line(error))
+            else:
+                self._tell_of(found)
+                self._bounded = update, found
+        return self._bounded[1]
+
+    def _tell_of(self, bound: Bound) -> None:
+        """Write to run.json how the bounds of this run were found, and how well."""
+        before = self.folder.info().get("bound", {})
+        self.folder.update(
+            bound={
+                "kind": bound.kind,
+                "method": bound.method,
+                "error": max(before.get("error", 0.0), float(bound.error.max())),
+                "converged": before.get("converged", True) and bound.converged,
+            }
+        )
 
     @_kept_from_training
     def spent(self, round: int, client: str, **account: Any) -> None:

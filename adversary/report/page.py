@@ -95,7 +95,7 @@ PAGE = (
 As in a real deployment, only what the attacker itself has is shown: its pictures and its own score. A low score does not prove that a picture is a patient.
 {% elif summary.level.value >= 3 %}
 <strong>The server could {{ "see" if summary.level.value == 4 else "single out" }} patients.</strong>
-From {{ summary.clients_seen }} of {{ summary.clients }} clients, in {{ summary.rounds_seen }} of {{ summary.rounds }} rounds, model updates alone gave away at least one patient{{ "’s X-ray" if summary.level.value == 4 }}.
+From {% if aggregate %}the mean of all clients’ updates{% else %}{{ summary.clients_seen }} of {{ summary.clients }} clients{% endif %}, in {{ summary.rounds_seen }} of {{ summary.rounds }} rounds, model updates alone gave away at least one patient{{ "’s X-ray" if summary.level.value == 4 }}.
 {% elif summary.level.value == 2 %}
 <strong>Updates left traces of the patients, but no patient could be told from the pictures.</strong>
 Some pictures showed more than the average public X-ray does.
@@ -165,8 +165,9 @@ A stronger attack may see more.
 {% if panel.truth %}{{ thumb(panel.truth, "truth", "True X-ray " ~ who) }}{% endif %}
 {{ thumb(panel.reconstruction, "reconstruction", "Reconstruction of " ~ who ~ " from the update of " ~ grid.client ~ " by " ~ grid.attack) }}
 {% if panel.truth %}{{ thumb(panel.error, "error", "Absolute error of the reconstruction of " ~ who) }}{% endif %}
+{% if panel.bound %}{{ thumb(panel.bound, "least error of any attacker", "Least standard deviation by pixel of any reconstruction of " ~ who ~ ", brightest where it is largest") }}{% endif %}
 </div>
-<p class="small">{{ who }}: {% if panel.row.psnr is not none %}{{ panel.row.psnr | figure(1) }} dB, SSIM {{ panel.row.ssim | figure }}, RDLV {{ panel.row.rdlv | figure }}{% if panel.row.rank is not none %}, rank {{ panel.row.rank }}{% if summary.candidates %} of {{ summary.candidates }}{% endif %}{% endif %}{% else %}attacker’s own score {{ panel.row.score | figure(4) }}{% if panel.row.label_recovered is not none %}, label read from the update: {{ panel.row.label_recovered }}{% endif %}{% endif %}</p>
+<p class="small">{{ who }}: {% if panel.row.psnr is not none %}{{ panel.row.psnr | figure(1) }} dB{% if panel.row.bound_psnr is not none %} (bound {{ panel.row.bound_psnr | figure(1) }} dB){% endif %}, SSIM {{ panel.row.ssim | figure }}, RDLV {{ panel.row.rdlv | figure }}{% if panel.row.rank is not none %}, rank {{ panel.row.rank }}{% if summary.candidates %} of {{ summary.candidates }}{% endif %}{% endif %}{% else %}attacker’s own score {{ panel.row.score | figure(4) }}{% if panel.row.label_recovered is not none %}, label read from the update: {{ panel.row.label_recovered }}{% endif %}{% endif %}</p>
 {% endfor %}
 {% if grid.best.note %}<p class="small">The attacker notes: {{ grid.best.note }}.</p>{% endif %}
 {% if grid.panels | length < grid.images %}<p class="small">{{ grid.panels | length }} of {{ grid.images }} images shown, worst first. All of them: {{ grid.file | replace("grid.png", "") }}</p>{% endif %}
@@ -178,10 +179,10 @@ A stronger attack may see more.
 {% if round.rows %}
 <h3>Figures</h3>
 <div class="scroll" tabindex="0" role="region" aria-label="Figures of round {{ round.number }}"><table class="dense">
-<thead><tr><th scope="col">Client</th><th scope="col">Attack</th>{% if summary.has_truth %}<th scope="col">True image</th><th scope="col" class="n">MSE</th><th scope="col" class="n">PSNR</th><th scope="col" class="n">SSIM</th><th scope="col" class="n">LPIPS</th><th scope="col" class="n">FFT-2D</th><th scope="col" class="n">RDLV</th><th scope="col" class="n">Rank</th>{% endif %}<th scope="col">{{ "Label, true / read" if summary.has_truth else "Label read" }}</th><th scope="col" class="n">Own score</th><th scope="col" class="n">Evaluations</th><th scope="col" class="n">Seconds</th></tr></thead>
+<thead><tr><th scope="col">Client</th><th scope="col">Attack</th>{% if summary.has_truth %}<th scope="col">True image</th><th scope="col" class="n">MSE</th><th scope="col" class="n">PSNR</th><th scope="col" class="n">Bound</th><th scope="col" class="n">SSIM</th><th scope="col" class="n">LPIPS</th><th scope="col" class="n">FFT-2D</th><th scope="col" class="n">RDLV</th><th scope="col" class="n">Rank</th>{% endif %}<th scope="col">{{ "Label, true / read" if summary.has_truth else "Label read" }}</th><th scope="col" class="n">Own score</th><th scope="col" class="n">Evaluations</th><th scope="col" class="n">Seconds</th></tr></thead>
 <tbody>{% for row in round.rows %}<tr><th scope="row">{{ row.client }}</th><td>{{ row.attack }}</td>
-{%- if row.status != "ok" %}<td colspan="{{ 12 if summary.has_truth else 4 }}">failed, see <a href="#failures">failures</a></td>
-{%- else %}{% if summary.has_truth %}<td>{{ row.truth }}</td><td class="n">{{ row.mse | figure(5) }}</td><td class="n">{{ row.psnr | figure(1) }}</td><td class="n">{{ row.ssim | figure(3) }}</td><td class="n">{{ row.lpips | figure(3) }}</td><td class="n">{{ row.fft2d | figure(3) }}</td><td class="n">{{ row.rdlv | figure }}</td><td class="n">{{ "–" if row.rank is none else row.rank }}</td>{% endif %}<td>{% if summary.has_truth %}{{ row.label_true or "–" }} / {% endif %}{{ row.label_recovered or "–" }}</td><td class="n">{{ row.score | figure(4) }}</td><td class="n">{{ "–" if row.evaluations is none else row.evaluations }}</td><td class="n">{{ row.seconds | figure(1) }}</td>{% endif %}</tr>
+{%- if row.status != "ok" %}<td colspan="{{ 13 if summary.has_truth else 4 }}">failed, see <a href="#failures">failures</a></td>
+{%- else %}{% if summary.has_truth %}<td>{{ row.truth }}</td><td class="n">{{ row.mse | figure(5) }}</td><td class="n">{{ row.psnr | figure(1) }}</td><td class="n">{{ row.bound_psnr | figure(1) }}</td><td class="n">{{ row.ssim | figure(3) }}</td><td class="n">{{ row.lpips | figure(3) }}</td><td class="n">{{ row.fft2d | figure(3) }}</td><td class="n">{{ row.rdlv | figure }}</td><td class="n">{{ "–" if row.rank is none else row.rank }}</td>{% endif %}<td>{% if summary.has_truth %}{{ row.label_true or "–" }} / {% endif %}{{ row.label_recovered or "–" }}</td><td class="n">{{ row.score | figure(4) }}</td><td class="n">{{ "–" if row.evaluations is none else row.evaluations }}</td><td class="n">{{ row.seconds | figure(1) }}</td>{% endif %}</tr>
 {% endfor %}</tbody></table></div>
 {% endif %}
 </section>
@@ -200,7 +201,7 @@ A stronger attack may see more.
 
 <section id="threat" aria-labelledby="h-threat">
 <h2 id="h-threat">Threat model: what the attacker knows</h2>
-<p>The attacker is the server itself: it follows the protocol, and looks at what it receives. It knows the model, what it sent, what each client returned, and the local training that it prescribed. It has public X-rays, none of them of the patients here.</p>
+<p>The attacker is the server itself: it follows the protocol, and looks at what it receives. It knows the model, what it sent, {% if aggregate %}the mean of what the clients returned{% else %}what each client returned{% endif %}, and the local training that it prescribed. {% if aggregate %}Of one client alone it has a masked update, its number of images and its loss: by secure aggregation the masks cancel in the mean only. To show what that gives away, one masked update a round is attacked too, under the client’s name with “-masked”; the verdict above leaves it out. {% endif %}It has public X-rays, none of them of the patients here.</p>
 <p>{% if oracles %}<strong>Beyond that it was told (oracle):</strong></p>
 <ul>{% for oracle in oracles %}<li><span class="badge l3">oracle</span> {{ oracle }}</li>{% endfor %}</ul>
 <p>With these grants the figures are an upper bound on what this attack reaches in the field.{% else %}<strong>It was told nothing beyond that.</strong>{% endif %}</p>
@@ -232,6 +233,7 @@ A stronger attack may see more.
 <h3>Figures</h3>
 <dl class="words">
 <dt>PSNR</dt><dd>Peak signal-to-noise ratio in decibels, higher is closer. 10 dB more is a tenth of the squared error (MSE). All chest X-rays look alike: the mean of a few reaches about 19 dB.</dd>
+<dt>Bound</dt><dd>The PSNR that no attacker is expected to exceed: {% if bound.get("kind") == "Cramer-Rao" %}the Cramér-Rao bound of an unbiased attacker at the true image{% else %}the variance that the update and a prior of public X-rays leave at the true image (Bayesian Cramér-Rao bound; it holds on average over images, a single one may be undercut by luck){% endif %}. It is found from the model and the noise of the update, with the labels given, without running an attack.{% if bound.get("method") == "stochastic" %} Here it is estimated, with a standard error of at most {{ bound.get("error") | figure }} dB{% if not bound.get("converged", True) %}; the estimate was cut short, so that the true bound is lower{% endif %}.{% endif %}</dd>
 <dt>SSIM</dt><dd>Structural similarity, 1 for identical images.</dd>
 <dt>RDLV</dt><dd>Relative data leakage value: how much the SSIM exceeds that of the mean public X-ray, as a fraction of it. 0 means that the attack shows nothing but a chest X-ray; negative means less.</dd>
 <dt>Rank, re-identified</dt><dd>The place of the true patient when all candidates are ordered by correlation with the reconstruction; re-identified means first. Compare it with chance.</dd>
@@ -241,7 +243,7 @@ A stronger attack may see more.
 </dl>
 <h3>Limits</h3>
 <ul>
-<li>These figures are what the attacks named here reached. They are no upper bound on what a better attack could see.</li>
+<li>These figures are what the attacks named here reached. They are no upper bound on what a better attack could see; where there is a figure for it, the bound is.</li>
 <li>Matching with the true images uses the least squared error, which favours the attacker; the choice among an attack’s restarts does not use the truth.</li>
 <li>Re-identification is among the candidates of this run. Among more patients it is harder, and with other knowledge about a patient easier.</li>
 <li>The report can support a data-protection impact assessment (GDPR, Article 35). EDPB Opinion 28/2024 asks whether personal data can be obtained from a model by means reasonably likely to be used. This page is evidence for that judgement, not the judgement.</li>

@@ -65,8 +65,20 @@ def save(
         _grid(rows[:_GRID_ROWS]).savefig(temporary, format="png", dpi=100)
 
 
+def save_deviation(folder: Path, deviation: Tensor) -> None:
+    """Write bound-00.png and so on: the least standard deviation by pixel, (T, C, H, W).
+
+    Brightest is the largest of each image, as bounds differ by powers of ten.
+    """
+    for index, image in enumerate(deviation.detach().cpu().double()):
+        values = image.mean(0).numpy()
+        colours = _COLOURS(values / max(values.max(), 1e-300), bytes=True)
+        with replacing(picture(folder, "bound", index)) as temporary:
+            Image.fromarray(np.ascontiguousarray(colours[..., :3])).save(temporary, format="png")
+
+
 def picture(folder: Path, kind: str, image: int) -> Path:
-    """Return the file of one image; ``kind`` is "truth" or "reconstruction"."""
+    """Return the file of one image; ``kind`` is "truth", "reconstruction" or "bound"."""
     return folder / f"{kind}-{image:02d}.png"
 
 

@@ -20,6 +20,7 @@ import pandas as pd
 from torch import Tensor
 
 from adversary.evaluation import ImageScore
+from adversary.observation import MASKED
 from adversary.reconstruction import Reconstruction
 from adversary.report import pictures, table
 from adversary.report.files import private_folder, replacing
@@ -38,6 +39,7 @@ LEAKAGE: table.Schema = {
     "lpips": "float64",
     "fft2d": "float64",
     "rdlv": "float64",
+    "bound_psnr": "float64",
     "reidentified": "boolean",
     "rank": "Int64",
     "label_true": "string",
@@ -81,6 +83,7 @@ _OURS = (
     "updates",
     "images",
     "history",
+    "checkpoints",
 )
 
 
@@ -100,8 +103,9 @@ class RunFolder:
     :meth:`create` and :meth:`update`. The report shows ``title``, ``settings``, ``seed``,
     ``versions``, ``device``, ``revision``, ``threat`` (flags by name), ``oracles`` (those that
     grant more than a server has, in words), ``data`` (with ``name``, ``attribution`` and
-    ``synthetic``) and ``candidates`` (the number of patients among whom a reconstruction was
-    re-identified).
+    ``synthetic``), ``candidates`` (the number of patients among whom a reconstruction was
+    re-identified) and ``bound`` (of the column bound_psnr: ``kind``, ``method``, the largest
+    ``error`` in dB, and whether the estimates ``converged``).
     """
 
     def __init__(self, path: Path) -> None:
@@ -228,6 +232,7 @@ class RunFolder:
         reconstruction: Reconstruction,
         scores: Sequence[ImageScore] | None = None,
         truths: Tensor | None = None,
+        deviation: Tensor | None = None,
     ) -> None:
         """Write one attack's pictures, history and rows of leakage.csv, in this order.
 
@@ -242,6 +247,8 @@ class RunFolder:
             rows hold the attacker's own score alone.
         truths : Tensor, optional
             (T, C, H, W), the true images that ``scores`` counts by.
+        deviation : Tensor, optional
+            (T, C, H, W), the least standard deviation by pixel that a bound leaves.
         """
         if scores is None:
             recovered = [";".join(map(str, _entries(label))) for label in reconstruction.labels]
@@ -252,6 +259,8 @@ class RunFolder:
         folder = self.images(round, client, attack)
         with writing(folder):
             pictures.save(folder, reconstruction.images, scores, truths)
+            if deviation is not None:
+                pictures.save_deviation(folder, deviation)
             self._save_history(round, client, attack, reconstruction)
         self._append(
             "leakage.csv",
@@ -310,6 +319,10 @@ class RunFolder:
             self.path / "history" / _round(round) / safe_name(client) / f"{safe_name(attack)}.csv"
         )
 
+    def checkpoint(self, round: int) -> Path:
+        """Return the file of the global model after a round; 0 is before training."""
+        return self.path / "checkpoints" / f"{_round(round)}.safetensors"
+
     def recorded_update(self, round: int, client: str) -> Path:
         """Return the file of one recorded observation."""
         return self.path / "updates" / _round(round) / f"{safe_name(client)}.safetensors"
@@ -344,6 +357,11 @@ class RunFolder:
         except (OSError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise RunFolderError(f"{self.path / name} cannot be read ({reason})") from error
+
+
+def unmasked(leakage: pd.DataFrame) -> pd.DataFrame:
+    """Return leakage without the rows of masked updates: they show that masks hide, no more."""
+    return leakage[~leakage["client"].str.endswith(MASKED, na=False)]
 
 
 def safe_name(name: str) -> str:

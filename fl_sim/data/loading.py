@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from fl_sim.data import embedded, folder, kermany, phantom, pneumoniamnist
+from fl_sim.data import embedded, folder, kermany, nih, phantom, pneumoniamnist
 from fl_sim.data.dataset import Splits, XrayDataset
 from fl_sim.data.errors import DataError
 from fl_sim.data.source import Request, Source
@@ -19,6 +19,7 @@ DATASETS: dict[str, Callable[[Request], Source]] = {
     "embedded": embedded.source,
     "folder": folder.source,
     "kermany": kermany.source,
+    "nih": nih.source,
     "phantom": phantom.source,
     "pneumoniamnist": pneumoniamnist.source,
 }
@@ -37,6 +38,8 @@ def load(
     public: int = 4,
     test_fraction: float = 0.2,
     seed: int = 0,
+    labels: str = "",
+    uncertain: str = "refuse",
 ) -> Splits:
     """Return the private, public and test X-rays of a data set.
 
@@ -64,13 +67,28 @@ def load(
         ``embedded`` is too small to hold out any.
     seed : int
         Decides which patients are drawn, and what a phantom looks like.
+    labels : str
+        Label columns of a ``folder``'s CSV file, comma-separated; empty for all.
+    uncertain : str
+        One of :data:`fl_sim.data.folder.UNCERTAIN`: what uncertain labels of a CSV file count as.
 
     Raises
     ------
     DataError
         On every argument or file that cannot be used.
     """
-    request = Request(name, path, image_size, channels, num_images, public, test_fraction, seed)
+    request = Request(
+        name=name,
+        path=path,
+        image_size=image_size,
+        channels=channels,
+        num_images=num_images,
+        public=public,
+        test_fraction=test_fraction,
+        seed=seed,
+        labels=labels,
+        uncertain=uncertain,
+    )
     _check(request)
     return _load(request)
 
@@ -95,6 +113,14 @@ def _check(request: Request) -> None:
         raise DataError(
             f"data.test-fraction = {request.test_fraction}: allowed are numbers from 0 to below 1"
         )
+    if request.labels and request.name != "folder":
+        raise DataError(
+            f"data.labels = '{request.labels}': the data set '{request.name}' has no columns to"
+            " choose from; leave it empty"
+        )
+    if request.uncertain not in folder.UNCERTAIN:
+        allowed = ", ".join(folder.UNCERTAIN)
+        raise DataError(f"data.uncertain = '{request.uncertain}': allowed are {allowed}")
 
 
 @lru_cache(maxsize=4)

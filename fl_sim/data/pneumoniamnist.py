@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 
 from fl_sim.data.errors import DataError
 from fl_sim.data.images import stack
+from fl_sim.data.npz import read_arrays
 from fl_sim.data.source import Part, Request, Source
 
 # The file's splits, and what each of them is here: the prior is drawn from validation images.
@@ -64,15 +64,12 @@ def source(request: Request) -> Source:
 def _read(path: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the images (N, H, W) uint8 and labels (N,) int64 of one split."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
+        images, labels = read_arrays(path, [f"{split}_images", f"{split}_labels"])
     except KeyError:
         raise DataError(
             f"{path}: has no {split}_images or no {split}_labels; a PneumoniaMNIST file has both"
             f" for {', '.join(_PARTS)}"
         ) from None
-    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile):
-        raise DataError(f"{path}: cannot be read as an npz file") from None
     if images.ndim != 3 or images.dtype != np.uint8 or labels.size != len(images):
         raise DataError(
             f"{path}: {split}_images are {images.shape} {images.dtype} with {labels.size} labels;"

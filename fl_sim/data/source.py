@@ -28,6 +28,8 @@ class Request:
     public: int
     test_fraction: float
     seed: int
+    labels: str = ""
+    uncertain: str = "refuse"
 
     def existing_path(self) -> Path:
         """Return ``path``, which has to exist.

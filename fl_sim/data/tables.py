@@ -23,15 +23,20 @@ def read_table(path: Path, required: Collection[str]) -> pd.DataFrame:
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
         reason = str(error).strip().partition("\n")[0]
         raise DataError(f"{path}: cannot be read as CSV ({reason})") from None
+    require_columns(table, required, path)
+    if table.empty:
+        raise DataError(f"{path}: has no rows")
+    return table
+
+
+def require_columns(table: pd.DataFrame, required: Collection[str], path: Path) -> None:
+    """Raise :class:`DataError` for the columns that a table lacks."""
     missing = [column for column in required if column not in table.columns]
     if missing:
         raise DataError(
             f"{path}: has no column {', '.join(map(repr, missing))}; its columns are"
             f" {', '.join(map(repr, table.columns))}"
         )
-    if table.empty:
-        raise DataError(f"{path}: has no rows")
-    return table
 
 
 def inside(folder: Path, name: str, table: Path) -> Path:

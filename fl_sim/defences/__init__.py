@@ -1,4 +1,4 @@
-"""What a client can do to its update before it leaves: one file each, and the registry."""
+"""What a federation can do against a curious server: one file each, and the registry."""
 
 from __future__ import annotations
 
@@ -7,11 +7,23 @@ from collections.abc import Mapping
 from typing import Any, get_type_hints
 
 from adversary.plugins import Registry
+from fl_sim.defences.augmentation import Augmentation
 from fl_sim.defences.base import Defence, DefenceError, LocalUpdate
 from fl_sim.defences.central_dp import CentralDp
 from fl_sim.defences.dp_sgd import DpSgd
+from fl_sim.defences.freezing import Freezing
 from fl_sim.defences.gaussian_noise import GaussianNoise
+from fl_sim.defences.large_batch import LargeBatch
+from fl_sim.defences.local_dp import LocalDp
+from fl_sim.defences.mixup import MixUp
+from fl_sim.defences.more_steps import MoreSteps
 from fl_sim.defences.none import NoDefence
+from fl_sim.defences.partial_sharing import PartialSharing
+from fl_sim.defences.percentile_noise import PercentileNoise
+from fl_sim.defences.quantise import Quantise
+from fl_sim.defences.secure_aggregation import SecureAggregation
+from fl_sim.defences.soteria import Soteria
+from fl_sim.defences.top_k import TopK
 
 __all__ = ["DEFENCES", "Defence", "DefenceError", "LocalUpdate", "create"]
 
@@ -36,7 +48,19 @@ DEFENCES: Registry[Defence] = Registry(
         "none": NoDefence,
         "gaussian-noise": GaussianNoise,
         "dp-sgd": DpSgd,
+        "local-dp": LocalDp,
         "central-dp": CentralDp,
+        "secure-aggregation": SecureAggregation,
+        "percentile-noise": PercentileNoise,
+        "top-k": TopK,
+        "quantise": Quantise,
+        "soteria": Soteria,
+        "partial-sharing": PartialSharing,
+        "freezing": Freezing,
+        "mixup": MixUp,
+        "augmentation": Augmentation,
+        "large-batch": LargeBatch,
+        "more-steps": MoreSteps,
     },
     group="fl_sim.defences",
     base=Defence,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -67,13 +67,25 @@ class Defence(ABC):
     reports_losses : bool
         Whether clients tell the server how the model does on their own images. Those figures
         leave as they are, so a defence whose account is to hold against the server forgoes them.
+    secure_aggregation : bool
+        Whether updates travel by SecAgg+, so that the server sees their mean only.
     """
 
     protects: ClassVar[str]
     reports_losses: ClassVar[bool] = True
+    secure_aggregation: ClassVar[bool] = False
 
-    def prepare(self, *, rounds: int, strategy: str) -> Defence:
-        """Return the defence for a run of that many rounds with the strategy of that name.
+    def prepare(self, *, rounds: int, strategy: str, examples: Sequence[int]) -> Self:
+        """Return the defence as the federation agrees on it before the first round.
+
+        Parameters
+        ----------
+        rounds : int
+            Number of rounds of the run.
+        strategy : str
+            Name of the strategy that aggregates.
+        examples : sequence of int
+            Number of images of each client.
 
         Raises
         ------
@@ -95,6 +107,14 @@ class Defence(ABC):
     def model(self, model: Classifier) -> Classifier:
         """Return the architecture to train in place of ``model``, which may be changed."""
         return model
+
+    def personal(self, names: Collection[str]) -> frozenset[str]:
+        """Return which arrays of a state dict each client keeps for itself, round after round.
+
+        A client goes on with its own values of them, whatever the server sends; :meth:`apply`
+        must keep them from leaving.
+        """
+        return frozenset()
 
     def batches(
         self, num_examples: int, recipe: TrainingRecipe, *, seed: int, round: int, client: int

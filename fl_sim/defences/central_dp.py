@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from adversary.observation import TrainingRecipe
 from fl_sim.defences.base import Defence, DefenceError
 from fl_sim.models import Classifier
-from fl_sim.models.adapt import with_group_norm
+from fl_sim.models.adapt import batch_to_group_norm
 from fl_sim.privacy import Account, default_delta, gaussian_account
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class CentralDp(Defence):
             if not valid:
                 raise DefenceError(f"{name} = {getattr(self, name)}: must be {allowed}")
 
-    def prepare(self, *, rounds: int, strategy: str) -> CentralDp:
+    def prepare(self, *, rounds: int, strategy: str, examples: Sequence[int]) -> Self:
         """Return the defence, if the strategy averages as FedAvg does."""
         if strategy not in AVERAGING:
             raise DefenceError(
@@ -66,7 +67,8 @@ class CentralDp(Defence):
 
     def model(self, model: Classifier) -> Classifier:
         """Return the model without batch normalisation."""
-        return with_group_norm(model)
+        batch_to_group_norm(model)
+        return model
 
     def strategy(self, strategy: Strategy, *, clients: int) -> Strategy:
         """Return Flower's wrapper around ``strategy``."""

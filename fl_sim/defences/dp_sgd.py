@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +17,9 @@ from adversary.observation import Observation, StateDict, TrainingRecipe
 from adversary.seeding import generator as derived
 from fl_sim import training
 from fl_sim.defences.base import Defence, DefenceError, is_buffer
+from fl_sim.freezing import set_mode
 from fl_sim.models import Classifier
-from fl_sim.models.adapt import with_group_norm
+from fl_sim.models.adapt import batch_to_group_norm
 from fl_sim.privacy import Account, default_delta, gaussian_account, noise_for
 
 BATCH_NORMS = ("group", "frozen")
@@ -85,7 +87,7 @@ class DpSgd(Defence):
             del parameters["noise_multiplier"]
         return parameters
 
-    def prepare(self, *, rounds: int, strategy: str) -> DpSgd:
+    def prepare(self, *, rounds: int, strategy: str, examples: Sequence[int]) -> Self:
         """Return the defence with its budget spread over the rounds of the run."""
         if 0 < self.rounds < rounds:
             raise DefenceError(
@@ -101,7 +103,9 @@ class DpSgd(Defence):
 
     def model(self, model: Classifier) -> Classifier:
         """Return the model, without batch normalisation where that is to be replaced."""
-        return with_group_norm(model) if self.batch_norm == "group" else model
+        if self.batch_norm == "group":
+            batch_to_group_norm(model)
+        return model
 
     def batches(
         self, num_examples: int, recipe: TrainingRecipe, *, seed: int, round: int, client: int
@@ -133,7 +137,7 @@ class DpSgd(Defence):
         """Train ``model`` in place; return the mean loss of the images drawn, NaN for none."""
         from opacus.optimizers import DPOptimizer  # slow to import
 
-        model.to(device).train(recipe.batch_norm == "train")
+        set_mode(model.to(device), training=recipe.batch_norm == "train")
         named = {n: p for n, p in model.named_parameters() if p.requires_grad}
         sent = {n: p.detach().clone() for n, p in named.items()}
         seed = int(torch.randint(2**62, (), generator=generator))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-N = TypeVar("N", bound=nn.Module)
+MOST_GROUPS = 32  # Wu and He (ECCV 2018) find it best
 
 
 def grey_stem(network: nn.Module, channels: int) -> None:
@@ -24,19 +22,6 @@ def grey_stem(network: nn.Module, channels: int) -> None:
     rgb.in_channels = channels
 
 
-def with_group_norm(network: N) -> N:
-    """Return ``network`` with group normalisation in place of batch normalisation.
-
-    As opacus replaces it: at most 32 groups, no statistics, scale 1 and shift 0. A network
-    without batch normalisation is returned as it is.
-    """
-    if not any(isinstance(module, _BatchNorm) for module in network.modules()):
-        return network
-    from opacus.validators import ModuleValidator  # slow to import
-
-    return ModuleValidator.fix(network)
-
-
 def without_inplace(network: nn.Module) -> None:
     """Make every activation of ``network`` return a new tensor.
 
@@ -46,3 +31,27 @@ def without_inplace(network: nn.Module) -> None:
     for module in network.modules():
         if hasattr(module, "inplace"):
             setattr(module, "inplace", False)  # noqa: B010 (nn.Module types no attributes)
+
+
+def batch_to_group_norm(network: nn.Module) -> int:
+    """Replace every batch normalisation in ``network`` by a group normalisation, in place.
+
+    Wu and He, "Group normalization", ECCV 2018: each image is normalised by itself, so batches
+    may be small, hospitals may differ, and no statistics of patients are sent. The number of
+    groups is the largest divisor of the channels up to :data:`MOST_GROUPS`; scale and shift are
+    kept, under the same names.
+
+    Returns
+    -------
+    int
+        How many were replaced.
+    """
+    found = [(n, m) for n, m in network.named_modules() if isinstance(m, _BatchNorm)]
+    for name, old in found:
+        channels = old.num_features
+        groups = max(d for d in range(1, MOST_GROUPS + 1) if channels % d == 0)
+        new = nn.GroupNorm(groups, channels, eps=old.eps, affine=old.affine)
+        new.load_state_dict(dict(old.named_parameters()))
+        parent, _, own = name.rpartition(".")
+        setattr(network.get_submodule(parent), own, new)
+    return len(found)

@@ -52,9 +52,12 @@ def client_update(
     """Train as a client does, with torch's own SGD, and return what the server sees."""
     client = copy.deepcopy(model)
     client.train(recipe.batch_norm == "train")
+    for layer in client.modules():
+        if isinstance(layer, nn.BatchNorm2d) and not layer.weight.requires_grad:
+            layer.eval()
     sent = {k: v.clone() for k, v in model.state_dict().items()}
     optimiser = torch.optim.SGD(
-        client.parameters(),
+        [p for p in client.parameters() if p.requires_grad],
         lr=recipe.lr,
         momentum=recipe.momentum,
         weight_decay=recipe.weight_decay,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from torch.nn import functional
@@ -21,6 +23,16 @@ def psnr(found, truth):
 def smooth_images(batch, channels=1, seed=0):
     noise = torch.rand(batch, channels, 2, 2, generator=torch.Generator().manual_seed(seed))
     return functional.interpolate(noise, size=(8, 8), mode="bicubic").clamp(0, 1)
+
+
+def only_trained(seen, model):
+    """Return an observation in which frozen parameters, and their statistics, are not sent."""
+    frozen = [n.rpartition(".")[0] for n, p in model.named_parameters() if not p.requires_grad]
+
+    def left(arrays):
+        return {n: v for n, v in arrays.items() if n.rpartition(".")[0] not in frozen}
+
+    return dataclasses.replace(seen, sent=left(seen.sent), returned=left(seen.returned))
 
 
 @pytest.mark.parametrize("loss", ["cross-entropy", "bce"])
@@ -43,6 +55,30 @@ def test_every_attack_runs_on_every_kind_of_update(tiny_net, update, name, batch
     assert found.evaluations > 0
     if type(attack).run is GradientMatching.run:  # one phase, one objective
         assert found.score == min(s.score for s in found.history if s.score == s.score)
+
+
+FREEZE = {
+    "batch-norm": ["body.1"],
+    "all-but-last": ["body.0", "body.1", "body.3"],
+    "middle": ["body.1", "body.3"],
+}
+
+
+@pytest.mark.parametrize("what", FREEZE)
+@pytest.mark.parametrize("name", ATTACKS)
+def test_every_attack_runs_where_a_part_is_frozen(tiny_net, update, name, what):
+    model = tiny_net(norm=True)
+    for module in FREEZE[what]:
+        model.get_submodule(module).requires_grad_(False)
+    images, targets = smooth_images(2), torch.tensor([0, 1])
+    recipe = TrainingRecipe(lr=0.1, batch_size=2, batch_norm="train")
+    seen = only_trained(update(model, images, targets, recipe), model)
+    problem = pose(seen, ThreatModel(), model, image_shape=(1, 8, 8), prior=Prior(images))
+    assert problem.gradient.keys() == seen.sent.keys()
+    found = create(name, SHORT).run(problem, seed=1)
+    assert found.images.shape == images.shape
+    assert found.images.isfinite().all()
+    assert sorted(found.labels.tolist()) == [0, 1]
 
 
 @pytest.mark.parametrize(

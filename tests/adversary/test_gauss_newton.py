@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 
 from adversary import Limits, ThreatModel, TrainingRecipe
-from adversary.attacks import AttackError, GaussNewton
+from adversary.attacks import GaussNewton
 from adversary.problem import pose
 from adversary.residuals import jacobian, residuals
 
@@ -92,8 +92,9 @@ def test_a_limit_of_evaluations_is_kept(tiny_net, update):
     assert found.stopped == "evaluations"
 
 
-def test_a_problem_too_large_for_memory_is_refused_in_one_line(tiny_net, update, monkeypatch):
-    problem = problem_of(tiny_net, update, smooth_images(1), torch.tensor([1]))
+def test_a_problem_too_large_for_memory_is_solved_by_products_alone(tiny_net, update, monkeypatch):
+    image = smooth_images(1)
     monkeypatch.setattr("adversary.attacks.gauss_newton.MEMORY_BYTES", 1000)
-    with pytest.raises(AttackError, match="gauss-newton: 64 unknown pixels need .* GiB"):
-        GaussNewton().run(problem)
+    found = GaussNewton().run(problem_of(tiny_net, update, image, torch.tensor([1])))
+    assert psnr(found.images, image) > 50
+    assert found.score < GaussNewton.FLOOR

@@ -100,6 +100,36 @@ def test_an_update_of_another_model_is_refused(tiny_net, update):
         pose(seen, ThreatModel(), tiny_net(outputs=4), image_shape=(1, 8, 8))
 
 
+@pytest.mark.parametrize("frozen", [["body.0"], ["body.1"], ["body.0", "body.1", "body.3"]])
+def test_what_was_not_sent_is_as_the_server_has_it(tiny_net, update, frozen):
+    model = tiny_net(norm=True)
+    model.body[1].running_mean.uniform_(-1, 1)
+    for name in frozen:
+        model.get_submodule(name).requires_grad_(False)
+    images, labels = torch.rand(3, 1, 8, 8), torch.tensor([0, 1, 2])
+    recipe = TrainingRecipe(lr=0.1, batch_size=3)
+    seen = update(model, images, labels, recipe)
+    for name in list(seen.sent):
+        if name.rpartition(".")[0] in frozen:
+            del seen.sent[name], seen.returned[name]
+    problem = pose(seen, ThreatModel(), model, image_shape=(1, 8, 8), dtype=torch.float64)
+    found = problem.gradients(images.double()[None], problem.targets(labels)[None])
+    assert found.keys() == problem.gradient.keys()
+    assert not any(name.rpartition(".")[0] in frozen for name in found)
+    for name, value in problem.gradient.items():
+        torch.testing.assert_close(found[name][0], value, rtol=1e-4, atol=1e-6)
+
+
+def test_arrays_that_the_model_lacks_are_named(tiny_net, update):
+    model = tiny_net()
+    seen = update(
+        model, torch.rand(1, 1, 8, 8), torch.tensor([0]), TrainingRecipe(lr=1, batch_size=1)
+    )
+    seen.sent["other"] = seen.returned["other"] = torch.zeros(1)
+    with pytest.raises(ObservationError, match=r"of another model \(it has no other\)"):
+        pose(seen, ThreatModel(), model, image_shape=(1, 8, 8))
+
+
 @pytest.mark.parametrize("shape", [(1, 1, 8, 8), (3, 3, 5, 7)])
 def test_total_variation_against_a_loop(shape):
     images = torch.rand(2, *shape, dtype=torch.float64)

@@ -87,11 +87,11 @@ def test_without_noise_nothing_is_accounted():
 def test_only_what_averages_as_fedavg_can_be_accounted(name):
     plain = choices.create(name, clients=3, proximal_mu=0.1)
     if name in ("fedavg", "fedprox"):
-        defence = CentralDp().prepare(rounds=1, strategy=name)
+        defence = CentralDp().prepare(rounds=1, strategy=name, examples=[8, 8])
         assert isinstance(defence.strategy(plain, clients=3), CentralDP)
         return
     with pytest.raises(DefenceError, match=f"^strategy.name = '{name}': central-dp needs fedavg"):
-        CentralDp().prepare(rounds=1, strategy=name)
+        CentralDp().prepare(rounds=1, strategy=name, examples=[8, 8])
     with pytest.raises(ValueError, match=r"FedAvg.aggregate_train"):  # Flower's own rule
         CentralDp().strategy(plain, clients=3)
 

@@ -254,7 +254,7 @@ def test_batch_normalisation_is_replaced_or_its_statistics_stay(name):
 
 def test_a_budget_becomes_noise_for_all_rounds_of_the_run_and_is_then_spent():
     recipe = TrainingRecipe(lr=0.1, batch_size=5, local_epochs=2)
-    defence = DpSgd(epsilon=3.0, delta=1e-4).prepare(rounds=10, strategy="fedavg")
+    defence = DpSgd(epsilon=3.0, delta=1e-4).prepare(rounds=10, strategy="fedavg", examples=[8, 8])
     steps, rate = recipe.steps(50), 5 / 50
     expected = noise_for(3.0, delta=1e-4, steps=10 * steps, sample_rate=rate)
     assert defence.noise(recipe, 50) == expected
@@ -274,9 +274,9 @@ def test_an_account_is_told_from_the_clients_own_images():
 
 
 def test_a_chosen_number_of_rounds_is_kept_if_it_is_enough():
-    assert DpSgd(rounds=9).prepare(rounds=4, strategy="fedavg").rounds == 9
+    assert DpSgd(rounds=9).prepare(rounds=4, strategy="fedavg", examples=[8, 8]).rounds == 9
     with pytest.raises(DefenceError, match=r"^defence.options: rounds = 3: the run has 4; must"):
-        DpSgd(rounds=3).prepare(rounds=4, strategy="fedavg")
+        DpSgd(rounds=3).prepare(rounds=4, strategy="fedavg", examples=[8, 8])
 
 
 @pytest.mark.parametrize(

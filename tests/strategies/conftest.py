@@ -14,6 +14,8 @@ import pytest
 import torch
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.clientapp.typing import Mod
+from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 from torch import nn
 from torch.nn import functional
@@ -56,6 +58,7 @@ class ForeignApp:
     loaded: dict[tuple[int, int], dict[str, torch.Tensor]] = field(default_factory=dict)
     replied: dict[tuple[int, int], dict[str, torch.Tensor]] = field(default_factory=dict)
     clients: int = 3
+    mods: tuple[Mod, ...] = ()
 
     def net(self) -> Net:
         with torch.random.fork_rng():
@@ -63,7 +66,7 @@ class ForeignApp:
             return Net(batch_norm=self.batch_norm)
 
     def client_app(self) -> ClientApp:
-        app = ClientApp()
+        app = ClientApp(mods=list(self.mods))
 
         @app.train()
         def train(message: Message, context: Context) -> Message:
@@ -93,11 +96,18 @@ class ForeignApp:
 
         return app
 
-    def run(self, strategy: Strategy, *, rounds: int = 2, **start: Any) -> Result:
+    def run(
+        self,
+        strategy: Strategy,
+        *,
+        rounds: int = 2,
+        through: Callable[[Grid], Grid] = lambda grid: grid,
+        **start: Any,
+    ) -> Result:
         random.seed(1)
         np.random.seed(1)  # noqa: NPY002 (Flower draws its noise from there)
         torch.manual_seed(1)
-        grid = LocalGrid(self.client_app(), self.clients)
+        grid = through(LocalGrid(self.client_app(), self.clients))
         arrays = ArrayRecord(self.net().state_dict())
         return strategy.start(grid, arrays, num_rounds=rounds, **start)
 

@@ -51,7 +51,8 @@ def test_a_new_folder_is_private_and_empty(tmp_path):
 
 def test_columns_begin_as_the_documentation_says():
     assert ",".join(LEAKAGE) == (
-        "round,client,attack,image,truth,mse,psnr,ssim,lpips,fft2d,rdlv,reidentified,rank,"
+        "round,client,attack,image,truth,mse,psnr,ssim,lpips,fft2d,rdlv,bound_psnr,"
+        "reidentified,rank,"
         "label_true,label_recovered,seconds,evaluations,score,status,note"
     )
     assert ",".join(ROUNDS) == (

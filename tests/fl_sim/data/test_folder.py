@@ -196,3 +196,58 @@ def test_16_bit_images_keep_their_brightness(tmp_path):
         (tmp_path / label).mkdir(exist_ok=True)
         Image.fromarray(np.full((9, 9), 32768, dtype=np.uint16)).save(tmp_path / label / f"{i}.png")
     assert read(tmp_path).private.images.eq(128).all()
+
+
+CHEXPERT = (
+    "Path,Sex,Age,Mass,Edema\n"
+    "{name}/img/patient00001/0.png,Female,68,1.0,0.0\n"
+    "{name}/img/patient00001/1.png,Female,68,-1.0,\n"
+    "{name}/img/patient00002/2.png,Male,7,,1.0\n"
+    "{name}/img/patient00003/3.png,Male,9,0.0,-1.0\n"
+)
+
+
+@pytest.fixture
+def chexpert(tmp_path):
+    for number, patient in enumerate((1, 1, 2, 3)):
+        save(tmp_path / "img" / f"patient0000{patient}" / f"{number}.png", value=10 * number)
+    (tmp_path / "train.csv").write_text(CHEXPERT.format(name=tmp_path.name))
+    return tmp_path / "train.csv"
+
+
+@pytest.mark.parametrize(
+    ("uncertain", "labels"),
+    [("zeros", [[1, 0], [0, 0], [0, 1], [0, 0]]), ("ones", [[1, 0], [1, 0], [0, 1], [0, 1]])],
+)
+def test_uncertain_labels_count_as_asked_and_blank_ones_as_absent(chexpert, uncertain, labels):
+    data = read(chexpert, labels="Mass, Edema", uncertain=uncertain, public=0).private
+    assert data.label_names == ("Mass", "Edema")
+    assert data.labels.tolist() == labels
+    assert data.images[:, 0, 0, 0].tolist() == [0, 10, 20, 30]
+    assert data.patients == ("patient00001", "patient00001", "patient00002", "patient00003")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, r"train\.csv: column 'Sex' holds 'Female' in row 2; .* unless data\.labels names"),
+        (
+            {"labels": "Mass,Edema"},
+            r"column 'Mass' holds '-1\.0' in row 3, which is uncertain; data\.uncertain = 'refuse'",
+        ),
+        ({"labels": "Edema"}, r"column 'Edema' holds '' in row 3, which is uncertain"),
+        ({"labels": "Edma"}, r"data\.labels = 'Edma': .*train\.csv has no column 'Edma'; its colu"),
+        ({"uncertain": "maybe"}, r"data\.uncertain = 'maybe': allowed are refuse, zeros, ones"),
+    ],
+)
+def test_uncertain_and_unknown_columns_are_named(chexpert, arguments, message):
+    with pytest.raises(DataError, match=message) as caught:
+        read(chexpert, **arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_columns_cannot_be_chosen_where_there_are_none(labelled):
+    with pytest.raises(DataError, match=r"data\.labels = 'a': the sub-folders of .* are the lab"):
+        read(labelled, labels="a")
+    with pytest.raises(DataError, match=r"data\.labels = 'a': the data set 'phantom' has no col"):
+        load("phantom", labels="a")

@@ -1,0 +1,250 @@
+"""The quadratic model of a least-squares cost, dense or by products with vectors alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from adversary.priors import GaussianPrior
+from adversary.residuals import CHUNK, Residuals
+
+CG_ITERATIONS = 300
+"""Of conjugate gradients for one step."""
+
+CG_TOLERANCE = 1e-6
+"""Residual, relative to the right-hand side, at which conjugate gradients end."""
+
+
+class Penalty(Protocol):
+    """What is added to the misfit, and the metric M in which steps are damped."""
+
+    def rescale(self, diagonal: float) -> None:
+        """Take note of the mean diagonal entry of J^T W J, for metrics without a scale."""
+
+    def value(self, images: Tensor) -> float:
+        """Return the penalty of (B, C, H, W)."""
+
+    def gradient(self, images: Tensor) -> Tensor:
+        """Return half the gradient of the penalty, (n,)."""
+
+    def matvec(self, vector: Tensor, damping: float) -> Tensor:
+        """Return (penalty's own share + damping) M v, (n,)."""
+
+    def precondition(self, vector: Tensor, damping: float) -> Tensor:
+        """Return what approximately undoes :meth:`matvec`, (n,)."""
+
+    def add(self, normal: Tensor, damping: float) -> None:
+        """Add (share + damping) M to a dense matrix, (n, n), in place."""
+
+
+class Probable:
+    """(x - mu)^T P (x - mu), for the maximum a posteriori; steps are damped by P as well.
+
+    Parameters
+    ----------
+    prior : GaussianPrior
+        Of each image of the batch.
+    """
+
+    def __init__(self, prior: GaussianPrior) -> None:
+        self.prior = prior
+        self._precision: Tensor | None = None
+
+    def rescale(self, diagonal: float) -> None:
+        """See :class:`Penalty`."""
+
+    def value(self, images: Tensor) -> float:
+        """See :class:`Penalty`."""
+        return float(self.prior.whiten(images).square().sum())
+
+    def gradient(self, images: Tensor) -> Tensor:
+        """See :class:`Penalty`."""
+        return self.prior.precision_matvec((images - self.prior.mean).flatten(1)).flatten()
+
+    def matvec(self, vector: Tensor, damping: float) -> Tensor:
+        """See :class:`Penalty`."""
+        images = vector.view(-1, self.prior.size)
+        return (1 + damping) * self.prior.precision_matvec(images).flatten()
+
+    def precondition(self, vector: Tensor, damping: float) -> Tensor:
+        """See :class:`Penalty`."""
+        images = vector.view(-1, self.prior.size)
+        return self.prior.covariance_matvec(images).flatten() / (1 + damping)
+
+    def add(self, normal: Tensor, damping: float) -> None:
+        """See :class:`Penalty`."""
+        if self._precision is None:
+            self._precision = self.prior.precision()
+        size = self.prior.size
+        for i in range(0, len(normal), size):
+            normal[i : i + size, i : i + size].add_(self._precision, alpha=1 + damping)
+
+
+class Flat:
+    """No penalty, for the maximum likelihood; steps are damped by their length."""
+
+    def __init__(self) -> None:
+        self.scale = 1.0
+
+    def rescale(self, diagonal: float) -> None:
+        """See :class:`Penalty`."""
+        self.scale = diagonal
+
+    def value(self, images: Tensor) -> float:
+        """See :class:`Penalty`."""
+        return 0.0
+
+    def gradient(self, images: Tensor) -> Tensor:
+        """See :class:`Penalty`."""
+        return torch.zeros_like(images).flatten()
+
+    def matvec(self, vector: Tensor, damping: float) -> Tensor:
+        """See :class:`Penalty`."""
+        return self.scale * damping * vector
+
+    def precondition(self, vector: Tensor, damping: float) -> Tensor:
+        """See :class:`Penalty`."""
+        return vector
+
+    def add(self, normal: Tensor, damping: float) -> None:
+        """See :class:`Penalty`."""
+        normal.diagonal().add_(self.scale * damping)
+
+
+class Model(Protocol):
+    """c(x) + 2 G^T d + d^T H d, the cost near one place, H = J^T W J + penalty."""
+
+    gradient: Tensor
+    """G, (n,)."""
+
+    def step(self, damping: float) -> Tensor | None:
+        """Return d of (H + damping M) d = -G, (n,), or None where it cannot be had."""
+
+    def curvature(self, step: Tensor) -> float:
+        """Return d^T H d."""
+
+
+class Dense:
+    """The model with H in memory, solved by Cholesky's factorisation.
+
+    Parameters
+    ----------
+    equations : Residuals
+        The residuals.
+    images : Tensor
+        Where, (B, C, H, W).
+    r : Tensor
+        Residuals there, (m,).
+    weights : Tensor
+        Diagonal of W, (m,).
+    penalty : Penalty
+        What is added to the misfit.
+    """
+
+    def __init__(
+        self, equations: Residuals, images: Tensor, r: Tensor, weights: Tensor, penalty: Penalty
+    ) -> None:
+        root = weights.sqrt()
+        rows = equations.rows(images, CHUNK).mul_(root)
+        self.penalty = penalty
+        self.gradient = rows @ (root * r) + penalty.gradient(images)
+        self.normal = symmetric_product(rows, images[0].numel())
+        penalty.rescale(float(self.normal.diagonal().mean()))
+
+    @staticmethod
+    def memory(unknowns: int, equations: int) -> int:
+        """Return the bytes that a step needs: the Jacobian, H, a damped copy and its factor."""
+        return 8 * unknowns * (equations + 3 * unknowns)
+
+    def step(self, damping: float) -> Tensor | None:
+        """See :class:`Model`."""
+        damped = self.normal.clone()
+        self.penalty.add(damped, damping)
+        factor, failed = torch.linalg.cholesky_ex(damped)
+        if int(failed):
+            return None
+        return -torch.cholesky_solve(self.gradient[:, None], factor)[:, 0]
+
+    def curvature(self, step: Tensor) -> float:
+        """See :class:`Model`."""
+        return float(step @ (self.normal @ step + self.penalty.matvec(step, 0.0)))
+
+
+class MatrixFree:
+    """The model by products alone, solved by preconditioned conjugate gradients.
+
+    Takes the parameters of :class:`Dense`; memory grows with the gradient, not with its Jacobian.
+    """
+
+    def __init__(
+        self, equations: Residuals, images: Tensor, r: Tensor, weights: Tensor, penalty: Penalty
+    ) -> None:
+        self.equations = equations
+        self.images = images
+        self.weights = weights
+        self.penalty = penalty
+        self.gradient = equations.backward(images, weights * r).flatten()
+        self.gradient += penalty.gradient(images)
+        probe = torch.randn(len(r), generator=torch.Generator().manual_seed(0)).to(r)
+        spread = equations.backward(images, weights.sqrt() * probe)  # E z z^T = I (Hutchinson)
+        penalty.rescale(float(spread.square().mean()))
+
+    def step(self, damping: float) -> Tensor | None:
+        """See :class:`Model`."""
+        return conjugate_gradients(
+            lambda v: self._data(v) + self.penalty.matvec(v, damping),
+            -self.gradient,
+            lambda v: self.penalty.precondition(v, damping),
+        )
+
+    def curvature(self, step: Tensor) -> float:
+        """See :class:`Model`."""
+        return float(step @ (self._data(step) + self.penalty.matvec(step, 0.0)))
+
+    def _data(self, vector: Tensor) -> Tensor:
+        image = self.equations.forward(self.images, vector.view_as(self.images))
+        return self.equations.backward(self.images, self.weights * image).flatten()
+
+
+def symmetric_product(rows: Tensor, block: int) -> Tensor:
+    """Return A A^T of (n, m), block by block, each pair of blocks once."""
+    n = len(rows)
+    found = rows.new_empty(n, n)
+    for i in range(0, n, block):
+        for j in range(0, i + 1, block):
+            part = rows[i : i + block] @ rows[j : j + block].T
+            found[i : i + block, j : j + block] = part
+            found[j : j + block, i : i + block] = part.T
+    return found
+
+
+def conjugate_gradients(
+    matvec: Callable[[Tensor], Tensor],
+    right: Tensor,
+    precondition: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """Return an approximate solution of A x = b for symmetric positive definite A.
+
+    Hestenes and Stiefel 1952, preconditioned. Ends at :data:`CG_TOLERANCE` or after
+    :data:`CG_ITERATIONS`: cut short it is a regularised step, and still one downhill.
+    """
+    x = torch.zeros_like(right)
+    residual = right.clone()
+    z = precondition(residual)
+    direction = z.clone()
+    size = float(residual @ z)
+    enough = CG_TOLERANCE**2 * size
+    for _ in range(min(CG_ITERATIONS, 2 * len(right))):
+        if size <= enough:
+            break
+        image = matvec(direction)
+        length = size / float(direction @ image)
+        x += length * direction
+        residual -= length * image
+        z = precondition(residual)
+        before, size = size, float(residual @ z)
+        direction = z + size / before * direction
+    return x

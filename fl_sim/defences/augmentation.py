@@ -1,0 +1,114 @@
+"""Augmentation by a policy of transforms, fresh in every round."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as transforms
+
+from fl_sim.defences.base import Defence, DefenceError
+
+SEPARATOR = "+"
+MOST_SHIFT = 0.2
+MOST_ROTATION = 20.0
+MOST_CONTRAST = 0.5
+
+
+def _moved(image: Tensor, *, angle: float = 0.0, x: float = 0.0, y: float = 0.0) -> Tensor:
+    size = image.shape[-1]
+    return transforms.affine(
+        image,
+        angle=angle,
+        translate=[x * size, y * size],
+        scale=1.0,
+        shear=[0.0, 0.0],
+        interpolation=InterpolationMode.BILINEAR,
+    )
+
+
+def _shift(image: Tensor, draw: Tensor, strength: float) -> Tensor:
+    most = MOST_SHIFT * strength
+    return _moved(image, x=float(draw[0]) * most, y=float(draw[1]) * most)
+
+
+def _rotation(image: Tensor, draw: Tensor, strength: float) -> Tensor:
+    return _moved(image, angle=float(draw[0]) * MOST_ROTATION * strength)
+
+
+def _contrast(image: Tensor, draw: Tensor, strength: float) -> Tensor:
+    return transforms.adjust_contrast(image, 1 + float(draw[0]) * MOST_CONTRAST * strength)
+
+
+def _brightness(image: Tensor, draw: Tensor, strength: float) -> Tensor:
+    return transforms.adjust_brightness(image, 1 + float(draw[0]) * MOST_CONTRAST * strength)
+
+
+def _flip(image: Tensor, draw: Tensor, strength: float) -> Tensor:
+    return transforms.horizontal_flip(image) if draw[0] < 0 else image
+
+
+TRANSFORMS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
+    "shift": _shift,
+    "rotation": _rotation,
+    "contrast": _contrast,
+    "brightness": _brightness,
+    "flip": _flip,
+}
+"""From an image (C, H, W), two draws from [-1, 1] and a strength to an image in [0, 1]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation(Defence):
+    """Train on transformed images: a policy of transforms, drawn anew for every image and round.
+
+    The idea of Gao et al., "Privacy-preserving collaborative learning with automatic
+    transformation search" (CVPR 2021): policies of a few geometric and photometric transforms
+    that make gradients harder to match. Their policies were searched for natural images; here a
+    policy is named, not searched.
+
+    Parameters
+    ----------
+    policy : str
+        Transforms in their order, joined by "+": shift, rotation, contrast, brightness, flip.
+    strength : float
+        Of the largest transform, >= 0 and <= 2: 1 shifts by up to a fifth of the image, rotates
+        by up to 20 degrees, and changes contrast or brightness by up to a half. Flips know none.
+    """
+
+    policy: str = "shift+rotation+contrast"
+    strength: float = 1.0
+
+    protects = (
+        "Shows the server a transformed patient instead of the image on file, and makes some "
+        "attacks converge worse; a transformed patient is still a patient, so reconstructions "
+        "are scored against the transformed images. Earns no epsilon."
+    )
+
+    def __post_init__(self) -> None:
+        for name in self._names:
+            if name not in TRANSFORMS:
+                raise DefenceError(
+                    f"policy = {self.policy!r}: must be one or more of {', '.join(TRANSFORMS)}, "
+                    f"joined by {SEPARATOR}"
+                )
+        if not (math.isfinite(self.strength) and 0 <= self.strength <= 2):
+            raise DefenceError(f"strength = {self.strength}: must be a number >= 0 and <= 2")
+
+    @property
+    def _names(self) -> list[str]:
+        return [name.strip() for name in self.policy.split(SEPARATOR)]
+
+    def inputs(self, images: Tensor, *, generator: torch.Generator) -> Tensor:
+        """Return the transformed images (N, C, H, W) in [0, 1]."""
+        draws = 2 * torch.rand((len(images), len(self._names), 2), generator=generator) - 1
+        return torch.stack([self._transformed(x, d) for x, d in zip(images, draws, strict=True)])
+
+    def _transformed(self, image: Tensor, draws: Tensor) -> Tensor:
+        for name, draw in zip(self._names, draws, strict=True):
+            image = TRANSFORMS[name](image, draw, self.strength)
+        return image.clamp(0, 1)

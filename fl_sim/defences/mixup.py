@@ -1,0 +1,95 @@
+"""MixUp: training on blends of two images and of their labels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from adversary.observation import TrainingRecipe
+from fl_sim import training
+from fl_sim.defences.base import Defence, DefenceError
+from fl_sim.models import Classifier
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixUp(Defence):
+    r"""Replace each mini-batch by blends within it, x = l x_i + (1 - l) x_j and y alike.
+
+    Zhang et al., "mixup: beyond empirical risk minimization" (ICLR 2018): l is drawn from
+    Beta(alpha, alpha), once a mini-batch, and j from a shuffle of the mini-batch, as in the
+    authors' code. An image left over in a mini-batch of its own stays as it is.
+
+    Parameters
+    ----------
+    alpha : float
+        > 0; the larger, the nearer is l to one half.
+    """
+
+    alpha: float = 1.0
+
+    protects = (
+        "Shows the server's attacks blends of two patients instead of either. A blend of few "
+        "images is no secret (Carlini et al., S&P 2021): attacks here seek the blends and do not "
+        "take them apart, and are scored against the patients. Earns no epsilon."
+    )
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.alpha) and self.alpha > 0):
+            raise DefenceError(f"alpha = {self.alpha}: must be a number > 0")
+
+    def recipe(self, recipe: TrainingRecipe) -> TrainingRecipe:
+        """Return the recipe, once its mini-batches are known to hold two images or more."""
+        if recipe.batch_size < 2:
+            raise DefenceError(
+                f"local.batch-size = {recipe.batch_size}: mixup blends images of one mini-batch; "
+                "must be >= 2"
+            )
+        return recipe
+
+    def train(
+        self,
+        model: Classifier,
+        images: Tensor,
+        labels: Tensor,
+        recipe: TrainingRecipe,
+        batches: Sequence[Tensor],
+        *,
+        device: torch.device,
+        proximal_mu: float,
+        generator: torch.Generator,
+    ) -> float:
+        """Train on the blends; the loss is that of blended labels."""
+        soft = labels
+        if recipe.loss == "cross-entropy":
+            soft = functional.one_hot(labels.long(), model.head.out_features)
+        soft = soft.to(images.dtype)
+        blends = [self._blended(images[b], soft[b], generator) for b in batches]
+        sizes = [len(b) for b in batches]
+        return training.train(
+            model,
+            torch.cat([x for x, _ in blends]),
+            torch.cat([y for _, y in blends]),
+            recipe,
+            torch.arange(sum(sizes)).split(sizes),
+            device=device,
+            proximal_mu=proximal_mu,
+        )
+
+    def _blended(
+        self, images: Tensor, labels: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        share = _beta(self.alpha, generator)
+        other = torch.randperm(len(images), generator=generator)
+        return torch.lerp(images[other], images, share), torch.lerp(labels[other], labels, share)
+
+
+def _beta(alpha: float, generator: torch.Generator) -> float:
+    """Return a draw from Beta(alpha, alpha), which torch draws from no generator of one's own."""
+    seed = int(torch.randint(2**63 - 1, (), generator=generator))
+    return float(np.random.default_rng(seed).beta(alpha, alpha))

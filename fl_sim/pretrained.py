@@ -1,0 +1,71 @@
+"""First weights that are not random."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from adversary.observation import StateDict
+from fl_sim import checkpoints
+from fl_sim.checkpoints import CheckpointError
+from fl_sim.models import Classifier, ModelError
+
+IMAGENET = "imagenet"
+
+_TORCHVISION = {
+    "resnet18": "resnet18",
+    "resnet50": "resnet50",
+    "densenet121": "densenet121",
+    "efficientnet-b0": "efficientnet_b0",
+}
+# What ImageNet's models were trained on, (x - mean) / std, as one number for grey X-rays.
+_MEAN, _STD = 0.449, 0.226
+
+
+def start_from(weights: str, name: str, model: Classifier) -> None:
+    """Give ``model`` its first weights, in place.
+
+    Parameters
+    ----------
+    weights : str
+        Empty: those that it has. ``imagenet``: torchvision's, for all but the head, with images
+        normalised as there. Else the path of a checkpoint or a run's folder, for all arrays.
+    name : str
+        Which architecture it is, a key of :data:`fl_sim.models.MODELS`.
+
+    Raises
+    ------
+    ModelError
+        In one line, if there are no such weights, they cannot be had, or they do not fit.
+    """
+    if not weights:
+        return
+    try:
+        if weights == IMAGENET:
+            checkpoints.load_into(model, _imagenet(name), head=False)
+            model.mean, model.std = _MEAN, _STD
+        else:
+            checkpoints.load_into(model, checkpoints.read(Path(weights).expanduser()))
+    except CheckpointError as error:
+        raise ModelError(f"model.weights = {weights!r}: {error}") from error
+
+
+def _imagenet(name: str) -> StateDict:
+    if name not in _TORCHVISION:
+        raise ModelError(
+            f"model.weights = '{IMAGENET}': {name} has none; those that have are "
+            f"{', '.join(_TORCHVISION)}"
+        )
+    from torchvision.models import get_model_weights  # slow to import
+
+    wanted = get_model_weights(_TORCHVISION[name])["DEFAULT"]
+    try:
+        return dict(wanted.get_state_dict(progress=False, check_hash=True))
+    except (OSError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        folder = Path(torch.hub.get_dir()) / "checkpoints"
+        raise ModelError(
+            f"model.weights = '{IMAGENET}': {wanted.url} could not be downloaded ({reason}); put "
+            f"the file into {folder}, or give the path of a checkpoint"
+        ) from error

@@ -1,0 +1,76 @@
+"""What an honest-but-curious server sees under secure aggregation."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from flwr.app import Message
+
+from adversary.observation import MASKED, Observation, StateDict
+from strategies.honest_but_curious import HonestButCurious
+from strategies.replies import fault
+from strategies.secure_aggregation import masked_arrays
+
+AGGREGATE = "aggregate"
+"""Stands for the client where the update is the mean over several."""
+
+
+class CuriousAggregator(HonestButCurious):
+    """An honest-but-curious server behind a :class:`~strategies.SecureAggregationGrid`.
+
+    It attacks the mean over the clients as one large batch, under the name ``aggregate``. To show
+    what a client's own masked vector gives away, it attacks one of these too, that of the first
+    client, as if it were an update. Where ``select`` names none of a round's clients, the round is
+    left out; else all that took part are in the aggregate.
+    """
+
+    def _observe(self, server_round: int, replies: list[Message]) -> list[Observation]:
+        """Return the aggregate, and the masked vector of its first member."""
+        usable = [r for r in replies if fault(r, self.sent_to(r.metadata.src_node_id)) is None]
+        usable.sort(key=lambda reply: self.name_of(reply.metadata.src_node_id))
+        try:
+            if not self._attacked(server_round):
+                return []
+            each = [self._observation(server_round, reply) for reply in usable]
+            return [_aggregate(each), _masked(each[0], usable[0])] if each else []
+        except Exception as error:
+            self._give_up(server_round, AGGREGATE, error)
+            return []
+
+    def _shown(self, server_round: int) -> int:
+        """Return how many updates a round to come will show: an aggregate and a masked one."""
+        return 2 if self._attacked(server_round) else 0
+
+
+def _aggregate(each: list[Observation]) -> Observation:
+    """Return what the members' replies show together.
+
+    Their floating-point arrays are one and the same mean. Their counts are their own, and are
+    averaged as Flower does.
+    """
+    members = {one.client: one.num_examples for one in each}
+    total = sum(members.values())
+    counts: StateDict = {}
+    for name in (n for n, value in each[0].returned.items() if not value.is_floating_point()):
+        weighted = [one.num_examples / total * one.returned[name].double() for one in each]
+        counts[name] = torch.stack(weighted).sum(0)
+    return dataclasses.replace(
+        each[0],
+        client=AGGREGATE,
+        returned=each[0].returned | counts,
+        num_examples=total,
+        view="aggregate",
+        members=members,
+    )
+
+
+def _masked(member: Observation, reply: Message) -> Observation:
+    """Return a member's masked vector as if it were its update."""
+    masked = masked_arrays(reply.content).items()
+    return dataclasses.replace(
+        member,
+        client=member.client + MASKED,
+        returned=member.returned | {name: torch.from_numpy(array) for name, array in masked},
+        members={member.client: member.num_examples},
+    )

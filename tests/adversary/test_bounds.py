@@ -1,0 +1,278 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from adversary import Observation, ThreatModel, TrainingRecipe
+from adversary.bounds import BCR, CR, BoundError, Budget, Information, bound, noise
+from adversary.channel import Channel
+from adversary.evaluation import Truth
+from adversary.priors import GaussianPrior
+from adversary.problem import pose
+from adversary.readings import unrolled
+
+DENSE = Budget(method="dense")
+
+
+class Linear(nn.Module):
+    """Logits linear in the image; with B = 1 its head's gradient is an outer product."""
+
+    def __init__(self, pixels=12, outputs=3):
+        super().__init__()
+        self.head = nn.Linear(pixels, outputs)
+
+    def forward(self, images):
+        return self.head(images.flatten(1))
+
+
+def seen_by_server(model, images, labels, *, scale=0.0, seed=0, **recipe):
+    """Return what the server holds: a float32 gradient with normal noise on every entry."""
+    targets = torch.nn.functional.cross_entropy(model(images), labels)
+    gradient = torch.autograd.grad(targets, list(model.parameters()))
+    draw = torch.Generator().manual_seed(seed)
+    names = [n for n, _ in model.named_parameters()]
+    returned = {
+        n: g + scale * torch.randn(g.shape, generator=draw)
+        for n, g in zip(names, gradient, strict=True)
+    }
+    return Observation(
+        round=1,
+        client="client-00",
+        sent=model.state_dict(),
+        returned=returned,
+        num_examples=len(images),
+        recipe=TrainingRecipe(lr=1, batch_size=len(images), update="gradient", **recipe),
+    )
+
+
+def posed(model, images, labels, *, scale=0.0, seed=0):
+    seen = seen_by_server(model, images, labels, scale=scale, seed=seed)
+    channel = Channel(noise=dict.fromkeys(seen.returned, scale) if scale else {})
+    shape = tuple(images.shape[1:])
+    problem = pose(seen, ThreatModel(channel=channel), model, image_shape=shape)
+    names = tuple(str(i) for i in range(len(images)))
+    return problem, Truth(images=images, labels=labels, names=names)
+
+
+def smooth_prior(shape=(1, 8, 8), count=6, seed=0):
+    small = torch.rand(count, 1, 3, 3, generator=torch.Generator().manual_seed(seed))
+    return GaussianPrior.fit(nn.functional.interpolate(small, size=shape[1:], mode="bilinear"))
+
+
+def draw_images(batch, seed=0):
+    return torch.rand(batch, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("method", ["dense", "stochastic"])
+@pytest.mark.parametrize("scale", [1e-3, 1e-1])
+@pytest.mark.parametrize("prior", [False, True])
+def test_a_linear_layer_against_its_closed_form(scale, prior, method):
+    """The gradient is (p - y) x^T and p - y, its Jacobian known on paper, P given."""
+    torch.manual_seed(0)
+    model, image = Linear(), torch.rand(1, 1, 3, 4)
+    problem, truth = posed(model, image, torch.tensor([1]), scale=scale)
+    W = model.head.weight.detach().double().numpy()
+    x = image.double().numpy().ravel()
+    p = torch.softmax(model(image), 1)[0].detach().double().numpy()
+    error = p - np.array([0, 1, 0])
+    slope = (np.diag(p) - np.outer(p, p)) @ W  # of p in x
+    rows = [e * np.eye(12) + np.outer(x, s) for e, s in zip(error, slope, strict=True)]
+    J = np.concatenate([*rows, slope])
+    known = GaussianPrior(
+        torch.full((1, 1, 3, 4), 0.5).double(),
+        0.1 * torch.randn(4, 12, dtype=torch.float64),
+        torch.full((12,), 0.01, dtype=torch.float64),
+    )
+    precision = known.precision().numpy() if prior else 0
+    expected = np.diag(np.linalg.inv(J.T @ J / scale**2 + precision))
+    budget = Budget(method=method, probes=1000, iterations=40)
+    found = bound(problem, truth, known if prior else None, budget=budget)
+    assert found.kind == (BCR if prior else CR)
+    tolerance = 1e-4 if method == "dense" else 0.2
+    np.testing.assert_allclose(found.variance.numpy().ravel(), expected, rtol=tolerance)
+    np.testing.assert_allclose(found.psnr, -10 * np.log10(expected.mean()), atol=20 * tolerance)
+    np.testing.assert_allclose(found.deviation**2, found.variance)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_the_information_is_that_of_finite_differences(tiny_net, batch):
+    model, labels = tiny_net(seed=3), torch.arange(batch)
+    problem, truth = posed(model, draw_images(batch), labels, scale=1e-3)
+    problem = problem.to(torch.float64)
+    information = Information(problem, truth, None)
+    columns = []
+    x, y, step = truth.images.double(), problem.targets(labels), 1e-5
+    for i in range(0, x.numel(), 7):
+        moved = torch.zeros(x.numel(), dtype=torch.float64)
+        moved[i] = step
+        above, below = (
+            problem.expected(problem.parameters, x + s * moved.view_as(x), y) for s in (1, -1)
+        )
+        columns.append(
+            torch.cat(
+                [
+                    (above[n] - below[n]).flatten() / (2 * step * problem.sigma(n))
+                    for n in problem.gradient
+                ]
+            )
+        )
+    J = torch.stack(columns, 1)
+    dense = information.dense()
+    torch.testing.assert_close(dense[::7, ::7], J.T @ J, rtol=1e-5, atol=1e-5 * float(dense.max()))
+
+
+@pytest.mark.parametrize("prior", [None, smooth_prior()])
+def test_the_dense_matrix_is_the_same_by_products(tiny_net, monkeypatch, prior):
+    problem, truth = posed(tiny_net(), draw_images(2), torch.tensor([0, 1]), scale=1e-3)
+    information = Information(problem.to(torch.float64), truth, prior)
+    joined = information.dense()
+    monkeypatch.setattr("adversary.bounds.MEMORY_BYTES", 0)
+    torch.testing.assert_close(information.dense(), joined, rtol=1e-9, atol=1e-9 * joined.max())
+    identity = torch.eye(128, dtype=torch.float64)
+    torch.testing.assert_close(information @ identity, joined, rtol=1e-9, atol=1e-9 * joined.max())
+
+
+@pytest.mark.parametrize(("batch", "scale"), [(1, 0.0), (1, 1e-2), (1, 1.0), (3, 1e-2)])
+def test_the_estimate_agrees_with_the_exact_bound_within_its_stated_error(tiny_net, scale, batch):
+    """Over many probes, so that four standard errors are a narrow gate."""
+    labels = torch.arange(batch)
+    problem, truth = posed(tiny_net(seed=3), draw_images(batch), labels, scale=scale)
+    exact = bound(problem, truth, smooth_prior(), budget=DENSE)
+    assert exact.method == "dense"
+    assert exact.error.tolist() == [0] * batch
+    budget = Budget(method="stochastic", probes=32, iterations=3000)
+    found = bound(problem, truth, smooth_prior(), budget=budget)
+    assert (found.method, found.converged) == ("stochastic", True)
+    assert bool((found.error < 1).all())
+    assert bool(((found.psnr - exact.psnr).abs() < 4 * found.error + 0.1).all())
+
+
+def test_an_estimate_cut_short_stays_out_of_reach(tiny_net):
+    problem, truth = posed(tiny_net(), draw_images(2), torch.tensor([0, 1]), scale=1e-3)
+    exact = bound(problem, truth, smooth_prior(), budget=DENSE)
+    found = bound(
+        problem, truth, smooth_prior(), budget=Budget(method="stochastic", probes=64, iterations=3)
+    )
+    assert not found.converged
+    assert float(found.variance.sum()) < float(exact.variance.sum())
+    late = Budget(method="stochastic", probes=2, seconds=0)
+    assert not bound(problem, truth, smooth_prior(), budget=late).converged
+
+
+def test_more_noise_leaves_less_and_at_last_the_prior(tiny_net):
+    model, image, prior = tiny_net(), draw_images(1), smooth_prior()
+    scales = (1e-5, 1e-4, 1e-2, 1, 1e4)
+    at = {s: posed(model, image, torch.tensor([1]), scale=s) for s in scales}
+    found = [float(bound(*at[s], prior).psnr) for s in scales]
+    assert found == sorted(found, reverse=True)
+    assert found[-1] == pytest.approx(-10 * float(prior.variance.mean().log10()), abs=1e-3)
+    without = [float(bound(*at[s]).psnr) for s in (1e-4, 1e-2)]
+    assert without[0] - without[1] == pytest.approx(40, abs=0.1)
+
+
+def test_a_prior_only_helps(tiny_net):
+    problem, truth = posed(tiny_net(), draw_images(1), torch.tensor([1]), scale=1e-3)
+    without, having = bound(problem, truth), bound(problem, truth, smooth_prior())
+    assert (without.kind, having.kind) == (CR, BCR)
+    assert bool((having.variance <= without.variance * (1 + 1e-9)).all())
+
+
+def test_a_maximum_a_posteriori_attack_attains_the_bound():
+    """Many images of the prior, many draws of the noise: the mean error is the mean bound."""
+    torch.manual_seed(0)
+    model, prior = Linear(16), smooth_prior((1, 4, 4))
+    draw = torch.Generator().manual_seed(5)
+    reached, promised = [], []
+    for seed in range(60):
+        image = prior.sample(1, generator=draw).float()
+        problem, truth = posed(model, image, torch.tensor([1]), scale=2e-2, seed=seed)
+        problem = problem.to(torch.float64)
+        targets, x = problem.targets(truth.labels), prior.mean.clone()
+
+        def residual(x, problem=problem, targets=targets):
+            found = problem.expected(problem.parameters, x, targets)
+            misfit = [((found[n] - g) / 2e-2).flatten() for n, g in problem.gradient.items()]
+            return torch.cat([*misfit, prior.whiten(x).flatten()])
+
+        for _ in range(15):
+            J = torch.func.jacrev(residual)(x).flatten(1)
+            x = x - torch.linalg.lstsq(J, residual(x)[:, None]).solution.view_as(x)
+        reached.append(float((x - image).square().mean()))
+        promised.append(float(bound(problem, truth, prior).variance.mean()))
+    assert np.mean(reached) == pytest.approx(np.mean(promised), rel=0.15)
+    assert np.mean(promised) < 0.5 * float(prior.variance.mean())  # the update tells something
+
+
+def test_the_noise_is_the_channel_s_where_it_adds_any(tiny_net):
+    problem, truth = posed(tiny_net(), draw_images(1), torch.tensor([1]), scale=1e-3)
+    for name, value in noise(problem.to(torch.float64), truth).items():
+        assert value == pytest.approx(1e-3, rel=1e-2), name
+
+
+def test_the_noise_is_else_what_really_happened(tiny_net):
+    """Noise that the attacker is not told of, and entries that the channel masks."""
+    problem, truth = posed(tiny_net(), draw_images(1), torch.tensor([1]), scale=1e-3)
+    unknown = dataclasses.replace(problem, threat=ThreatModel())
+    found = noise(unknown.to(torch.float64), truth)
+    assert found["body.3.weight"] == pytest.approx(1e-3, rel=0.2)
+    mask = {n: torch.rand(g.shape) < 0.3 for n, g in problem.gradient.items()}
+    masked = dataclasses.replace(
+        problem,
+        threat=ThreatModel(channel=Channel(observed=mask)),
+        gradient={n: g * mask[n] for n, g in problem.gradient.items()},
+    )
+    assert noise(masked.to(torch.float64), truth)["body.3.weight"] == pytest.approx(1e-3, rel=0.3)
+
+
+def test_rounding_alone_is_near_the_precision_of_float32(tiny_net):
+    problem, truth = posed(tiny_net(), draw_images(1), torch.tensor([1]))
+    for name, value in noise(problem.to(torch.float64), truth).items():
+        size = float(problem.gradient[name].abs().max())
+        assert 1e-10 * size < value < 1e-6 * size, name
+
+
+def test_several_local_steps_are_unrolled(tiny_net, update):
+    images, labels = draw_images(2), torch.tensor([0, 2])
+    model = tiny_net(seed=3)
+    seen = update(model, images, labels, TrainingRecipe(lr=0.1, batch_size=1))
+    problem = pose(seen, ThreatModel(), model, image_shape=(1, 8, 8))
+    truth = Truth(images=images, labels=labels, names=("a", "b"))
+    exact = problem.to(torch.float64)
+    expected = unrolled(exact, exact.parameters, images.double(), exact.targets(labels))
+    for name, value in noise(exact, truth).items():
+        rms = float((exact.gradient[name] - expected[name]).square().mean().sqrt())
+        assert value == pytest.approx(rms), name
+    assert bool((bound(problem, truth, smooth_prior()).psnr > 30).all())
+
+
+def test_what_has_no_bound_is_told_in_one_line(tiny_net, update):
+    images, labels = draw_images(2), torch.tensor([0, 2])
+    model = tiny_net()
+    seen = update(model, images, labels, TrainingRecipe(lr=0.1, batch_size=1, local_epochs=20))
+    problem = pose(seen, ThreatModel(), model, image_shape=(1, 8, 8))
+    truth = Truth(images=images, labels=labels, names=("a", "b"))
+    with pytest.raises(BoundError, match="^client-00 in round 1: no bound for 40 local steps, at"):
+        bound(problem, truth)
+    one = Truth(images=images[:1], labels=labels[:1], names=("a",))
+    with pytest.raises(BoundError, match=r"^client-00 in round 1: \(1, 1, 8, 8\) true images, the"):
+        bound(problem, one)
+
+
+def test_an_update_that_does_not_determine_the_images(tiny_net):
+    """More pixels than equations, and no prior."""
+    problem, truth = posed(Linear(64, 2), draw_images(3), torch.tensor([0, 1, 0]), scale=1e-3)
+    with pytest.raises(BoundError, match="does not determine the images"):
+        bound(problem, truth)
+    assert bool((bound(problem, truth, smooth_prior()).variance > 0).all())
+
+
+def test_the_same_seed_gives_the_same_estimate(tiny_net):
+    given = posed(tiny_net(), draw_images(1), torch.tensor([1]), scale=1e-3)
+    budget = Budget(method="stochastic", probes=2)
+    first, again, other = (bound(*given, smooth_prior(), budget=budget, seed=s) for s in (1, 1, 2))
+    assert torch.equal(first.variance, again.variance)
+    assert not torch.equal(first.variance, other.variance)
