@@ -144,17 +144,20 @@ def frontier(
 
 def _number(axes: Axes, points: Sequence[tuple[int, float, float]]) -> None:
     """Write each point's number beside it, on the side that is least crowded."""
-    axes.figure.canvas.draw()  # places the axes, so that distances on the page are known
+    axes.get_figure(root=True).draw_without_rendering()  # places the axes, so that distances on the page are known
     centres = axes.transData.transform([(x, y) for _, x, y in points])
     taken = list(centres)
+    scale = axes.figure.get_dpi() / 72  # pixels a point
     for (number, x, y), centre in zip(points, centres, strict=True):
         others = [place for place in taken if place is not centre]
         sides = [13 * np.array([math.cos(a), math.sin(a)]) for a in np.arange(0, 6.28, 0.785)]
         side = min(
             sides,
-            key=lambda s: sum(1 / (1 + float(np.hypot(*(centre + s - o)))) for o in others),
+            key=lambda s: sum(
+                1 / (1 + float(np.sum((centre + scale * s - o) ** 2))) for o in others
+            ),
         )
-        taken.append(centre + side)
+        taken.append(centre + scale * side)
         axes.annotate(
             str(number), (x, y), xytext=tuple(side), textcoords="offset points",
             ha="center", va="center", fontsize=10,
