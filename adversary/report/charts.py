@@ -135,6 +135,7 @@ def frontier(
         axes.set_xlabel("AUC of the model (higher is better)")
         axes.set_ylabel("leakage: PSNR, dB (lower is better)")
         axes.margins(0.08, 0.1)
+        figure.draw_without_rendering()  # places the axes, so that distances are known
         _number(axes, [(number, auc, psnr) for number, _, auc, psnr, _, _ in drawn])
         handles, names = axes.get_legend_handles_labels()
         axes.legend(handles[:2], names[:2], frameon=False, fontsize=10, ncols=2,
@@ -144,7 +145,6 @@ def frontier(
 
 def _number(axes: Axes, points: Sequence[tuple[int, float, float]]) -> None:
     """Write each point's number beside it, on the side that is least crowded."""
-    axes.get_figure(root=True).draw_without_rendering()  # places the axes, so that distances on the page are known
     centres = axes.transData.transform([(x, y) for _, x, y in points])
     taken = list(centres)
     scale = axes.figure.get_dpi() / 72  # pixels a point
