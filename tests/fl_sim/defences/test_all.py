@@ -21,12 +21,14 @@ QUICK = {
     "data.image-size": 32,
     "local.batch-size": 2,
     "adversary.options": "dlg.iterations=2",
+    "adversary.bounds": "off",  # they and the report would take most of the time
 }
 OPTIONS = {"large-batch": "factor=2"}  # a client has no more than 6 images here
 
 
 @pytest.mark.parametrize("name", DEFENCES)
-def test_every_defence_runs_and_is_attacked(name, tmp_path):
+def test_every_defence_runs_and_is_attacked(name, tmp_path, monkeypatch):
+    monkeypatch.setattr("adversary.report.html.render", lambda *_: None)
     options = {"defence.options": OPTIONS[name]} if name in OPTIONS else {}
     settings = parse({**QUICK, **options, "out": str(tmp_path), "defence.name": name})
     run_local(settings)
