@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from adversary.normal_equations import Model, Penalty
@@ -13,10 +12,13 @@ from adversary.optimise import Search
 from adversary.reconstruction import Step
 from adversary.residuals import Residuals
 
-ModelMaker = Callable[[Residuals, Tensor, Tensor, Tensor, Penalty], Model]
+ModelMaker = Callable[[Residuals, Tensor, Tensor, float, Penalty], Model]
 
-TRUST = 0.05
-"""Share of an array's mean squared residual by which a step may reduce it."""
+BOLD, CAUTIOUS = 0.05, 1.0
+"""Least and largest share of the misfit that is taken for noise."""
+
+BEND = 0.75
+"""Largest correction of a step's curvature, relative to the step, that is trusted."""
 
 TRIES = 12
 """Dampings tried for one step."""
@@ -37,6 +39,8 @@ class Place:
         (m,) there.
     damping : float
         That the next step begins with.
+    share : float
+        Of the misfit that the next step takes for noise.
     settled : bool
         Whether steps no longer move the images by what their noise does.
     """
@@ -44,6 +48,7 @@ class Place:
     images: Tensor
     residual: Tensor
     damping: float = 1e-2
+    share: float = BOLD
     settled: bool = False
 
     @property
@@ -66,10 +71,11 @@ def descend(
 
     Far from the solution the residuals are thousands of standard deviations and the linear model
     cannot explain their last digits; a step that tries moves the images along directions that
-    only noise determines. So each array's noise is taken to be at least a share of its present
-    misfit (:data:`TRUST`), which falls as the images come nearer, until the true noise is left:
+    only noise determines. So the noise is taken to be at least a share of the present misfit
+    (:data:`BOLD`), which falls as the images come nearer, until the true noise is left:
     continuation in the noise level, as in the iteratively regularised Gauss-Newton method
-    (Bakushinskii 1992). An array whose noise was stated too low keeps a larger one.
+    (Bakushinskii 1992). The share grows where steps gain less than promised. Steps follow the
+    curvature of the path by geodesic acceleration (Transtrum and Sethna 2012).
 
     Parameters
     ----------
@@ -94,7 +100,7 @@ def descend(
     for _ in range(iterations):
         if search.exhausted():
             break
-        heat = temperatures(equations, place.residual)
+        heat = temperature(place)
         moved = _step(equations, place, penalty, make_model, 1 / heat, search)
         if moved is None:  # no damping helps: the digits of float64 are used up
             place.settled = True
@@ -102,17 +108,15 @@ def descend(
         place, decrement = moved
         count = len(search.history)
         search.history.append(Step(restart, count, place.chi_square, search.seconds))
-        cooler = temperatures(equations, place.residual)
-        if decrement < SETTLED * place.images.numel() and bool((cooler > heat / 2).all()):
+        if decrement < SETTLED * place.images.numel() and temperature(place) > heat / 2:
             place.settled = True
             break
     return place
 
 
-def temperatures(equations: Residuals, residual: Tensor) -> Tensor:
-    """Return by how much to inflate the variance of each residual, (m,), at least 1."""
-    squares = torch.stack([r.square().mean() for r in residual.split(equations.counts.tolist())])
-    return (TRUST * squares).clamp_min(1).repeat_interleave(equations.counts)
+def temperature(place: Place) -> float:
+    """Return by how much to inflate the variance of the noise, at least 1."""
+    return max(1.0, place.share * place.chi_square)
 
 
 def _step(
@@ -120,36 +124,42 @@ def _step(
     place: Place,
     penalty: Penalty,
     make_model: ModelMaker,
-    weights: Tensor,
+    weight: float,
     search: Search,
 ) -> tuple[Place, float] | None:
     """Return the next place and d^T H d of the step to it; None where no step goes down."""
 
     def cost(residual: Tensor, images: Tensor) -> float:
-        return float(weights @ residual.square()) + penalty.value(images)
+        return weight * float(residual @ residual) + penalty.value(images)
 
     x = place.images
-    model = make_model(equations, x, place.residual, weights, penalty)
+    model = make_model(equations, x, place.residual, weight, penalty)
     search.evaluations += x.numel()
-    before, damping = cost(place.residual, x), place.damping
+    before, damping, share = cost(place.residual, x), place.damping, place.share
     for _ in range(TRIES):
-        step = model.step(damping)
-        if step is not None:
-            moved = x + step.view_as(x)
-            residual = equations(moved)
-            search.evaluations += 1
-            gained = before - cost(residual, moved)
+        if model.factorise(damping):
+            step = model.solve(-model.gradient)
             curvature = model.curvature(step)
             promised = -2 * float(step @ model.gradient) - curvature
-            if gained > 0:
-                damping = _next(damping, gained / promised)
-                return Place(moved, residual, damping), curvature
-        damping = max(6 * damping, 1e-3)
+            bend = equations.bend(x, step.view_as(x))
+            turn = -0.5 * model.solve(equations.backward(x, weight * bend).flatten())
+            search.evaluations += 4
+            ratio = penalty.length(turn) / penalty.length(step)
+            if 2 * ratio <= BEND:
+                moved = x + (step + turn).view_as(x)
+                residual = equations(moved)
+                gained = before - cost(residual, moved)
+                if gained > 0:
+                    quality = gained / promised
+                    return Place(moved, residual, *_next(damping, share, quality)), curvature
+        damping, share = max(6 * damping, 1e-3), min(4 * share, CAUTIOUS)
     return None
 
 
-def _next(damping: float, ratio: float) -> float:
-    """Return the damping after a step that gained ``ratio`` of what its model promised."""
-    if ratio < 0.25:
-        return 3 * damping
-    return max(damping / (10 if ratio > 0.5 else 1), 1e-8)
+def _next(damping: float, share: float, quality: float) -> tuple[float, float]:
+    """Return damping and share after a step that gained ``quality`` of what was promised."""
+    if quality < 0.25:
+        return 3 * damping, min(4 * share, CAUTIOUS)
+    if quality < 0.5:
+        return damping, share
+    return max(damping / 10, 1e-8), max(share / 2, BOLD)

@@ -22,7 +22,7 @@ class Penalty(Protocol):
     """What is added to the misfit, and the metric M in which steps are damped."""
 
     def rescale(self, diagonal: float) -> None:
-        """Take note of the mean diagonal entry of J^T W J, for metrics without a scale."""
+        """Take note of the mean diagonal entry of w J^T J, for metrics without a scale."""
 
     def value(self, images: Tensor) -> float:
         """Return the penalty of (B, C, H, W)."""
@@ -32,6 +32,9 @@ class Penalty(Protocol):
 
     def matvec(self, vector: Tensor, damping: float) -> Tensor:
         """Return (penalty's own share + damping) M v, (n,)."""
+
+    def length(self, vector: Tensor) -> float:
+        """Return the length of v, (n,), in the metric M."""
 
     def precondition(self, vector: Tensor, damping: float) -> Tensor:
         """Return what approximately undoes :meth:`matvec`, (n,)."""
@@ -69,6 +72,10 @@ class Probable:
         images = vector.view(-1, self.prior.size)
         return (1 + damping) * self.prior.precision_matvec(images).flatten()
 
+    def length(self, vector: Tensor) -> float:
+        """See :class:`Penalty`."""
+        return float(vector @ self.matvec(vector, 0.0)) ** 0.5
+
     def precondition(self, vector: Tensor, damping: float) -> Tensor:
         """See :class:`Penalty`."""
         images = vector.view(-1, self.prior.size)
@@ -105,6 +112,10 @@ class Flat:
         """See :class:`Penalty`."""
         return self.scale * damping * vector
 
+    def length(self, vector: Tensor) -> float:
+        """See :class:`Penalty`."""
+        return float(vector.norm())
+
     def precondition(self, vector: Tensor, damping: float) -> Tensor:
         """See :class:`Penalty`."""
         return vector
@@ -115,13 +126,16 @@ class Flat:
 
 
 class Model(Protocol):
-    """c(x) + 2 G^T d + d^T H d, the cost near one place, H = J^T W J + penalty."""
+    """c(x) + 2 G^T d + d^T H d, the cost near one place, H = w J^T J + penalty."""
 
     gradient: Tensor
     """G, (n,)."""
 
-    def step(self, damping: float) -> Tensor | None:
-        """Return d of (H + damping M) d = -G, (n,), or None where it cannot be had."""
+    def factorise(self, damping: float) -> bool:
+        """Prepare H + damping M for :meth:`solve`; return whether it can be inverted."""
+
+    def solve(self, right: Tensor) -> Tensor:
+        """Return d of (H + damping M) d = b, (n,)."""
 
     def curvature(self, step: Tensor) -> float:
         """Return d^T H d."""
@@ -138,20 +152,19 @@ class Dense:
         Where, (B, C, H, W).
     r : Tensor
         Residuals there, (m,).
-    weights : Tensor
-        Diagonal of W, (m,).
+    weight : float
+        Of the squared residuals, > 0.
     penalty : Penalty
         What is added to the misfit.
     """
 
     def __init__(
-        self, equations: Residuals, images: Tensor, r: Tensor, weights: Tensor, penalty: Penalty
+        self, equations: Residuals, images: Tensor, r: Tensor, weight: float, penalty: Penalty
     ) -> None:
-        root = weights.sqrt()
-        rows = equations.rows(images, CHUNK).mul_(root)
+        rows = equations.rows(images, CHUNK)
         self.penalty = penalty
-        self.gradient = rows @ (root * r) + penalty.gradient(images)
-        self.normal = symmetric_product(rows, images[0].numel())
+        self.gradient = weight * (rows @ r) + penalty.gradient(images)
+        self.normal = symmetric_product(rows, images[0].numel()).mul_(weight)
         penalty.rescale(float(self.normal.diagonal().mean()))
 
     @staticmethod
@@ -159,14 +172,16 @@ class Dense:
         """Return the bytes that a step needs: the Jacobian, H, a damped copy and its factor."""
         return 8 * unknowns * (equations + 3 * unknowns)
 
-    def step(self, damping: float) -> Tensor | None:
+    def factorise(self, damping: float) -> bool:
         """See :class:`Model`."""
         damped = self.normal.clone()
         self.penalty.add(damped, damping)
-        factor, failed = torch.linalg.cholesky_ex(damped)
-        if int(failed):
-            return None
-        return -torch.cholesky_solve(self.gradient[:, None], factor)[:, 0]
+        self._factor, failed = torch.linalg.cholesky_ex(damped)
+        return not int(failed)
+
+    def solve(self, right: Tensor) -> Tensor:
+        """See :class:`Model`."""
+        return torch.cholesky_solve(right[:, None], self._factor)[:, 0]
 
     def curvature(self, step: Tensor) -> float:
         """See :class:`Model`."""
@@ -180,24 +195,29 @@ class MatrixFree:
     """
 
     def __init__(
-        self, equations: Residuals, images: Tensor, r: Tensor, weights: Tensor, penalty: Penalty
+        self, equations: Residuals, images: Tensor, r: Tensor, weight: float, penalty: Penalty
     ) -> None:
         self.equations = equations
         self.images = images
-        self.weights = weights
+        self.weight = weight
         self.penalty = penalty
-        self.gradient = equations.backward(images, weights * r).flatten()
+        self.gradient = equations.backward(images, weight * r).flatten()
         self.gradient += penalty.gradient(images)
         probe = torch.randn(len(r), generator=torch.Generator().manual_seed(0)).to(r)
-        spread = equations.backward(images, weights.sqrt() * probe)  # E z z^T = I (Hutchinson)
+        spread = equations.backward(images, weight**0.5 * probe)  # E z z^T = I (Hutchinson)
         penalty.rescale(float(spread.square().mean()))
 
-    def step(self, damping: float) -> Tensor | None:
+    def factorise(self, damping: float) -> bool:
+        """See :class:`Model`."""
+        self._damping = damping
+        return True
+
+    def solve(self, right: Tensor) -> Tensor:
         """See :class:`Model`."""
         return conjugate_gradients(
-            lambda v: self._data(v) + self.penalty.matvec(v, damping),
-            -self.gradient,
-            lambda v: self.penalty.precondition(v, damping),
+            lambda v: self._data(v) + self.penalty.matvec(v, self._damping),
+            right,
+            lambda v: self.penalty.precondition(v, self._damping),
         )
 
     def curvature(self, step: Tensor) -> float:
@@ -206,7 +226,7 @@ class MatrixFree:
 
     def _data(self, vector: Tensor) -> Tensor:
         image = self.equations.forward(self.images, vector.view_as(self.images))
-        return self.equations.backward(self.images, self.weights * image).flatten()
+        return self.equations.backward(self.images, self.weight * image).flatten()
 
 
 def symmetric_product(rows: Tensor, block: int) -> Tensor:

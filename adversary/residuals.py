@@ -17,6 +17,12 @@ from adversary.seeding import generator
 CHUNK = 64
 """Columns of a Jacobian worked out together: on a CPU more of them only fall out of its cache."""
 
+CALIBRATIONS = 4
+"""Candidates at which rounding is measured."""
+
+JITTER = 0.01
+"""Of these candidates, in grey levels from 0 to 1: each rounds in another way."""
+
 
 class Residuals:
     """x -> (g(x) - g*)/sigma on the matched entries of the update, (m,), of (B, C, H, W).
@@ -31,6 +37,8 @@ class Residuals:
         (B, outputs).
     picks : dict of str to Tensor
         Entries to match of each flattened array.
+    sigma : dict of str to float, optional
+        Standard deviation of an entry of each array; by default the problem's.
 
     Attributes
     ----------
@@ -38,7 +46,13 @@ class Residuals:
         Number of matched entries of each array; they follow each other in this order.
     """
 
-    def __init__(self, problem: Problem, targets: Tensor, picks: dict[str, Tensor]) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        targets: Tensor,
+        picks: dict[str, Tensor],
+        sigma: dict[str, float] | None = None,
+    ) -> None:
         self.problem = problem
         self.targets = targets
         self.picks = picks
@@ -47,8 +61,8 @@ class Residuals:
         self.counts = torch.tensor([len(i) for i in picks.values()], device=problem.device)
         self._weights = problem.parameters
         self._wanted = self._picked(problem.gradient)
-        sigma = [problem.sigma(n) for n in picks]
-        self._sigma = self._wanted.new_tensor(sigma).repeat_interleave(self.counts)
+        each = [sigma[n] if sigma else problem.sigma(n) for n in picks]
+        self._sigma = self._wanted.new_tensor(each).repeat_interleave(self.counts)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return the residuals at candidate images, (m,)."""
@@ -64,6 +78,27 @@ class Residuals:
         norms = [m for m in self.problem.model.modules() if isinstance(m, _BatchNorm)]
         statistics = any(m.training or m.running_mean is None for m in norms)
         return not (self.unrolled or statistics or math.isfinite(self.problem.threat.channel.clip))
+
+    def calibrated(self, images: Tensor, seed: int = 0) -> Residuals:
+        """Return the residuals in units of the rounding that float32 shows at candidate images.
+
+        A general level of rounding is wrong where sums cancel, as those of images with different
+        labels do. Candidates in float32 beside float64 tell the level that the client's own
+        arithmetic has, to which the noise of the way is added.
+        """
+        low = Residuals(self.problem.to(torch.float32), self.targets.float(), self.picks)
+        squares = []
+        for draw in range(CALIBRATIONS):
+            noise = torch.randn(images.shape, generator=generator(seed, "calibrate", draw))
+            rounded = (images + JITTER * noise.to(images)).float()
+            error = low._model(rounded, low.targets).double()
+            squares.append((error - self._model(rounded.double(), self.targets)).square())
+        parts = torch.stack(squares).mean(0).split(self.counts.tolist())
+        sigma = {
+            n: max(math.hypot(self.problem.noise(n), float(part.mean()) ** 0.5), 1e-30)
+            for n, part in zip(self.picks, parts, strict=True)
+        }
+        return Residuals(self.problem, self.targets, self.picks, sigma)
 
     def rows(self, images: Tensor, chunk: int = CHUNK) -> Tensor:
         """Return the transposed Jacobian at images, (n, m): a row a pixel.
@@ -84,6 +119,10 @@ class Residuals:
     def forward(self, images: Tensor, tangent: Tensor) -> Tensor:
         """Return J v, (m,), of (B, C, H, W)."""
         return jvp(self, (images,), (tangent,))[1]
+
+    def bend(self, images: Tensor, tangent: Tensor) -> Tensor:
+        """Return the second derivative along v, (m,), of (B, C, H, W)."""
+        return jvp(lambda x: self.forward(x, tangent), (images,), (tangent,))[1]
 
     def backward(self, images: Tensor, cotangent: Tensor) -> Tensor:
         """Return J^T u, (B, C, H, W), of (m,)."""

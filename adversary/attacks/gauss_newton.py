@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Iterator
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from adversary import labels
 from adversary.attacks.base import (
     STARTS,
     Attack,
@@ -21,6 +18,7 @@ from adversary.attacks.base import (
 )
 from adversary.attacks.encgrad import EncGradInversion
 from adversary.homotopy import SHARPNESS, has_kinks, softened
+from adversary.label_candidates import likely_labels
 from adversary.levenberg_marquardt import Place, descend
 from adversary.normal_equations import Dense, Flat, MatrixFree, Penalty, Probable
 from adversary.optimise import Limits, Progress, Search
@@ -52,8 +50,8 @@ class GaussNewton(Attack):
 
     Nocedal and Wright, "Numerical Optimization" (2006), chapter 10. Weight deltas of several
     local steps are matched by unrolled local training (:func:`adversary.readings.unrolled`), with
-    labels in every order that their counts leave open. Far from the images the noise is taken
-    as larger than it is (:mod:`adversary.levenberg_marquardt`).
+    labels in the orders that :mod:`adversary.label_candidates` leaves open. Far from the images
+    the noise is taken as larger than it is (:mod:`adversary.levenberg_marquardt`).
 
     Parameters
     ----------
@@ -84,9 +82,6 @@ class GaussNewton(Attack):
 
     SCOUT = 5
     """Steps after which candidate labels are compared."""
-
-    CANDIDATES = 24
-    """Assignments of labels tried at most."""
 
     def __init__(
         self,
@@ -163,10 +158,10 @@ class GaussNewton(Attack):
         def go_on(given: Tensor, place: Place | Tensor, iterations: int) -> Place:
             return self._descend(problem, given, place, penalty, iterations, seed, search, restart)
 
-        candidates = list(itertools.islice(assignments(problem), self.CANDIDATES))
+        candidates = likely_labels(problem, start.mean(0, keepdim=True).expand_as(start))
         if len(candidates) == 1:
             return go_on(candidates[0], start, self.iterations), candidates[0]
-        scouted = []
+        scouted: list[tuple[Place, Tensor]] = []
         for given in candidates:
             scouted.append((go_on(given, start, self.SCOUT), given))
             if search.exhausted() or scouted[-1][0].chi_square < self.FLOOR:
@@ -191,10 +186,10 @@ class GaussNewton(Attack):
         levels = [problem]
         if has_kinks(problem.model):
             levels = [softened(problem, beta) for beta in SHARPNESS] + levels
-        for level in levels:
-            equations = self._equations(level, given, seed)
+        for level in (*levels, problem):  # once more, with the rounding as it is there
             images = place.images if isinstance(place, Place) else place
             damping = place.damping if isinstance(place, Place) else 1e-2
+            equations = self._equations(level, given, seed).calibrated(images, seed)
             model = Dense if self._fits(equations) else MatrixFree
             place = descend(
                 equations,
@@ -253,26 +248,3 @@ class GaussNewton(Attack):
             notes += ("every epoch is taken to use the images in the same order",)
         unrolled = seen.steps > 1 and seen.view == "client"
         return notes + notes_on(problem, Unrolled() if unrolled else OneGradient())
-
-
-def assignments(problem: Problem) -> Iterator[Tensor]:
-    """Yield labels, (B,) or (B, C), in the orders that tell local steps apart, likeliest first.
-
-    Images of one mini-batch have no order, and with one step there is nothing to assign; images
-    of different steps are told apart by when they were used, so which label was used when
-    matters.
-    """
-    found = labels.recover(problem)
-    seen = problem.observation
-    if seen.steps == 1 or seen.view != "client" or problem.threat.labels is not None:
-        yield found
-        return
-    size = seen.recipe.batch_size
-    rows = [tuple(row) for row in found.reshape(len(found), -1).tolist()]
-    known: set[tuple[tuple[tuple[float, ...], ...], ...]] = set()
-    for order in itertools.permutations(range(len(rows))):
-        arranged = [rows[i] for i in order]
-        key = tuple(tuple(sorted(arranged[i : i + size])) for i in range(0, len(rows), size))
-        if key not in known:
-            known.add(key)
-            yield found[list(order)]

@@ -1,0 +1,99 @@
+"""Labels that an update leaves open, for attacks that can tell right ones from wrong."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from adversary import labels
+from adversary.problem import Problem
+from adversary.readings import assumed_batches, unrolled
+
+ENUMERATED = 256
+"""Label sequences up to which all are looked at, else only orders of those recovered."""
+
+CANDIDATES = 4
+"""Returned at most."""
+
+MARGIN = 2.0
+"""Distance from the update, relative to the least, up to which labels stay candidates."""
+
+
+def likely_labels(problem: Problem, images: Tensor) -> list[Tensor]:
+    """Return the labels that bring stand-in images nearest to the update, nearest first.
+
+    All X-rays look alike to an untrained network beside what a label changes, so that the
+    distance with the mean X-ray in the place of every image tells most labels. Images of one
+    mini-batch have no order; which label was used in which step does matter.
+
+    Parameters
+    ----------
+    problem : Problem
+        What the attacker knows.
+    images : Tensor
+        (B, C, H, W) stand-ins, e.g. the mean public X-ray.
+
+    Returns
+    -------
+    list of Tensor
+        One to :data:`CANDIDATES` labels, (B,) indices or (B, C) multi-hot; those granted or, for
+        a single image of one step, recovered are alone.
+    """
+    found = labels.recover(problem)
+    if problem.threat.labels is not None or len(found) == 1:
+        return [found]
+    ranked = sorted(
+        ((_distance(problem, images, given), given) for given in _assignments(problem, found)),
+        key=lambda pair: pair[0],
+    )
+    least = ranked[0][0]
+    return [given for distance, given in ranked if distance <= MARGIN * least][:CANDIDATES]
+
+
+def _assignments(problem: Problem, found: Tensor) -> Iterator[Tensor]:
+    """Yield labels that differ in more than the order within a mini-batch."""
+    batch = len(found)
+    classes = problem.outputs if problem.loss == "cross-entropy" else math.inf
+    if classes**batch <= ENUMERATED:
+        rows = torch.arange(problem.outputs, device=found.device)
+        orders: Iterator[tuple[int, ...]] = itertools.product(range(len(rows)), repeat=batch)
+    else:
+        rows = found
+        permutations = itertools.permutations(range(batch))
+        orders = itertools.islice(permutations, ENUMERATED)
+    seen = problem.observation
+    sizes = [batch]
+    if seen.view == "client":
+        sizes = [len(step) for step in assumed_batches(seen)]
+    firsts = list(itertools.accumulate(sizes, initial=0))
+    known: set[tuple[tuple[tuple[float, ...], ...], ...]] = set()
+    values = [tuple(row) for row in rows.reshape(len(rows), -1).tolist()]
+    for order in orders:
+        key = tuple(
+            tuple(sorted(values[i] for i in order[first:last]))
+            for first, last in itertools.pairwise(firsts)
+            if first < batch
+        )
+        if key not in known:
+            known.add(key)
+            yield rows[list(order)]
+
+
+@torch.no_grad()
+def _distance(problem: Problem, images: Tensor, given: Tensor) -> float:
+    """Return the distance of the update from that of images with given labels, over arrays."""
+    seen = problem.observation
+    targets = problem.targets(given)
+    if seen.steps > 1 and seen.view == "client":
+        arrays = unrolled(problem, problem.parameters, images, targets)
+    else:
+        arrays = problem.expected(problem.parameters, images, targets)
+    parts = [
+        float((arrays[n] - wanted).square().sum() / wanted.square().sum().clamp_min(1e-30))
+        for n, wanted in problem.gradient.items()
+    ]
+    return math.sqrt(sum(parts))

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from adversary import ThreatModel, TrainingRecipe
+from adversary.label_candidates import CANDIDATES, likely_labels
+from adversary.problem import pose
+
+
+def posed(tiny_net, update, labels, *, batch_size, granted=None):
+    model = tiny_net(seed=1)
+    draw = torch.Generator().manual_seed(5)
+    images = 0.5 + 0.1 * torch.rand(len(labels), 1, 8, 8, generator=draw)
+    recipe = TrainingRecipe(lr=0.3, batch_size=batch_size)
+    seen = update(model, images, torch.tensor(labels), recipe)
+    problem = pose(seen, ThreatModel(labels=granted), model, image_shape=(1, 8, 8))
+    return problem.to(torch.float64), torch.full(problem.shape, 0.55, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("labels", [[0, 0, 1], [2, 2, 2], [0, 1, 2]])
+def test_counts_within_a_batch_come_first(tiny_net, update, labels):
+    found = likely_labels(*posed(tiny_net, update, labels, batch_size=3))
+    assert sorted(found[0].tolist()) == labels
+
+
+@pytest.mark.parametrize("labels", [[0, 1], [1, 0], [2, 1, 1], [1, 2, 1]])
+def test_the_order_over_steps_is_among_the_candidates(tiny_net, update, labels):
+    found = likely_labels(*posed(tiny_net, update, labels, batch_size=1))
+    assert labels in [given.tolist() for given in found]
+    assert len(found) <= CANDIDATES
+
+
+def test_granted_labels_are_not_doubted(tiny_net, update):
+    granted = torch.tensor([2, 2])
+    found = likely_labels(*posed(tiny_net, update, [0, 1], batch_size=1, granted=granted))
+    assert [given.tolist() for given in found] == [[2, 2]]

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from adversary import ThreatModel, TrainingRecipe
+from adversary.channel import Channel
+from adversary.problem import pose
+from adversary.residuals import jacobian, residuals
+
+
+def problem_of(tiny_net, update, *, batch=2, lr=0.1, channel=None, norm=False, **recipe):
+    model = tiny_net(seed=3, norm=norm)
+    draw = torch.Generator().manual_seed(batch)
+    images = torch.rand(batch, 1, 8, 8, generator=draw)
+    labels = torch.arange(batch) % 3
+    recipe = TrainingRecipe(lr=lr, **{"batch_size": batch, **recipe})
+    seen = update(model, images, labels, recipe)
+    threat = ThreatModel(labels=labels, channel=channel or Channel())
+    problem = pose(seen, threat, model, image_shape=(1, 8, 8)).to(torch.float64)
+    return problem, images.double(), problem.targets(labels)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 1000])
+def test_the_jacobian_is_that_of_reverse_mode(chunk):
+    draw = torch.Generator().manual_seed(0)
+    x = torch.rand(2, 3, generator=draw, dtype=torch.float64)
+    A = torch.randn(5, 6, generator=draw, dtype=torch.float64)
+
+    def function(x):
+        return (A @ x.flatten()).sin()
+
+    expected = torch.autograd.functional.jacobian(function, x).reshape(5, 6)
+    torch.testing.assert_close(jacobian(function, x, chunk), expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "separable"),
+    [
+        ({}, True),
+        ({"batch": 3, "batch_norm": "eval", "norm": True}, True),
+        ({"batch_norm": "train", "norm": True}, False),
+        ({"channel": Channel(clip=0.01)}, False),
+        ({"channel": Channel(example_clip=0.5)}, True),
+        ({"batch_size": 1}, False),
+    ],
+)
+def test_rows_are_the_jacobian_whether_images_depend_on_each_other_or_not(
+    tiny_net, update, options, separable
+):
+    problem, images, targets = problem_of(tiny_net, update, **options)
+    equations = residuals(problem, targets, 2.0, 0)
+    x = images + 0.05
+    assert equations.separable == separable
+    expected = torch.func.jacrev(equations)(x).reshape(len(equations), -1).T
+    torch.testing.assert_close(equations.rows(x, 16), expected, rtol=1e-8, atol=1e-6)
+
+
+def test_products_are_those_of_the_jacobian(tiny_net, update):
+    problem, images, targets = problem_of(tiny_net, update)
+    equations = residuals(problem, targets, math.inf, 0)
+    rows = equations.rows(images)
+    draw = torch.Generator().manual_seed(0)
+    v = torch.randn(images.shape, generator=draw, dtype=torch.float64)
+    u = torch.randn(len(equations), generator=draw, dtype=torch.float64)
+    torch.testing.assert_close(equations.forward(images, v), rows.T @ v.flatten())
+    torch.testing.assert_close(equations.backward(images, u).flatten(), rows @ u)
+    h = 1e-4
+    around = equations(images + h * v) - 2 * equations(images) + equations(images - h * v)
+    torch.testing.assert_close(equations.bend(images, v), around / h**2, rtol=1e-3, atol=1)
+
+
+def test_entries_that_the_channel_masks_are_not_matched(tiny_net, update):
+    mask = torch.zeros(3, 96, dtype=torch.bool)
+    mask[1, :5] = True
+    channel = Channel(observed={"head.weight": mask})
+    problem, _, targets = problem_of(tiny_net, update, channel=channel)
+    picks = residuals(problem, targets, math.inf, 0).picks["head.weight"]
+    assert sorted(picks.tolist()) == list(range(96, 101))
+
+
+@pytest.mark.parametrize("recipe", [{}, {"momentum": 0.9, "weight_decay": 0.01}])
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_several_local_steps_are_explained_by_the_images_in_their_order(
+    tiny_net, update, recipe, epochs
+):
+    problem, images, targets = problem_of(
+        tiny_net, update, batch=3, batch_size=1, local_epochs=epochs, **recipe
+    )
+    equations = residuals(problem, targets, math.inf, 0)
+    assert float(equations(images).square().mean()) < 2
+    swapped = images[[1, 0, 2]]
+    assert float(equations(swapped).square().mean()) > 1e3
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_calibration_tells_the_level_of_the_clients_rounding(tiny_net, update, seed):
+    """Also where labels cancel: the general level of an array's largest entry is wrong there."""
+    model = tiny_net(seed=seed)
+    images = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
+    labels = torch.tensor([0, 1])
+    recipe = TrainingRecipe(lr=1.0, batch_size=2, update="gradient")
+    seen = update(model, images, labels, dataclasses.replace(recipe, update="weights"))
+    loss = torch.nn.functional.cross_entropy(model(images), labels)
+    names, parameters = zip(*model.named_parameters(), strict=True)
+    gradient = dict(zip(names, torch.autograd.grad(loss, parameters), strict=True))
+    seen = dataclasses.replace(seen, returned=gradient, recipe=recipe)
+    problem = pose(seen, ThreatModel(), model, image_shape=(1, 8, 8)).to(torch.float64)
+    equations = residuals(problem, problem.targets(labels), math.inf, 0)
+    near = equations.calibrated(torch.full((2, 1, 8, 8), 0.5, dtype=torch.float64))
+    assert 0.05 < float(near(images.double()).square().mean()) < 5
