@@ -16,6 +16,7 @@ QUICK = {
     "data.image-size": 16,
     "local.batch-size": 2,
     "adversary.options": "dlg.iterations=2",
+    "adversary.bounds": "off",
 }
 
 

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from PIL import Image
+
+from adversary import Observation, Outcome, Reconstruction, TrainingRecipe
+from adversary.bounds import BCR, Bound, BoundError
+from adversary.evaluation import Truth
+from adversary.report import html
+from adversary.report.ledger import Ledger
+from adversary.report.run_folder import RunFolder
+
+IMAGES = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(autouse=True)
+def _no_perceptual_metric(monkeypatch):
+    monkeypatch.setattr("adversary.report.ledger.load_lpips", lambda: (None, "not in this test"))
+
+
+def observation(round=1):
+    weights = {"w": torch.zeros(1)}
+    recipe = TrainingRecipe(lr=1, batch_size=2)
+    return Observation(
+        round=round, client="client-00", sent=weights, returned=weights, num_examples=2,
+        recipe=recipe,
+    )  # fmt: skip
+
+
+def outcome(attack="dlg"):
+    found = Reconstruction(
+        images=(IMAGES + 0.01).clamp(0, 1), labels=torch.tensor([0, 1]), score=0.1, seconds=1,
+        evaluations=2,
+    )  # fmt: skip
+    return Outcome(attack=attack, seconds=1, reconstruction=found)
+
+
+def truth(_=None):
+    return Truth(images=IMAGES, labels=torch.tensor([0, 1]), names=("a.png", "b.png"))
+
+
+def a_bound(method="dense"):
+    variance = torch.full((2, 1, 16, 16), 1e-4, dtype=torch.float64)
+    variance[1, :, :8] = 3e-4
+    error = torch.tensor([0.0, 0.25]) if method == "stochastic" else torch.zeros(2)
+    return Bound(variance=variance, error=error, kind=BCR, method=method)
+
+
+def ledger_of(tmp_path, bound):
+    return Ledger(RunFolder.create(tmp_path / "run"), truth=truth, bound=bound)
+
+
+def test_the_bound_is_written_beside_each_attack_and_found_once_an_update(tmp_path):
+    asked = []
+
+    def bound(seen, images):
+        assert torch.equal(images.images, IMAGES)
+        asked.append(seen.round)
+        return a_bound()
+
+    ledger = ledger_of(tmp_path, bound)
+    for round in (1, 2):
+        for attack in ("dlg", "ing"):
+            ledger.outcome(observation(round), outcome(attack))
+    assert asked == [1, 2]
+    leakage = ledger.folder.leakage()
+    assert len(leakage) == 8
+    assert leakage["bound_psnr"].tolist() == pytest.approx([40, 36.9897] * 4)
+    assert ledger.errors == []
+
+
+@pytest.mark.parametrize("method", ["dense", "stochastic"])
+def test_the_map_is_saved_where_it_is_exact(tmp_path, method):
+    ledger = ledger_of(tmp_path, lambda *_: a_bound(method))
+    ledger.outcome(observation(), outcome())
+    picture = ledger.folder.images(1, "client-00", "dlg") / "bound-01.png"
+    assert picture.exists() == (method == "dense")
+    if method == "dense":
+        with Image.open(picture) as image:
+            assert image.size == (16, 16)
+            assert sum(image.getpixel((3, 2))) > sum(image.getpixel((3, 12)))
+
+
+def test_the_report_shows_the_bound_and_how_it_was_found(tmp_path):
+    ledger = ledger_of(tmp_path, lambda *_: a_bound("stochastic"))
+    ledger.outcome(observation(), outcome())
+    assert ledger.folder.info()["bound"] == {
+        "kind": BCR, "method": "stochastic", "error": 0.25, "converged": True,
+    }  # fmt: skip
+    page = html.render(ledger.folder).read_text(encoding="utf-8")
+    assert "(bound 40.0 dB)" in page
+    assert "Bayesian Cramér-Rao bound" in page
+    assert "standard error of at most 0.25 dB" in page
+    dense = ledger_of(tmp_path / "exact", lambda *_: a_bound())
+    dense.outcome(observation(), outcome())
+    page = html.render(dense.folder).read_text(encoding="utf-8")
+    assert "least error of any attacker" in page
+    assert "estimated" not in page
+
+
+def test_an_update_without_a_bound_is_scored_all_the_same(tmp_path):
+    def bound(seen, images):
+        raise BoundError("no bound for 40 local steps")
+
+    ledger = ledger_of(tmp_path, bound)
+    assert ledger.outcome(observation(), outcome()) == pytest.approx(40, abs=0.5)
+    assert ledger.folder.leakage()["bound_psnr"].isna().all()
+    assert ledger.folder.info()["missing"]["bound_psnr"] == "no bound for 40 local steps"
+    assert "no bound for 40 local steps" in html.render(ledger.folder).read_text(encoding="utf-8")
+    assert ledger.errors == []
+
+
+def test_without_a_bound_the_run_says_that_it_was_not_asked_for(tmp_path):
+    ledger = ledger_of(tmp_path, None)
+    ledger.outcome(observation(), outcome())
+    assert ledger.folder.leakage()["bound_psnr"].isna().all()
+    assert ledger.folder.info()["missing"]["bound_psnr"] == "not asked for"
