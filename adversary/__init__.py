@@ -1,5 +1,7 @@
 """An honest-but-curious adversary of federated learning; needs torch and no federation."""
 
+import warnings
+
 from adversary.adversary import Adversary, Outcome
 from adversary.observation import Observation, ObservationError, TrainingRecipe
 from adversary.optimise import Limits
@@ -18,3 +20,6 @@ __all__ = [
     "ThreatModel",
     "TrainingRecipe",
 ]
+
+# torch uses torch.jit.script itself, the first time that anything calls forward-mode derivatives.
+warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated")
