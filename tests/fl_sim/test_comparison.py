@@ -227,7 +227,7 @@ SAME = [("none", "noise 0"), ("none", "top 100 %"), ("none", "central DP")]
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory):
-    """A real comparison, two seeds each."""
+    """A real comparison, two seeds each, two runs at once."""
     folder = tmp_path_factory.mktemp("compared")
     config = folder / "compare.toml"
     entries = [
@@ -237,9 +237,8 @@ def compared(tmp_path_factory):
     common = COMMON.replace("clients = 2", "clients = 3")
     config.write_text(common + "[compare]\nseeds = [1, 2]\n" + "".join(entries))
     command = ["compare", "--config", str(config), "--engine", "local", "--out", str(folder / "c")]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("adversary.report.ledger.load_lpips", lambda: (None, "not in this test"))
-        assert main(command) == 0
+    command += ["--jobs", "2"]
+    assert main(command) == 0
     return folder / "c", command
 
 
@@ -280,6 +279,8 @@ def test_the_command_tells_mistakes_in_lines(tmp_path, capsys):
     command = ["compare", "--config", str(config), "--out", str(tmp_path / "out")]
     assert main([*command, "--set", "defence.name=none"]) == 2
     assert capsys.readouterr().err.startswith("fl-sim: error: defence.name: a comparison sets it")
+    assert main([*command, "--jobs", "2"]) == 2
+    assert "--jobs 2: must be 1 with Flower" in capsys.readouterr().err
     RunFolder.create(tmp_path / "out")
     assert main(command) == 2
     assert "holds a single run" in capsys.readouterr().err
