@@ -170,6 +170,7 @@ A stronger attack may see more.
 <p class="small">{{ who }}: {% if panel.row.psnr is not none %}{{ panel.row.psnr | figure(1) }} dB{% if panel.row.bound_psnr is not none %} (bound {{ panel.row.bound_psnr | figure(1) }} dB){% endif %}, SSIM {{ panel.row.ssim | figure }}, RDLV {{ panel.row.rdlv | figure }}{% if panel.row.rank is not none %}, rank {{ panel.row.rank }}{% if summary.candidates %} of {{ summary.candidates }}{% endif %}{% endif %}{% else %}attacker’s own score {{ panel.row.score | figure(4) }}{% if panel.row.label_recovered is not none %}, label read from the update: {{ panel.row.label_recovered }}{% endif %}{% endif %}</p>
 {% endfor %}
 {% if grid.best.note %}<p class="small">The attacker notes: {{ grid.best.note }}.</p>{% endif %}
+{% if grid.process %}<p class="small">How each picture came about, trial by trial: <a href="{{ grid.process }}/">{{ grid.process }}/</a></p>{% endif %}
 {% if grid.panels | length < grid.images %}<p class="small">{{ grid.panels | length }} of {{ grid.images }} images shown, worst first. All of them: {{ grid.file | replace("grid.png", "") }}</p>{% endif %}
 </figure>
 {% endfor %}
