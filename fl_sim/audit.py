@@ -330,6 +330,7 @@ def _describe(posed: Audit, adversary: Adversary) -> dict[str, object]:
     known = settings.adversary.labels_known
     return {
         "title": posed.title,
+        "audit": True,
         **about.environment(settings, adversary.device),
         "data": data,
         "clients": dict(posed.observation.members) or {CLIENT: posed.observation.num_examples},

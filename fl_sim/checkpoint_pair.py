@@ -30,6 +30,7 @@ DEFAULTS: dict[str, Value] = {
 }
 """Settings that are not as in a run: all images given are taken to have been used."""
 
+_AS_GOOD_AS_NONE = ("none", "secure-aggregation")  # to whoever has the mean
 _TOLD_BY_RUN = ("model.", "local.", "defence.", "strategy.", "data.image-size")
 
 
@@ -95,13 +96,13 @@ def told_by_run(before: Checkpoint, after: Checkpoint) -> dict[str, Value]:
         return {}
     assert after.round is not None
     info = _info(after)
-    if before.run is not None and before.round is not None and before.run.samefile(after.run):
-        rounds = after.round - before.round
-        if rounds != 1:
-            raise AuditError(
-                f"{after.named}: an update is that of one round, not the {rounds} rounds after "
-                f"{before.named}; must be round {before.round + 1}"
-            )
+    same = before.run is not None and before.run.samefile(after.run)
+    if same and before.round is not None and after.round != before.round + 1:
+        raise AuditError(
+            f"{after.named}: is the model of round {after.round}, and {before.named} that of "
+            f"round {before.round}; an update is that of one round, so must be of round "
+            f"{before.round + 1}"
+        )
     settings = info.get("settings")
     if not isinstance(settings, dict):
         raise AuditError(f"{after.named}: its run.json holds no settings")
@@ -335,7 +336,7 @@ def doubt(observation: Observation, settings: Settings) -> None:
                 stacklevel=2,
             )
         break
-    if observation.view == "aggregate" and settings.defence.name != "none":
+    if observation.view == "aggregate" and settings.defence.name not in _AS_GOOD_AS_NONE:
         warnings.warn(
             f"defence.name = {settings.defence.name!r}: an attacker on a mean of updates makes "
             "nothing of it",

@@ -202,8 +202,9 @@ A stronger attack may see more.
 
 <section id="threat" aria-labelledby="h-threat">
 <h2 id="h-threat">Threat model: what the attacker knows</h2>
-<p>The attacker is the server itself: it follows the protocol, and looks at what it receives. It knows the model, what it sent, {% if aggregate %}the mean of what the clients returned{% else %}what each client returned{% endif %}, and the local training that it prescribed. {% if aggregate %}Of one client alone it has a masked update, its number of images and its loss: by secure aggregation the masks cancel in the mean only. To show what that gives away, one masked update a round is attacked too, under the client’s name with “-masked”; the verdict above leaves it out. {% endif %}It has public X-rays, none of them of the patients here.</p>
-<p>{% if oracles %}<strong>Beyond that it was told (oracle):</strong></p>
+{% if info.get("audit") %}<p>The attacker has the model before and after training, {% if aggregate %}the mean of what {{ info.get("clients") | length }} clients made of it{% else %}as one client returned it{% endif %}, and was told how it was trained: architecture, loss, learning rate and batches. It has public X-rays, none of them of the patients here.</p>
+{% else %}<p>The attacker is the server itself: it follows the protocol, and looks at what it receives. It knows the model, what it sent, {% if aggregate %}the mean of what the clients returned{% else %}what each client returned{% endif %}, and the local training that it prescribed. {% if aggregate %}Of one client alone it has a masked update, its number of images and its loss: by secure aggregation the masks cancel in the mean only. To show what that gives away, one masked update a round is attacked too, under the client’s name with “-masked”; the verdict above leaves it out. {% endif %}It has public X-rays, none of them of the patients here.</p>
+{% endif %}<p>{% if oracles %}<strong>Beyond that it was told (oracle):</strong></p>
 <ul>{% for oracle in oracles %}<li><span class="badge l3">oracle</span> {{ oracle }}</li>{% endfor %}</ul>
 <p>With these grants the figures are an upper bound on what this attack reaches in the field.{% else %}<strong>It was told nothing beyond that.</strong>{% endif %}</p>
 {% if threat %}{{ pairs(threat) }}{% endif %}

@@ -105,7 +105,8 @@ class RunFolder:
     grant more than a server has, in words), ``data`` (with ``name``, ``attribution`` and
     ``synthetic``), ``candidates`` (the number of patients among whom a reconstruction was
     re-identified) and ``bound`` (of the column bound_psnr: ``kind``, ``method``, the largest
-    ``error`` in dB, and whether the estimates ``converged``).
+    ``error`` in dB, and whether the estimates ``converged``), and whether it is an ``audit``, with
+    the ``clients`` behind it.
     """
 
     def __init__(self, path: Path) -> None:

@@ -21,6 +21,7 @@ from fl_sim.data import DataError
 from fl_sim.freezing import freeze
 from fl_sim.local_grid import run_local
 from fl_sim.models import create
+from fl_sim.reattack import ReattackError, reattack
 from fl_sim.training import train
 
 SIZE = 16
@@ -88,6 +89,8 @@ def test_a_client_of_a_plain_checkpoint_is_seen_and_scored(client, xrays, tmp_pa
     assert row["rank"] == 1
     assert (row["truth"], row["label_true"], row["label_recovered"]) == ("4.png", "0", "0")
     assert (row["round"], row["client"], row["status"]) == (1, "client", "ok")
+    with pytest.raises(ReattackError, match="is an audit: fl-sim audit --overwrite"):
+        reattack(folder.path)
     info = folder.info()
     assert info["status"] == "completed"
     assert info["candidates"] == 4  # its own, p0, p1 and p5
@@ -95,6 +98,7 @@ def test_a_client_of_a_plain_checkpoint_is_seen_and_scored(client, xrays, tmp_pa
     page = report.read_text()
     assert "4.png" in page
     assert "history/round-001/client/dlg/" in page
+    assert "The attacker has the model before and after training, as one client" in page
     assert [f.name for f in sorted((report.parent / "images/round-001/client/dlg").iterdir())] == [
         "grid.png", "reconstruction-00.png", "truth-00.png"
     ]  # fmt: skip
@@ -134,7 +138,7 @@ def test_a_run_tells_its_settings_and_its_clients(quick, tmp_path):
     files = [str(folder / f"round-00{i}.safetensors") for i in (0, 1)]
     with pytest.raises(AuditError, match=r"--model: which architecture[\s\S]*\n--lr: with which"):
         prepare(*files)
-    with pytest.raises(AuditError, match=r"--trained .*@2: an update is that of one round, not"):
+    with pytest.raises(AuditError, match=r"--trained .*@2: is the model of round 2, and --init"):
         prepare(settings.out, f"{settings.out}@2")
     with pytest.raises(AuditError, match=r"--trained .*@3: .*holds no model of round 3"):
         prepare(f"{settings.out}@2", f"{settings.out}@3")
