@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from adversary.adversary import Adversary, in_one_line, resolve_device
 from adversary.bounds import Bound, bound
@@ -60,6 +59,8 @@ class Audit:
         The update.
     defence : Defence
         What the client did to it.
+    prior : Prior
+        The attacker's public X-rays.
     images : ClientImages, optional
         What went into it, where that is known.
     """
@@ -69,6 +70,7 @@ class Audit:
     model: Classifier
     observation: Observation
     defence: Defence
+    prior: Prior
     images: ClientImages | None
 
     @property
@@ -84,20 +86,18 @@ class Audit:
         used = self.images.used
         return Truth(images=used.tensor(range(len(used))), labels=used.labels, names=used.names)
 
-    def prior(self) -> Prior:
-        """Return the attacker's public X-rays."""
-        if self.images is not None:
-            return Prior(self.images.public)
-        return Prior(public_xrays(self.settings.data.image_size, self.settings.data.channels))
+    def threat(self) -> ThreatModel:
+        """Return what the attacker knows beyond the update: the defence, and any oracle."""
+        truth = self.truth() if self.settings.adversary.labels_known else None
+        return ThreatModel(
+            labels=None if truth is None else truth.labels,
+            channel=self.channel() if self.settings.adversary.defence_known else Channel(),
+        )
 
     def channel(self) -> Channel:
-        """Return what an attacker that knows the defence makes of it.
-
-        Of the mean of several updates it knows too little to say.
-        """
-        if self.observation.view == "client" and self.settings.adversary.defence_known:
-            return self.defence.channel(self.observation)
-        return Channel()
+        """Return what the defence tells of one client's update; of a mean of several, nothing."""
+        alone = self.observation.view == "client"
+        return self.defence.channel(self.observation) if alone else Channel()
 
     def bound(self, observation: Observation, truth: Truth) -> Bound:
         """Return what no attacker can beat; see :meth:`fl_sim.assembly.Assembly.bound`."""
@@ -112,7 +112,7 @@ class Audit:
         return bound(
             problem,
             truth,
-            self.prior().gaussian,
+            self.prior.gaussian,
             budget=BOUNDS[self.settings.adversary.bounds],
             seed=derive_seed(self.settings.seed, "bound", observation.round, observation.client),
         )
@@ -169,7 +169,7 @@ def audit(
         posed.model,
         image_shape=posed.shape,
         attacks=attacks(posed.settings, frames=frames),
-        prior=posed.prior(),
+        prior=posed.prior,
         seed=posed.settings.seed,
         limits=_limits(posed.settings),
         device=posed.settings.device,
@@ -177,13 +177,14 @@ def audit(
     folder = RunFolder.create(
         Path(posed.settings.out).absolute(), overwrite=overwrite, **_describe(posed, adversary)
     )
+    ledger = _ledger(posed, folder)
     try:
-        ledger = _run(posed, adversary, folder, progress)
+        _run(posed, adversary, ledger, progress)
     except KeyboardInterrupt:
-        folder.finish("stopped")
+        ledger.close("stopped")
         raise
     except Exception as error:
-        folder.finish("failed", in_one_line(error))
+        ledger.close("failed", in_one_line(error))
         raise
     failures = [one["reason"] for one in folder.info()["failures"]]
     nothing = len(failures) == len(adversary.attacks)
@@ -202,24 +203,18 @@ def prepare(
     normalise: tuple[float, float] | None = None,
 ) -> Audit:
     """Read and check all that :func:`audit` needs; its arguments, and what it raises."""
-    before, after = (
-        pair.read(f"--init {init}", init, 0),
-        pair.read(f"--trained {trained}", trained, 1),
-    )
-    given = {**pair.DEFAULTS, **pair.told_by_run(before, after), **(changes or {})}
+    changes = changes or {}
+    before = pair.read(f"--init {init}", init, 0)
+    after = pair.read(f"--trained {trained}", trained, 1)
+    given = {**pair.DEFAULTS, **pair.told_by_run(before, after), **changes}
     given = pair.with_head_and_stem(given, before)
     pair.require(given, before)
     settings = parse(given)
     resolved_device(settings)
-    images = None
-    if {"data.name", "data.path"} & (changes or {}).keys():
-        images = images_of_client(_request(settings), indices)
-    elif indices is not None:
-        raise AuditError("--indices: of which images? --images names the file")
-    elif settings.adversary.labels_known:
-        raise AuditError("adversary.labels-known = True: needs the images, by --images")
+    known = bool({"data.name", "data.path"} & changes.keys())
+    images = _images(settings, indices, known=known)
     number = None if images is None else len(images.used)
-    sizes = pair.client_sizes(settings, after, number, told="clients" not in (changes or {}))
+    sizes = pair.client_sizes(settings, after, number, told="clients" not in changes)
     if "local.batch-size" not in given and images is not None:
         settings = pair.with_batch_size(settings, max(sizes.values()))
     defence = defences.create(
@@ -251,6 +246,7 @@ def prepare(
         model=start,
         observation=observation,
         defence=defence,
+        prior=_prior(settings, images),
         images=images,
     )
 
@@ -292,9 +288,18 @@ def parse_normalisation(text: str) -> tuple[float, float]:
     return mean, std
 
 
-def _request(settings: Settings) -> Request:
+def _images(
+    settings: Settings, indices: Sequence[int] | None, *, known: bool
+) -> ClientImages | None:
+    """Return the images behind the update where they are known."""
+    if not known and indices is not None:
+        raise AuditError("--indices: of which images? --images names the file")
+    if not known and settings.adversary.labels_known:
+        raise AuditError("adversary.labels-known = True: needs the images, by --images")
+    if not known:
+        return None
     data = settings.data
-    return Request(
+    request = Request(
         name=data.name,
         path=data.path,
         image_size=data.image_size,
@@ -306,6 +311,13 @@ def _request(settings: Settings) -> Request:
         labels=data.labels,
         uncertain=data.uncertain,
     )
+    return images_of_client(request, indices)
+
+
+def _prior(settings: Settings, images: ClientImages | None) -> Prior:
+    if images is not None:
+        return Prior(images.public)
+    return Prior(public_xrays(settings.data.image_size, settings.data.channels))
 
 
 def _limits(settings: Settings) -> Limits:
@@ -334,7 +346,7 @@ def _describe(posed: Audit, adversary: Adversary) -> dict[str, object]:
         **about.environment(settings, adversary.device),
         "data": data,
         "clients": dict(posed.observation.members) or {CLIENT: posed.observation.num_examples},
-        **({"candidates": len(images.candidates)} if images is not None else {}),
+        "candidates": None if images is None else len(images.candidates),
         "threat": {
             "view": posed.observation.view,
             "labels_known": known,
@@ -344,32 +356,30 @@ def _describe(posed: Audit, adversary: Adversary) -> dict[str, object]:
     }
 
 
-def _run(
-    posed: Audit, adversary: Adversary, folder: RunFolder, progress: Progress | None
-) -> Ledger:
-    """Run every attack; return the ledger that wrote down what came of it."""
-    observation, truth, settings = posed.observation, posed.truth(), posed.settings
-    ledger = Ledger(
+def _ledger(posed: Audit, folder: RunFolder) -> Ledger:
+    truth = posed.truth()
+    return Ledger(
         folder,
         truth=None if truth is None else lambda _: truth,
-        prior=posed.prior(),
+        prior=posed.prior,
         candidates=None if posed.images is None else posed.images.candidates,
-        record=settings.adversary.record,
-        bound=None if settings.adversary.bounds == "off" else posed.bound,
+        record=posed.settings.adversary.record,
+        bound=None if posed.settings.adversary.bounds == "off" else posed.bound,
     )
+
+
+def _run(posed: Audit, adversary: Adversary, ledger: Ledger, progress: Progress | None) -> None:
+    """Run every attack, and write down what comes of it."""
+    observation = posed.observation
     ledger.observed(observation)
-    parameters = sum(observation.sent[n].numel() for n, _ in posed.model.named_parameters()
-                     if n in observation.sent)  # fmt: skip
-    say(f"{settings.model.name} · {parameters:,} weights · {pair.in_words(observation)}")
-    labels: Tensor | None = None
-    if settings.adversary.labels_known and truth is not None:
-        labels = truth.labels
-    threat = ThreatModel(labels=labels, channel=posed.channel())
-    for done, outcome in enumerate(adversary.examine(observation, threat, progress=progress), 1):
+    trained = [p for p in posed.model.parameters() if p.requires_grad]
+    weights = sum(p.numel() for p in trained)
+    say(f"{posed.settings.model.name} · {weights:,} weights · {pair.in_words(observation)}")
+    outcomes = adversary.examine(observation, posed.threat(), progress=progress)
+    for done, outcome in enumerate(outcomes, 1):
         psnr = ledger.outcome(observation, outcome)
         result = f"done in {outcome.seconds:.0f} s" if psnr is None else f"{psnr:.1f} dB"
         say(
             f"attack {done}/{len(adversary.attacks)} · {outcome.attack} · "
             f"{outcome.failure or result}"
         )
-    return ledger

@@ -225,9 +225,35 @@ def test_public_rows_are_the_attackers_and_never_the_clients(client, xrays):
     images = {"data.name": "folder", "data.path": str(xrays)}
     posed = prepare(*files, {**BASE, **images})
     assert posed.truth().names == ("0.png", "1.png")
-    assert torch.allclose(posed.prior().images, pixels(xrays, [2]))
+    assert torch.allclose(posed.prior.images, pixels(xrays, [2]))
     with pytest.raises(ValueError, match="--indices 2: '2.png' is a public image"):
         prepare(*files, {**BASE, **images}, indices=[0, 2])
+
+
+def test_images_may_be_of_any_data_set_and_colour_is_told_by_the_stem(tmp_path):
+    model = build(channels=3)
+    for name in ("a", "b"):
+        checkpoints.write(tmp_path / f"{name}.safetensors", model)
+        with torch.no_grad():
+            for value in model.parameters():
+                value.add_(0.01)
+    files = [str(tmp_path / f"{name}.safetensors") for name in ("a", "b")]
+    posed = prepare(*files, {**BASE, "data.name": "embedded"}, indices=[1, 0])
+    assert posed.truth().images.shape == (2, 3, SIZE, SIZE)
+    assert posed.prior.images.shape == (4, 3, SIZE, SIZE)
+    assert posed.images.candidates.shape == (11, 3, SIZE, SIZE)  # patients
+    assert torch.equal(posed.images.candidates[:2], posed.truth().images)
+
+
+def test_an_audit_that_is_stopped_says_so(client, tmp_path, monkeypatch):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("adversary.adversary.Adversary.examine", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        audit(*client([0]), {**BASE, "out": str(tmp_path / "o")})
+    assert RunFolder.open(tmp_path / "o").info()["status"] == "stopped"
+    assert "This run was stopped" in (tmp_path / "o/report.html").read_text()
 
 
 def test_normalisation_is_as_told(client):
