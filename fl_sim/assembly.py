@@ -241,7 +241,7 @@ def assemble(settings: Settings, clients: int) -> Assembly:
         attack or defence.
     """
     settings = dataclasses.replace(settings, clients=clients)
-    device = _device(settings)
+    device = resolved_device(settings)
     defence = defences.create(
         settings.defence.name, parse_options(settings.defence.options, "defence.options")
     )
@@ -270,8 +270,10 @@ def assemble(settings: Settings, clients: int) -> Assembly:
     )
 
 
-def attacks(settings: Settings) -> list[Attack]:
+def attacks(settings: Settings, *, frames: int = 0) -> list[Attack]:
     """Return the attacks that the settings name, with their options.
+
+    ``frames`` is how many pictures of the process to keep of each restart.
 
     Raises
     ------
@@ -292,6 +294,7 @@ def attacks(settings: Settings) -> list[Attack]:
     common: dict[str, object] = {
         "start_image": _start_image(settings),
         "reading": wanted.reading,
+        "frames": frames,
     }
     if wanted.restarts:
         common["restarts"] = wanted.restarts
@@ -340,7 +343,8 @@ def _load(settings: Settings) -> Splits:
     )
 
 
-def _device(settings: Settings) -> torch.device:
+def resolved_device(settings: Settings) -> torch.device:
+    """Return the device that the settings name, or raise :class:`SettingsError`."""
     try:
         return resolve_device(settings.device)
     except ValueError as error:

@@ -170,6 +170,7 @@ A stronger attack may see more.
 <p class="small">{{ who }}: {% if panel.row.psnr is not none %}{{ panel.row.psnr | figure(1) }} dB{% if panel.row.bound_psnr is not none %} (bound {{ panel.row.bound_psnr | figure(1) }} dB){% endif %}, SSIM {{ panel.row.ssim | figure }}, RDLV {{ panel.row.rdlv | figure }}{% if panel.row.rank is not none %}, rank {{ panel.row.rank }}{% if summary.candidates %} of {{ summary.candidates }}{% endif %}{% endif %}{% else %}attacker’s own score {{ panel.row.score | figure(4) }}{% if panel.row.label_recovered is not none %}, label read from the update: {{ panel.row.label_recovered }}{% endif %}{% endif %}</p>
 {% endfor %}
 {% if grid.best.note %}<p class="small">The attacker notes: {{ grid.best.note }}.</p>{% endif %}
+{% if grid.process %}<p class="small">How each picture came about, trial by trial: <a href="{{ grid.process }}/">{{ grid.process }}/</a></p>{% endif %}
 {% if grid.panels | length < grid.images %}<p class="small">{{ grid.panels | length }} of {{ grid.images }} images shown, worst first. All of them: {{ grid.file | replace("grid.png", "") }}</p>{% endif %}
 </figure>
 {% endfor %}
@@ -201,8 +202,9 @@ A stronger attack may see more.
 
 <section id="threat" aria-labelledby="h-threat">
 <h2 id="h-threat">Threat model: what the attacker knows</h2>
-<p>The attacker is the server itself: it follows the protocol, and looks at what it receives. It knows the model, what it sent, {% if aggregate %}the mean of what the clients returned{% else %}what each client returned{% endif %}, and the local training that it prescribed. {% if aggregate %}Of one client alone it has a masked update, its number of images and its loss: by secure aggregation the masks cancel in the mean only. To show what that gives away, one masked update a round is attacked too, under the client’s name with “-masked”; the verdict above leaves it out. {% endif %}It has public X-rays, none of them of the patients here.</p>
-<p>{% if oracles %}<strong>Beyond that it was told (oracle):</strong></p>
+{% if info.get("audit") %}<p>The attacker has the model before and after training, {% if aggregate %}the mean of what {{ info.get("clients") | length }} clients made of it{% else %}as one client returned it{% endif %}, and was told how it was trained: architecture, loss, learning rate and batches. It has public X-rays, none of them of the patients here.</p>
+{% else %}<p>The attacker is the server itself: it follows the protocol, and looks at what it receives. It knows the model, what it sent, {% if aggregate %}the mean of what the clients returned{% else %}what each client returned{% endif %}, and the local training that it prescribed. {% if aggregate %}Of one client alone it has a masked update, its number of images and its loss: by secure aggregation the masks cancel in the mean only. To show what that gives away, one masked update a round is attacked too, under the client’s name with “-masked”; the verdict above leaves it out. {% endif %}It has public X-rays, none of them of the patients here.</p>
+{% endif %}<p>{% if oracles %}<strong>Beyond that it was told (oracle):</strong></p>
 <ul>{% for oracle in oracles %}<li><span class="badge l3">oracle</span> {{ oracle }}</li>{% endfor %}</ul>
 <p>With these grants the figures are an upper bound on what this attack reaches in the field.{% else %}<strong>It was told nothing beyond that.</strong>{% endif %}</p>
 {% if threat %}{{ pairs(threat) }}{% endif %}
