@@ -313,7 +313,8 @@ def _consistent(problem: Problem) -> Tensor:
 
 def _column_minimum(problem: Problem) -> Tensor:
     weight, _ = problem.head_gradient
-    if weight is None or problem.shape[0] > len(weight):
+    weighted = problem.class_weights is not None  # images that hardly count hide behind others
+    if weight is None or weighted or problem.shape[0] > len(weight):
         return _zero_shot(problem)
     return column_minimum(weight, problem.shape[0])
 
@@ -325,8 +326,8 @@ RULES: dict[str, Callable[[Problem], Tensor]] = {
 }
 """Rules for the labels of several images under cross-entropy, by name.
 
-Where the last layer's weights or bias were not sent, or the batch is larger than the number of
-classes for ``column-minimum``, ``zero-shot`` stands in.
+Where the last layer's weights or bias were not sent, or for ``column-minimum`` the batch is larger
+than the number of classes or the loss has class weights, ``zero-shot`` stands in.
 """
 
 
