@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from logging import WARNING
 
 from flwr.app import ArrayRecord
+from flwr.supercore import log
 
-from adversary.report.run_folder import RunFolder, writing
+from adversary.adversary import in_one_line
+from adversary.report.run_folder import RunFolder, RunFolderError, writing
 from fl_sim.pace import Pace, Progress
 from fl_sim.progress import say
 from fl_sim.snapshot import Snapshot, random_states
@@ -53,20 +56,24 @@ class Course:
     ) -> bool:
         """Note what a round has brought; return whether another one follows.
 
-        Raises
-        ------
-        adversary.report.run_folder.RunFolderError
-            If the snapshot cannot be written.
+        What cannot be written is told, and does not end the training.
         """
         before = self.progress
         self.progress = self.pace.after(round, row.get(COLUMNS[self.pace.monitor]), before)
         if self.pace.monitors:
             self._tell(round, before)
-        self._snapshot(round, arrays, strategy)  # last: what came before is done again without it
+        try:
+            if self.pace.monitors:
+                self.folder.update(best=self._best(round))
+            # Last: what came before is done again where there is no snapshot of it.
+            with writing(self.folder.state):
+                self._snapshot(round, arrays, strategy).save(self.folder.state)
+        except RunFolderError as error:
+            log(WARNING, "round %d: nothing was kept to go on from: %s", round, in_one_line(error))
         return not self.stopped
 
-    def _snapshot(self, round: int, arrays: ArrayRecord, strategy: Bookkeeping) -> None:
-        snapshot = Snapshot(
+    def _snapshot(self, round: int, arrays: ArrayRecord, strategy: Bookkeeping) -> Snapshot:
+        return Snapshot(
             round=round,
             arrays=arrays,
             memory=remember(strategy),
@@ -74,18 +81,23 @@ class Course:
             progress=self.progress,
             random=random_states(),
         )
-        with writing(self.folder.state):
-            snapshot.save(self.folder.state)
+
+    def _best(self, round: int) -> dict[str, int | float | None]:
+        """Return the entry of run.json on the monitored figure."""
+        now = self.progress
+        stopped_after = round if self.stopped else None
+        return {
+            "round": now.best_round,
+            self.pace.monitor: now.best,
+            "stopped_after": stopped_after,
+        }
 
     def _tell(self, round: int, before: Progress) -> None:
-        now, monitor = self.progress, self.pace.monitor
-        best = {"round": now.best_round, monitor: now.best, "stopped_after": None}
-        if now.plateaus > before.plateaus and not self.stopped:
-            say(f"round {round} · plateau: learning rate {self.rate(round + 1):.3g} from here on")
+        now = self.progress
         if self.stopped:
-            best["stopped_after"] = round
             say(
-                f"round {round} · stopped early: {monitor} was best in round {now.best_round}, "
-                f"{now.waited} rounds ago"
+                f"round {round} · stopped early: {self.pace.monitor} was best in round "
+                f"{now.best_round}, {now.waited} rounds ago"
             )
-        self.folder.update(best=best)
+        elif now.plateaus > before.plateaus:
+            say(f"round {round} · plateau: learning rate {self.rate(round + 1):.3g} from here on")

@@ -15,7 +15,7 @@ import torch
 from flwr.app import Array, ArrayRecord
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from adversary.report.files import replacing
 from fl_sim.pace import Progress
@@ -57,7 +57,13 @@ class Snapshot:
     random: Mapping[str, NDArray]
 
     def save(self, path: Path) -> None:
-        """Write the file in place of an earlier one; no reader ever sees half of it."""
+        """Write the file in place of an earlier one; no reader ever sees half of it.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written; an earlier one is then as it was.
+        """
         tensors = {_GLOBAL + name: array.numpy() for name, array in self.arrays.items()}
         tensors |= {_MEMORY + name: value for name, value in self.memory.arrays.items()}
         tensors |= {_RANDOM + name: value for name, value in self.random.items()}
@@ -68,9 +74,10 @@ class Snapshot:
             "took_part": dict(self.took_part),
             "progress": dataclasses.asdict(self.progress),
         }
+        in_order = {name: np.array(value, order="C") for name, value in tensors.items()}
+        content = save(in_order, metadata={_FACTS: json.dumps(facts)})
         with replacing(path) as temporary:
-            in_order = {name: np.array(value, order="C") for name, value in tensors.items()}
-            save_file(in_order, temporary, metadata={_FACTS: json.dumps(facts)})
+            temporary.write_bytes(content)
 
     @classmethod
     def load(cls, path: Path) -> Snapshot:

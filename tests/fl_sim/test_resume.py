@@ -220,3 +220,19 @@ def test_a_moved_run_goes_on_where_it_is(quick, tmp_path, monkeypatch):
     settings = broken_off(quick, monkeypatch)
     moved = Path(settings.out).rename(tmp_path / "moved")
     assert reopen(parse(settings_of(moved))).path == moved
+
+
+def test_a_snapshot_that_cannot_be_written_does_not_end_the_training(
+    quick, tmp_path, monkeypatch, caplog
+):
+    whole = unbroken(quick, tmp_path, **QUIET)
+
+    def full(self, path):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(Snapshot, "save", full)
+    settings = quick(out=str(tmp_path / "full"), **QUIET)
+    run_local(settings)
+    assert ended(tmp_path / "full") == whole
+    [line] = {m for m in caplog.messages if "round 2: nothing was kept" in m}
+    assert line.endswith("state.safetensors cannot be written: No space left on device")
