@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
+import signal
 import sys
 import tomllib
 import warnings
@@ -19,6 +20,7 @@ import typer
 
 if TYPE_CHECKING:
     from adversary.report.run_folder import Status
+    from fl_sim.comparison import Plan
     from fl_sim.settings import Settings, Value
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
@@ -118,6 +120,9 @@ def compare(
     engine: Annotated[
         Engine, typer.Option(help="Flower with Ray, or all in this process, without Ray.")
     ] = Engine.flower,
+    jobs: Annotated[
+        int, typer.Option(min=0, help="Local runs at once; 0 is one for each core, or for a GPU.")
+    ] = 0,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show all that a run tells.")] = False,
 ) -> None:
     """Run one federation per defence and seed, and compare leakage and accuracy.
@@ -130,6 +135,7 @@ def compare(
     wanted = comparison.plan(_read_config(config), _changes(changes), clients=CLIENTS)
     wanted = wanted.with_settings(_with_absolute_paths)
     comparison.check(wanted)
+    jobs = _jobs(jobs, engine, wanted)
     folder = Path(out).expanduser().absolute()
     if (folder / "run.json").exists():
         raise UsageError(f"--out {out}: holds a single run; name another folder")
@@ -140,7 +146,8 @@ def compare(
             def execute(settings: Settings) -> None:
                 _ENGINES[engine](settings, lambda line: display.hear(line, passing=True))
 
-            failures = comparison.run(wanted, folder, execute, display.say)
+            several = _run_unseen if jobs > 1 else execute
+            failures = comparison.run(wanted, folder, several, display.say, jobs=jobs)
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         raise
@@ -392,6 +399,28 @@ def _run_locally(settings: Settings, hear: Callable[[str], None]) -> None:
 
     with redirect_stdout(_Lines(hear)):
         run_local(settings)
+
+
+def _run_unseen(settings: Settings) -> None:
+    """Run in a process of its own, which ends with the command that it belongs to."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _run_locally(settings, lambda line: None)
+
+
+def _jobs(wanted: int, engine: Engine, plan: Plan) -> int:
+    """Return how many runs of a comparison go on at once."""
+    if engine is Engine.flower:
+        if wanted > 1:
+            raise UsageError(f"--jobs {wanted}: must be 1 with Flower, which takes all cores")
+        return 1
+    if wanted:
+        return wanted
+    from joblib import cpu_count
+
+    from adversary.adversary import resolve_device
+
+    devices = {resolve_device(case.settings.device).type for case in plan.cases}
+    return cpu_count() if devices == {"cpu"} else 1
 
 
 class _Lines(io.TextIOBase):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from joblib import Parallel, delayed
 
 from adversary.adversary import in_one_line
 from adversary.report import comparison, comparison_html
@@ -137,7 +139,12 @@ def check(wanted: Plan) -> None:
 
 
 def run(
-    wanted: Plan, out: Path, execute: Execute, tell: Callable[[str], None] = lambda line: None
+    wanted: Plan,
+    out: Path,
+    execute: Execute,
+    tell: Callable[[str], None] = lambda line: None,
+    *,
+    jobs: int = 1,
 ) -> list[str]:
     """Do the runs that are not done yet, and write the comparison of all.
 
@@ -152,9 +159,11 @@ def run(
     out : Path
         Folder of the comparison, absolute.
     execute : callable
-        Does one run.
+        Does one run; of several jobs, in a process of its own.
     tell : callable
         Called with each line of progress.
+    jobs : int
+        Runs at once, >= 1. A run's results are the same whatever it is.
 
     Returns
     -------
@@ -173,18 +182,30 @@ def run(
     if kept := len(every) - len(todo):
         tell(f"{kept} of {len(every)} runs are there already and are kept")
     failures: dict[tuple[str, int], str] = {}
+    names = {
+        (case.label, seed): f"run {number}/{len(every)} · {case.label} · seed {seed}"
+        for number, (case, seed) in enumerate(todo, kept + 1)
+    }
+
+    def begun() -> Iterator[Any]:
+        for case, seed in todo:
+            tell(names[case.label, seed])
+            yield delayed(_do)((case.label, seed), wanted.settings(case, seed, out), execute)
+
+    # One task at a time to each process: a run is long, and none is begun that Ctrl-C would waste.
+    several = Parallel(
+        n_jobs=jobs, pre_dispatch="n_jobs", batch_size=1, return_as="generator_unordered"
+    )
     began = time.monotonic()
     try:
-        for number, (case, seed) in enumerate(todo, 1):
-            name = f"run {kept + number}/{len(every)} · {case.label} · seed {seed}"
-            tell(name)
-            if reason := _do(wanted.settings(case, seed, out), execute):
-                failures[case.label, seed] = reason
-                tell(f"{name} · failed: {reason}")
+        for done, (key, reason) in enumerate(several(begun()), 1):
+            if reason:
+                failures[key] = reason
+                tell(f"{names[key]} · failed: {reason}")
             write(wanted, out, failures)
-            each = (time.monotonic() - began) / number
-            if left := len(todo) - number:
-                tell(f"{name} · done, about {_duration(each * left)} left")
+            each = (time.monotonic() - began) / done
+            if left := len(todo) - done:
+                tell(f"{names[key]} · done, about {_duration(each * left)} left")
     finally:
         write(wanted, out, failures)
     return [f"{label}, seed {seed}: {reason}" for (label, seed), reason in failures.items()]
@@ -214,8 +235,8 @@ def write(wanted: Plan, out: Path, failures: Mapping[tuple[str, int], str] | Non
     return comparison_html.render(out, rows)
 
 
-def _do(settings: Settings, execute: Execute) -> str:
-    """Do one run in place of whatever is in its folder; return why it failed, if it did."""
+def _do(key: tuple[str, int], settings: Settings, execute: Execute) -> tuple[tuple[str, int], str]:
+    """Do one run in place of whatever is in its folder; return its key, and why it failed."""
     folder = Path(settings.out)
     try:
         RunFolder.clear(folder)
@@ -223,8 +244,8 @@ def _do(settings: Settings, execute: Execute) -> str:
     except Exception as error:
         if not type(error).__module__.startswith(("adversary.", "strategies.", "fl_sim.")):
             traceback.print_exc()  # a fault of the program, or of one from outside
-        return in_one_line(error)
-    return ""
+        return key, in_one_line(error)
+    return key, ""
 
 
 def _is_done(settings: Settings) -> bool:

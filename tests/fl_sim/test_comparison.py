@@ -27,7 +27,8 @@ lr = 0.05
 activation = "tanh"
 [adversary]
 attack = "ing"
-options = "ing.iterations=80"
+options = "ing.iterations=50"
+bounds = "off"
 """
 TWO = """
 [compare]
@@ -226,7 +227,7 @@ SAME = [("none", "noise 0"), ("none", "top 100 %"), ("none", "central DP")]
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory):
-    """A real comparison, two seeds each."""
+    """A real comparison, two seeds each, two runs at once."""
     folder = tmp_path_factory.mktemp("compared")
     config = folder / "compare.toml"
     entries = [
@@ -236,24 +237,26 @@ def compared(tmp_path_factory):
     common = COMMON.replace("clients = 2", "clients = 3")
     config.write_text(common + "[compare]\nseeds = [1, 2]\n" + "".join(entries))
     command = ["compare", "--config", str(config), "--engine", "local", "--out", str(folder / "c")]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("adversary.report.ledger.load_lpips", lambda: (None, "not in this test"))
-        assert main(command) == 0
+    command += ["--jobs", "2"]
+    assert main(command) == 0
     return folder / "c", command
 
 
+@pytest.mark.xdist_group("compared")
 @pytest.mark.parametrize(("more", "less"), ORDER)
 def test_a_stronger_defence_leaks_less_on_average(more, less, compared):
     psnr = pd.read_csv(compared[0] / "comparison.csv").set_index("label")
     assert psnr.loc[more, "psnr"] > psnr.loc[less, "psnr"]
 
 
+@pytest.mark.xdist_group("compared")
 @pytest.mark.parametrize(("one", "other"), SAME)
 def test_what_does_not_change_the_updates_leaks_as_much(one, other, compared):
     table = pd.read_csv(compared[0] / "comparison.csv").set_index("label")
     assert table.loc[one, "psnr"] == pytest.approx(table.loc[other, "psnr"], rel=1e-3)
 
 
+@pytest.mark.xdist_group("compared")
 def test_a_run_of_a_comparison_is_the_run_by_itself(compared, quick, tmp_path):
     inside = RunFolder.open(compared[0] / "runs" / "none" / "seed-2")
     settings = parse({**inside.info()["settings"], "out": str(tmp_path / "alone")})
@@ -262,6 +265,7 @@ def test_a_run_of_a_comparison_is_the_run_by_itself(compared, quick, tmp_path):
     assert list(alone.leakage()["psnr"]) == list(inside.leakage()["psnr"])
 
 
+@pytest.mark.xdist_group("compared")
 def test_the_command_keeps_what_is_done_and_prints_the_page_last(compared, capsys):
     folder, command = compared
     assert main(command) == 0
@@ -275,6 +279,8 @@ def test_the_command_tells_mistakes_in_lines(tmp_path, capsys):
     command = ["compare", "--config", str(config), "--out", str(tmp_path / "out")]
     assert main([*command, "--set", "defence.name=none"]) == 2
     assert capsys.readouterr().err.startswith("fl-sim: error: defence.name: a comparison sets it")
+    assert main([*command, "--jobs", "2"]) == 2
+    assert "--jobs 2: must be 1 with Flower" in capsys.readouterr().err
     RunFolder.create(tmp_path / "out")
     assert main(command) == 2
     assert "holds a single run" in capsys.readouterr().err
