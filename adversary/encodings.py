@@ -7,17 +7,19 @@ For softmax cross-entropy, the mean over a batch of B images,
 with outputs p_i, one-hot labels y_i and C classes; for binary cross-entropy over C sigmoid
 outputs the same with 1/(B C). Written A H = s G_W with A = (P - Y)^T, (C, B), this is linear in
 the encodings H, (B, n_h), once the outputs P are known. The three methods differ in what they
-put for P. Arithmetic is float64: the system divides small differences.
+put for P. Arithmetic is float64: the system divides small differences. Class weights in the loss
+change A, and nothing else; see :func:`adversary.losses.errors`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from adversary.losses import errors
 from adversary.observation import Loss
 from adversary.seeding import generator
 
@@ -110,6 +112,7 @@ def consistent(
     *,
     loss: Loss,
     noise: float,
+    class_weights: Tensor | None = None,
     rounds: int = 50,
     tolerance: float = 1e-14,
 ) -> Encodings:
@@ -132,25 +135,26 @@ def consistent(
     noise : float
         Standard deviation of an entry of G_W; singular values of A that are drowned by it are
         left out.
+    class_weights : Tensor, optional
+        (C,), of the loss; see :mod:`adversary.losses`.
     rounds : int
         Iterations at most.
     tolerance : float
         Change of the outputs at which they stand still.
     """
-    system = _System.of(weight_gradient, bias_gradient, weight, bias, targets, loss)
-    mean_output = system.rhs[:, -1] / len(targets) + system.targets.mean(0)
-    P = mean_output.clamp(0, 1).expand_as(system.targets)
+    system = _System.of(weight_gradient, bias_gradient, weight, bias, targets, loss, class_weights)
+    P = system.mean_output().clamp(0, 1).expand_as(system.targets)
     H = torch.empty(0)
     # An error e in A H moves H by e / s along a singular vector: beyond the size of H itself,
     # that vector tells nothing.
     cutoff = noise * system.scale
     done = 0
     for done in range(1, rounds + 1):  # noqa: B007 (reported)
-        H = least_squares((P - system.targets).T, system.rhs[:, :-1], cutoff)
+        H = least_squares(system.errors(P).T, system.rhs[:, :-1], cutoff)
         before, P = P, system.outputs(H)
         if float((P - before).abs().max()) < tolerance:
             break
-    A = (P - system.targets).T
+    A = system.errors(P).T
     misfit = A @ H - system.rhs[:, :-1]
     return Encodings(
         values=H,
@@ -171,6 +175,7 @@ def refine(
     *,
     loss: Loss,
     noise: float,
+    class_weights: Tensor | None = None,
     seed: int = 0,
     steps: int = 60,
     tries: int = 3,
@@ -186,7 +191,7 @@ def refine(
 
     Parameters are those of :func:`consistent`; ``start`` is its result.
     """
-    system = _System.of(weight_gradient, bias_gradient, weight, bias, targets, loss)
+    system = _System.of(weight_gradient, bias_gradient, weight, bias, targets, loss, class_weights)
     _, s, Vh = torch.linalg.svd(system.rhs[:, :-1], full_matrices=False)
     cutoff = noise * system.scale * (len(s) ** 0.5 + system.weight.shape[1] ** 0.5)
     V = Vh[s > cutoff].T
@@ -209,7 +214,7 @@ def refine(
     if best is origin:
         return start
     P = small.outputs(best)
-    misfit = (P - system.targets).T @ best @ V.T - system.rhs[:, :-1]
+    misfit = system.errors(P).T @ best @ V.T - system.rhs[:, :-1]
     return Encodings(
         values=best @ V.T,
         outputs=P,
@@ -235,7 +240,7 @@ def least_squares(A: Tensor, rhs: Tensor, cutoff: float = 0.0) -> Tensor:
 
 @dataclass(frozen=True)
 class _System:
-    """(P - Y)^T [H, 1] = s [G_W, G_b], P = outputs of H, in float64."""
+    """E^T [H, 1] = s [G_W, G_b] with E = P - Y, or as class weights have it, in float64."""
 
     rhs: Tensor
     weight: Tensor
@@ -243,15 +248,32 @@ class _System:
     targets: Tensor
     loss: Loss
     scale: float
+    class_weights: Tensor | None
 
     @classmethod
     def of(
-        cls, G_W: Tensor, G_b: Tensor, W: Tensor, b: Tensor, targets: Tensor, loss: Loss
+        cls,
+        G_W: Tensor,
+        G_b: Tensor,
+        W: Tensor,
+        b: Tensor,
+        targets: Tensor,
+        loss: Loss,
+        class_weights: Tensor | None,
     ) -> _System:
         B, C = targets.shape
         scale = float(B if loss == "cross-entropy" else B * C)
         rhs = scale * torch.cat([G_W.double(), G_b.double()[:, None]], dim=1)
-        return cls(rhs, W.double(), b.double(), targets.double(), loss, scale)
+        return cls(rhs, W.double(), b.double(), targets.double(), loss, scale, class_weights)
+
+    def mean_output(self) -> Tensor:
+        """Return the output that explains G_b if all images have it; without weights the mean."""
+        zero, one = torch.zeros_like(self.targets), torch.ones_like(self.targets)
+        offset = self.errors(zero).mean(0)  # E is linear in P, row by row
+        return (self.rhs[:, -1] / len(zero) - offset) / (self.errors(one).mean(0) - offset)
+
+    def errors(self, P: Tensor) -> Tensor:
+        return errors(P, self.targets, self.loss, self.class_weights)
 
     def outputs(self, H: Tensor) -> Tensor:
         logits = H @ self.weight.T + self.bias
@@ -259,12 +281,12 @@ class _System:
 
     def residual(self, H: Tensor, noise: float) -> Tensor:
         ones = torch.ones_like(H[:, :1])
-        A = (self.outputs(H) - self.targets).T
+        A = self.errors(self.outputs(H)).T
         return (A @ torch.cat([H, ones], dim=1) - self.rhs).flatten() / (noise * self.scale)
 
     def project(self, V: Tensor) -> _System:
         rhs = torch.cat([self.rhs[:, :-1] @ V, self.rhs[:, -1:]], dim=1)
-        return _System(rhs, self.weight @ V, self.bias, self.targets, self.loss, self.scale)
+        return replace(self, rhs=rhs, weight=self.weight @ V)
 
 
 def _levenberg_marquardt(

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 
 from adversary.observation import Observation, ObservationError, StateDict
 
 
-def momentum_weights(steps: int, momentum: float) -> float:
-    """Return how often a gradient counts in ``steps`` steps of SGD with momentum, in total.
+def momentum_weights(rates: Sequence[float], momentum: float) -> float:
+    """Return by how much steps of SGD at these rates move a weight under gradients of 1.
 
-    With ``v_t = momentum v_{t-1} + g_t`` and ``w -= lr v_t`` the delta over ``steps`` equal
-    gradients is ``lr g`` times this number; without momentum it is ``steps``.
+    With ``v_t = momentum v_{t-1} + g_t`` and ``w -= rate_t v_t``; without momentum it is the sum
+    of the rates.
     """
-    return sum(momentum**j for k in range(steps) for j in range(steps - k))
+    velocity = moved = 0.0
+    for rate in rates:
+        velocity = momentum * velocity + 1
+        moved += rate * velocity
+    return moved
 
 
 def step_size(observation: Observation) -> float:
-    """Return by how much of a weight the update moves for a mean gradient of 1."""
+    """Return by how much of a weight the update moves for a mean gradient of 1.
+
+    For Adam, whose steps do not grow with the gradient, for a mean step of 1.
+    """
     recipe = observation.recipe
     if recipe.update == "gradient":
         return 1.0
-    return recipe.lr * momentum_weights(observation.steps, recipe.momentum)
+    rates = recipe.rates(observation.steps)
+    return sum(rates) if recipe.optimizer == "adam" else momentum_weights(rates, recipe.momentum)
 
 
 def mean_gradient(observation: Observation, parameters: Iterable[str]) -> StateDict:
@@ -32,6 +40,9 @@ def mean_gradient(observation: Observation, parameters: Iterable[str]) -> StateD
     For one SGD step this is the exact gradient at the weights that were sent. For several it is
     their mean to first order in the learning rate: the weights are taken to stand still.
     Weight decay is subtracted at the sent weights, momentum divided out.
+
+    Of Adam it is the mean step in units of the learning rate: no gradient, though of its sign
+    where there was one step (:mod:`adversary.adam`).
 
     Parameters
     ----------
@@ -51,11 +62,12 @@ def mean_gradient(observation: Observation, parameters: Iterable[str]) -> StateD
         gradient = {n: observation.returned[n].double() for n in names}
     else:
         scale = step_size(observation)
+        decay = recipe.weight_decay if recipe.optimizer == "sgd" else 0.0
         gradient = {}
         for name in names:
             sent = observation.sent[name].double()
             delta = sent - observation.returned[name].double()
-            gradient[name] = delta / scale - recipe.weight_decay * sent
+            gradient[name] = delta / scale - decay * sent
     if not any(bool(torch.any(g != 0)) for g in gradient.values()):
         raise ObservationError(f"{observation.name}: the update changes no parameter")
     return gradient

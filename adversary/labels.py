@@ -9,7 +9,7 @@ from torch import Tensor
 
 from adversary.labels_by_body import by_body
 from adversary.multi_hot import explaining
-from adversary.observation import ObservationError
+from adversary.observation import Loss, ObservationError
 from adversary.problem import Problem, head_name
 from adversary.seeding import generator
 
@@ -99,11 +99,17 @@ def bias_gradient(head_weight_gradient: Tensor, encoding: Tensor) -> Tensor:
     return head_weight_gradient.sum(1) / encoding.sum()
 
 
-def counts(head_bias_gradient: Tensor, probabilities: Tensor, batch: int) -> Tensor:
+def counts(
+    head_bias_gradient: Tensor,
+    probabilities: Tensor,
+    batch: int,
+    class_weights: Tensor | None = None,
+) -> Tensor:
     """Return how many images of each class a batch held (after Geng et al. 2021).
 
     From G_b = mean_i (p_i - y_i): the count is B (p - G_b) with p the mean output, estimated;
-    rounded by largest remainders so that the counts sum to B.
+    rounded by largest remainders so that the counts sum to B. With class weights w an image of
+    class c counts w_c times, and the estimate p is taken for all images.
 
     Parameters
     ----------
@@ -113,13 +119,25 @@ def counts(head_bias_gradient: Tensor, probabilities: Tensor, batch: int) -> Ten
         (C,), the mean softmax output, e.g. on public images.
     batch : int
         B.
+    class_weights : Tensor, optional
+        (C,), w, > 0.
 
     Returns
     -------
     Tensor
         (C,) integers >= 0 that sum to B.
     """
-    expected = (batch * (probabilities - head_bias_gradient)).clamp_min(0)
+    if class_weights is None:
+        return _whole(batch * (probabilities - head_bias_gradient), batch)
+    w = class_weights.to(head_bias_gradient)
+    # B G_b = S p - n w with S = sum_c n_c w_c, which follows from sum_c n_c = B.
+    total = batch * (1 + (head_bias_gradient / w).sum()) / (probabilities / w).sum()
+    return _whole((total * probabilities - batch * head_bias_gradient) / w, batch)
+
+
+def _whole(expected: Tensor, batch: int) -> Tensor:
+    """Return expected counts as integers that sum to B, by largest remainders."""
+    expected = expected.clamp_min(0)
     expected = expected * (batch / expected.sum().clamp_min(1e-12))
     whole = expected.floor().long()
     left = batch - int(whole.sum())
@@ -136,6 +154,7 @@ def consistent_counts(
     probabilities: Tensor,
     batch: int,
     *,
+    class_weights: Tensor | None = None,
     rounds: int = 20,
     inner: int = 10,
 ) -> Tensor:
@@ -156,6 +175,8 @@ def consistent_counts(
         (C,), a first estimate of the mean softmax output.
     batch : int
         B.
+    class_weights : Tensor, optional
+        (C,), by which an image counts for its class.
     rounds, inner : int
         Times the counts, and within them the encodings, are solved for at most.
 
@@ -166,25 +187,31 @@ def consistent_counts(
     """
     G_W, G_b = head_weight_gradient.double(), head_bias_gradient.double()
     W, b = weight.double(), bias.double()
-    found = plain = counts(G_b, probabilities.double(), batch)
+    w = torch.ones_like(b) if class_weights is None else class_weights.to(b)
+    found = plain = counts(G_b, probabilities.double(), batch, class_weights)
     for _ in range(rounds):
         classes = found.nonzero()[:, 0]
         if len(classes) == len(found):
             return plain
-        share = found[classes].double() / batch
+        share = w[classes] * found[classes].double() / batch
         outputs = probabilities.double().expand(len(classes), -1)
         labels = torch.eye(len(found), dtype=G_W.dtype, device=G_W.device)[classes]
         for _ in range(inner):
             system = ((outputs - labels) * share[:, None]).T  # (C, K)
             encodings = torch.linalg.pinv(system) @ G_W
             outputs = (encodings @ W.T + b).softmax(1)
-        before, found = found, counts(G_b, share @ outputs, batch)
+        before, found = found, _whole(batch * (share @ outputs - G_b) / w, batch)
         if torch.equal(before, found):
             break
     return found
 
 
-def bce_counts(head_bias_gradient: Tensor, probabilities: Tensor, batch: int) -> Tensor:
+def bce_counts(
+    head_bias_gradient: Tensor,
+    probabilities: Tensor,
+    batch: int,
+    class_weights: Tensor | None = None,
+) -> Tensor:
     """Return how many images of a batch carry each label under binary cross-entropy.
 
     As :func:`counts`, with G_b = mean_i (p_i - y_i) / C and every label on its own.
@@ -194,8 +221,23 @@ def bce_counts(head_bias_gradient: Tensor, probabilities: Tensor, batch: int) ->
     Tensor
         (C,) integers in [0, B].
     """
-    expected = batch * (probabilities - len(head_bias_gradient) * head_bias_gradient)
-    return expected.round().long().clamp(0, batch)
+    p, G_b = probabilities, len(head_bias_gradient) * head_bias_gradient
+    # An image with the label adds w (p - 1), one without p.
+    apart = 1.0 if class_weights is None else p + class_weights.to(p) * (1 - p)
+    return (batch * (p - G_b) / apart).round().long().clamp(0, batch)
+
+
+def by_sign(head_bias_gradient: Tensor, batch: int, loss: Loss) -> Tensor:
+    """Return labels of which no more is known than the signs of G_b, (C,).
+
+    Under cross-entropy a class with a negative entry occurs; those that do are taken to occur
+    equally often. Under binary cross-entropy the label is one of most images, taken for all.
+    """
+    present = head_bias_gradient < 0
+    if loss == "bce":
+        return present.to(head_bias_gradient.dtype).expand(batch, -1).clone()
+    classes = present.nonzero()[:, 0] if bool(present.any()) else idlg(head_bias_gradient)
+    return classes.repeat(-(-batch // len(classes)))[:batch].sort().values
 
 
 def recover(problem: Problem, rule: str = "consistent") -> Tensor:
@@ -203,7 +245,7 @@ def recover(problem: Problem, rule: str = "consistent") -> Tensor:
 
     Under cross-entropy a single image's label is :func:`idlg`'s whatever the rule; under binary
     cross-entropy, for which the papers' rules are not made, labels are :func:`bce_sign`'s and
-    :func:`bce_counts`'.
+    :func:`bce_counts`'. Of several images of a client that uses Adam they are :func:`by_sign`'s.
 
     Parameters
     ----------
@@ -229,11 +271,14 @@ def recover(problem: Problem, rule: str = "consistent") -> Tensor:
     if all(part is None for part in problem.head_gradient):
         return by_body(problem, _stand_ins(problem).mean(0, keepdim=True))
     batch, single = problem.shape[0], problem.shape[0] == 1
+    if problem.observation.recipe.optimizer == "adam" and not single:
+        return by_sign(_bias_gradient(problem), batch, problem.loss)
     if problem.loss == "bce":
         bias = _bias_gradient(problem)
         if single:
             return bce_sign(bias)
-        return _multi_hot(problem, bce_counts(bias, _mean_output(problem), batch))
+        found = bce_counts(bias, _mean_output(problem), batch, problem.class_weights)
+        return _multi_hot(problem, found)
     return idlg(_bias_gradient(problem)) if single else RULES[rule](problem)
 
 
@@ -247,12 +292,14 @@ def _multi_hot(problem: Problem, found: Tensor) -> Tensor:
     labels = explaining(
         *(weight, bias, head.weight, head.bias, found, batch),
         noise=problem.sigma(f"{head_name(problem.model)}.weight"),
+        class_weights=problem.class_weights,
     )
     return labels.to(problem.device, problem.dtype)
 
 
 def _zero_shot(problem: Problem) -> Tensor:
-    return _listed(counts(_bias_gradient(problem), _mean_output(problem), problem.shape[0]))
+    bias, output = _bias_gradient(problem), _mean_output(problem)
+    return _listed(counts(bias, output, problem.shape[0], problem.class_weights))
 
 
 def _consistent(problem: Problem) -> Tensor:
@@ -261,14 +308,16 @@ def _consistent(problem: Problem) -> Tensor:
         return _zero_shot(problem)
     head = problem.head
     found = consistent_counts(
-        weight, bias, head.weight, head.bias, _mean_output(problem), problem.shape[0]
+        *(weight, bias, head.weight, head.bias, _mean_output(problem), problem.shape[0]),
+        class_weights=problem.class_weights,
     )
     return _listed(found)
 
 
 def _column_minimum(problem: Problem) -> Tensor:
     weight, _ = problem.head_gradient
-    if weight is None or problem.shape[0] > len(weight):
+    weighted = problem.class_weights is not None  # images that hardly count hide behind others
+    if weight is None or weighted or problem.shape[0] > len(weight):
         return _zero_shot(problem)
     return column_minimum(weight, problem.shape[0])
 
@@ -280,8 +329,8 @@ RULES: dict[str, Callable[[Problem], Tensor]] = {
 }
 """Rules for the labels of several images under cross-entropy, by name.
 
-Where the last layer's weights or bias were not sent, or the batch is larger than the number of
-classes for ``column-minimum``, ``zero-shot`` stands in.
+Where the last layer's weights or bias were not sent, or for ``column-minimum`` the batch is larger
+than the number of classes or the loss has class weights, ``zero-shot`` stands in.
 """
 
 

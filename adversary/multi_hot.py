@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from adversary.encodings import RANK_CUTOFF
+from adversary.losses import errors
 from adversary.seeding import generator
 
 ROUNDS = 40  # of encodings and outputs in turn; they settle by about half a round
@@ -24,16 +25,18 @@ def explaining(
     batch: int,
     *,
     noise: float,
+    class_weights: Tensor | None = None,
     seed: int = 0,
 ) -> Tensor:
     """Return the multi-hot labels of a batch with which its gradient can be explained.
 
-    With the right labels Y there are encodings H whose outputs P satisfy (P - Y)^T H = B C G_W
-    (see :mod:`adversary.encodings`): C equations for B < C unknowns, so that wrong labels leave
-    a misfit. How often each label occurs is known; from all of them on the first images, labels
-    are moved from image to image while the misfit falls, then from random places. Of labels that
-    explain the gradient up to the noise, those with the fewest distinct images win, since images
-    told apart in vain explain all that images not told apart do.
+    With the right labels Y there are encodings H whose outputs P satisfy E^T H = B C G_W with
+    E = P - Y (see :mod:`adversary.encodings`; class weights change E): C equations for B < C
+    unknowns, so that wrong labels leave a misfit. How often each label occurs is known; from all
+    of them on the first images, labels are moved from image to image while the misfit falls, then
+    from random places. Of labels that explain the gradient up to the noise, those with the fewest
+    distinct images win, since images told apart in vain explain all that images not told apart
+    do.
 
     Parameters
     ----------
@@ -47,6 +50,8 @@ def explaining(
         B < C.
     noise : float
         Standard deviation of an entry of G_W.
+    class_weights : Tensor, optional
+        (C,), of the positive images of each output.
     seed : int
         Of the random places.
 
@@ -55,7 +60,9 @@ def explaining(
     Tensor
         (B, C) of 0 and 1, float64; the order of the images is arbitrary.
     """
-    system = _System.of(weight_gradient, bias_gradient, weight, bias, counts, batch, noise)
+    system = _System.of(
+        weight_gradient, bias_gradient, weight, bias, counts, batch, noise, class_weights
+    )
     best, best_cost, looked_at = torch.empty(0), torch.inf, 0
     for attempt in range(TRIES):
         labels = _placed(counts, batch, attempt, seed)
@@ -75,7 +82,7 @@ def explaining(
 
 @dataclass(frozen=True)
 class _System:
-    """(P - Y)^T H = B C G_W in the row space of G_W, of at most C dimensions, in float64."""
+    """E^T H = B C G_W in the row space of G_W, of at most C dimensions, in float64."""
 
     rhs: Tensor
     weight: Tensor
@@ -83,21 +90,33 @@ class _System:
     mean_output: Tensor
     cutoff: float
     floor: float
+    class_weights: Tensor | None
 
     @classmethod
     def of(
-        cls, G_W: Tensor, G_b: Tensor, W: Tensor, b: Tensor, counts: Tensor, B: int, noise: float
+        cls,
+        G_W: Tensor,
+        G_b: Tensor,
+        W: Tensor,
+        b: Tensor,
+        counts: Tensor,
+        B: int,
+        noise: float,
+        class_weights: Tensor | None,
     ) -> _System:
         G_W, G_b = G_W.double(), G_b.double()
         scale = B * len(G_b)
         V = torch.linalg.svd(G_W, full_matrices=False).Vh.T
+        # Of outputs that are all the same, by C G_b = (1 - f) p + f w (p - 1).
+        positive = counts / B * (1 if class_weights is None else class_weights.to(G_b))
         return cls(
             rhs=scale * G_W @ V,
             weight=W.double() @ V,
             bias=b.double(),
-            mean_output=len(G_b) * G_b + counts / B,  # G_b = mean(p - y) / C
+            mean_output=(len(G_b) * G_b + positive) / (1 - counts / B + positive),
             cutoff=noise * scale,
             floor=2 * noise * G_W.numel() ** 0.5 / float(G_W.norm()),
+            class_weights=class_weights,
         )
 
     def cost(self, labels: Tensor) -> Tensor:
@@ -108,13 +127,16 @@ class _System:
         labels = labels.to(self.rhs.device)
         P = self.mean_output.expand_as(labels)
         for _ in range(ROUNDS):
-            A = (P - labels).mT
+            A = self.errors(P, labels).mT
             H = torch.linalg.pinv(A, atol=self.cutoff, rtol=RANK_CUTOFF) @ self.rhs
             P = (H @ self.weight.T + self.bias).sigmoid()
-        misfit = ((P - labels).mT @ H - self.rhs).norm(dim=(-2, -1)) / self.rhs.norm()
+        misfit = (self.errors(P, labels).mT @ H - self.rhs).norm(dim=(-2, -1)) / self.rhs.norm()
         equal = (labels[:, :, None] == labels[:, None]).all(-1).tril(-1).any(-1)  # to one before
         distinct = (~equal).sum(-1) / labels.shape[1]
         return torch.where(misfit < self.floor, self.floor * distinct, misfit)
+
+    def errors(self, P: Tensor, labels: Tensor) -> Tensor:
+        return errors(P, labels, "bce", self.class_weights)
 
 
 def _placed(counts: Tensor, batch: int, attempt: int, seed: int) -> Tensor:

@@ -16,9 +16,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from adversary.report.files import replacing
+from adversary.schedules import SCHEDULES
 
 StateDict = dict[str, Tensor]
 Loss = Literal["cross-entropy", "bce"]
+Optimizer = Literal["sgd", "adam"]
 
 MASKED = "-masked"
 """Ends the name of a client whose update came masked, and is read as if it had not."""
@@ -37,7 +39,7 @@ class TrainingRecipe:
     Parameters
     ----------
     lr : float
-        Learning rate of the clients' SGD, > 0.
+        Learning rate of the clients in this round, > 0.
     batch_size : int
         Images a mini-batch, >= 1.
     loss : {"cross-entropy", "bce"}
@@ -48,11 +50,25 @@ class TrainingRecipe:
     max_steps : int
         Mini-batches a round at most; 0 means no limit.
     momentum, weight_decay : float
-        Of the clients' SGD; momentum starts from zero in every round.
+        Of the clients' optimiser; momentum is SGD's and starts from zero in every round.
     batch_norm : {"train", "eval"}
         Whether batch normalisation uses the batch's statistics or the running ones.
     update : {"weights", "gradient"}
         Whether clients return trained weights or the gradient itself.
+    optimizer : {"sgd", "adam"}
+        Of the clients; the moments of Adam start from zero in every round.
+    drop_last : bool
+        Whether images that fill no whole mini-batch sit a round out.
+    schedule : str
+        Learning rate over the local steps of a round, a key of
+        :data:`~adversary.schedules.SCHEDULES`.
+    decay, decay_every
+        Factor of the ``step`` schedule, and steps between two decays.
+    class_weights : tuple of float
+        For ``bce`` the weight of the positive images of each output, for ``cross-entropy`` that
+        of each class; empty for none. See :mod:`adversary.losses`.
+    proximal_mu : float
+        Weight of FedProx's term, mu / 2 * ||w - w_sent||^2 (Li et al. 2020).
     """
 
     lr: float
@@ -64,17 +80,35 @@ class TrainingRecipe:
     weight_decay: float = 0.0
     batch_norm: Literal["train", "eval"] = "train"
     update: Literal["weights", "gradient"] = "weights"
+    optimizer: Optimizer = "sgd"
+    drop_last: bool = False
+    schedule: str = "constant"
+    decay: float = 0.1
+    decay_every: int = 1
+    class_weights: tuple[float, ...] = ()
+    proximal_mu: float = 0.0
 
     def steps(self, num_examples: int) -> int:
-        """Return the number of SGD steps that a client with ``num_examples`` images takes."""
+        """Return the number of local steps that a client with ``num_examples`` images takes."""
         if self.update == "gradient":
             return 1
-        steps = self.local_epochs * math.ceil(num_examples / self.batch_size)
+        steps = self.local_epochs * math.ceil(self.an_epoch(num_examples) / self.batch_size)
         return min(steps, self.max_steps) if self.max_steps else steps
 
     def images(self, num_examples: int) -> int:
         """Return how many distinct images take part in a round."""
-        return min(num_examples, self.steps(num_examples) * self.batch_size)
+        return min(self.an_epoch(num_examples), self.steps(num_examples) * self.batch_size)
+
+    def an_epoch(self, num_examples: int) -> int:
+        """Return how many images an epoch uses: all, or those that fill mini-batches."""
+        return num_examples - (num_examples % self.batch_size if self.drop_last else 0)
+
+    def rates(self, steps: int) -> list[float]:
+        """Return the learning rate of each of ``steps`` local steps."""
+        schedule = SCHEDULES[self.schedule]
+        return [
+            self.lr * schedule(place, steps, self.decay, self.decay_every) for place in range(steps)
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +155,7 @@ class Observation:
 
     @property
     def steps(self) -> int:
-        """Number of SGD steps in the update; in an aggregate, the most of any member."""
+        """Number of local steps in the update; in an aggregate, the most of any member."""
         return max(map(self.recipe.steps, self._examples))
 
     @property
@@ -174,7 +208,9 @@ class Observation:
         """
         try:
             about = json.loads(path.with_suffix(".json").read_text())
-            recipe = TrainingRecipe(**about.pop("recipe"))
+            recipe = about.pop("recipe")
+            recipe["class_weights"] = tuple(recipe.get("class_weights", ()))
+            recipe = TrainingRecipe(**recipe)
             sent: StateDict = {}
             returned: StateDict = {}
             with safe_open(path, framework="pt") as file:

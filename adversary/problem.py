@@ -7,13 +7,14 @@ import dataclasses
 import math
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, replace_all_batch_norm_modules_, vmap
 from torch.nn import functional
 
+from adversary import adam, losses
 from adversary.batch_norm import frozen_layers
 from adversary.channel import clipped
 from adversary.gradients import mean_gradient, rounding_noise, step_size
@@ -46,6 +47,9 @@ class Problem:
         Public X-rays.
     hidden : frozenset of str
         Parameters that the client trains and of which nothing is observed.
+    beyond : dict of str to Tensor
+        By parameter: 1 where the gradient may be larger than the entry of ``gradient``, -1 where
+        it may be smaller, 0 where it is that. Empty where all entries are told.
     """
 
     model: nn.Module
@@ -55,6 +59,7 @@ class Problem:
     shape: tuple[int, int, int, int]
     prior: Prior | None = None
     hidden: frozenset[str] = frozenset()
+    beyond: StateDict = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -102,11 +107,21 @@ class Problem:
             )
         return labels.to(self.device, self.dtype)
 
+    @property
+    def class_weights(self) -> Tensor | None:
+        """The recipe's weights of the classes, (C,); None without."""
+        weights = self.observation.recipe.class_weights
+        return torch.tensor(weights, device=self.device, dtype=self.dtype) if weights else None
+
+    @property
+    def told(self) -> float:
+        """Share of the observed gradient's entries that are told in full, in [0, 1]."""
+        entries = sum(g.numel() for g in self.gradient.values())
+        return 1 - sum(int(b.count_nonzero()) for b in self.beyond.values()) / entries
+
     def mean_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the client's loss, averaged over the batch (and the outputs for ``bce``)."""
-        if self.loss == "cross-entropy":
-            return functional.cross_entropy(logits, targets)
-        return functional.binary_cross_entropy_with_logits(logits, targets)
+        return losses.mean_loss(logits, targets, self.loss, self.class_weights)
 
     def sigma(self, parameter: str) -> float:
         """Return the standard deviation of an entry of the observed gradient of one parameter.
@@ -119,8 +134,12 @@ class Problem:
 
     def noise(self, parameter: str) -> float:
         """Return the part of :meth:`sigma` that came on the way: the channel's and rounding."""
-        added = self.threat.channel.noise.get(parameter, 0.0) / step_size(self.observation)
-        return math.hypot(added, rounding_noise(self.observation, parameter))
+        noise = _noise(self.observation, self.threat, parameter)
+        if parameter in self.beyond:  # at its largest entry
+            decay = self.observation.recipe.weight_decay
+            pull = self.gradient[parameter] + decay * self.parameters[parameter]
+            noise *= adam.slope(float(pull.abs().max()))
+        return noise
 
     @property
     def parameters(self) -> StateDict:
@@ -164,7 +183,14 @@ class Problem:
         channel = self.threat.channel
         if not math.isinf(channel.clip):
             gradient = clipped(gradient, channel.clip / step_size(self.observation))
-        return channel.keep({n: g for n, g in gradient.items() if n in self.gradient})
+        kept = channel.keep({n: g for n, g in gradient.items() if n in self.gradient})
+        return {n: self._as_told(n, g) for n, g in kept.items()} if self.beyond else kept
+
+    def _as_told(self, name: str, gradient: Tensor) -> Tensor:
+        """Return a gradient with the entries that are beyond what is told set to what is."""
+        told, beyond = self.gradient[name], self.beyond[name]
+        highest = torch.where(beyond > 0, told, torch.inf)
+        return gradient.clamp(torch.where(beyond < 0, told, -torch.inf), highest)
 
     def gradients(
         self, images: Tensor, targets: Tensor, parameters: StateDict | None = None
@@ -220,6 +246,7 @@ class Problem:
             self,
             model=copy.deepcopy(self.model).to(dtype),
             gradient={n: g.to(dtype) for n, g in self.gradient.items()},
+            beyond={n: b.to(dtype) for n, b in self.beyond.items()},
         )
 
 
@@ -233,6 +260,12 @@ def _asked_for_gradients(weights: Collection[Tensor]) -> Iterator[None]:
     finally:
         for weight in weights:
             weight.requires_grad_(False)
+
+
+def _noise(observation: Observation, threat: ThreatModel, parameter: str) -> float:
+    """Return the noise of the way on an entry of what :func:`mean_gradient` returns."""
+    added = threat.channel.noise.get(parameter, 0.0) / step_size(observation)
+    return math.hypot(added, rounding_noise(observation, parameter))
 
 
 def head_name(model: nn.Module) -> str:
@@ -287,6 +320,7 @@ def pose(
             if name not in frozen and not list(module.children()):
                 replace_all_batch_norm_modules_(module)  # batch statistics, no buffers to write
     told = mean_gradient(observation, [n for n, _ in model.named_parameters()])
+    told, beyond = _read_adam(observation, threat, told)
     observed = threat.channel.observed
     hidden = frozenset(n for n in told if n in observed and not bool(observed[n].any()))
     if len(hidden) == len(told):
@@ -300,4 +334,36 @@ def pose(
         shape=(observation.images, *image_shape),
         prior=prior,
         hidden=hidden,
+        beyond={n: b.to(device, dtype) for n, b in beyond.items() if n in gradient},
     )
+
+
+def _read_adam(
+    observation: Observation, threat: ThreatModel, told: StateDict
+) -> tuple[StateDict, StateDict]:
+    """Return the gradient that one step of Adam tells, and where not in full; else ``told``.
+
+    Raises
+    ------
+    ObservationError
+        Where steps of Adam were mixed or scaled, so that they cannot be taken back.
+    """
+    recipe = observation.recipe
+    if recipe.optimizer != "adam" or recipe.update == "gradient":
+        return told, {}
+    if observation.view == "aggregate":
+        raise ObservationError(
+            f"{observation.name}: the clients' optimiser is Adam, and a mean of its steps is no "
+            "gradient; only single updates can be read"
+        )
+    if not math.isinf(threat.channel.clip):
+        raise ObservationError(
+            f"{observation.name}: the clients' optimiser is Adam, and its clipped steps cannot be "
+            "taken back to gradients"
+        )
+    if observation.steps > 1:
+        return told, {}
+    errors = {name: _noise(observation, threat, name) for name in told}
+    pulls, beyond = adam.told_by_a_step(told, errors)
+    decay = recipe.weight_decay
+    return {n: p - decay * observation.sent[n].double() for n, p in pulls.items()}, beyond

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
+from adversary.client_optimizers import CLIENT_OPTIMIZERS
 from adversary.gradients import step_size
-from adversary.observation import Observation, StateDict
+from adversary.observation import Observation, ObservationError, StateDict
 from adversary.optimise import Variables
 from adversary.problem import Problem
 
@@ -118,10 +119,22 @@ def choose(name: str, observation: Observation) -> Reading:
     """Return the reading of that name; ``auto`` unrolls up to :data:`UNROLLED_STEPS` steps.
 
     An update of one step, and an aggregate, whose members' steps are not those of one client,
-    are read as one gradient.
+    are read as one gradient. Several steps of Adam can only be unrolled.
+
+    Raises
+    ------
+    ObservationError
+        If another reading is asked for where the clients used Adam.
     """
     if observation.steps == 1 or observation.view == "aggregate":
         return OneGradient()
+    if observation.recipe.optimizer == "adam":
+        if name not in ("auto", Unrolled.name):
+            raise ObservationError(
+                f"adversary.reading = {name!r}: {observation.steps} local steps of Adam are no sum "
+                "of gradients; must be auto or unrolled"
+            )
+        return Unrolled()
     if name == "auto":
         name = "unrolled" if observation.steps <= UNROLLED_STEPS else "surrogate"
     return READINGS[name]()
@@ -135,10 +148,11 @@ def assumed_batches(observation: Observation) -> list[Tensor]:
 
 
 def unrolled(problem: Problem, parameters: StateDict, images: Tensor, targets: Tensor) -> StateDict:
-    """Return the mean gradient that an update would tell, after local SGD on a candidate batch.
+    """Return the mean gradient that an update would tell, after training on a candidate batch.
 
-    A pure function, for ``torch.func``; the inverse of what
-    :func:`adversary.gradients.mean_gradient` does to an observation.
+    A pure function, for ``torch.func``; what :func:`adversary.gradients.mean_gradient` makes of
+    an observation, worked out forwards. All of the recipe counts: optimiser, momentum, weight
+    decay, the learning rate of every step, class weights and the proximal term.
 
     Parameters
     ----------
@@ -151,17 +165,21 @@ def unrolled(problem: Problem, parameters: StateDict, images: Tensor, targets: T
     targets : Tensor
         (B, outputs).
     """
-    recipe = problem.observation.recipe
+    seen = problem.observation
+    recipe = seen.recipe
+    step = CLIENT_OPTIMIZERS[recipe.optimizer](recipe)
     weights = dict(parameters)
-    velocity: StateDict = {}
-    for batch in assumed_batches(problem.observation):
+    for batch, rate in zip(assumed_batches(seen), recipe.rates(seen.steps), strict=True):
         gradient = problem.step_gradient(weights, images[batch], targets[batch])
-        for name, value in gradient.items():
-            pull = value + recipe.weight_decay * weights[name]
-            before = velocity.get(name)
-            velocity[name] = pull if before is None else recipe.momentum * before + pull
-        weights = {name: w - recipe.lr * velocity[name] for name, w in weights.items()}
-    scale = step_size(problem.observation)
+        pulls = {
+            n: g
+            + recipe.weight_decay * weights[n]
+            + recipe.proximal_mu * (weights[n] - parameters[n])
+            for n, g in gradient.items()
+        }
+        weights = step(weights, pulls, rate)
+    scale = step_size(seen)
+    decay = recipe.weight_decay if recipe.optimizer == "sgd" else 0.0
     return problem.through_channel(
-        {n: (w - weights[n]) / scale - recipe.weight_decay * w for n, w in parameters.items()}
+        {n: (w - weights[n]) / scale - decay * w for n, w in parameters.items()}
     )

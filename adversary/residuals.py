@@ -77,7 +77,8 @@ class Residuals:
         """Whether every image adds its own share to the update, whatever the others are."""
         norms = [m for m in self.problem.model.modules() if isinstance(m, _BatchNorm)]
         statistics = any(m.training or m.running_mean is None for m in norms)
-        return not (self.unrolled or statistics or math.isfinite(self.problem.threat.channel.clip))
+        scaled = math.isfinite(self.problem.threat.channel.clip) or bool(self.problem.beyond)
+        return not (self.unrolled or statistics or scaled)
 
     def calibrated(self, images: Tensor, seed: int = 0) -> Residuals:
         """Return the residuals in units of the rounding that float32 shows at candidate images.

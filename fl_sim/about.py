@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -13,6 +14,7 @@ import torch
 from adversary.report.run_folder import RunFolder
 from fl_sim.assembly import Assembly
 from fl_sim.settings import Settings, flatten
+from fl_sim.training import both_kinds_of
 from fl_sim.truth import client_name
 
 PACKAGES = ("flwr", "ray", "torch", "torchvision", "torchmetrics", "lpips", "numpy", "opacus")
@@ -34,6 +36,10 @@ def describe(run: Assembly) -> dict[str, Any]:
             "evaluated_on": run.evaluated_on,
         },
         "clients": {client_name(i): len(part) for i, part in enumerate(run.parts)},
+        "validation": {client_name(i): len(part) for i, part in enumerate(run.validation)}
+        if settings.data.validation_fraction
+        else {},
+        "recipe": dataclasses.asdict(run.recipe),
         "candidates": len(set(private.patients)),
         "threat": {
             "view": "aggregate" if run.defence.secure_aggregation else "client",
@@ -75,12 +81,16 @@ def note_missing(folder: RunFolder, run: Assembly) -> None:
             "guarantee"
         )
     if not run.defence.reports_losses:
-        reasons["client_loss"] = (
+        reasons["client_loss"] = reasons["client_auc"] = (
             f"with the defence {run.settings.defence.name} clients report no losses"
         )
+    elif not any(both_kinds_of(part.labels) for part in run.validation):
+        reasons["client_auc"] = "no client has X-rays of both kinds to evaluate on"
     labels = run.evaluation_set().labels
     if not len(labels):
-        reasons["loss"] = reasons["auc"] = "there are no test and no public images"
+        reasons["loss"] = reasons["auc"] = reasons["auc_left_out"] = (
+            "there are no test and no public images"
+        )
     elif labels.ndim == 1 and len(labels.unique()) < 2:
         reasons["auc"] = f"the {run.evaluated_on} images are all of one class"
     folder.note_missing(**reasons)

@@ -7,10 +7,12 @@ of Flower or Ray is imported.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -19,10 +21,10 @@ from torch import Tensor
 from adversary.adversary import Adversary, resolve_device
 from adversary.attacks import Attack, AttackOptionError
 from adversary.attacks import create as create_attack
-from adversary.bounds import Bound, Budget, bound
+from adversary.bounds import Bound, BoundError, Budget, bound
 from adversary.channel import Channel
 from adversary.evaluation import Truth
-from adversary.observation import Observation, TrainingRecipe
+from adversary.observation import Loss, Observation, TrainingRecipe
 from adversary.optimise import Limits
 from adversary.priors import Prior
 from adversary.problem import pose
@@ -38,7 +40,7 @@ from fl_sim.freezing import freeze
 from fl_sim.models import Classifier
 from fl_sim.privacy import Account
 from fl_sim.settings import Settings, SettingsError, parse_options, split
-from fl_sim.training import recipe_from
+from fl_sim.training import balanced, both_kinds_of, recipe_from
 from fl_sim.truth import client_name, truth_of
 
 BOUNDS = {
@@ -59,7 +61,10 @@ class Assembly:
     splits : Splits
         Private, public and test X-rays.
     parts : tuple of XrayDataset
-        The private X-rays of each client.
+        The private X-rays that each client trains on.
+    validation : tuple of XrayDataset
+        Those that each validates on; a client may have none, and without a validation share
+        they are those that it trains on.
     recipe : TrainingRecipe
         The local training.
     defence : Defence
@@ -71,6 +76,7 @@ class Assembly:
     settings: Settings
     splits: Splits
     parts: tuple[XrayDataset, ...]
+    validation: tuple[XrayDataset, ...]
     recipe: TrainingRecipe
     defence: Defence
     device: torch.device
@@ -183,6 +189,8 @@ class Assembly:
         BoundError, ObservationError
             In one line, where there is none.
         """
+        if observation.recipe.optimizer != "sgd":
+            raise BoundError("bounds are worked out for clients that use SGD")
         size = self.settings.data.image_size
         prior = self.prior()
         problem = pose(
@@ -253,17 +261,32 @@ def assemble(settings: Settings, clients: int) -> Assembly:
         alpha=settings.data.alpha,
         seed=settings.seed,
     )
+    parts = [splits.private.subset(share) for share in shares]
+    halves = [
+        data.hold_out(part, settings.data.validation_fraction, seed=settings.seed, client=number)
+        for number, part in enumerate(parts)
+    ]
+    training = [part.subset(kept) for part, (kept, _) in zip(parts, halves, strict=True)]
+    validation = training
+    if settings.data.validation_fraction:
+        validation = [part.subset(out) for part, (_, out) in zip(parts, halves, strict=True)]
     defence = defence.prepare(
         rounds=settings.rounds,
         strategy=settings.strategy.name,
-        examples=[len(share) for share in shares],
+        examples=[len(part) for part in training],
     )
-    recipe = defence.recipe(recipe_from(settings))
-    _check_batch_size(settings, recipe, shares)
+    _check_monitor(settings, defence, validation)
+    recipe = dataclasses.replace(
+        recipe_from(settings), class_weights=_class_weights(settings, splits.private, training)
+    )
+    recipe = defence.recipe(recipe)
+    _check_optimizer(recipe)
+    _check_batch_size(settings, recipe, training)
     return Assembly(
         settings=settings,
         splits=splits,
-        parts=tuple(splits.private.subset(share) for share in shares),
+        parts=tuple(training),
+        validation=tuple(validation),
         recipe=recipe,
         defence=defence,
         device=device,
@@ -369,10 +392,74 @@ def _outputs(dataset: XrayDataset, settings: Settings) -> int:
     return classes
 
 
-def _check_batch_size(settings: Settings, recipe: TrainingRecipe, shares: list[np.ndarray]) -> None:
-    smallest = int(np.argmin([len(share) for share in shares]))
-    images, asked = len(shares[smallest]), settings.local.batch_size
-    has = f"{client_name(smallest)} of {len(shares)} has only {images} images"
+def _class_weights(
+    settings: Settings, private: XrayDataset, parts: Sequence[XrayDataset]
+) -> tuple[float, ...]:
+    """Return the weights of the classes that the server prescribes; empty for none."""
+    wanted, outputs = settings.model.class_weights, _outputs(private, settings)
+    if wanted == "balanced":
+        labels = torch.cat([part.labels for part in parts])
+        return balanced(labels, cast(Loss, settings.model.loss), outputs)
+    try:
+        weights = tuple(float(weight) for weight in split(wanted))
+    except ValueError:
+        weights = (math.nan,)
+    if weights and (len(weights) != outputs or not all(0 < w < math.inf for w in weights)):
+        names = ", ".join(private.label_names[-outputs:])
+        raise SettingsError(
+            f"model.class-weights = {wanted!r}: must be balanced, empty, or {outputs} "
+            f"comma-separated numbers > 0 ({names})"
+        )
+    return weights
+
+
+def _check_optimizer(recipe: TrainingRecipe) -> None:
+    if recipe.momentum and recipe.optimizer != "sgd":
+        raise SettingsError(
+            f"local.momentum = {recipe.momentum}: is of SGD; must be 0 with local.optimizer = "
+            f"'{recipe.optimizer}'"
+        )
+
+
+def _check_monitor(settings: Settings, defence: Defence, validation: Sequence[XrayDataset]) -> None:
+    """Make sure that the figure that pace goes by can be had, before the first round."""
+    if settings.data.validation_fraction and not any(map(len, validation)):
+        raise SettingsError(
+            f"data.validation-fraction = {settings.data.validation_fraction}: leaves no client a "
+            "patient to validate on; must be larger, or take fewer clients"
+        )
+    wanted = {
+        "strategy.stop-patience": settings.strategy.stop_patience,
+        "strategy.plateau-patience": settings.strategy.plateau_patience,
+    }
+    for name, patience in wanted.items():
+        if not patience:
+            continue
+        if not defence.reports_losses:
+            raise SettingsError(
+                f"{name} = {patience}: with defence.name = '{settings.defence.name}' clients "
+                "report no figures to go by; must be 0"
+            )
+        if not settings.data.validation_fraction:
+            raise SettingsError(
+                f"{name} = {patience}: needs data.validation-fraction > 0, X-rays that no client "
+                "trains on"
+            )
+        if settings.strategy.monitor == "auc" and not any(
+            both_kinds_of(part.labels) for part in validation
+        ):
+            raise SettingsError(
+                "strategy.monitor = 'auc': no client has X-rays with and without a label to "
+                "validate on; must be loss, or take a larger data.validation-fraction"
+            )
+
+
+def _check_batch_size(
+    settings: Settings, recipe: TrainingRecipe, parts: Sequence[XrayDataset]
+) -> None:
+    smallest = int(np.argmin([len(part) for part in parts]))
+    images, asked = len(parts[smallest]), settings.local.batch_size
+    has = f"{client_name(smallest)} of {len(parts)} has only {images} images"
     if asked > images:
         raise SettingsError(
             f"local.batch-size = {asked}: {has}; must be <= {images}, or take fewer clients"

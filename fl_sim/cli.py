@@ -78,6 +78,9 @@ def run(
     # No Path: as one, an empty text would be the current folder.
     out: Annotated[str | None, typer.Option(metavar="DIR", help="Folder of the run.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an older run.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the unfinished run in --out.")
+    ] = False,
     engine: Annotated[
         Engine, typer.Option(help="Flower with Ray, or all in this process, without Ray.")
     ] = Engine.flower,
@@ -90,11 +93,16 @@ def run(
     given = _read_config(config) | _changes(changes)
     if out is not None:
         given["out"] = out
+    if resume:
+        given = _resumed(given, overwrite=overwrite)
     settings = _with_absolute_paths(parse(given))
     settings = dataclasses.replace(settings, clients=settings.clients or CLIENTS)
     _check(settings)
     folder = Path(settings.out)
-    _claim(folder, overwrite=overwrite)
+    if settings.resume:
+        _check_resume(settings)
+    else:
+        _claim(folder, overwrite=overwrite)
     with Display(verbose=verbose) as display:
         if engine is Engine.flower:
             display.say(f"starting Flower with {settings.clients} clients (some 20 s)")
@@ -394,6 +402,27 @@ def _check(settings: Settings) -> None:
     assemble(settings, settings.clients).model()
 
 
+def _resumed(given: dict[str, Value], *, overwrite: bool) -> dict[str, Value]:
+    """Return the settings of a run that goes on; those of the run itself where none are given."""
+    from fl_sim.resume import settings_of
+
+    if overwrite:
+        raise UsageError("--resume goes on with a run, --overwrite begins anew; name one of them")
+    if "out" not in given:
+        raise UsageError("--resume: --out must name the folder of the run")
+    folder = Path(str(given["out"])).expanduser().absolute()
+    return {**given, "resume": True} if given.keys() > {"out"} else settings_of(folder)
+
+
+def _check_resume(settings: Settings) -> None:
+    """Make sure that the run can go on, before anything starts."""
+    from fl_sim import resume
+    from fl_sim.assembly import assemble
+
+    with resume.only_writer(resume.reopen(settings)):
+        resume.check(assemble(settings, settings.clients))
+
+
 def _claim(folder: Path, *, overwrite: bool) -> None:
     """Make sure, before anything starts, that a run can be written to ``folder``."""
     from adversary.report.run_folder import RunFolder
@@ -415,7 +444,11 @@ def _run_with_flower(settings: Settings, hear: Callable[[str], None]) -> None:
     log = folder / "flower.log"
     try:
         status = run_app(
-            app_root(), flatten(settings), supernodes=settings.clients, log=log, on_line=hear
+            *(app_root(), flatten(settings)),
+            supernodes=settings.clients,
+            log=log,
+            append=settings.resume,
+            on_line=hear,
         )
     except KeyboardInterrupt:
         _close(folder, "stopped")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,7 +20,8 @@ from fl_sim.freezing import load_shared, shared
 from fl_sim.models import Classifier
 from fl_sim.settings import SettingsError, parse
 from fl_sim.training import Evaluation, evaluate
-from strategies.replies import HELD_OUT_AUC, HELD_OUT_LOSS, NUM_EXAMPLES
+from strategies.recipes import recipe_of
+from strategies.replies import AUC, HELD_OUT_AUC, HELD_OUT_LOSS, LEFT_OUT, NUM_EXAMPLES
 
 PARTITION, PARTITIONS = "partition-id", "num-partitions"
 PERSONAL = "personal"
@@ -56,7 +58,7 @@ def train_model(message: Message, context: Context) -> Message:
     settings, part = run.settings, run.parts[number]
     config = message.content.config_records["config"]
     server_round = int(config["server-round"])  # type: ignore[arg-type]
-    mu = float(config.get("proximal-mu", 0.0))  # type: ignore[arg-type]
+    recipe = recipe_of(run.recipe, config)
 
     model = _model(run, message)
     sent = {name: value.clone() for name, value in shared(model).items()}
@@ -71,10 +73,10 @@ def train_model(message: Message, context: Context) -> Message:
             model,
             inputs,
             part.labels,
-            run.recipe,
+            recipe,
             batches,
             device=run.device,
-            proximal_mu=mu,
+            proximal_mu=recipe.proximal_mu,
             generator=generator(settings.seed, "defended training", server_round, number),
         )
         used = run.used(server_round, number)
@@ -84,7 +86,7 @@ def train_model(message: Message, context: Context) -> Message:
                 sent=sent,
                 returned={name: trained[name] for name in sent},
                 model=model,
-                recipe=run.recipe,
+                recipe=recipe,
                 images=inputs[used],
                 labels=part.labels[used],
             ),
@@ -101,28 +103,46 @@ def train_model(message: Message, context: Context) -> Message:
 
 @app.evaluate()
 def evaluate_model(message: Message, context: Context) -> Message:
-    """Return the loss of the model on this client's own X-rays, if the defence lets it.
+    """Return how the model does on this client's validation X-rays, if the defence lets it.
 
-    Where clients keep a part of the model, the server has no whole one to evaluate: then also
-    how this client's does on the X-rays that the server would evaluate on.
+    Without a validation share those are the X-rays that it trains on; a client that has none to
+    validate on answers with zeros for none. Where clients keep a part of the model, the server
+    has no whole one to evaluate: then also how this client's does on the X-rays that the server
+    would evaluate on.
     """
     run, number = _run(context)
-    part, model = run.parts[number], _model(run, message)
+    part, model = run.validation[number], _model(run, message)
     if not run.defence.reports_losses:
-        metrics = MetricRecord({NUM_EXAMPLES: len(part)})
+        metrics = MetricRecord({NUM_EXAMPLES: len(run.parts[number])})
         return Message(RecordDict({"metrics": metrics}), reply_to=message)
     _make_personal(model, context)
     with _one_thread():
-        result = _evaluate(run, model, part)
-        metrics = MetricRecord(
-            {"loss": result.loss, "accuracy": result.accuracy, NUM_EXAMPLES: len(part)}
-        )
+        metrics = _metrics(run, model, part)
         if run.defence.personal(model.state_dict()) and len(run.evaluation_set()):
             held_out = _evaluate(run, model, run.evaluation_set())
             metrics[HELD_OUT_LOSS] = held_out.loss
             if held_out.auc is not None:
                 metrics[HELD_OUT_AUC] = held_out.auc
     return Message(RecordDict({"metrics": metrics}), reply_to=message)
+
+
+def _metrics(run: Assembly, model: Classifier, part: XrayDataset) -> MetricRecord:
+    """Return what a client tells of a model on its own X-rays: the same keys for every client.
+
+    Flower averages them by the number of images, so what is of no image has no weight.
+    """
+    if not len(part):
+        return MetricRecord({"loss": 0.0, "accuracy": 0.0, AUC: 0.0, LEFT_OUT: 0, NUM_EXAMPLES: 0})
+    found = _evaluate(run, model, part)
+    return MetricRecord(
+        {
+            "loss": found.loss,
+            "accuracy": found.accuracy,
+            AUC: math.nan if found.auc is None else found.auc,
+            LEFT_OUT: found.left_out,
+            NUM_EXAMPLES: len(part),
+        }
+    )
 
 
 def _evaluate(run: Assembly, model: Classifier, images: XrayDataset) -> Evaluation:

@@ -91,6 +91,7 @@ def run_app(
     *,
     supernodes: int,
     log: Path,
+    append: bool = False,
     on_line: Callable[[str], None] = lambda line: None,
 ) -> RunStatus:
     """Run the Flower app at ``root`` with ``supernodes`` simulated clients, and wait for its end.
@@ -106,6 +107,8 @@ def run_app(
         Number of clients. Each is given one CPU, so that as many train at once as there are cores.
     log
         File that gets all of the app's output.
+    append
+        Whether what an earlier run wrote there stays.
     on_line
         Called with every line of output as it comes.
 
@@ -122,7 +125,8 @@ def run_app(
         On Ctrl-C, SIGTERM or SIGHUP, once the run is stopped and everything is cleaned up.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    with _endings_interrupt(), _superlink() as link, log.open("w", encoding="utf-8") as written:
+    mode = "a" if append else "w"
+    with _endings_interrupt(), _superlink() as link, log.open(mode, encoding="utf-8") as written:
         config = link.folder / "run.toml"
         config.write_text(tomli_w.dumps(dict(run_config)), encoding="utf-8")
         federation = f"num-supernodes={supernodes} client-resources-num-cpus=1"

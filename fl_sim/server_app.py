@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +13,21 @@ import torch
 from flwr.app import ArrayRecord, Context, MetricRecord
 from flwr.server.workflow import SecAggPlusWorkflow
 from flwr.serverapp import Grid, ServerApp
-from flwr.serverapp.strategy import Strategy
 
 from adversary.adversary import in_one_line
 from adversary.report.ledger import Ledger
 from adversary.report.run_folder import RunFolder, writing
 from adversary.seeding import derive_seed
-from fl_sim import about, checkpoints
+from fl_sim import about, checkpoints, resume
 from fl_sim.assembly import Assembly, assemble, attacks
+from fl_sim.course import Course
 from fl_sim.freezing import load_shared, shared
 from fl_sim.ordered_grid import OrderedGrid
+from fl_sim.pace import pace_of
 from fl_sim.progress import say
 from fl_sim.roll_call import roll_call
 from fl_sim.settings import Settings, parse
+from fl_sim.snapshot import Snapshot, set_random_states
 from fl_sim.training import evaluate
 from fl_sim.truth import client_name, client_number
 from strategies import choices
@@ -33,6 +35,9 @@ from strategies.bookkeeping import Bookkeeping
 from strategies.curious_aggregator import CuriousAggregator
 from strategies.guarded import Guarded
 from strategies.honest_but_curious import HonestButCurious
+from strategies.memory import recall
+from strategies.paced import Paced
+from strategies.replies import LEFT_OUT
 from strategies.secure_aggregation import SecureAggregationGrid
 
 app = ServerApp()
@@ -57,17 +62,23 @@ def serve(grid: Grid, settings: Settings) -> Path:
         With a line for each mistake where the run cannot go on. Its folder then tells so too.
     """
     attacks(settings)  # mistakes in their options should not wait for the clients
-    folder = RunFolder.create(Path(settings.out).absolute(), title=Path(settings.out).name)
-    try:
-        ledger = _serve(grid, settings, folder)
-    except KeyboardInterrupt:
-        folder.finish("stopped")
-        raise
-    except Exception as error:
-        folder.finish("failed", in_one_line(error))
-        raise
+    if settings.resume:
+        folder = resume.reopen(settings)
+    else:
+        path = Path(settings.out)
+        folder = RunFolder.create(path.absolute(), title=path.name)
+    with resume.only_writer(folder):
+        try:
+            ledger = _serve(grid, settings, folder)
+        except KeyboardInterrupt:
+            folder.finish("stopped")
+            raise
+        except Exception as error:
+            folder.finish("failed", in_one_line(error))
+            raise
     if ledger.errors:
         raise IncompleteReportError(f"the report is not complete: {ledger.errors[0]}")
+    folder.state.unlink(missing_ok=True)
     report = folder.path / "report.html"
     say(f"report: {report}")
     return report
@@ -76,28 +87,45 @@ def serve(grid: Grid, settings: Settings) -> Path:
 def _serve(grid: Grid, settings: Settings, folder: RunFolder) -> Ledger:
     say("waiting for the clients")
     partitions = roll_call(grid, settings.clients)
-    run = assemble(settings, len(partitions))
-    model = run.model()
-    folder.update(**about.describe(run))
+    run = assemble(dataclasses.replace(settings, resume=False), len(partitions))
+    snapshot = _rewound(run, folder) if settings.resume else None
+    if not settings.resume:
+        folder.update(**about.describe(run))
     about.note_missing(folder, run)
     ledger = run.ledger(folder)
     names = {node: client_name(number) for node, number in partitions.items()}
-    strategy = _strategy(run, ledger, names)
+    course = Course(pace_of(settings), folder, snapshot.progress if snapshot else None)
+    strategy = _strategy(run, ledger, names, course)
     say(
         f"{settings.rounds} rounds with {len(names)} clients, {len(run.splits.private)} private "
         f"and {len(run.splits.public)} public X-rays of '{run.splits.private.name}'"
     )
     _seed_everything(derive_seed(settings.seed, "server"))
+    arrays, rounds = ArrayRecord(shared(run.model())), settings.rounds
+    if snapshot is not None:
+        say(f"going on after round {snapshot.round}")
+        strategy.resume(snapshot.round, snapshot.took_part)
+        recall(strategy, snapshot.memory)
+        set_random_states(snapshot.random)
+        arrays, rounds = snapshot.arrays, snapshot.round if course.stopped else rounds
     strategy.start(
         OrderedGrid(_channel(run, grid), list(names)),
-        ArrayRecord(shared(model)),
-        num_rounds=settings.rounds,
+        arrays,
+        num_rounds=rounds,
         evaluate_fn=_evaluation(run, folder),
     )
     return ledger
 
 
-def _strategy(run: Assembly, ledger: Ledger, names: dict[int, str]) -> Strategy:
+def _rewound(run: Assembly, folder: RunFolder) -> Snapshot | None:
+    """Take a folder back to the last round that is done; None if there is none."""
+    resume.check(run)
+    snapshot = Snapshot.load(folder.state) if folder.state.exists() else None
+    folder.rewind(snapshot.round if snapshot else 0)
+    return snapshot
+
+
+def _strategy(run: Assembly, ledger: Ledger, names: dict[int, str], course: Course) -> Bookkeeping:
     wanted = run.settings.strategy
     plain = choices.create(
         wanted.name,
@@ -106,21 +134,30 @@ def _strategy(run: Assembly, ledger: Ledger, names: dict[int, str]) -> Strategy:
         proximal_mu=wanted.proximal_mu,
     )
     guarded = Guarded(run.defence.strategy(plain, clients=run.trained), client_names=names)
-    spent = _spent(run)
-    if not run.settings.adversary.enabled:
-        return Bookkeeping(guarded, ledger=ledger, client_names=names, spent=spent)
-    observer = CuriousAggregator if run.defence.secure_aggregation else HonestButCurious
-    return observer(
-        guarded,
-        run.adversary(),
-        run.recipe,
-        ledger=ledger,
-        threat=run.threat,
-        select=run.attacked,
-        client_names=names,
-        spent=spent,
-        tell=say,
-    )
+    paced = Paced(guarded, course.rate)
+
+    def goes_on(round: int, arrays: ArrayRecord, row: Mapping[str, float | None]) -> bool:
+        return course.goes_on(round, arrays, row, strategy)
+
+    common: dict[str, Any] = {
+        "ledger": ledger,
+        "client_names": names,
+        "spent": _spent(run),
+        "goes_on": goes_on,
+    }
+    strategy: Bookkeeping
+    if run.settings.adversary.enabled:
+        observer = CuriousAggregator if run.defence.secure_aggregation else HonestButCurious
+        strategy = observer(
+            *(paced, run.adversary(), run.recipe),
+            threat=run.threat,
+            select=run.attacked,
+            tell=say,
+            **common,
+        )
+    else:
+        strategy = Bookkeeping(paced, **common)
+    return strategy
 
 
 def _spent(run: Assembly) -> Callable[[str, int], dict[str, Any] | None]:
@@ -171,6 +208,7 @@ def _evaluation(
         if found.auc is not None:
             metrics["auc"] = found.auc
         told = " · ".join(f"{name} {value:.3f}" for name, value in metrics.items())
+        metrics[LEFT_OUT] = found.left_out
         if server_round:
             rounds = run.settings.rounds
             say(f"round {server_round}/{rounds} · {told} ({run.evaluated_on} images)")

@@ -14,13 +14,16 @@ from dataclasses import dataclass
 from typing import Any, cast, get_type_hints
 
 from adversary.attacks import ATTACKS, STARTS
+from adversary.client_optimizers import CLIENT_OPTIMIZERS
 from adversary.readings import READINGS
+from adversary.schedules import SCHEDULES
 from fl_sim.data import DATASETS, PARTITIONS
 from fl_sim.data.folder import UNCERTAIN
 from fl_sim.defences import DEFENCES
 from fl_sim.freezing import FREEZABLE
 from fl_sim.models import MODELS, NORMS
 from fl_sim.models.convnet import ACTIVATIONS
+from fl_sim.pace import MONITORS
 from strategies.choices import STRATEGY_NAMES
 
 Value = bool | int | float | str
@@ -110,6 +113,10 @@ class DataSettings:
     test_fraction: float = setting(
         0.2, "share held out for testing, where the set has no split", minimum=0, maximum=0.9
     )
+    validation_fraction: float = setting(
+        0.0, "share of each client's X-rays that it validates on and never trains on, by patient",
+        minimum=0, maximum=0.9,
+    )  # fmt: skip
     partition: str = setting(
         "iid", "how patients are dealt to clients", choices=lambda: tuple(PARTITIONS)
     )
@@ -139,6 +146,11 @@ class ModelSettings:
         "softmax cross-entropy, or binary cross-entropy per label",
         choices=lambda: ("cross-entropy", "bce"),
     )
+    class_weights: str = setting(
+        "",
+        "against imbalance: balanced (by the label counts of all clients), or a weight a class "
+        "(for bce: of each label's positive images); empty is none",
+    )
     batch_norm: str = setting(
         "train",
         "batch normalisation with the batch's statistics or the running ones",
@@ -153,9 +165,27 @@ class LocalSettings:
     epochs: int = setting(1, "passes over a client's data a round", minimum=1)
     batch_size: int = setting(1, "images a mini-batch", minimum=1)
     max_steps: int = setting(1, "mini-batches a round at most; 0 is no limit", minimum=0)
-    lr: float = setting(0.01, "learning rate of SGD", above=0)
+    drop_last: bool = setting(False, "let images that fill no whole mini-batch sit a round out")
+    optimizer: str = setting(
+        "sgd",
+        "optimiser of the clients, anew every round",
+        choices=lambda: tuple(CLIENT_OPTIMIZERS),
+    )
+    lr: float = setting(0.01, "learning rate", above=0)
+    schedule: str = setting(
+        "constant", "learning rate over time, from local.lr on", choices=lambda: tuple(SCHEDULES)
+    )
+    schedule_over: str = setting(
+        "rounds",
+        "time of the schedule: the rounds of the run, or the local steps of each round anew",
+        choices=lambda: ("rounds", "steps"),
+    )
+    decay: float = setting(0.1, "factor of the step schedule", above=0, maximum=1)
+    decay_every: int = setting(
+        10, "rounds or local steps between decays of the step schedule", minimum=1
+    )
     momentum: float = setting(0.0, "momentum of SGD", minimum=0, maximum=0.999)
-    weight_decay: float = setting(0.0, "weight decay of SGD", minimum=0, maximum=1)
+    weight_decay: float = setting(0.0, "weight decay of the optimiser", minimum=0, maximum=1)
     freeze: str = setting(
         "none",
         "what is neither trained nor sent; middle is all but the first convolution and the head",
@@ -170,6 +200,21 @@ class StrategySettings:
     name: str = setting("fedavg", "Flower strategy to wrap", choices=lambda: STRATEGY_NAMES)
     fraction: float = setting(1.0, "share of the clients that train a round", above=0, maximum=1)
     proximal_mu: float = setting(0.1, "proximal term of fedprox", minimum=0)
+    monitor: str = setting(
+        "auc",
+        "figure on the clients' validation X-rays that early stopping and plateaus go by",
+        choices=lambda: MONITORS,
+    )
+    min_delta: float = setting(0.0, "gain of it that counts as one, beyond this", minimum=0)
+    stop_patience: int = setting(
+        0, "rounds without a gain after which training stops early; 0 is never", minimum=0
+    )
+    plateau_patience: int = setting(
+        0, "rounds without a gain after which the learning rate is reduced; 0 is never", minimum=0
+    )
+    plateau_factor: float = setting(
+        0.1, "factor by which a plateau reduces the learning rate", above=0, maximum=0.999
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,6 +282,7 @@ class Settings:
     )
     device: str = setting("auto", "auto, cpu, cuda or cuda:N")
     out: str = setting("results/run", "folder of the run", required=True)
+    resume: bool = setting(False, "go on with the run in that folder after its last whole round")
     checkpoints: bool = setting(False, "keep the global model of every round in the run folder")
     data: DataSettings = dataclasses.field(default_factory=DataSettings)
     model: ModelSettings = dataclasses.field(default_factory=ModelSettings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, cast
 
@@ -11,7 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from adversary.observation import Loss, TrainingRecipe
+from adversary.client_optimizers import ADAM_BETAS, ADAM_EPSILON
+from adversary.losses import mean_loss
+from adversary.observation import Loss, Optimizer, TrainingRecipe
 from adversary.seeding import generator
 from fl_sim.freezing import set_mode
 
@@ -36,6 +39,8 @@ class Evaluation:
     auc : float or None
         Area under the ROC curve, mean over the classes that have both positive and negative
         images; None where no class has.
+    left_out : int
+        Number of classes that have not.
     num_examples : int
         Number of images.
     """
@@ -43,6 +48,7 @@ class Evaluation:
     loss: float
     accuracy: float
     auc: float | None
+    left_out: int
     num_examples: int
 
 
@@ -58,6 +64,11 @@ def recipe_from(settings: Settings) -> TrainingRecipe:
         momentum=local.momentum,
         weight_decay=local.weight_decay,
         batch_norm="eval" if model.batch_norm == "eval" else "train",
+        optimizer=cast(Optimizer, local.optimizer),
+        drop_last=local.drop_last,
+        schedule=local.schedule if local.schedule_over == "steps" else "constant",
+        decay=local.decay,
+        decay_every=local.decay_every,
     )
 
 
@@ -70,7 +81,8 @@ def batches(
     the client. A round takes ``recipe.steps(num_examples)`` mini-batches and exactly
     ``recipe.images(num_examples)`` distinct images. Every local epoch is shuffled anew. Where
     ``max_steps`` ends a round before every image was used, the rounds walk through one
-    shuffled order of the images, round and round, so that each has its turn.
+    shuffled order of the images, round and round, so that each has its turn; so they do where
+    ``drop_last`` leaves some out, the same ones in every epoch of a round.
 
     Parameters
     ----------
@@ -97,13 +109,15 @@ def batches(
     """
     check_batch_size(num_examples, recipe, client)
     steps = recipe.steps(num_examples)
-    used = steps * recipe.batch_size
+    used = recipe.images(num_examples)
+    chosen = torch.arange(num_examples)
     if used < num_examples:
         order = torch.randperm(num_examples, generator=generator(seed, "batches", client))
-        turn = (torch.arange(used) + (round - 1) * used) % num_examples
-        return list(order[turn].split(recipe.batch_size))
+        chosen = order[(chosen[:used] + (round - 1) * used) % num_examples]
+    if steps * recipe.batch_size <= used < num_examples:
+        return list(chosen.split(recipe.batch_size))
     epochs = (
-        torch.randperm(num_examples, generator=generator(seed, "batches", round, client, epoch))
+        chosen[torch.randperm(used, generator=generator(seed, "batches", round, client, epoch))]
         for epoch in range(recipe.local_epochs)
     )
     return list(islice(chain.from_iterable(e.split(recipe.batch_size) for e in epochs), steps))
@@ -120,23 +134,83 @@ def check_batch_size(num_examples: int, recipe: TrainingRecipe, client: str | in
         )
 
 
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+def cross_entropy(logits: Tensor, labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
     """Return the mean softmax cross-entropy of logits (B, C) and classes (B,) or shares (B, C)."""
-    return F.cross_entropy(logits, labels if labels.ndim == 2 else labels.long())
+    if labels.ndim == 2:
+        return mean_loss(logits, labels, "cross-entropy", class_weights)
+    losses = F.cross_entropy(logits, labels.long(), reduction="none")
+    return (losses if class_weights is None else losses * class_weights[labels.long()]).mean()
 
 
-def binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+def binary_cross_entropy(
+    logits: Tensor, labels: Tensor, class_weights: Tensor | None = None
+) -> Tensor:
     """Return the mean sigmoid cross-entropy of logits (B, C) and labels (B, C) in [0, 1].
 
     For one output the labels may be (B,).
     """
-    return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype).view_as(logits))
+    return mean_loss(logits, labels.to(logits.dtype).view_as(logits), "bce", class_weights)
 
 
-LOSSES: dict[Loss, Callable[[Tensor, Tensor], Tensor]] = {
+LOSSES: dict[Loss, Callable[..., Tensor]] = {
     "cross-entropy": cross_entropy,
     "bce": binary_cross_entropy,
 }
+"""From logits and labels, and class weights if any, to the mean loss; see adversary.losses."""
+
+
+def loss_of(recipe: TrainingRecipe, model: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return what a client minimises, a function of logits and labels where ``model`` is."""
+    if not recipe.class_weights:
+        return LOSSES[recipe.loss]
+    like = next(model.parameters())
+    weights = torch.tensor(recipe.class_weights, dtype=like.dtype, device=like.device)
+    return partial(LOSSES[recipe.loss], class_weights=weights)
+
+
+def balanced(labels: Tensor, loss: Loss, outputs: int) -> tuple[float, ...]:
+    """Return class weights that make up for unequal numbers of images.
+
+    Under cross-entropy N / (C N_c), as scikit-learn's "balanced"; under binary cross-entropy
+    negative over positive images of each output. A class without images weighs 1.
+
+    Parameters
+    ----------
+    labels : Tensor
+        (N,) classes, or (N, L) multi-hot.
+    loss : {"cross-entropy", "bce"}
+        What is minimised.
+    outputs : int
+        C.
+    """
+    if loss == "cross-entropy":
+        counts = labels.long().bincount(minlength=outputs).double()
+        weights = len(labels) / (outputs * counts)
+    else:
+        counts = labels.double().view(len(labels), -1).sum(0)
+        weights = (len(labels) - counts) / counts
+    return tuple(torch.where((counts > 0) & (weights > 0), weights, 1.0).tolist())
+
+
+def _sgd(parameters: list[nn.Parameter], recipe: TrainingRecipe) -> torch.optim.Optimizer:
+    return torch.optim.SGD(
+        parameters, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
+    )
+
+
+def _adam(parameters: list[nn.Parameter], recipe: TrainingRecipe) -> torch.optim.Optimizer:
+    return torch.optim.Adam(
+        parameters,
+        lr=recipe.lr,
+        betas=ADAM_BETAS,
+        eps=ADAM_EPSILON,
+        weight_decay=recipe.weight_decay,
+    )
+
+
+OPTIMIZERS: dict[
+    Optimizer, Callable[[list[nn.Parameter], TrainingRecipe], torch.optim.Optimizer]
+] = {"sgd": _sgd, "adam": _adam}
 
 
 def train(
@@ -149,7 +223,7 @@ def train(
     device: str | torch.device,
     proximal_mu: float = 0.0,
 ) -> float:
-    """Train what is not frozen of ``model`` in place with SGD, one step a mini-batch.
+    """Train what is not frozen of ``model`` in place, one step a mini-batch.
 
     The same inputs give the same bits on a CPU; on a GPU cuDNN's deterministic algorithms are
     used, in full float32.
@@ -164,7 +238,8 @@ def train(
         (N,) classes, or (N, L) zeros and ones for ``bce``; for training also soft labels, as
         floats (N, C) or (N, L).
     recipe : TrainingRecipe
-        Loss, learning rate, momentum, weight decay and the mode of batch normalisation.
+        Loss, optimiser, learning rate and its schedule, momentum, weight decay and the mode of
+        batch normalisation.
     batches : sequence of Tensor
         Indices into the images, from :func:`batches`.
     device : str or torch.device
@@ -185,15 +260,16 @@ def train(
     set_mode(model.to(device), training=recipe.batch_norm == "train")
     parameters = [p for p in model.parameters() if p.requires_grad]
     sent = [p.detach().clone() for p in parameters] if proximal_mu else []
-    optimizer = torch.optim.SGD(
-        parameters, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
-    )
+    optimizer = OPTIMIZERS[recipe.optimizer](parameters, recipe)
+    loss_function = loss_of(recipe, model)
     total = torch.zeros((), dtype=torch.float64)
     with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
-        for batch in batches:
+        for batch, rate in zip(batches, recipe.rates(len(batches)), strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = rate
             optimizer.zero_grad()
             logits = _logits(model, images[batch].to(device))
-            loss = LOSSES[recipe.loss](logits, labels[batch].to(device))
+            loss = loss_function(logits, labels[batch].to(device))
             total += loss.detach().cpu() * len(batch)
             if proximal_mu:
                 loss = loss + proximal_mu / 2 * sum(
@@ -261,6 +337,7 @@ def evaluate(
         loss=float(LOSSES[loss](logits, labels)),
         accuracy=float(correct.double().mean()),
         auc=macro_auc(scores, truth),
+        left_out=int((~both_kinds(truth)).sum()),
         num_examples=len(images),
     )
 
@@ -282,7 +359,17 @@ def macro_auc(scores: Tensor, truth: Tensor) -> float | None:
     """
     from sklearn.metrics import roc_auc_score  # slow to import
 
-    defined = (truth.amax(0) == 1) & (truth.amin(0) == 0)
+    defined = both_kinds(truth)
     if not bool(defined.any()) or not bool(scores.isfinite().all()):
         return None
     return float(roc_auc_score(truth[:, defined].numpy(), scores[:, defined].numpy()))
+
+
+def both_kinds(truth: Tensor) -> Tensor:
+    """Return which columns of zeros and ones (N, C) hold both, (C,)."""
+    return (truth.amax(0) == 1) & (truth.amin(0) == 0)
+
+
+def both_kinds_of(labels: Tensor) -> bool:
+    """Return whether any class of labels (N,) or (N, L) is that of some images and not of all."""
+    return len(labels) > 0 and bool((labels != labels[0]).any())

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from logging import WARNING
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,7 +16,9 @@ from flwr.serverapp.strategy import Result, Strategy
 from flwr.supercore import log
 
 from adversary.adversary import in_one_line, random_state_kept
-from strategies.replies import HELD_OUT_AUC, HELD_OUT_LOSS
+from strategies.recipes import LEARNING_RATE
+from strategies.replies import AUC, HELD_OUT_AUC, HELD_OUT_LOSS, LEFT_OUT, NUM_EXAMPLES
+from strategies.shifted import Shifted
 from strategies.wrapper import Wrapper
 
 if TYPE_CHECKING:
@@ -23,10 +27,20 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 EvaluateFn = Callable[[int, ArrayRecord], MetricRecord | None]
 Spent = Callable[[str, int], Mapping[str, Any] | None]
+GoesOn = Callable[[int, ArrayRecord, Mapping[str, float | None]], bool]
+
+
+class _StoppedEarlyError(Exception):
+    """Ends Flower's loop over the rounds, which knows no other way."""
 
 
 def nothing_accounted(client: str, rounds: int) -> None:
     """Account for nothing."""
+
+
+def always(server_round: int, arrays: ArrayRecord, row: Mapping[str, float | None]) -> bool:
+    """Go on after every round."""
+    return True
 
 
 class Bookkeeping(Wrapper):
@@ -44,6 +58,10 @@ class Bookkeeping(Wrapper):
         From a client's name and the number of rounds in which it took part, what privacy it has
         spent: ``epsilon``, ``delta`` and what else the ledger's accounts hold; None where nothing
         bounds that.
+    goes_on : callable, optional
+        Called with a round, its global arrays and its row in the ledger when all of it is
+        written; returns whether another round follows, if there is one. After an early stop
+        :meth:`start` returns the last arrays without the metrics of the rounds.
     """
 
     def __init__(
@@ -53,16 +71,38 @@ class Bookkeeping(Wrapper):
         ledger: Ledger | None = None,
         client_names: Mapping[int, str] | None = None,
         spent: Spent = nothing_accounted,
+        goes_on: GoesOn = always,
     ) -> None:
         super().__init__(strategy, client_names=client_names)
         self.ledger = ledger
         self.spent = spent
+        self.goes_on = goes_on
         self.num_rounds: int | None = None
         self._round_began = time.monotonic()
         self._clients = self._clients_failed = 0
         self._told: MetricRecord | None = None
+        self._client_auc: float | None = None
+        self._done = 0
         self._took_part: Counter[str] = Counter()
         self._now_took_part: list[str] = []
+
+    def resume(self, done: int, took_part: Mapping[str, int]) -> None:
+        """Let :meth:`start` begin after ``done`` rounds of an earlier run of the same federation.
+
+        Parameters
+        ----------
+        done : int
+            Rounds that are done, of the number that :meth:`start` is given.
+        took_part : mapping of str to int
+            In how many of them each client took part; see :attr:`took_part`.
+        """
+        self._done = done
+        self._took_part = Counter(took_part)
+
+    @property
+    def took_part(self) -> dict[str, int]:
+        """In how many rounds each client took part so far, by name."""
+        return dict(self._took_part)
 
     def start(
         self,
@@ -76,18 +116,28 @@ class Bookkeeping(Wrapper):
     ) -> Result:
         """Run all rounds as :meth:`Strategy.start` does, and close the ledger at the end."""
         self.num_rounds = num_rounds
+        done, last = self._done, initial_arrays
 
         # The central evaluation is the last thing that happens in a round.
         def evaluate(server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
-            metrics = evaluate_fn(server_round, arrays) if evaluate_fn else None
-            if server_round > 0:
-                self._round_done(server_round, metrics)
+            nonlocal last
+            last = arrays
+            if server_round == 0:
+                return evaluate_fn(0, arrays) if evaluate_fn and not done else None
+            metrics = evaluate_fn(done + server_round, arrays) if evaluate_fn else None
+            row = self._round_done(done + server_round, metrics)
+            if not self.goes_on(done + server_round, arrays, row):
+                raise _StoppedEarlyError
             return metrics
 
         try:
-            result = super().start(
-                grid, initial_arrays, num_rounds, timeout, train_config, evaluate_config, evaluate
+            result = Strategy.start(
+                Shifted(self, done) if done else self,
+                *(grid, initial_arrays, num_rounds - done, timeout),
+                *(train_config, evaluate_config, evaluate),
             )
+        except _StoppedEarlyError:
+            result = Result(arrays=last)
         except KeyboardInterrupt:
             self._enter(lambda ledger: ledger.close("stopped"))
             raise
@@ -103,7 +153,7 @@ class Bookkeeping(Wrapper):
     ) -> Iterable[Message]:
         """Configure the next round of training."""
         self._round_began = time.monotonic()
-        self._told = None
+        self._told = self._client_auc = None
         return super().configure_train(server_round, arrays, config, grid)
 
     def aggregate_train(
@@ -122,8 +172,37 @@ class Bookkeeping(Wrapper):
         self, server_round: int, replies: Iterable[Message]
     ) -> MetricRecord | None:
         """Aggregate the results of evaluation, and keep what the clients told."""
+        replies = list(replies)
+        self._client_auc = self._evaluated(server_round, replies)
         self._told = super().aggregate_evaluate(server_round, replies)
         return self._told
+
+    def _evaluated(self, server_round: int, replies: list[Message]) -> float | None:
+        """Write how the model does with each client; return the mean of their AUCs.
+
+        Weighted by images, over the clients that have an AUC.
+        """
+        known: list[tuple[float, float]] = []
+        for reply in sorted(replies, key=lambda r: self.name_of(r.metadata.src_node_id)):
+            if reply.has_error() or len(reply.content.metric_records) != 1:
+                continue
+            [metrics] = reply.content.metric_records.values()
+            images = _number(metrics, NUM_EXAMPLES) or 0
+            if _number(metrics, "loss", "eval_loss") is None:
+                continue  # it keeps its figures to itself
+            row = {
+                "images": int(images),
+                "loss": _number(metrics, "loss", "eval_loss") if images else None,
+                "accuracy": _number(metrics, "accuracy") if images else None,
+                "auc": _number(metrics, AUC) if images else None,
+                "auc_left_out": _number(metrics, LEFT_OUT) if images else None,
+            }
+            if row["auc"] is not None and math.isfinite(row["auc"]):
+                known.append((row["auc"], images))
+            name = self.name_of(reply.metadata.src_node_id)
+            self._enter(partial(_evaluated, server_round, name, row))
+        total = sum(images for _, images in known)
+        return sum(auc * images for auc, images in known) / total if total else None
 
     def _silent(self, replies: list[Message]) -> dict[int, str]:
         """Return the clients that were sent a model and did not answer at all."""
@@ -157,7 +236,9 @@ class Bookkeeping(Wrapper):
         rounds = self._took_part[client]
         self._enter(lambda ledger: ledger.spent(server_round, client, rounds=rounds, **account))
 
-    def _round_done(self, server_round: int, metrics: MetricRecord | None) -> None:
+    def _round_done(
+        self, server_round: int, metrics: MetricRecord | None
+    ) -> Mapping[str, float | None]:
         """Write the round; where the server cannot evaluate, with the clients' mean."""
         try:
             privacy = self._privacy(server_round)
@@ -168,18 +249,20 @@ class Bookkeeping(Wrapper):
             loss, auc = _number(self._told, HELD_OUT_LOSS), _number(self._told, HELD_OUT_AUC)
         else:
             loss, auc = _number(metrics, "loss"), _number(metrics, "auc")
-        self._enter(
-            lambda ledger: ledger.round_done(
-                server_round,
-                loss=loss,
-                auc=auc,
-                client_loss=_number(self._told, "loss", "eval_loss"),
-                clients=self._clients,
-                clients_failed=self._clients_failed,
-                seconds=time.monotonic() - self._round_began,
-                **privacy,
-            )
-        )
+        row = {
+            "loss": loss,
+            "auc": auc,
+            "auc_left_out": _number(metrics, LEFT_OUT),
+            "lr": _number(self.sent_config, LEARNING_RATE),
+            "client_loss": _number(self._told, "loss", "eval_loss"),
+            "client_auc": self._client_auc,
+            "clients": self._clients,
+            "clients_failed": self._clients_failed,
+            "seconds": time.monotonic() - self._round_began,
+            **privacy,
+        }
+        self._enter(lambda ledger: ledger.round_done(server_round, **row))
+        return row
 
     def _unusable(self, server_round: int, client: str, reason: str) -> None:
         self._enter(lambda ledger: ledger.unusable(server_round, client, reason))
@@ -196,6 +279,11 @@ class Bookkeeping(Wrapper):
         return None
 
 
+def _evaluated(round: int, client: str, row: Mapping[str, Any], ledger: Ledger) -> None:
+    """Write how the model does on a client's own images."""
+    ledger.evaluated(round, client, **row)
+
+
 def _close(ledger: Ledger) -> None:
     """Close the ledger of a run whose training came to its end."""
     if ledger.errors:
@@ -204,8 +292,8 @@ def _close(ledger: Ledger) -> None:
         ledger.close("completed")
 
 
-def _number(metrics: MetricRecord | None, *names: str) -> float | None:
-    """Return the first of these metrics that is there and is one number."""
+def _number(metrics: MetricRecord | ConfigRecord | None, *names: str) -> float | None:
+    """Return the first of these entries that is there and is one number."""
     for name in names:
         value = metrics.get(name) if metrics is not None else None
         if isinstance(value, int | float):

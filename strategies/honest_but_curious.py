@@ -15,8 +15,9 @@ from flwr.supercore import log
 from adversary.adversary import Adversary, Outcome, in_one_line, random_state_kept
 from adversary.observation import Observation, StateDict, TrainingRecipe
 from adversary.threat import ThreatModel
-from strategies.bookkeeping import Bookkeeping, Spent, nothing_accounted
+from strategies.bookkeeping import Bookkeeping, GoesOn, Spent, always, nothing_accounted
 from strategies.countdown import Countdown
+from strategies.recipes import recipe_of
 from strategies.replies import arrays_of, fault, num_examples
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ class HonestButCurious(Bookkeeping):
     adversary : Adversary
         Runs the attacks.
     recipe : TrainingRecipe
-        The local training that the server prescribes to its clients.
+        The local training that the server prescribes to its clients. Where it sends ``lr`` or
+        ``proximal-mu`` with the model, as the config of a round, these take precedence.
     ledger : Ledger, optional
         Writes results and report; without one the only trace is the log.
     threat : callable, optional
@@ -73,6 +75,8 @@ class HonestButCurious(Bookkeeping):
         Names by node id; client-00, client-01, ... by default.
     spent : callable, optional
         A client's privacy account, as :class:`Bookkeeping` wants it.
+    goes_on : callable, optional
+        Whether another round follows, as :class:`Bookkeeping` wants it.
     tell : callable, optional
         Called with each line of progress; Flower's log by default.
 
@@ -97,9 +101,12 @@ class HonestButCurious(Bookkeeping):
         select: Callable[[int, Sequence[str]], Sequence[str]] = _everyone,
         client_names: Mapping[int, str] | None = None,
         spent: Spent = nothing_accounted,
+        goes_on: GoesOn = always,
         tell: Callable[[str], None] = _log,
     ) -> None:
-        super().__init__(strategy, ledger=ledger, client_names=client_names, spent=spent)
+        super().__init__(
+            strategy, ledger=ledger, client_names=client_names, spent=spent, goes_on=goes_on
+        )
         self.adversary = adversary
         self.recipe = recipe
         self.threat = threat
@@ -166,7 +173,7 @@ class HonestButCurious(Bookkeeping):
             sent=_as_loaded(sent, returned),
             returned=returned,
             num_examples=num_examples(reply.content),
-            recipe=self.recipe,
+            recipe=recipe_of(self.recipe, self.sent_config),
         )
 
     def _expect(self, server_round: int, observations: int) -> None:

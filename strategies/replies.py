@@ -11,6 +11,9 @@ from flwr.app import ArrayRecord, Message, RecordDict
 NUM_EXAMPLES = "num-examples"
 """Flower's key for the number of images behind a reply, by which clients are weighted."""
 
+AUC, LEFT_OUT = "auc", "auc-left-out"
+"""A client's AUC on its own images, NaN where undefined, and how many classes it leaves out."""
+
 HELD_OUT_LOSS, HELD_OUT_AUC = "held-out-loss", "held-out-auc"
 """What clients tell in evaluation where each has a model of its own and the server has none."""
 

@@ -29,6 +29,7 @@ class Wrapper(Strategy):
         self.strategy = strategy
         self._names = dict(client_names or {})
         self._sent: dict[int, ArrayRecord] = {}
+        self._config = ConfigRecord()
 
     def name_of(self, node: int) -> str:
         """Return the name of the client at a node."""
@@ -37,6 +38,11 @@ class Wrapper(Strategy):
     def sent_to(self, node: int) -> ArrayRecord:
         """Return the arrays that a node was sent in this round; empty if there were none."""
         return self._sent.get(node, ArrayRecord())
+
+    @property
+    def sent_config(self) -> ConfigRecord:
+        """The config that clients were sent with the arrays of this round; empty without one."""
+        return self._config
 
     def faults(self, replies: Iterable[Message]) -> dict[int, str]:
         """Return what is wrong with the replies that cannot be used, by node id."""
@@ -52,12 +58,14 @@ class Wrapper(Strategy):
     ) -> Iterable[Message]:
         """Configure the next round of training."""
         messages = list(self.strategy.configure_train(server_round, arrays, config, grid))
-        self._sent = {}
+        self._sent, self._config = {}, ConfigRecord()
         for message in sorted(messages, key=lambda m: m.metadata.dst_node_id):
             node = message.metadata.dst_node_id
             self.name_of(node)
             if len(message.content.array_records) == 1:
                 self._sent[node] = arrays_of(message.content)
+            for record in message.content.config_records.values():
+                self._config = record  # Flower's strategies send one to all
         return messages
 
     def aggregate_train(

@@ -257,9 +257,17 @@ class GradientMatching(Attack):
 
 
 def notes_on(problem: Problem, reading: Reading) -> tuple[str, ...]:
-    """Return how an update of several steps was read; nothing for one step."""
-    steps = problem.observation.steps
-    return (f"{steps} local steps, {reading.name} reading",) if steps > 1 else ()
+    """Return how an update of several steps was read, and what Adam left to read."""
+    steps, recipe = problem.observation.steps, problem.observation.recipe
+    notes = [f"{steps} local steps, {reading.name} reading"] if steps > 1 else []
+    if recipe.optimizer == "adam" and steps > 1:
+        notes.append("Adam clients: the update holds ratios of gradients, their scale is lost")
+    elif recipe.optimizer == "adam":
+        notes.append(
+            f"Adam clients: {problem.told:.0%} of the gradient's entries are told, of others "
+            "their sign"
+        )
+    return tuple(notes)
 
 
 def _projection(attack: GradientMatching, reading: Reading) -> Callable[[Variables], None] | None:

@@ -19,6 +19,7 @@ from adversary.attacks.base import (
     positive,
 )
 from adversary.encodings import RANK_CUTOFF, Encodings, consistent, gra, oha, refine
+from adversary.losses import errors
 from adversary.methods import LBFGS, Adam, one_cycle
 from adversary.objectives import squared_distance
 from adversary.optimise import Limits, Objective, Progress, Search, Variables, minimise
@@ -44,9 +45,14 @@ def _consistent(problem: Problem, targets: Tensor, seed: int) -> Encodings:
     noise = problem.noise(f"{head_name(problem.model)}.weight")
     head = problem.head
     system = (G_W, G_b, head.weight, head.bias, targets)
-    found = consistent(*system, loss=problem.loss, noise=noise)
+    common: dict[str, Any] = {
+        "loss": problem.loss,
+        "noise": noise,
+        "class_weights": problem.class_weights,
+    }
+    found = consistent(*system, **common)
     if found.rank < len(targets):
-        found = refine(*system, found, loss=problem.loss, noise=noise, seed=seed)
+        found = refine(*system, found, **common, seed=seed)
     return found
 
 
@@ -315,6 +321,8 @@ def encode(problem: Problem, images: Tensor) -> Tensor:
 def _head_gradient(problem: Problem) -> tuple[Tensor, Tensor]:
     G_W, G_b = problem.head_gradient
     head = head_name(problem.model)
+    if problem.observation.recipe.optimizer == "adam":
+        raise AttackError("encgrad: steps of Adam tell no gradient of the last layer")
     hidden = [n for n in (f"{head}.weight", f"{head}.bias") if n in problem.threat.channel.observed]
     if hidden:
         raise AttackError(f"encgrad: the defence hides entries of {hidden[0]}, so no encodings")
@@ -326,6 +334,8 @@ def _head_gradient(problem: Problem) -> tuple[Tensor, Tensor]:
 def _single_labels(problem: Problem, rule: str) -> tuple[Tensor, Tensor, Tensor]:
     if problem.loss != "cross-entropy":
         raise AttackError(f"encgrad.encodings = '{rule}': needs one label an image; use consistent")
+    if problem.class_weights is not None:
+        raise AttackError(f"encgrad.encodings = '{rule}': knows no class weights; use consistent")
     G_W, G_b = _head_gradient(problem)
     return G_W, G_b, labels.recover(problem)
 
@@ -358,7 +368,8 @@ def deviation(problem: Problem, encodings: Encodings, targets: Tensor) -> Tensor
     name = f"{head_name(problem.model)}.weight"
     unexplained = encodings.residual * float(G_W.double().square().mean().sqrt())
     noise = scale * max(problem.noise(name), unexplained)
-    solution = torch.linalg.pinv((encodings.outputs - targets.double()).T, rtol=RANK_CUTOFF)
+    A = errors(encodings.outputs, targets.double(), problem.loss, problem.class_weights).T
+    solution = torch.linalg.pinv(A, rtol=RANK_CUTOFF)
     eps = torch.finfo(problem.observation.returned[name].dtype).eps
     own = eps * encodings.values.square().mean(1).sqrt()
     return torch.hypot(noise * solution.norm(dim=1), own)

@@ -185,6 +185,11 @@ class Ledger:
         self.folder.add_account(round=round, client=client, **account)
 
     @_kept_from_training
+    def evaluated(self, round: int, client: str, **figures: Any) -> None:
+        """Write how the model does on a client's own images after a round."""
+        self.folder.add_client(round=round, client=client, **figures)
+
+    @_kept_from_training
     def round_done(self, round: int, **values: Any) -> None:
         """Write the round's row of rounds.csv, and the report so far if that is not too often."""
         self.folder.add_round(round=round, **values)

@@ -60,6 +60,19 @@ ROUNDS: table.Schema = {
     "client_loss": "float64",
     "clients": "Int64",
     "clients_failed": "Int64",
+    "lr": "float64",
+    "client_auc": "float64",
+    "auc_left_out": "Int64",
+}
+
+CLIENTS: table.Schema = {
+    "round": "Int64",
+    "client": "string",
+    "images": "Int64",
+    "loss": "float64",
+    "accuracy": "float64",
+    "auc": "float64",
+    "auc_left_out": "Int64",
 }
 
 ACCOUNTS: table.Schema = {
@@ -74,11 +87,16 @@ ACCOUNTS: table.Schema = {
     "against": "string",
 }
 
+_TABLES: dict[str, table.Schema] = {
+    "leakage.csv": LEAKAGE,
+    "rounds.csv": ROUNDS,
+    "clients.csv": CLIENTS,
+    "accounts.csv": ACCOUNTS,
+}
 _OURS = (
     "run.json",
-    "rounds.csv",
-    "leakage.csv",
-    "accounts.csv",
+    *_TABLES,
+    "state.safetensors",
     "report.html",
     "updates",
     "images",
@@ -99,14 +117,14 @@ class RunFolder:
     run.json holds ``status`` (running, completed, failed or stopped), ``reason`` where it
     failed, ``started``, ``ended`` (UTC, ISO 8601), ``seconds``, ``failures`` (a list of round,
     client, attack and reason), ``without_images`` (a list of round and client: updates that no
-    image went into), ``missing`` (for columns that are empty, why), and what the caller gives to
-    :meth:`create` and :meth:`update`. The report shows ``title``, ``settings``, ``seed``,
-    ``versions``, ``device``, ``revision``, ``threat`` (flags by name), ``oracles`` (those that
-    grant more than a server has, in words), ``data`` (with ``name``, ``attribution`` and
-    ``synthetic``), ``candidates`` (the number of patients among whom a reconstruction was
-    re-identified) and ``bound`` (of the column bound_psnr: ``kind``, ``method``, the largest
-    ``error`` in dB, and whether the estimates ``converged``), and whether it is an ``audit``, with
-    the ``clients`` behind it.
+    image went into), ``missing`` (for columns that are empty, why), ``resumed`` (a list of when,
+    and after which round), and what the caller gives to :meth:`create` and :meth:`update`. The
+    report shows ``title``, ``settings``, ``seed``, ``versions``, ``device``, ``revision``,
+    ``threat`` (flags by name), ``oracles`` (those that grant more than a server has, in words),
+    ``data`` (with ``name``, ``attribution`` and ``synthetic``), ``candidates`` (the number of
+    patients among whom a reconstruction was re-identified) and ``bound`` (of the column
+    bound_psnr: ``kind``, ``method``, the largest ``error`` in dB, and whether the estimates
+    ``converged``), and whether it is an ``audit``, with the ``clients`` behind it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -148,9 +166,8 @@ class RunFolder:
             {"status": "running", "started": _now(), "failures": [], "missing": {}, **about}
         )
         with writing(path):
-            table.create(path / "leakage.csv", LEAKAGE)
-            table.create(path / "rounds.csv", ROUNDS)
-            table.create(path / "accounts.csv", ACCOUNTS)
+            for name, schema in _TABLES.items():
+                table.create(path / name, schema)
         return folder
 
     @staticmethod
@@ -178,6 +195,24 @@ class RunFolder:
         folder = cls(path)
         folder.info()
         return folder
+
+    def rewind(self, round: int) -> None:
+        """Take the run back to the end of a round, 0 for its beginning, to go on from there.
+
+        What was written of later rounds is removed from tables and run.json; pictures and
+        updates of theirs stay until they are written anew.
+        """
+        for name in _TABLES:
+            with writing(self.path / name):
+                table.remove_after(self.path / name, "round", round)
+        about = self.info()
+        for kind in ("failures", "without_images"):
+            if kind in about:
+                about[kind] = [one for one in about[kind] if one["round"] <= round]
+        for ending in ("ended", "seconds", "reason"):
+            about.pop(ending, None)
+        resumed = [*about.get("resumed", []), {"at": _now(), "after_round": round}]
+        self._write_info(about | {"status": "running", "resumed": resumed})
 
     def info(self) -> dict[str, Any]:
         """Return what run.json holds."""
@@ -210,6 +245,13 @@ class RunFolder:
     def add_round(self, **values: Any) -> None:
         """Append a row to rounds.csv; the columns are :data:`ROUNDS`, missing ones empty."""
         self._append("rounds.csv", ROUNDS, [values])
+
+    def add_client(self, **values: Any) -> None:
+        """Append a row to clients.csv: how the global model does on a client's own images.
+
+        The columns are :data:`CLIENTS`; ``auc_left_out`` counts the classes that have no AUC.
+        """
+        self._append("clients.csv", CLIENTS, [values])
 
     def add_account(self, **values: Any) -> None:
         """Append a row to accounts.csv: what a client has spent after a round it took part in.
@@ -304,6 +346,10 @@ class RunFolder:
         """Return rounds.csv, typed as :data:`ROUNDS` says."""
         return self._read("rounds.csv", ROUNDS)
 
+    def clients(self) -> pd.DataFrame:
+        """Return clients.csv, typed as :data:`CLIENTS` says."""
+        return self._read("clients.csv", CLIENTS)
+
     def accounts(self) -> pd.DataFrame:
         """Return accounts.csv, typed as :data:`ACCOUNTS` says; empty for a run without the file."""
         if not (self.path / "accounts.csv").exists():
@@ -327,6 +373,11 @@ class RunFolder:
     def checkpoint(self, round: int) -> Path:
         """Return the file of the global model after a round; 0 is before training."""
         return self.path / "checkpoints" / f"{_round(round)}.safetensors"
+
+    @property
+    def state(self) -> Path:
+        """The file from which an unfinished run can go on."""
+        return self.path / "state.safetensors"
 
     def recorded_update(self, round: int, client: str) -> Path:
         """Return the file of one recorded observation."""

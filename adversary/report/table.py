@@ -66,6 +66,23 @@ def remove(path: Path, schema: Schema, where: Mapping[str, object]) -> None:
         )
 
 
+def remove_after(path: Path, column: str, last: int) -> None:
+    """Remove the rows whose ``column``, an integer, is beyond ``last``, and half of a row.
+
+    Raises
+    ------
+    OSError
+        If the table cannot be written; it is then as it was.
+    """
+    whole, _, _ = path.read_bytes().rpartition(b"\n")  # a killed process may leave half of a row
+    header, *rows = csv.reader(io.StringIO(whole.decode("utf-8", "backslashreplace"), newline=""))
+    place = header.index(column)
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(row for row in rows if int(row[place]) <= last)
+
+
 def read(path: Path, schema: Schema) -> pd.DataFrame:
     """Return the table with the schema's types; empty cells are missing values."""
     texts = [column for column, dtype in schema.items() if dtype == "string"]

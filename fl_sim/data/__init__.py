@@ -4,5 +4,15 @@ from fl_sim.data.dataset import Splits, XrayDataset
 from fl_sim.data.errors import DataError
 from fl_sim.data.loading import DATASETS, load
 from fl_sim.data.partition import PARTITIONS, partition
+from fl_sim.data.validation import hold_out
 
-__all__ = ["DATASETS", "PARTITIONS", "DataError", "Splits", "XrayDataset", "load", "partition"]
+__all__ = [
+    "DATASETS",
+    "PARTITIONS",
+    "DataError",
+    "Splits",
+    "XrayDataset",
+    "hold_out",
+    "load",
+    "partition",
+]

@@ -98,6 +98,10 @@ class DpSgd(Defence):
 
     def recipe(self, recipe: TrainingRecipe) -> TrainingRecipe:
         """Return the recipe; frozen batch normalisation is in eval mode."""
+        if recipe.optimizer != "sgd":
+            raise DefenceError(
+                f"local.optimizer = '{recipe.optimizer}': dp-sgd takes steps of SGD; must be sgd"
+            )
         frozen = self.batch_norm == "frozen"
         return dataclasses.replace(recipe, batch_norm="eval") if frozen else recipe
 
@@ -161,10 +165,12 @@ class DpSgd(Defence):
         if proximal_mu:
             optimizer.attach_step_hook(pull_back)
         at_once = max(1, ENTRIES_AT_ONCE // sum(p.numel() for p in named.values()))
-        loss = training.LOSSES[recipe.loss]
+        loss = training.loss_of(recipe, model)
         total, count = 0.0, 0
         with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
-            for batch in batches:
+            for batch, rate in zip(batches, recipe.rates(len(batches)), strict=True):
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
                 parts = batch.split(at_once)  # an empty batch is one empty part
                 for part in parts:
                     gradients, losses = example_gradients(
@@ -257,9 +263,9 @@ def gain(recipe: TrainingRecipe, steps: int) -> float:
     That of SGD on a flat loss: sqrt(steps) times the learning rate, but for momentum and weight
     decay, with which an early gradient goes on to act.
     """
-    moved, velocity, responses = 0.0, 0.0, []
-    for step in range(steps):
-        velocity = recipe.momentum * velocity + recipe.weight_decay * moved + (step == 0)
-        moved -= recipe.lr * velocity
-        responses.append(moved)
-    return math.hypot(*responses)
+    moved, velocity = torch.zeros(2, steps, dtype=torch.float64)  # by the step of the gradient
+    for step, rate in enumerate(recipe.rates(steps)):
+        velocity = recipe.momentum * velocity + recipe.weight_decay * moved
+        velocity[step] += 1
+        moved = moved - rate * velocity
+    return float(moved.norm())

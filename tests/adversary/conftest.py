@@ -46,31 +46,65 @@ def tiny_net() -> Callable[..., TinyNet]:
     return make
 
 
+def loss_by_hand(logits: Tensor, labels: Tensor, recipe: TrainingRecipe) -> Tensor:
+    """Return the weighted loss as the formula has it."""
+    weights = torch.tensor(recipe.class_weights or [1.0] * logits.shape[1]).to(logits)
+    if recipe.loss == "cross-entropy":
+        picked = logits.log_softmax(1)[torch.arange(len(labels)), labels]
+        return -(weights[labels] * picked).mean()
+    positive, negative = nn.functional.logsigmoid(logits), nn.functional.logsigmoid(-logits)
+    return -(weights * labels * positive + (1 - labels) * negative).mean()
+
+
 def client_update(
     model: nn.Module, images: Tensor, labels: Tensor, recipe: TrainingRecipe
 ) -> Observation:
-    """Train as a client does, with torch's own SGD, and return what the server sees."""
+    """Train as a client does, with torch's own optimisers, and return what the server sees."""
     client = copy.deepcopy(model)
     client.train(recipe.batch_norm == "train")
     for layer in client.modules():
         if isinstance(layer, nn.BatchNorm2d) and not layer.weight.requires_grad:
             layer.eval()
     sent = {k: v.clone() for k, v in model.state_dict().items()}
-    optimiser = torch.optim.SGD(
-        [p for p in client.parameters() if p.requires_grad],
-        lr=recipe.lr,
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-    )
-    loss = nn.CrossEntropyLoss() if recipe.loss == "cross-entropy" else nn.BCEWithLogitsLoss()
+    parameters = [p for p in client.parameters() if p.requires_grad]
+    start = [p.detach().clone() for p in parameters]
+    if recipe.optimizer == "adam":
+        optimiser: torch.optim.Optimizer = torch.optim.Adam(
+            parameters, lr=recipe.lr, weight_decay=recipe.weight_decay
+        )
+    else:
+        optimiser = torch.optim.SGD(
+            parameters,
+            lr=recipe.lr,
+            momentum=recipe.momentum,
+            weight_decay=recipe.weight_decay,
+        )
+    used = recipe.an_epoch(len(images))
     batches = list(
-        zip(images.split(recipe.batch_size), labels.split(recipe.batch_size), strict=True)
+        zip(
+            images[:used].split(recipe.batch_size),
+            labels[:used].split(recipe.batch_size),
+            strict=True,
+        )
     )
-    for step in range(recipe.steps(len(images))):
+    steps = recipe.steps(len(images))
+    schedules = {
+        "constant": lambda: torch.optim.lr_scheduler.ConstantLR(optimiser, 1.0),
+        "cosine": lambda: torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps),
+        "step": lambda: torch.optim.lr_scheduler.StepLR(
+            optimiser, recipe.decay_every, recipe.decay
+        ),
+    }
+    schedule = schedules[recipe.schedule]()
+    for step in range(steps):
         x, y = batches[step % len(batches)]
         optimiser.zero_grad()
-        loss(client(x), y).backward()
+        loss = loss_by_hand(client(x), y, recipe)
+        for p, sent_p in zip(parameters, start, strict=True):
+            loss = loss + recipe.proximal_mu / 2 * (p - sent_p).square().sum()
+        loss.backward()
         optimiser.step()
+        schedule.step()
     return Observation(
         round=1,
         client="client-00",

@@ -10,8 +10,9 @@ from adversary.encodings import consistent, gra, least_squares, oha, refine
 
 
 def last_layer(
-    labels, outputs, width, *, seed=0, spread=1.0, loss="cross-entropy", dtype=torch.float64
-):
+    labels, outputs, width, *, seed=0, spread=1.0, loss="cross-entropy", dtype=torch.float64,
+    class_weights=None,
+):  # fmt: skip
     """Return H and the observed (G_W, G_b, W, b, Y) of a last layer, by autograd."""
     draw = torch.Generator().manual_seed(seed)
     H = 0.5 + spread * (torch.rand(len(labels), width, generator=draw).double() - 0.5)
@@ -21,9 +22,9 @@ def last_layer(
     Y = labels.double() if labels.ndim == 2 else functional.one_hot(labels, outputs).double()
     logits = H @ W.T + b
     if loss == "cross-entropy":
-        value = functional.cross_entropy(logits, Y)
+        value = functional.cross_entropy(logits, Y, weight=class_weights)
     else:
-        value = functional.binary_cross_entropy_with_logits(logits, Y)
+        value = functional.binary_cross_entropy_with_logits(logits, Y, pos_weight=class_weights)
     G_W, G_b = (g.to(dtype) for g in torch.autograd.grad(value, (W, b)))
     return H, (G_W, G_b, W.detach(), b.detach(), Y)
 
@@ -93,6 +94,20 @@ def test_multi_label_heads_are_solved_with_sigmoid_outputs(seed):
     found = consistent(*system, loss="bce", noise=rounding(system[0]))
     assert found.rank == 3
     assert error(found.values, H) < 1e-20
+
+
+@pytest.mark.parametrize("loss", ["cross-entropy", "bce"])
+@pytest.mark.parametrize("seed", range(3))
+def test_class_weights_change_the_system_and_not_its_solution(seed, loss):
+    Y = torch.tensor([[1, 0, 0, 0, 0, 0], [0, 1, 0, 0, 0, 0], [0, 0, 0, 0, 1, 0]])
+    weights = torch.tensor([0.3, 4.0, 1.0, 1.0, 2.0, 9.0]).double()
+    H, system = last_layer(Y, 6, 20, seed=seed, loss=loss, class_weights=weights)
+    noise = rounding(system[0])
+    found = consistent(*system, loss=loss, noise=noise, class_weights=weights)
+    assert found.rank == 3
+    assert error(found.values, H) < 1e-18
+    blind = consistent(*system, loss=loss, noise=noise)
+    assert error(blind.values, H) > 1e-6
 
 
 def test_a_binary_head_determines_one_mixture():

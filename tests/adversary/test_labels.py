@@ -53,14 +53,60 @@ def test_bce_counts_are_exact_where_the_mean_output_is_known(batch):
     assert torch.equal(found, truth.sum(0).long())
 
 
-def head_gradients(encodings, truth, outputs, seed=0, scale=1.0):
+@pytest.mark.parametrize("seed", range(5))
+def test_counts_allow_for_class_weights(seed):
+    """Outputs that hardly differ by image, as those of an untrained network."""
+    draw = torch.Generator().manual_seed(seed)
+    weights = torch.rand(10, generator=draw) * 5 + 0.2
+    logits = torch.randn(10, generator=draw) + 0.01 * torch.randn(12, 10, generator=draw)
+    logits.requires_grad_()
+    truth = torch.randint(10, (12,), generator=draw)
+    expected = truth.bincount(minlength=10)
+    one_hot = functional.one_hot(truth, 10).float()
+    loss = functional.cross_entropy(logits, one_hot, weight=weights)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    output = logits.detach().softmax(1).mean(0)
+    assert torch.equal(labels.counts(gradient.sum(0), output, 12, weights), expected)
+    assert not torch.equal(labels.counts(gradient.sum(0), output, 12), expected)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_bce_counts_allow_for_class_weights(seed):
+    draw = torch.Generator().manual_seed(seed)
+    weights = torch.rand(14, generator=draw) * 9 + 0.2
+    logits = torch.randn(14, generator=draw) + 0.01 * torch.randn(8, 14, generator=draw)
+    logits.requires_grad_()
+    truth = (torch.rand(8, 14, generator=draw) > 0.7).float()
+    loss = functional.binary_cross_entropy_with_logits(logits, truth, pos_weight=weights)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    output = logits.detach().sigmoid().mean(0)
+    found = labels.bce_counts(gradient.sum(0), output, 8, weights)
+    assert torch.equal(found, truth.sum(0).long())
+
+
+@pytest.mark.parametrize("rule", labels.RULES)
+@pytest.mark.parametrize("batch", [1, 3])
+def test_every_rule_allows_for_class_weights(tiny_net, update, rule, batch):
+    weights = (0.3, 1.0, 4.0, 9.0, 1.0, 0.5, 2.0, 1.0)
+    truth = torch.tensor([5, 0, 3])[:batch]
+    recipe = TrainingRecipe(lr=0.1, batch_size=batch, class_weights=weights)
+    model = tiny_net(outputs=8)
+    images = torch.rand(batch, 1, 8, 8, generator=torch.Generator().manual_seed(batch))
+    problem = pose(update(model, images, truth, recipe), ThreatModel(), model,
+                   image_shape=(1, 8, 8))  # fmt: skip
+    assert labels.recover(problem, rule).tolist() == truth.sort().values.tolist()
+
+
+def head_gradients(encodings, truth, outputs, seed=0, scale=1.0, class_weights=None):
     """Return a last layer's (W, b, G_W, G_b, P) for given encodings and labels, by autograd."""
     draw = torch.Generator().manual_seed(seed)
     weight = scale * torch.randn(outputs, encodings.shape[1], generator=draw, dtype=torch.float64)
     bias = scale * torch.randn(outputs, generator=draw, dtype=torch.float64)
     weight.requires_grad_(), bias.requires_grad_()
     logits = encodings @ weight.T + bias
-    found = torch.autograd.grad(functional.cross_entropy(logits, truth), (weight, bias))
+    one_hot = functional.one_hot(truth, outputs).double()
+    loss = functional.cross_entropy(logits, one_hot, weight=class_weights)
+    found = torch.autograd.grad(loss, (weight, bias))
     return weight.detach(), bias.detach(), *found, logits.detach().softmax(1)
 
 
@@ -89,18 +135,21 @@ def test_the_weights_tell_the_bias_gradient_of_a_single_encoding():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_consistent_counts_do_without_a_good_estimate_of_the_output(seed):
+@pytest.mark.parametrize("weighted", [False, True])
+def test_consistent_counts_do_without_a_good_estimate_of_the_output(seed, weighted):
     """A sharp model whose outputs differ widely by image: a uniform mean output misleads."""
+    weights = torch.linspace(0.3, 5, 20, dtype=torch.float64) if weighted else None
     draw = torch.Generator().manual_seed(seed)
     means = torch.rand(20, 60, generator=draw, dtype=torch.float64)
     truth = torch.randint(20, (12,), generator=draw)
     encodings = means[truth] + 0.01 * torch.rand(12, 60, generator=draw, dtype=torch.float64)
-    W, b, G_W, G_b, P = head_gradients(encodings, truth, 20, seed, scale=0.3)
+    W, b, G_W, G_b, P = head_gradients(encodings, truth, 20, seed, 0.3, weights)
     uniform = torch.full((20,), 1 / 20, dtype=torch.float64)
     expected = truth.bincount(minlength=20)
-    assert not torch.equal(labels.counts(G_b, uniform, 12), expected)
-    assert torch.equal(labels.counts(G_b, P.mean(0), 12), expected)
-    assert torch.equal(labels.consistent_counts(G_W, G_b, W, b, uniform, 12), expected)
+    assert not torch.equal(labels.counts(G_b, uniform, 12, weights), expected)
+    assert weighted or torch.equal(labels.counts(G_b, P.mean(0), 12), expected)
+    found = labels.consistent_counts(G_W, G_b, W, b, uniform, 12, class_weights=weights)
+    assert torch.equal(found, expected)
 
 
 def test_consistent_counts_are_the_plain_ones_where_every_class_occurs():

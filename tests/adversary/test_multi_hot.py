@@ -10,12 +10,13 @@ from adversary.multi_hot import explaining
 from adversary.problem import pose
 
 
-def head_gradients(encodings, truth, seed, scale):
+def head_gradients(encodings, truth, seed, scale, class_weights=None):
     draw = torch.Generator().manual_seed(seed)
     shape = (truth.shape[1], encodings.shape[1])
     weight = (scale * torch.randn(shape, generator=draw, dtype=torch.float64)).requires_grad_()
     bias = (scale * torch.randn(len(weight), generator=draw, dtype=torch.float64)).requires_grad_()
-    loss = functional.binary_cross_entropy_with_logits(encodings @ weight.T + bias, truth)
+    logits = encodings @ weight.T + bias
+    loss = functional.binary_cross_entropy_with_logits(logits, truth, pos_weight=class_weights)
     found = torch.autograd.grad(loss, (weight, bias))
     return [*found, weight.detach(), bias.detach()]
 
@@ -46,6 +47,17 @@ def test_labels_are_found_together_in_their_images(batch, outputs, seed, scale):
     assert rows_in_error(found, truth) <= 2 * (batch > 4)  # one label in the wrong image
     stacked = (torch.arange(batch)[:, None] < counts).double()
     assert rows_in_error(found, truth) <= rows_in_error(stacked, truth)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_class_weights_are_allowed_for(seed):
+    truth = sparse_labels(4, 14, seed)
+    draw = torch.Generator().manual_seed(seed)
+    encodings = torch.rand(4, 40, generator=draw, dtype=torch.float64)
+    weights = 0.5 + 10 * torch.rand(14, generator=draw, dtype=torch.float64)
+    system = head_gradients(encodings, truth, seed, 0.1, weights)
+    found = explaining(*system, truth.sum(0).long(), 4, noise=1e-9, class_weights=weights)
+    assert rows_in_error(found, truth) == 0
 
 
 def test_images_are_not_told_apart_in_vain():

@@ -18,7 +18,7 @@ def observation(**changes) -> Observation:
         "sent": {"w": torch.randn(3, 2), "n": torch.tensor(4)},
         "returned": {"w": torch.randn(3, 2), "n": torch.tensor(5)},
         "num_examples": 7,
-        "recipe": TrainingRecipe(lr=0.1, batch_size=2, momentum=0.9),
+        "recipe": TrainingRecipe(lr=0.1, batch_size=2, momentum=0.9, class_weights=(0.5, 3.0)),
     }
     return Observation(**(values | changes))
 
@@ -94,3 +94,17 @@ def test_a_gradient_is_one_step_whatever_the_epochs():
 def test_an_observation_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         observation().round = 3  # type: ignore[misc]
+
+
+@given(images=st.integers(1, 40), batch=st.integers(1, 40), epochs=st.integers(1, 4))
+def test_without_the_last_batch_every_batch_is_whole(images, batch, epochs):
+    batch = min(batch, images)
+    recipe = TrainingRecipe(lr=0.1, batch_size=batch, local_epochs=epochs, drop_last=True)
+    assert recipe.steps(images) == epochs * (images // batch)
+    assert recipe.images(images) == batch * (images // batch)
+
+
+def test_rates_follow_the_schedule_of_a_round():
+    recipe = TrainingRecipe(lr=0.4, batch_size=1, schedule="step", decay=0.5, decay_every=2)
+    assert recipe.rates(5) == pytest.approx([0.4, 0.4, 0.2, 0.2, 0.1])
+    assert TrainingRecipe(lr=0.4, batch_size=1).rates(3) == [0.4] * 3

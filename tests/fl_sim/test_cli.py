@@ -20,11 +20,13 @@ class Flower:
         self.status, self.raises, self.starts = RunStatus(status, details), raises, starts
         self.given = None
 
-    def __call__(self, root, run_config, *, supernodes, log, on_line):
+    def __call__(self, root, run_config, *, supernodes, log, append, on_line):
         self.given, self.root, self.supernodes = run_config, root, supernodes
+        self.append = append
         log.write_text("all of it\n")
         if self.starts:
-            folder = RunFolder.create(Path(run_config["out"]))
+            path = Path(run_config["out"])
+            folder = RunFolder.open(path) if append else RunFolder.create(path)
             if self.status.completed and self.raises is None:
                 folder.finish("completed")
         on_line("INFO :      [ROUND 1/3]")
@@ -306,3 +308,16 @@ def test_the_command_is_installed_under_its_name(root):
     project = tomllib.loads((root / "pyproject.toml").read_text())
     assert project["project"]["scripts"]["fl-sim"] == "fl_sim.cli:main"
     assert main(["--help"]) == 0
+
+
+def test_a_run_goes_on_with_its_own_settings(flower, tmp_path):
+    stand_in = flower()
+    assert main(["run", "--out", "a", "--set", "rounds=7"]) == 0
+    assert stand_in.append is False
+    folder = RunFolder.open(tmp_path / "a")
+    folder.update(settings=stand_in.given, status="running")
+    stand_in = flower()
+    assert main(["run", "--out", "a", "--resume"]) == 0
+    assert stand_in.append is True
+    settings = parse(stand_in.given)
+    assert (settings.rounds, settings.resume, settings.clients) == (7, True, 4)

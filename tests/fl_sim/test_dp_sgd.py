@@ -54,12 +54,12 @@ def train(defence, model, images, labels, recipe, batches, *, mu=0.0, seed=0):
     )  # fmt: skip
 
 
-def loop(model, images, labels, loss):
+def loop(model, images, labels, loss, weights=None):
     """The gradient of each image on its own, in float64."""
     model = copy.deepcopy(model).double()
     found = []
     for image, label in zip(images.double(), labels, strict=True):
-        value = LOSSES[loss](model(image[None]), label[None])
+        value = LOSSES[loss](model(image[None]), label[None], weights)
         found.append(torch.autograd.grad(value, list(model.parameters())))
     names = [n for n, _ in model.named_parameters()]
     return dict(zip(names, (torch.stack(g) for g in zip(*found, strict=True)), strict=True))
@@ -91,7 +91,11 @@ def test_gradients_are_those_of_each_image_alone_in_every_model(name, batch_norm
 def test_without_noise_it_is_the_plain_loop_with_clipping(loss, momentum, clip, monkeypatch):
     monkeypatch.setattr("fl_sim.defences.dp_sgd.ENTRIES_AT_ONCE", 3 * 120_000)  # in parts
     images, labels = examples(9, loss=loss)
-    recipe = TrainingRecipe(lr=0.2, batch_size=4, loss=loss, momentum=momentum, weight_decay=0.01)
+    recipe = TrainingRecipe(
+        lr=0.2, batch_size=4, loss=loss, momentum=momentum, weight_decay=0.01, schedule="step",
+        decay=0.5, decay_every=2, class_weights=(0.5, 1.0, 3.0),
+    )  # fmt: skip
+    weights = torch.tensor(recipe.class_weights).double()
     batches = [torch.tensor([0, 3, 4, 8, 1]), torch.tensor([], dtype=torch.int64),
                torch.tensor([2]), torch.arange(9)]  # fmt: skip
     mu = 0.3
@@ -99,17 +103,17 @@ def test_without_noise_it_is_the_plain_loop_with_clipping(loss, momentum, clip, 
     reference = model_for().double()
     sent = [p.detach().clone() for p in reference.parameters()]
     velocity = [torch.zeros_like(p) for p in sent]
-    for batch in batches:
+    for batch, rate in zip(batches, (0.2, 0.2, 0.1, 0.1), strict=True):
         total = [torch.zeros_like(p) for p in sent]
         if len(batch):
-            each = loop(reference, images[batch], labels[batch], loss)
+            each = loop(reference, images[batch], labels[batch], loss, weights)
             norms = torch.stack([g.flatten(1).square().sum(1) for g in each.values()]).sum(0).sqrt()
             factors = (clip / norms).clamp(max=1)
             total = [torch.einsum("b,b...->...", factors, g) for g in each.values()]
         with torch.no_grad():
             for p, s, v, g in zip(reference.parameters(), sent, velocity, total, strict=True):
                 v.mul_(momentum).add_(g / recipe.batch_size + mu * (p - s) + 0.01 * p)
-                p.sub_(recipe.lr * v)
+                p.sub_(rate * v)
 
     model = model_for()
     defence = DpSgd(noise_multiplier=0.0, clip=clip)
@@ -157,6 +161,8 @@ def test_steps_without_images_leave_the_noise_that_the_attacker_is_told(
 def test_the_gain_of_plain_sgd_is_the_square_root_of_the_steps():
     recipe = TrainingRecipe(lr=0.1, batch_size=1)
     assert [gain(recipe, k) for k in (1, 4, 9)] == pytest.approx([0.1, 0.2, 0.3])
+    recipe = TrainingRecipe(lr=0.1, batch_size=1, schedule="step", decay=0.5, decay_every=1)
+    assert gain(recipe, 3) == pytest.approx(0.1 * (1 + 1 / 4 + 1 / 16) ** 0.5)
 
 
 def test_noise_in_the_units_of_the_mean_gradient_falls_with_the_steps():

@@ -10,12 +10,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import mannwhitneyu
 from sklearn.metrics import roc_auc_score
+from sklearn.utils import compute_class_weight
 from torch import nn
 
 from adversary.observation import TrainingRecipe
 from fl_sim.models import create
 from fl_sim.settings import parse
-from fl_sim.training import TrainingError, batches, evaluate, macro_auc, recipe_from, train
+from fl_sim.training import (
+    TrainingError,
+    balanced,
+    batches,
+    evaluate,
+    loss_of,
+    macro_auc,
+    recipe_from,
+    train,
+)
 
 RECIPE = TrainingRecipe(lr=0.1, batch_size=2)
 
@@ -50,6 +60,12 @@ def test_the_recipe_repeats_the_settings():
             "local.max-steps": 5,
             "local.momentum": 0.9,
             "local.weight-decay": 0.01,
+            "local.optimizer": "adam",
+            "local.drop-last": True,
+            "local.schedule": "step",
+            "local.schedule-over": "steps",
+            "local.decay": 0.5,
+            "local.decay-every": 3,
             "model.loss": "bce",
             "model.batch-norm": "eval",
         }
@@ -63,6 +79,11 @@ def test_the_recipe_repeats_the_settings():
         momentum=0.9,
         weight_decay=0.01,
         batch_norm="eval",
+        optimizer="adam",
+        drop_last=True,
+        schedule="step",
+        decay=0.5,
+        decay_every=3,
     )
 
 
@@ -73,26 +94,41 @@ def test_the_recipe_repeats_the_settings():
     max_steps=st.integers(0, 12),
     round=st.integers(1, 50),
     seed=st.integers(0, 5),
+    drop_last=st.booleans(),
 )
-def test_a_round_uses_what_the_recipe_says(images, batch, epochs, max_steps, round, seed):
+def test_a_round_uses_what_the_recipe_says(
+    images, batch, epochs, max_steps, round, seed, drop_last
+):
     batch = min(batch, images)
-    recipe = replace(RECIPE, batch_size=batch, local_epochs=epochs, max_steps=max_steps)
+    recipe = replace(
+        RECIPE, batch_size=batch, local_epochs=epochs, max_steps=max_steps, drop_last=drop_last
+    )
     drawn = batches(images, recipe, seed=seed, round=round, client=1)
     again = batches(images, recipe, seed=seed, round=round, client=1)
     assert len(drawn) == recipe.steps(images)
     assert all(torch.equal(a, b) for a, b in zip(drawn, again, strict=True))
     for indices in drawn:
         assert 1 <= len(indices) <= batch
+        assert len(indices) == batch or not drop_last
         assert len(set(indices.tolist())) == len(indices)
     used = torch.cat(drawn)
     assert 0 <= int(used.min()) <= int(used.max()) < images
     assert len(used.unique()) == recipe.images(images)
 
 
-@pytest.mark.parametrize(("images", "batch", "max_steps"), [(5, 1, 1), (7, 2, 1), (10, 2, 3)])
-def test_rounds_cut_short_give_every_image_its_turn(images, batch, max_steps):
-    recipe = replace(RECIPE, batch_size=batch, max_steps=max_steps)
-    rounds = -(-images // (batch * max_steps))
+@pytest.mark.parametrize(
+    ("images", "batch", "changes"),
+    [
+        (5, 1, {"max_steps": 1}),
+        (7, 2, {"max_steps": 1}),
+        (10, 2, {"max_steps": 3}),
+        (7, 3, {"drop_last": True}),
+        (7, 3, {"drop_last": True, "local_epochs": 2}),
+    ],
+)
+def test_rounds_that_leave_images_out_give_each_its_turn(images, batch, changes):
+    recipe = replace(RECIPE, batch_size=batch, **changes)
+    rounds = -(-images // recipe.images(images))
     for first in (1, 4):
         used = [
             batches(images, recipe, seed=3, round=r, client=0) for r in range(first, first + rounds)
@@ -264,3 +300,83 @@ def test_auc_leaves_out_classes_without_both_kinds():
 def test_evaluating_on_nothing_is_an_error():
     with pytest.raises(TrainingError, match="no images"):
         evaluate(linear(), *data(0), "cross-entropy", device="cpu")
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "step"])
+def test_steps_are_torch_s_at_the_rates_of_the_schedule(optimizer, schedule):
+    images, labels = data()
+    recipe = replace(
+        RECIPE, optimizer=optimizer, schedule=schedule, decay=0.5, decay_every=2,
+        weight_decay=0.1, momentum=0.9 if optimizer == "sgd" else 0.0,
+    )  # fmt: skip
+    steps = [torch.tensor([i, (i + 1) % 6]) for i in range(5)]
+    ours, theirs = linear(), linear()
+    train(ours, images, labels, recipe, steps, device="cpu")
+    made = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[optimizer]
+    more = {"momentum": 0.9} if optimizer == "sgd" else {}
+    optimiser = made(theirs.parameters(), lr=0.1, weight_decay=0.1, **more)
+    reference = {
+        "constant": torch.optim.lr_scheduler.ConstantLR(optimiser, 1.0),
+        "cosine": torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 5),
+        "step": torch.optim.lr_scheduler.StepLR(optimiser, 2, 0.5),
+    }[schedule]
+    for group in optimiser.param_groups:
+        group["lr"] = 0.1
+    for step in steps:
+        optimiser.zero_grad()
+        nn.functional.cross_entropy(theirs(images[step]), labels[step]).backward()
+        optimiser.step()
+        reference.step()
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_class_weights_of_softmax_weigh_each_image(soft):
+    images, labels = data()
+    weights = (0.5, 1.0, 4.0)
+    one_hot = nn.functional.one_hot(labels, 3).double()
+    recipe = replace(RECIPE, class_weights=weights)
+    model = linear()
+    each = -model(images).log_softmax(1)[torch.arange(6), labels]
+    expected = float((torch.tensor(weights).double()[labels] * each).mean())
+    given = one_hot if soft else labels
+    found = loss_of(recipe, model)(model(images), given)
+    assert float(found) == pytest.approx(expected)
+
+
+def test_class_weights_of_sigmoids_weigh_positive_images():
+    model = linear()
+    images, _ = data()
+    labels = torch.randint(2, (6, 3), generator=torch.Generator().manual_seed(1))
+    recipe = replace(RECIPE, loss="bce", class_weights=(0.5, 1.0, 4.0))
+    theirs = nn.BCEWithLogitsLoss(pos_weight=torch.tensor([0.5, 1.0, 4.0]).double())
+    found = loss_of(recipe, model)(model(images), labels)
+    assert float(found) == pytest.approx(float(theirs(model(images), labels.double())))
+
+
+@given(counts=st.lists(st.integers(0, 20), min_size=2, max_size=5).filter(any))
+def test_balanced_weights_are_scikit_learn_s(counts):
+    labels = torch.tensor([c for c, n in enumerate(counts) for _ in range(n)])
+    found = balanced(labels, "cross-entropy", len(counts))
+    present = np.flatnonzero(counts)
+    theirs = compute_class_weight("balanced", classes=present, y=labels.numpy())
+    share = len(present) / len(counts)  # scikit-learn does not know of absent classes
+    assert [found[c] for c in present] == pytest.approx(theirs * share)
+    assert [found[c] for c in range(len(counts)) if not counts[c]] == [1.0] * counts.count(0)
+
+
+def test_balanced_weights_of_sigmoids_are_negative_over_positive():
+    labels = torch.tensor([[1, 0, 1], [0, 0, 1], [0, 0, 1], [0, 0, 1]])
+    assert balanced(labels, "bce", 3) == (3.0, 1.0, 1.0)
+    assert balanced(torch.tensor([1, 1, 1, 0]), "bce", 1) == (pytest.approx(1 / 3),)
+
+
+def test_classes_without_both_kinds_are_left_out_and_counted():
+    images, _ = data()
+    labels = torch.tensor([[1, 0, 1], [0, 0, 1], [0, 0, 1], [1, 0, 1], [0, 0, 1], [1, 0, 1]])
+    found = evaluate(linear(), images, labels, "bce", device="cpu")
+    assert found.left_out == 2
+    logits = linear()(images).detach()
+    assert found.auc == pytest.approx(roc_auc_score(labels[:, 0], logits[:, 0]))

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import math
+
 import pytest
-from flwr.app import MetricRecord
+from flwr.app import MessageType, MetricRecord
 from flwr.serverapp.strategy import FedAvg
 
 from strategies import Bookkeeping
@@ -25,7 +27,8 @@ def test_a_row_for_every_round(foreign):
         assert values.pop("seconds") > 0
         assert values == {
             "loss": 0.5 + number, "auc": 0.75, "client_loss": client_loss,
-            "clients": 3, "clients_failed": 0,
+            "clients": 3, "clients_failed": 0, "lr": None, "client_auc": None,
+            "auc_left_out": None,
         }  # fmt: skip
     assert ledger.entries[-1] == ("close", "completed", "")
 
@@ -150,3 +153,77 @@ def test_an_accountant_that_fails_does_not_change_training(foreign, flower_log):
     assert foreign.bits(found) == foreign.bits(plain)
     assert "epsilon" not in ledger.named("round_done")[0][1]
     assert any("no privacy account: ArithmeticError: overflow" in line for line in flower_log)
+
+
+def test_rounds_go_on_from_an_earlier_run(foreign):
+    ledger, seen = foreign.Ledger(), []
+    app = foreign.App()
+    strategy = Bookkeeping(FedAvg(), ledger=ledger, spent=lambda client, rounds: {"n": rounds})
+    strategy.resume(3, {"client-00": 2})
+
+    def evaluate(server_round, arrays):
+        seen.append(server_round)
+        return MetricRecord({"loss": 0.5})
+
+    app.run(strategy, rounds=5, evaluate_fn=evaluate)
+    assert seen == [4, 5]
+    assert sorted({turn for turn, _ in app.loaded}) == [4, 5]
+    assert [row[0] for row in ledger.named("round_done")] == [4, 5]
+    assert strategy.took_part == {"client-00": 4, "client-01": 2, "client-02": 2}
+    assert ledger.named("close") == [("completed", "")]
+
+
+def test_training_ends_when_it_is_told_to(foreign):
+    ledger, rows = foreign.Ledger(), []
+
+    def goes_on(server_round, arrays, row):
+        rows.append((server_round, row["loss"]))
+        return server_round < 2
+
+    strategy = Bookkeeping(FedAvg(), ledger=ledger, goes_on=goes_on)
+    app = foreign.App()
+    result = app.run(strategy, rounds=9, evaluate_fn=evaluate)
+    assert rows == [(1, 1.5), (2, 2.5)]
+    assert max(turn for turn, _ in app.loaded) == 2
+    two = foreign.App().run(FedAvg(), rounds=2).arrays
+    assert {n: a.data for n, a in result.arrays.items()} == {n: a.data for n, a in two.items()}
+    assert ledger.named("close") == [("completed", "")]
+
+
+def client_says(**figures):
+    def change(message, context, call_next):
+        reply = call_next(message, context)
+        if message.metadata.message_type == MessageType.EVALUATE:
+            partition = int(context.node_config["partition-id"])
+            for name, values in figures.items():
+                reply.content["metrics"][name.replace("_", "-")] = values[partition]
+        return reply
+
+    return (change,)
+
+
+def test_clients_figures_are_written_and_their_auc_averaged(foreign):
+    ledger = foreign.Ledger()
+    app = foreign.App(
+        mods=client_says(auc=[0.5, 0.9, math.nan], auc_left_out=[0, 1, 2], num_examples=[1, 3, 4])
+    )
+    app.run(Bookkeeping(FedAvg(), ledger=ledger), rounds=1)
+    rows = ledger.named("evaluated")
+    assert [(number, client, row["images"]) for number, client, row in rows] == [
+        (1, "client-00", 1), (1, "client-01", 3), (1, "client-02", 4)
+    ]  # fmt: skip
+    assert [row["auc_left_out"] for *_, row in rows] == [0, 1, 2]
+    assert all(row["loss"] > 0 for *_, row in rows)
+    [(_, values)] = ledger.named("round_done")
+    assert values["client_auc"] == pytest.approx((0.5 + 3 * 0.9) / 4)
+
+
+def test_a_client_without_images_has_no_figures_and_no_weight(foreign):
+    ledger = foreign.Ledger()
+    mods = client_says(num_examples=[0, 2, 2], loss=[0.0, 1.0, 3.0], auc=[0.0, 0.7, 0.8])
+    foreign.App(mods=mods).run(Bookkeeping(FedAvg(), ledger=ledger), rounds=1)
+    _, _, row = ledger.named("evaluated")[0]
+    assert (row["images"], row["loss"], row["auc"]) == (0, None, None)
+    [(_, values)] = ledger.named("round_done")
+    assert values["client_auc"] == pytest.approx(0.75)
+    assert values["client_loss"] == pytest.approx(2.0)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import random
 import re
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from flwr.app import Array, MetricRecord
+from flwr.app import Array, ConfigRecord, MetricRecord
 from flwr.serverapp.strategy import (
     DifferentialPrivacyServerSideFixedClipping,
     FedAdam,
@@ -128,7 +129,7 @@ def test_observations_are_what_was_sent_and_returned(name, foreign, recipe):
                 assert ours[key].dtype == value.dtype, key
                 assert torch.equal(ours[key], value), key
         assert seen.num_examples == len(foreign.own_images(turn[1])[0])
-        assert seen.recipe is recipe
+        assert seen.recipe == recipe
         seen.check()
 
 
@@ -312,3 +313,12 @@ def test_a_failing_selection_is_no_failure_of_training(foreign, recipe):
     assert foreign.bits(app.run(strategy)) == foreign.bits(app.run(FedAvg()))
     assert [entry[:2] for entry in ledger.named("unusable")] == [(1, "-"), (2, "-")]
     assert ledger.named("close") == [("completed", "")]
+
+
+def test_what_the_server_tells_clients_of_their_training_is_in_the_recipe(foreign, recipe):
+    adversary = foreign.Adversary()
+    config = ConfigRecord({"lr": 0.25, "epochs": 3})
+    strategy = HonestButCurious(FedProx(proximal_mu=0.5), adversary, recipe)
+    foreign.App().run(strategy, rounds=1, train_config=config)
+    expected = dataclasses.replace(recipe, lr=0.25, proximal_mu=0.5)
+    assert {seen.recipe for seen in adversary.seen} == {expected}

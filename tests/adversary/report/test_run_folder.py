@@ -13,6 +13,7 @@ from adversary.evaluation import Truth, score
 from adversary.reconstruction import Frame, Reconstruction, Step
 from adversary.report.run_folder import (
     ACCOUNTS,
+    CLIENTS,
     LEAKAGE,
     ROUNDS,
     RunFolder,
@@ -56,8 +57,10 @@ def test_columns_begin_as_the_documentation_says():
         "label_true,label_recovered,seconds,evaluations,score,status,note"
     )
     assert ",".join(ROUNDS) == (
-        "round,loss,auc,epsilon,delta,seconds,client_loss,clients,clients_failed"
+        "round,loss,auc,epsilon,delta,seconds,client_loss,clients,clients_failed,"
+        "lr,client_auc,auc_left_out"
     )
+    assert ",".join(CLIENTS) == "round,client,images,loss,accuracy,auc,auc_left_out"
     assert ",".join(ACCOUNTS) == (
         "round,client,rounds,epsilon,delta,neighbours,unit,accountant,against"
     )
@@ -301,3 +304,30 @@ def test_an_attack_cut_short_says_so(tmp_path, notes, stopped, written):
     cut = dataclasses.replace(found, notes=notes, stopped=stopped)
     folder.add_reconstruction(1, "client-00", "ing", cut)
     assert [None if pd.isna(n) else n for n in folder.leakage()["note"]] == [written] * 2
+
+
+def test_a_run_is_taken_back_to_the_end_of_a_round(tmp_path):
+    folder = RunFolder.create(tmp_path, title="mine")
+    for number in (1, 2, 3):
+        folder.add_round(round=number, loss=1 / number)
+        folder.add_client(round=number, client="a", auc=0.5)
+        folder.add_account(round=number, client="a", epsilon=1.0)
+        folder.add_failure(number, "a", "dlg", "no luck")
+        folder.note_without_images(number, "b")
+    folder.finish("failed", "the power went")
+    whole = (tmp_path / "rounds.csv").read_bytes()
+    (tmp_path / "rounds.csv").write_bytes(whole + b"4,0.2")  # killed while it wrote
+    folder.rewind(2)
+    assert (tmp_path / "rounds.csv").read_bytes() == b"".join(whole.splitlines(True)[:3])
+    for frame in (folder.rounds(), folder.clients(), folder.accounts(), folder.leakage()):
+        assert frame["round"].tolist() == [1, 2]
+    info = folder.info()
+    assert [one["round"] for one in info["failures"]] == [1, 2]
+    assert [one["round"] for one in info["without_images"]] == [1, 2]
+    assert (info["status"], info["title"], info["resumed"][0]["after_round"]) == (
+        "running", "mine", 2
+    )  # fmt: skip
+    assert not info.keys() & {"ended", "seconds", "reason"}
+    folder.rewind(0)
+    assert folder.rounds().empty
+    assert len(folder.info()["resumed"]) == 2
