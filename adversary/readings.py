@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -134,7 +136,13 @@ def assumed_batches(observation: Observation) -> list[Tensor]:
     return [epoch[step % len(epoch)] for step in range(observation.steps)]
 
 
-def unrolled(problem: Problem, parameters: StateDict, images: Tensor, targets: Tensor) -> StateDict:
+def unrolled(
+    problem: Problem,
+    parameters: StateDict,
+    images: Tensor,
+    targets: Tensor,
+    batches: Sequence[Tensor] | None = None,
+) -> StateDict:
     """Return the mean gradient that an update would tell, after local SGD on a candidate batch.
 
     A pure function, for ``torch.func``; the inverse of what
@@ -150,12 +158,14 @@ def unrolled(problem: Problem, parameters: StateDict, images: Tensor, targets: T
         (B, C, H, W), all images of the update in the order of their first use.
     targets : Tensor
         (B, outputs).
+    batches : sequence of Tensor, optional
+        Images of each step, as indices (b,); by default :func:`assumed_batches`.
     """
     recipe = problem.observation.recipe
     weights = dict(parameters)
     velocity: StateDict = {}
-    for batch in assumed_batches(problem.observation):
-        gradient = problem.step_gradient(weights, images[batch], targets[batch])
+    for batch in assumed_batches(problem.observation) if batches is None else batches:
+        gradient = _step(problem, weights, images[batch], targets[batch])
         for name, value in gradient.items():
             pull = value + recipe.weight_decay * weights[name]
             before = velocity.get(name)
@@ -165,3 +175,13 @@ def unrolled(problem: Problem, parameters: StateDict, images: Tensor, targets: T
     return problem.through_channel(
         {n: (w - weights[n]) / scale - recipe.weight_decay * w for n, w in parameters.items()}
     )
+
+
+def _step(problem: Problem, weights: StateDict, images: Tensor, targets: Tensor) -> StateDict:
+    """Return the gradient of one step; DP-SGD divides the sum by the expected batch size."""
+    if math.isinf(problem.threat.channel.example_clip):
+        return problem.step_gradient(weights, images, targets)
+    if not len(images):  # a Poisson batch may be empty
+        return {n: torch.zeros_like(w) for n, w in weights.items()}
+    share = len(images) / problem.observation.recipe.batch_size
+    return {n: share * g for n, g in problem.step_gradient(weights, images, targets).items()}

@@ -42,7 +42,7 @@ from fl_sim.training import recipe_from
 from fl_sim.truth import client_name, truth_of
 
 BOUNDS = {
-    "auto": Budget(method="stochastic", probes=2, tolerance=0.01, iterations=200, seconds=60),
+    "auto": Budget(operations=3e10, probes=1, tolerance=0.03, iterations=200, seconds=10),
     "on": Budget(),
 }
 """What the setting ``adversary.bounds`` spends on an update."""
