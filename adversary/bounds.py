@@ -26,6 +26,7 @@ van Trees 1968, "Detection, Estimation, and Modulation Theory", part I, section 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -54,6 +55,9 @@ CHUNK = 64
 WINDOW = 10
 """Iterations of conjugate gradients over which their progress is judged."""
 
+ROUGH = 0.7
+"""Relative standard error above which an estimate is none."""
+
 UNEXPLAINED = 10.0
 """Standard deviations of the noise that the true images may leave of the update."""
 
@@ -76,7 +80,9 @@ class Budget:
     operations : float
         Multiplications of the matrix product that auto does at most.
     probes : int
-        Random vectors of the estimate, >= 1.
+        Random vectors of the estimate at most, >= 1.
+    enough : float
+        Standard error in dB from which on no more of them are taken; 0 takes all, at once.
     tolerance : float
         Conjugate gradients end where they expect to add less than this share of the mean squared
         error: 0.01 is 0.04 dB.
@@ -89,6 +95,7 @@ class Budget:
     method: Literal["auto", "dense", "stochastic"] = "auto"
     operations: float = math.inf
     probes: int = 8
+    enough: float = 0.0
     tolerance: float = 1e-3
     iterations: int = 2000
     seconds: float = math.inf
@@ -287,8 +294,9 @@ class Information:
                 found[i : i + size, i : i + size] += precision
         return found
 
+    @functools.cached_property
     def preconditioner(self) -> Callable[[Tensor], Tensor]:
-        """Return v -> (P + c I)^-1 v, c the data's mean eigenvalue; the identity without P."""
+        """The map v -> (P + c I)^-1 v, c the data's mean eigenvalue; the identity without P."""
         if self.prior is None:
             return lambda vectors: vectors
         probe = _signs(1, self.size, 0).to(self.images)
@@ -325,34 +333,57 @@ def _stochastic(information: Information, budget: Budget, seed: int) -> Bound:
     and Saad 2007). Conjugate gradients approach z^T A^-1 z from below, so what they lack raises
     the bound on the PSNR.
     """
+    deadline = time.monotonic() + budget.seconds
     probes = _signs(budget.probes, information.size, seed).to(information.images)
-    solved, lacking = _solve(information, probes, budget)
-    each = (probes * solved).view(-1, *information.shape).flatten(2)
-    error = each.mean((0, 2))  # mean squared error of each image
-    # An image's share of one probe, sum_i z_i (A^-1 z)_i, has a variance of at most 2 sum_ij
-    # (A^-1)_ij^2 over i != j; ||A^-1 z||^2 tells the sum with i = j, which is at least n error^2.
-    squares = solved.view_as(each).square().sum(2).mean(0)
-    pixels = each.shape[2]
-    variance = 2 * (squares - pixels * error.square()).clamp_min(0) / budget.probes
-    spread = variance.sqrt() / (pixels * error)
+    found: list[Tensor] = []
+    lacking = 0.0
+    for group in probes.split(1 if budget.enough else budget.probes):
+        solved, left = _solve(information, group, budget, deadline)
+        found.append(solved)
+        lacking = max(lacking, left)
+        variance, spread = _mean(probes, torch.cat(found), information.shape)
+        if 10 / math.log(10) * float(spread.max()) <= budget.enough or time.monotonic() > deadline:
+            break
+    if float(spread.max()) > ROUGH:
+        raise BoundError(
+            f"no bound: {sum(map(len, found))} random probes estimate it too roughly (a few "
+            "directions decide it); adversary.bounds = 'on' may be exact"
+        )
     converged = lacking <= budget.tolerance
+    error = 10 / math.log(10) * (spread + (lacking if converged else 0))
     return Bound(
-        variance=each.mean(0).view(information.shape).cpu(),
-        error=(10 / math.log(10) * (spread + (lacking if converged else 0))).cpu(),
+        variance=variance.cpu(),
+        error=error.cpu(),
         kind=information.kind,
         method="stochastic",
         converged=converged,
     )
 
 
-def _solve(information: Information, right: Tensor, budget: Budget) -> tuple[Tensor, float]:
+def _mean(probes: Tensor, solved: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor]:
+    """Return the estimated variance by pixel, and the standard error of each image's, as a share.
+
+    An image's share of one probe, the sum over its pixels i of z_i (A^-1 z)_i, has a variance of
+    at most 2 sum_ij (A^-1)_ij^2 over i != j. The sum with i = j is the mean of ||A^-1 z||^2 over
+    its pixels, and what is too much at least the number of pixels times their mean squared.
+    """
+    each = (probes[: len(solved)] * solved).view(-1, *shape)
+    error = each.flatten(2).mean((0, 2))
+    pixels = each[0, 0].numel()
+    squares = solved.view(-1, shape[0], pixels).square().sum(2).mean(0)
+    variance = 2 * (squares - pixels * error.square()).clamp_min(0) / len(solved)
+    return each.mean(0), variance.sqrt() / (pixels * error.clamp_min(1e-300))
+
+
+def _solve(
+    information: Information, right: Tensor, budget: Budget, deadline: float
+) -> tuple[Tensor, float]:
     """Return A^-1 of rows by preconditioned conjugate gradients, and what the forms b^T x lack.
 
     Hestenes and Stiefel 1952. The forms only grow; what they lack is told, as a share, by how
     their growth slows down (see :func:`_lacking`).
     """
-    started = time.monotonic()
-    precondition = information.preconditioner()
+    precondition = information.preconditioner
     x, residual = torch.zeros_like(right), right.clone()
     z = precondition(residual)
     direction = z.clone()
@@ -369,7 +400,7 @@ def _solve(information: Information, right: Tensor, budget: Budget) -> tuple[Ten
         direction = z + size / before.clamp_min(1e-300) * direction
         forms.append((right * x).sum(1, keepdim=True))
         lacking = _lacking(forms, budget.tolerance)
-        if lacking <= budget.tolerance or time.monotonic() - started > budget.seconds:
+        if lacking <= budget.tolerance or time.monotonic() > deadline:
             break
     return x, lacking
 
