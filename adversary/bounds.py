@@ -240,8 +240,12 @@ class Information:
         self.prior = None if prior is None else prior.to(problem.device, torch.float64)
         observable, sigma = _observable(problem, truth), noise(problem, truth)
 
+        each = [self.images.new_full(g.shape, 1 / sigma[n]) for n, g in problem.gradient.items()]
+        weights = torch.cat([weight.flatten() for weight in each])
+
         def scaled(images: Tensor) -> Tensor:
-            return torch.cat([v.flatten() / sigma[n] for n, v in observable(images).items()])
+            arrays = observable(images)
+            return torch.cat([arrays[n].flatten() for n in problem.gradient]) * weights
 
         self._scaled = scaled
         found = vjp(scaled, self.images)
@@ -443,8 +447,10 @@ def _observable(problem: Problem, truth: Truth) -> Callable[[Tensor], StateDict]
     batches = truth.batches or _recipe_batches(clients)
     scale = step_size(seen)
 
+    full = math.isinf(problem.threat.channel.example_clip)  # no Poisson batches
+
     def of_client(client: Problem, images: Tensor, batches: Sequence[Tensor]) -> StateDict:
-        if seen.recipe.update == "gradient":
+        if seen.recipe.update == "gradient" or (len(batches) == 1 and full):
             return client.expected(weights, images[batches[0]], targets[batches[0]])
         return unrolled(client, weights, images, targets, batches)
 
@@ -456,6 +462,8 @@ def _observable(problem: Problem, truth: Truth) -> Callable[[Tensor], StateDict]
     excess = seen.recipe.weight_decay * (sum(shares) - 1)
 
     def observed(images: Tensor) -> StateDict:
+        if len(clients) == 1:
+            return of_client(clients[0], images, batches[0])
         each = [of_client(c, images, b) for c, b in zip(clients, batches, strict=True)]
         return {
             name: excess * weights[name]
