@@ -406,7 +406,7 @@ def test_several_local_steps_are_unrolled(tiny_net, update):
     expected = unrolled(exact, exact.parameters, images.double(), exact.targets(labels))
     for name, value in noise(exact, truth).items():
         rms = float((exact.gradient[name] - expected[name]).square().mean().sqrt())
-        assert rms <= value < 2 * rms, name  # no less than a float32 victim's own rounding
+        assert 0.999 * rms < value < 2 * rms, name  # no less than a float32 victim's own rounding
     assert bool((bound(problem, truth, smooth_prior()).psnr > 30).all())
 
 
