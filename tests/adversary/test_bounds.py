@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -9,10 +10,11 @@ import torch
 from torch import nn
 
 from adversary import Observation, ThreatModel, TrainingRecipe
+from adversary.attacks import GaussNewton
 from adversary.bounds import BCR, CR, BoundError, Budget, Information, _stochastic, bound, noise
 from adversary.channel import Channel
 from adversary.evaluation import Truth
-from adversary.priors import GaussianPrior
+from adversary.priors import GaussianPrior, Prior
 from adversary.problem import pose
 from adversary.readings import unrolled
 
@@ -373,6 +375,29 @@ def test_a_maximum_a_posteriori_attack_attains_the_bound():
         promised.append(float(bound(problem, truth, prior).variance.mean()))
     assert np.mean(reached) == pytest.approx(np.mean(promised), rel=0.15)
     assert np.mean(promised) < 0.5 * float(prior.variance.mean())  # the update tells something
+
+
+@pytest.mark.parametrize(("scale", "above_prior"), [(3e-5, 36), (3e-3, 5)])
+def test_gauss_newton_attains_the_bound_and_does_not_beat_it(tiny_net, scale, above_prior):
+    """On images of its own prior: within the sampling error of their mean squared error."""
+    draw = torch.Generator().manual_seed(0)
+    small = 0.5 + 0.35 * (torch.rand(60, 1, 3, 3, generator=draw) - 0.5)
+    public = Prior(nn.functional.interpolate(small, size=(8, 8), mode="bilinear"))
+    reached, promised = [], []
+    for seed, image in enumerate(public.gaussian.sample(10, generator=draw).float().split(1)):
+        problem, truth = posed(
+            tiny_net(seed=3), image, torch.tensor([seed % 3]), scale=scale, seed=seed
+        )
+        threat = dataclasses.replace(problem.threat, labels=truth.labels)
+        problem = dataclasses.replace(problem, prior=public, threat=threat)
+        found = GaussNewton(start="mean").run(problem, seed=seed)
+        reached.append(float((found.images - image).square().mean()))
+        promised.append(float(bound(problem, truth, public.gaussian).variance.mean()))
+    error = np.std(np.subtract(reached, promised), ddof=1) / len(reached) ** 0.5
+    assert abs(np.mean(reached) - np.mean(promised)) < 3 * error
+    assert error < 0.2 * np.mean(promised)
+    gained = 10 * math.log10(float(public.gaussian.variance.mean()) / np.mean(promised))
+    assert gained == pytest.approx(above_prior, abs=4)
 
 
 def test_the_noise_is_the_channel_s_where_it_adds_any(tiny_net):
