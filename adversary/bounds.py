@@ -52,6 +52,9 @@ MEMORY_BYTES = 4 * 2**30
 CHUNK = 64
 """Directions that are sent through the model together."""
 
+TANGENT = 1500
+"""Multiplications that one direction costs for each entry of the gradient and step, roughly."""
+
 WINDOW = 10
 """Iterations of conjugate gradients over which their progress is judged."""
 
@@ -78,7 +81,8 @@ class Budget:
         Exact, or estimated from random probes; auto is dense where memory and ``operations``
         allow.
     operations : float
-        Multiplications of the matrix product that auto does at most.
+        Multiplications that an exact bound may cost for auto to choose it; some 2e10 a second on
+        one core.
     probes : int
         Random vectors of the estimate at most, >= 1.
     enough : float
@@ -169,9 +173,7 @@ def bound(
     """
     information = Information(problem.to(torch.float64), truth, prior)
     if budget.method == "dense" or (
-        budget.method == "auto"
-        and information.fits
-        and information.equations * information.size**2 <= budget.operations
+        budget.method == "auto" and information.fits and information.operations <= budget.operations
     ):
         return _dense(information)
     return _stochastic(information, budget, seed)
@@ -248,7 +250,7 @@ class Information:
             arrays = observable(images)
             return torch.cat([arrays[n].flatten() for n in problem.gradient]) * weights
 
-        self._scaled = scaled
+        self._scaled, self._steps = scaled, problem.observation.steps
         found = vjp(scaled, self.images)
         self.equations, self._pullback = found[0].numel(), found[1]
 
@@ -256,6 +258,11 @@ class Information:
     def size(self) -> int:
         """n, the number of unknowns."""
         return self.images.numel()
+
+    @property
+    def operations(self) -> float:
+        """Multiplications of :meth:`dense`, roughly."""
+        return self.equations * self.size * (self.size + TANGENT * self._steps)
 
     @property
     def fits(self) -> bool:

@@ -43,7 +43,7 @@ from fl_sim.truth import client_name, truth_of
 
 BOUNDS = {
     "auto": Budget(
-        operations=3e10, probes=8, enough=0.5, tolerance=0.03, iterations=200, seconds=10
+        operations=5e10, probes=8, enough=0.5, tolerance=0.03, iterations=200, seconds=10
     ),
     "on": Budget(),
 }
