@@ -44,7 +44,9 @@ from fl_sim.training import balanced, both_kinds_of, recipe_from
 from fl_sim.truth import client_name, truth_of
 
 BOUNDS = {
-    "auto": Budget(method="stochastic", probes=2, tolerance=0.01, iterations=200, seconds=60),
+    "auto": Budget(
+        operations=5e10, probes=8, enough=0.5, tolerance=0.03, iterations=200, seconds=10
+    ),
     "on": Budget(),
 }
 """What the setting ``adversary.bounds`` spends on an update."""
@@ -180,9 +182,10 @@ class Assembly:
         return sorted(clients[i] for i in order[: wanted.clients or None])
 
     def bound(self, observation: Observation, truth: Truth) -> Bound:
-        """Return what no attacker can beat on an update, for scoring alone.
+        """Return what no attacker is expected to beat on an update, for scoring alone.
 
-        The defence is taken as known and the labels as given, whatever this adversary is told.
+        The defence is taken as known, labels and batches as given, whatever this adversary is
+        told. The prior is learned from the public split, never from the clients' X-rays.
 
         Raises
         ------
