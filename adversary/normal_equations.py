@@ -165,7 +165,7 @@ class Dense:
         self.penalty = penalty
         self.gradient = weight * (rows @ r) + penalty.gradient(images)
         self.normal = symmetric_product(rows, images[0].numel()).mul_(weight)
-        penalty.rescale(float(self.normal.diagonal().mean()))
+        penalty.rescale(self.normal.diagonal().mean().item())
 
     @staticmethod
     def memory(unknowns: int, equations: int) -> int:
@@ -205,7 +205,7 @@ class MatrixFree:
         self.gradient += penalty.gradient(images)
         probe = torch.randn(len(r), generator=torch.Generator().manual_seed(0)).to(r)
         spread = equations.backward(images, weight**0.5 * probe)  # E z z^T = I (Hutchinson)
-        penalty.rescale(float(spread.square().mean()))
+        penalty.rescale(spread.square().mean().item())
 
     def factorise(self, damping: float) -> bool:
         """See :class:`Model`."""
@@ -217,16 +217,54 @@ class MatrixFree:
         return conjugate_gradients(
             lambda v: self._data(v) + self.penalty.matvec(v, self._damping),
             right,
-            lambda v: self.penalty.precondition(v, self._damping),
+            self._precondition,
         )
 
     def curvature(self, step: Tensor) -> float:
         """See :class:`Model`."""
         return float(step @ (self._data(step) + self.penalty.matvec(step, 0.0)))
 
+    def _precondition(self, vector: Tensor) -> Tensor:
+        return self.penalty.precondition(vector, self._damping)
+
     def _data(self, vector: Tensor) -> Tensor:
         image = self.equations.forward(self.images, vector.view_as(self.images))
         return self.equations.backward(self.images, self.weight * image).flatten()
+
+
+class Sketched(MatrixFree):
+    """The model of all equations, solved by conjugate gradients with a sample of them in memory.
+
+    H of some equations a pixel is H of all but for a factor of order 1 in every direction, so that
+    a few iterations suffice (sketched preconditioning, Rokhlin and Tygert 2008).
+
+    Parameters
+    ----------
+    sample : float
+        Equations a pixel of the sketch, > 1.
+    equations, images, r, weight, penalty
+        As of :class:`Dense`.
+    """
+
+    def __init__(
+        self,
+        sample: float,
+        equations: Residuals,
+        images: Tensor,
+        r: Tensor,
+        weight: float,
+        penalty: Penalty,
+    ) -> None:
+        super().__init__(equations, images, r, weight, penalty)
+        sketch = equations.sketch(sample * images.numel())
+        self._sketch = Dense(sketch, images, sketch(images), weight, penalty)
+
+    def factorise(self, damping: float) -> bool:
+        """See :class:`Model`."""
+        return super().factorise(damping) and self._sketch.factorise(damping)
+
+    def _precondition(self, vector: Tensor) -> Tensor:
+        return self._sketch.solve(vector)
 
 
 def symmetric_product(rows: Tensor, block: int) -> Tensor:
