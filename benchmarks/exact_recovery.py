@@ -37,6 +37,7 @@ MODELS = {
     "gelu": ("convnet", "gelu"),
     "silu": ("convnet", "silu"),
     "relu": ("convnet", "relu"),
+    "sigmoid": ("convnet", "sigmoid"),
     "efficientnet-b0": ("efficientnet-b0", "silu"),
     "resnet18": ("resnet18", "relu"),
 }
