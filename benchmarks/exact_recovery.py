@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +152,9 @@ def bounded(given: argparse.Namespace, problem: Problem, truth: Truth) -> dict[s
 def row(given: argparse.Namespace, batch: int, repeat: int) -> dict[str, Any]:
     problem, truth = posed(given, batch, repeat)
     attack = GaussNewton(iterations=given.iterations, start=given.start, prior=given.prior)
+    before = time.process_time()
     found = attack.run(problem, seed=repeat)
+    spent = time.process_time() - before
     order = [index for index in match(found.images, truth.images) if index is not None]
     each = psnr(found.images[order], truth.images)
     return {
@@ -167,6 +170,7 @@ def row(given: argparse.Namespace, batch: int, repeat: int) -> dict[str, Any]:
         "chi_square": found.score,
         "steps": len(found.history) - 1,
         "seconds": found.seconds,
+        "cpu_seconds": spent,
         "prior": given.prior,
         "labels": given.labels,
         "local_steps": given.steps,

@@ -191,12 +191,11 @@ class GaussNewton(Attack):
         passes = [(level, self._sample(every)) for level in levels]
         for level, sample in (*passes, (problem, math.inf)):  # once more, with all that is known
             images = place.images if isinstance(place, Place) else place
-            damping = place.damping if isinstance(place, Place) else 1e-2
             equations = residuals(level, problem.targets(given), sample, seed)
             equations = equations.calibrated(images, seed)
             place = descend(
                 equations,
-                Place(images, equations(images), damping),
+                Place(images, equations(images)),
                 penalty,
                 self._model(equations),
                 iterations=iterations,
