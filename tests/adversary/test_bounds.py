@@ -168,7 +168,7 @@ def test_the_information_is_that_of_finite_differences_through_the_clients_train
     model = tiny_net(seed=3, norm="aggregate" in case).double()
     count = 1 + max(int(b.max()) for own in batches for b in own if len(b))
     images, labels = draw_images(count).double(), torch.arange(count) % 3
-    examples = list(members.values()) or [4 if given.get("example_clip") else count]
+    examples = list(members.values()) or [6 if given.get("example_clip") else count]
     masks = {n: torch.rand(p.shape) < 0.5 for n, p in model.named_parameters()}
 
     def seen(x):
