@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import math
 
 import numpy as np
 import pytest
@@ -168,7 +167,7 @@ def test_the_information_is_that_of_finite_differences_through_the_clients_train
     model = tiny_net(seed=3, norm="aggregate" in case).double()
     count = 1 + max(int(b.max()) for own in batches for b in own if len(b))
     images, labels = draw_images(count).double(), torch.arange(count) % 3
-    examples = list(members.values()) or [4 if given.get("example_clip") else count]
+    examples = list(members.values()) or [6 if given.get("example_clip") else count]
     masks = {n: torch.rand(p.shape) < 0.5 for n, p in model.named_parameters()}
 
     def seen(x):
@@ -377,16 +376,15 @@ def test_a_maximum_a_posteriori_attack_attains_the_bound():
     assert np.mean(promised) < 0.5 * float(prior.variance.mean())  # the update tells something
 
 
-@pytest.mark.parametrize(("scale", "above_prior"), [(3e-5, 36), (3e-3, 5)])
-def test_gauss_newton_attains_the_bound_and_does_not_beat_it(tiny_net, scale, above_prior):
+def test_gauss_newton_attains_the_bound_and_does_not_beat_it(tiny_net):
     """On images of its own prior: within the sampling error of their mean squared error."""
     draw = torch.Generator().manual_seed(0)
     small = 0.5 + 0.35 * (torch.rand(60, 1, 3, 3, generator=draw) - 0.5)
     public = Prior(nn.functional.interpolate(small, size=(8, 8), mode="bilinear"))
     reached, promised = [], []
-    for seed, image in enumerate(public.gaussian.sample(10, generator=draw).float().split(1)):
+    for seed, image in enumerate(public.gaussian.sample(8, generator=draw).float().split(1)):
         problem, truth = posed(
-            tiny_net(seed=3), image, torch.tensor([seed % 3]), scale=scale, seed=seed
+            tiny_net(seed=3), image, torch.tensor([seed % 3]), scale=1e-3, seed=seed
         )
         threat = dataclasses.replace(problem.threat, labels=truth.labels)
         problem = dataclasses.replace(problem, prior=public, threat=threat)
@@ -396,8 +394,7 @@ def test_gauss_newton_attains_the_bound_and_does_not_beat_it(tiny_net, scale, ab
     error = np.std(np.subtract(reached, promised), ddof=1) / len(reached) ** 0.5
     assert abs(np.mean(reached) - np.mean(promised)) < 3 * error
     assert error < 0.2 * np.mean(promised)
-    gained = 10 * math.log10(float(public.gaussian.variance.mean()) / np.mean(promised))
-    assert gained == pytest.approx(above_prior, abs=4)
+    assert np.mean(promised) < 0.1 * float(public.gaussian.variance.mean())
 
 
 def test_the_noise_is_the_channel_s_where_it_adds_any(tiny_net):
