@@ -228,6 +228,11 @@ def test_balanced_weights_are_those_of_what_clients_train_on(quick):
             "model.class-weights = '1': must be balanced, empty, or 2 comma-separated numbers > 0 "
             "(clear, opacity)",
         ),
+        (
+            {"model__class_weights": "balanced", "defence__name": "local-dp"},
+            "model.class-weights = 'balanced': with defence.name = 'local-dp' clients tell no "
+            "counts of labels",
+        ),
         ({"model__class_weights": "1, -2"}, "model.class-weights = '1, -2': must be balanced"),
         ({"model__class_weights": "even"}, "model.class-weights = 'even': must be balanced"),
         (
