@@ -15,7 +15,7 @@ import torch
 
 from adversary.adversary import random_state_kept
 from adversary.report.run_folder import RunFolder
-from fl_sim import cli, server_app, training
+from fl_sim import cli, training
 from fl_sim.local_grid import run_local
 from fl_sim.resume import ResumeError, only_writer, reopen, settings_of
 from fl_sim.settings import SettingsError, flatten, parse
