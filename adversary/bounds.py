@@ -1,22 +1,35 @@
-"""What any attacker can reach: Cramer-Rao bounds at the true images, for scoring alone.
+"""What an attacker can reach: bounds at the true images, for scoring alone.
 
-With J the Jacobian of the observed gradient in the pixels, Sigma the noise of the observation and
-P the precision of the prior, the covariance of an error is at least
+With J the Jacobian of the observed gradient in the pixels, Sigma the covariance of the noise and P
+the precision of the prior, a bound is the mean diagonal of the inverse of
 
-* ``(J^T Sigma^-1 J)^-1`` for every unbiased attacker at the given images (Cramer-Rao),
-* ``(J^T Sigma^-1 J + P)^-1`` with a prior (Bayesian Cramer-Rao). For an attacker of any kind this
-  holds on average over the prior's images; for one image it is the local posterior variance
-  (Laplace's approximation), which an attacker with luck may undercut.
+* ``J^T Sigma^-1 J``: the Cramer-Rao bound on the error of an unbiased attacker at these images;
+* ``J^T Sigma^-1 J + P``: the variance that noise and prior leave at these images (Laplace's
+  approximation of the posterior). An attacker with this prior reaches it on average where the
+  update is nearly linear over what is left open; one image may come back better by luck. No
+  attacker of any kind beats van Trees' bound, which has the mean of ``J^T Sigma^-1 J`` over the
+  prior's images, on average over those images; the mean of the variances is never below it.
 
-Both are theorems for Gaussian noise and near the truth. Rounding is not Gaussian: at the level of
-float32 they are a very good guide. Labels are given, which makes the attacker no weaker.
+What they rest on. The noise is Gaussian and of the level said: rounding is not Gaussian, and at
+the level of float32 the bounds are a very good guide and no theorem. The images are those of the
+prior: a better one than the normal distribution of public X-rays (which does not know, say, that
+pixels end at 0 and 1) sees more under strong noise. The update is read as the client trained,
+labels and batches given, which makes the attacker no weaker. What the choice of masked entries, or
+a level of noise that depends on the images, tells by itself is left out.
+
+References
+----------
+van Trees 1968, "Detection, Estimation, and Modulation Theory", part I, section 2.4; Gill and Levit
+1995 for the multivariate inequality.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,10 +38,11 @@ from torch import Tensor
 from torch.func import jvp, vjp, vmap
 
 from adversary.evaluation import Truth
+from adversary.gradients import step_size
 from adversary.observation import StateDict
 from adversary.priors import GaussianPrior
 from adversary.problem import Problem
-from adversary.readings import UNROLLED_STEPS, unrolled
+from adversary.readings import UNROLLED_STEPS, assumed_batches, unrolled
 from adversary.residuals import jacobian
 from adversary.seeding import generator
 
@@ -37,6 +51,18 @@ MEMORY_BYTES = 4 * 2**30
 
 CHUNK = 64
 """Directions that are sent through the model together."""
+
+TANGENT = 1500
+"""Multiplications that one direction costs for each entry of the gradient and step, roughly."""
+
+WINDOW = 10
+"""Iterations of conjugate gradients over which their progress is judged."""
+
+ROUGH = 0.7
+"""Relative standard error above which an estimate is none."""
+
+UNEXPLAINED = 10.0
+"""Standard deviations of the noise that the true images may leave of the update."""
 
 CR, BCR = "Cramer-Rao", "Bayesian Cramer-Rao"
 
@@ -52,20 +78,28 @@ class Budget:
     Parameters
     ----------
     method : {"auto", "dense", "stochastic"}
-        Exact, or estimated from random probes; auto is dense where memory allows.
+        Exact, or estimated from random probes; auto is dense where memory and ``operations``
+        allow.
+    operations : float
+        Multiplications that an exact bound may cost for auto to choose it; some 2e10 a second on
+        one core.
     probes : int
-        Random vectors of the estimate, >= 2.
+        Random vectors of the estimate at most, >= 1.
+    enough : float
+        Standard error in dB from which on no more of them are taken; 0 takes all, at once.
     tolerance : float
-        Conjugate gradients end when ten iterations have lowered the PSNR by less than this share
-        of its mean squared error: 0.01 is 0.04 dB.
+        Conjugate gradients end where they expect to add less than this share of the mean squared
+        error: 0.01 is 0.04 dB.
     iterations : int
         Of conjugate gradients, at most.
     seconds : float
-        At which conjugate gradients stop.
+        After which an estimate ends with what it has.
     """
 
     method: Literal["auto", "dense", "stochastic"] = "auto"
+    operations: float = math.inf
     probes: int = 8
+    enough: float = 0.0
     tolerance: float = 1e-3
     iterations: int = 2000
     seconds: float = math.inf
@@ -80,7 +114,8 @@ class Bound:
     variance : Tensor
         (B, C, H, W), for pixels in [0, 1]; from few probes it is noisy, its mean is not.
     error : Tensor
-        (B,), standard error of :attr:`psnr` in dB; 0 where it is exact.
+        (B,), of :attr:`psnr` in dB: the standard error of the probes and what conjugate gradients
+        are expected to lack (if they converged); 0 where it is exact.
     kind : str
         :data:`CR` or :data:`BCR`.
     method : {"dense", "stochastic"}
@@ -133,11 +168,13 @@ def bound(
     Raises
     ------
     BoundError
-        If the truth does not fit the observation, the update is one of too many steps, or
-        (without a prior) it does not determine the images.
+        If the truth does not fit the observation or does not explain it, the update is one of too
+        many steps, or (without a prior) it does not determine the images.
     """
     information = Information(problem.to(torch.float64), truth, prior)
-    if budget.method == "dense" or (budget.method == "auto" and information.fits):
+    if budget.method == "dense" or (
+        budget.method == "auto" and information.fits and information.operations <= budget.operations
+    ):
         return _dense(information)
     return _stochastic(information, budget, seed)
 
@@ -145,22 +182,38 @@ def bound(
 def noise(problem: Problem, truth: Truth) -> dict[str, float]:
     """Return the standard deviation of the noise on the observed gradient, by array.
 
-    Where the channel adds noise it is the channel's. Elsewhere it is the rms of what was really
-    observed less what the true images give in float64, over the entries that were observed: the
-    client's rounding as it was, where :meth:`Problem.sigma` has to assume a general level. What
-    an attacker's model of the update leaves out counts as noise too.
+    Where the channel adds noise it is the channel's and the rounding of float32. Elsewhere it is
+    the rms of what was really observed less what the true images give in float64, over the
+    entries that were observed: the client's rounding as it was, where :meth:`Problem.sigma` has
+    to assume a general level.
+
+    Raises
+    ------
+    BoundError
+        If the true images leave more of the update than :data:`UNEXPLAINED` times the noise:
+        then something changed it that the channel does not tell of.
     """
-    expected = _observable(problem, truth)(truth.images.to(problem.device, torch.float64))
-    found = {}
+    expected = _observable(problem, truth)(truth.images.to(problem.device, problem.dtype))
+    low = problem.to(torch.float32)
+    rounded = _observable(low, truth)(truth.images.to(problem.device, torch.float32))
+    found, misfit, total = {}, 0.0, 0
     for name, value in expected.items():
-        if problem.threat.channel.noise.get(name):
-            found[name] = problem.sigma(name)
-            continue
         mask = problem.threat.channel.observed.get(name)
-        entries = value.numel() if mask is None else int(mask.sum())
-        deviation = float((problem.gradient[name] - value).norm())
-        least = torch.finfo(value.dtype).eps * float(value.abs().max())
-        found[name] = max(deviation / max(entries, 1) ** 0.5, least, 1e-30)
+        entries = max(value.numel() if mask is None else int(mask.sum()), 1)
+        least = max(torch.finfo(value.dtype).eps * float(value.abs().max()), 1e-30)
+        rounding = float((rounded[name] - value).norm()) / entries**0.5
+        level = max(math.hypot(problem.noise(name), rounding), least)
+        deviation = float((problem.gradient[name] - value).norm()) / entries**0.5
+        misfit += entries * (deviation / level) ** 2
+        total += entries
+        # A few entries may have been rounded by luck to the true value: no less than one's own.
+        measured = max(deviation, rounding, least)
+        found[name] = level if problem.threat.channel.noise.get(name) else measured
+    if misfit > total * UNEXPLAINED**2:
+        raise BoundError(
+            f"{problem.name}: the true images leave {(misfit / total) ** 0.5:.3g} times the noise "
+            f"of the update unexplained; with what else changed it unknown there is no bound"
+        )
     return found
 
 
@@ -178,21 +231,26 @@ class Information:
     """
 
     def __init__(self, problem: Problem, truth: Truth, prior: GaussianPrior | None) -> None:
-        if tuple(truth.images.shape) != tuple(problem.shape):
+        if truth.images.shape[1:] != problem.shape[1:] or not (
+            truth.batches or len(truth.images) == problem.shape[0]
+        ):
             raise BoundError(
                 f"{problem.name}: {tuple(truth.images.shape)} true images, the update is of "
                 f"{tuple(problem.shape)}"
             )
-        self.shape = problem.shape
+        self.shape = truth.images.shape
         self.kind = CR if prior is None else BCR
         self.images = truth.images.detach().to(problem.device, torch.float64)
         self.prior = None if prior is None else prior.to(problem.device, torch.float64)
         observable, sigma = _observable(problem, truth), noise(problem, truth)
+        each = [self.images.new_full(g.shape, 1 / sigma[n]) for n, g in problem.gradient.items()]
+        weights = torch.cat([weight.flatten() for weight in each])
 
         def scaled(images: Tensor) -> Tensor:
-            return torch.cat([v.flatten() / sigma[n] for n, v in observable(images).items()])
+            arrays = observable(images)
+            return torch.cat([arrays[n].flatten() for n in problem.gradient]) * weights
 
-        self._scaled = scaled
+        self._scaled, self._steps = scaled, problem.observation.steps
         found = vjp(scaled, self.images)
         self.equations, self._pullback = found[0].numel(), found[1]
 
@@ -200,6 +258,11 @@ class Information:
     def size(self) -> int:
         """n, the number of unknowns."""
         return self.images.numel()
+
+    @property
+    def operations(self) -> float:
+        """Multiplications of :meth:`dense`, roughly."""
+        return self.equations * self.size * (self.size + TANGENT * self._steps)
 
     @property
     def fits(self) -> bool:
@@ -213,6 +276,8 @@ class Information:
             push = jvp(self._scaled, (self.images,), (vector.view(self.shape),))[1]
             return self._pullback(push)[0].flatten()
 
+        if len(vectors) == 1:  # quicker without batching rules
+            return of_one(vectors[0])[None]
         return vmap(of_one, chunk_size=CHUNK)(vectors)
 
     def __matmul__(self, vectors: Tensor) -> Tensor:
@@ -241,8 +306,9 @@ class Information:
                 found[i : i + size, i : i + size] += precision
         return found
 
+    @functools.cached_property
     def preconditioner(self) -> Callable[[Tensor], Tensor]:
-        """Return v -> (P + c I)^-1 v, c the data's mean eigenvalue; the identity without P."""
+        """The map v -> (P + c I)^-1 v, c the data's mean eigenvalue; the identity without P."""
         if self.prior is None:
             return lambda vectors: vectors
         probe = _signs(1, self.size, 0).to(self.images)
@@ -251,12 +317,23 @@ class Information:
         return lambda vectors: solve(vectors.view(-1, size)).view_as(vectors)
 
 
-def _dense(information: Information) -> Bound:
-    """Return the bound from the inverse itself."""
-    factor, failed = torch.linalg.cholesky_ex(information.dense())
+def least_variance(information: Tensor) -> Tensor:
+    """Return the diagonal of the inverse of an information matrix, (n,).
+
+    Raises
+    ------
+    BoundError
+        If the matrix is singular.
+    """
+    factor, failed = torch.linalg.cholesky_ex(information)
     if int(failed):
         raise BoundError("the update does not determine the images, and there is no prior")
-    variance = torch.cholesky_inverse(factor).diagonal().view(information.shape).cpu()
+    return torch.cholesky_inverse(factor).diagonal()
+
+
+def _dense(information: Information) -> Bound:
+    """Return the bound from the inverse itself."""
+    variance = least_variance(information.dense()).view(information.shape).cpu()
     exact = torch.zeros(len(variance), dtype=variance.dtype)
     return Bound(variance=variance, error=exact, kind=information.kind, method="dense")
 
@@ -268,32 +345,63 @@ def _stochastic(information: Information, budget: Budget, seed: int) -> Bound:
     and Saad 2007). Conjugate gradients approach z^T A^-1 z from below, so what they lack raises
     the bound on the PSNR.
     """
+    deadline = time.monotonic() + budget.seconds
     probes = _signs(budget.probes, information.size, seed).to(information.images)
-    solved, converged = _solve(information, probes, budget)
-    each = (probes * solved).view(-1, *information.shape).cpu()
-    errors = each.flatten(2).mean(2)  # mean squared error of each image by probe
-    spread = errors.std(0) / len(each) ** 0.5 / errors.mean(0)
+    found: list[Tensor] = []
+    lacking = 0.0
+    for group in probes.split(1 if budget.enough else budget.probes):
+        solved, left = _solve(information, group, budget, deadline)
+        found.append(solved)
+        lacking = max(lacking, left)
+        variance, spread = _mean(probes, torch.cat(found), information.shape)
+        if 10 / math.log(10) * float(spread.max()) <= budget.enough or time.monotonic() > deadline:
+            break
+    if float(spread.max()) > ROUGH:
+        raise BoundError(
+            f"no bound: {sum(map(len, found))} random probes estimate it too roughly (a few "
+            "directions decide it); adversary.bounds = 'on' may be exact"
+        )
+    converged = lacking <= budget.tolerance
+    error = 10 / math.log(10) * (spread + (lacking if converged else 0))
     return Bound(
-        variance=each.mean(0),
-        error=10 / math.log(10) * spread,
+        variance=variance.cpu(),
+        error=error.cpu(),
         kind=information.kind,
         method="stochastic",
         converged=converged,
     )
 
 
-def _solve(information: Information, right: Tensor, budget: Budget) -> tuple[Tensor, bool]:
-    """Return A^-1 of rows by preconditioned conjugate gradients (Hestenes and Stiefel 1952).
+def _mean(probes: Tensor, solved: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor]:
+    """Return the estimated variance by pixel, and the standard error of each image's, as a share.
 
-    The quadratic forms b^T x only grow; where they stand still the equations are solved.
+    An image's share of one probe, the sum over its pixels i of z_i (A^-1 z)_i, has a variance of
+    at most 2 sum_ij (A^-1)_ij^2 over i != j. The sum with i = j is the mean of ||A^-1 z||^2 over
+    its pixels, and what is too much at least the number of pixels times their mean squared.
     """
-    started = time.monotonic()
-    precondition = information.preconditioner()
+    each = (probes[: len(solved)] * solved).view(-1, *shape)
+    error = each.flatten(2).mean((0, 2))
+    pixels = each[0, 0].numel()
+    squares = solved.view(-1, shape[0], pixels).square().sum(2).mean(0)
+    variance = 2 * (squares - pixels * error.square()).clamp_min(0) / len(solved)
+    return each.mean(0), variance.sqrt() / (pixels * error.clamp_min(1e-300))
+
+
+def _solve(
+    information: Information, right: Tensor, budget: Budget, deadline: float
+) -> tuple[Tensor, float]:
+    """Return A^-1 of rows by preconditioned conjugate gradients, and what the forms b^T x lack.
+
+    Hestenes and Stiefel 1952. The forms only grow; what they lack is told, as a share, by how
+    their growth slows down (see :func:`_lacking`).
+    """
+    precondition = information.preconditioner
     x, residual = torch.zeros_like(right), right.clone()
     z = precondition(residual)
     direction = z.clone()
     size = (residual * z).sum(1, keepdim=True)
     forms = [torch.zeros_like(size)]
+    lacking = math.inf
     for _ in range(budget.iterations):
         image = information @ direction
         length = size / (direction * image).sum(1, keepdim=True).clamp_min(1e-300)
@@ -303,24 +411,85 @@ def _solve(information: Information, right: Tensor, budget: Budget) -> tuple[Ten
         size, before = (residual * z).sum(1, keepdim=True), size
         direction = z + size / before.clamp_min(1e-300) * direction
         forms.append((right * x).sum(1, keepdim=True))
-        if len(forms) > 10 and bool((forms[-1] - forms[-11] <= budget.tolerance * forms[-1]).all()):
-            return x, True
-        if time.monotonic() - started > budget.seconds:
+        lacking = _lacking(forms, budget.tolerance)
+        if lacking <= budget.tolerance or time.monotonic() > deadline:
             break
-    return x, False
+    return x, lacking
+
+
+def _lacking(forms: Sequence[Tensor], tolerance: float) -> float:
+    """Return what growing sequences, in rows, are expected to lack of their limits, as a share.
+
+    The increments over two windows of :data:`WINDOW` are continued as a geometric series; where
+    they do not fall, nothing can be said (infinity) unless they are far below the tolerance. A
+    pause between directions of very different weight is taken for the end; what is missed then
+    keeps the bound on the PSNR too high, never too low.
+    """
+    if len(forms) <= 2 * WINDOW:
+        return math.inf
+    last, middle, first = (forms[-1 - i * WINDOW] for i in range(3))
+    late, early = last - middle, middle - first
+    tail = late.square() / (early - late).clamp_min(1e-300)
+    done = late <= 0.1 * tolerance * last
+    return float((torch.where(done, late, tail) / last).max())
 
 
 def _observable(problem: Problem, truth: Truth) -> Callable[[Tensor], StateDict]:
-    """Return the map from images to the gradient that the server would read, without noise."""
-    targets, weights, seen = problem.targets(truth.labels), problem.parameters, problem.observation
-    if seen.steps == 1:
-        return lambda images: problem.expected(weights, images, targets)
-    if seen.view == "aggregate" or seen.steps > UNROLLED_STEPS:
-        raise BoundError(
-            f"{problem.name}: no bound for {seen.steps} local steps"
-            + (" of an aggregate" if seen.view == "aggregate" else f", at most {UNROLLED_STEPS}")
+    """Return the map from images to the gradient that the server would read, without noise.
+
+    The clients' own local training, on the batches that they used; of an aggregate their mean by
+    numbers of examples, each with its own batch statistics and clipping.
+    """
+    seen, targets, weights = problem.observation, problem.targets(truth.labels), problem.parameters
+    examples = list(seen.members.values()) or [seen.num_examples]
+    clients = [
+        dataclasses.replace(
+            problem,
+            observation=dataclasses.replace(seen, num_examples=n, members={}, view="client"),
         )
-    return lambda images: unrolled(problem, weights, images, targets)
+        for n in examples
+    ]
+    steps = max(client.observation.steps for client in clients)
+    if steps > UNROLLED_STEPS:
+        raise BoundError(
+            f"{problem.name}: no bound for {steps} local steps, at most {UNROLLED_STEPS}"
+        )
+    batches = truth.batches or _recipe_batches(clients)
+    scale = step_size(seen)
+    plain = math.isinf(problem.threat.channel.example_clip)  # no Poisson batches
+
+    def of_client(client: Problem, images: Tensor, batches: Sequence[Tensor]) -> StateDict:
+        if seen.recipe.update == "gradient" or (len(batches) == 1 and plain):
+            return client.expected(weights, images[batches[0]], targets[batches[0]])
+        return unrolled(client, weights, images, targets, batches)
+
+    # A client's delta is its step size times (its mean gradient + decay times weights).
+    shares = [
+        n / sum(examples) * step_size(client.observation) / scale
+        for n, client in zip(examples, clients, strict=True)
+    ]
+    excess = seen.recipe.weight_decay * (sum(shares) - 1)
+
+    def observed(images: Tensor) -> StateDict:
+        if len(clients) == 1:
+            return of_client(clients[0], images, batches[0])
+        each = [of_client(c, images, b) for c, b in zip(clients, batches, strict=True)]
+        return {
+            name: excess * weights[name]
+            + sum(share * one[name] for share, one in zip(shares, each, strict=True))
+            for name in each[0]
+        }
+
+    return observed
+
+
+def _recipe_batches(clients: Sequence[Problem]) -> list[list[Tensor]]:
+    """Return the mini-batches of an update's clients as their recipe makes them, in order."""
+    found, first = [], 0
+    for client in clients:
+        found.append([first + batch for batch in assumed_batches(client.observation)])
+        first += client.observation.images
+    return found
 
 
 def _signs(count: int, size: int, seed: int) -> Tensor:

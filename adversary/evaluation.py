@@ -26,11 +26,15 @@ class Truth:
         (B,) class indices, or (B, C) multi-hot for sigmoid heads.
     names : tuple of str
         One name an image (a file name or an index).
+    batches : tuple of tuple of Tensor
+        By client in the update, the images of each of its steps of SGD, as indices (b,) into
+        ``images``; empty where nothing is known but the recipe.
     """
 
     images: Tensor
     labels: Tensor
     names: tuple[str, ...]
+    batches: tuple[tuple[Tensor, ...], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

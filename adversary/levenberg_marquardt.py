@@ -1,7 +1,8 @@
-"""Levenberg-Marquardt on residuals whose noise is taken down from the misfit to its true level."""
+"""Levenberg-Marquardt along the path of the most probable images as the noise falls."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,16 +13,19 @@ from adversary.optimise import Search
 from adversary.reconstruction import Step
 from adversary.residuals import Residuals
 
-ModelMaker = Callable[[Residuals, Tensor, Tensor, float, Penalty], Model]
+ModelMaker = Callable[[Residuals, Tensor, Tensor, Penalty], Model]
 
-BOLD, CAUTIOUS = 0.05, 1.0
-"""Least and largest share of the misfit that is taken for noise."""
+COOLING = math.log(30.0)
+"""Logarithm of the factor by which the noise first falls in a step."""
 
-BEND = 0.75
+SLOWEST, SLOW, FASTEST = 0.1, math.log(2.0), math.log(1e4)
+"""Of these: least, least to begin a step with, largest."""
+
+BEND = 0.5
 """Largest correction of a step's curvature, relative to the step, that is trusted."""
 
-TRIES = 12
-"""Dampings tried for one step."""
+TRIES = 16
+"""Coolings and dampings tried for one step."""
 
 SETTLED = 1e-3
 """Mean squared step, in standard deviations of the posterior, from which on nothing moves."""
@@ -37,19 +41,26 @@ class Place:
         (B, C, H, W).
     residual : Tensor
         (m,) there.
+    temperature : float, optional
+        Variance of the noise that is assumed, in units of the true one, >= 1; by default the
+        chi-square.
     damping : float
         That the next step begins with.
-    share : float
-        Of the misfit that the next step takes for noise.
+    cooling : float
+        Logarithm of the factor by which the next step first tries to lower the temperature.
     settled : bool
         Whether steps no longer move the images by what their noise does.
     """
 
     images: Tensor
     residual: Tensor
-    damping: float = 1e-2
-    share: float = BOLD
+    temperature: float = 0.0
+    damping: float = 1e-6
+    cooling: float = COOLING
     settled: bool = False
+
+    def __post_init__(self) -> None:
+        self.temperature = max(1.0, self.temperature or self.chi_square)
 
     @property
     def chi_square(self) -> float:
@@ -71,11 +82,14 @@ def descend(
 
     Far from the solution the residuals are thousands of standard deviations and the linear model
     cannot explain their last digits; a step that tries moves the images along directions that
-    only noise determines. So the noise is taken to be at least a share of the present misfit
-    (:data:`BOLD`), which falls as the images come nearer, until the true noise is left:
-    continuation in the noise level, as in the iteratively regularised Gauss-Newton method
-    (Bakushinskii 1992). The share grows where steps gain less than promised. Steps follow the
-    curvature of the path by geodesic acceleration (Transtrum and Sethna 2012).
+    only noise determines. So the noise is first taken for as large as the misfit and then falls
+    to its true level, as fast as the images can follow (continuation in the noise, Bakushinskii
+    1992). On the way what the present noise hides is left to the penalty, so that of images that
+    the update tells only together (those of one label, to first order) each is found on the
+    branch that the prior makes most probable, where a fall at once ends in another minimum.
+    A step to less noise is taken if its curvature is small beside it and it gains what it
+    promised, else the fall is made smaller. Steps follow the curvature of the path by geodesic
+    acceleration (Transtrum and Sethna 2012).
 
     Parameters
     ----------
@@ -100,66 +114,61 @@ def descend(
     for _ in range(iterations):
         if search.exhausted():
             break
-        heat = temperature(place)
-        moved = _step(equations, place, penalty, make_model, 1 / heat, search)
+        moved = _step(equations, place, penalty, make_model, search)
         if moved is None:  # no damping helps: the digits of float64 are used up
             place.settled = True
             break
         place, decrement = moved
         count = len(search.history)
         search.history.append(Step(restart, count, place.chi_square, search.seconds))
-        if decrement < SETTLED * place.images.numel() and temperature(place) > heat / 2:
+        if place.temperature == 1 and decrement < SETTLED * place.images.numel():
             place.settled = True
             break
     return place
 
 
-def temperature(place: Place) -> float:
-    """Return by how much to inflate the variance of the noise, at least 1."""
-    return max(1.0, place.share * place.chi_square)
-
-
 def _step(
-    equations: Residuals,
-    place: Place,
-    penalty: Penalty,
-    make_model: ModelMaker,
-    weight: float,
-    search: Search,
+    equations: Residuals, place: Place, penalty: Penalty, make_model: ModelMaker, search: Search
 ) -> tuple[Place, float] | None:
     """Return the next place and d^T H d of the step to it; None where no step goes down."""
 
     def cost(residual: Tensor, images: Tensor) -> float:
-        return weight * float(residual @ residual) + penalty.value(images)
+        return float(residual @ residual) / temperature + penalty.value(images)
 
     x = place.images
-    model = make_model(equations, x, place.residual, weight, penalty)
+    model = make_model(equations, x, place.residual, penalty)
     search.evaluations += x.numel()
-    before, damping, share = cost(place.residual, x), place.damping, place.share
+    damping, cooling = place.damping, place.cooling
     for _ in range(TRIES):
-        if model.factorise(damping):
-            step = model.solve(-model.gradient)
+        temperature = max(1.0, place.temperature * math.exp(-cooling))
+        if model.factorise(1 / temperature, damping):
+            gradient = model.gradient()
+            step = model.solve(-gradient)
             curvature = model.curvature(step)
-            promised = -2 * float(step @ model.gradient) - curvature
+            promised = -2 * float(step @ gradient) - curvature
             bend = equations.bend(x, step.view_as(x))
-            turn = -0.5 * model.solve(equations.backward(x, weight * bend).flatten())
+            turn = -0.5 * model.solve(equations.backward(x, bend / temperature).flatten())
             search.evaluations += 4
-            ratio = penalty.length(turn) / penalty.length(step)
-            if 2 * ratio <= BEND:
+            if 2 * penalty.length(turn) <= BEND * penalty.length(step):
                 moved = x + (step + turn).view_as(x)
                 residual = equations(moved)
-                gained = before - cost(residual, moved)
-                if gained > 0:
-                    quality = gained / promised
-                    return Place(moved, residual, *_next(damping, share, quality)), curvature
-        damping, share = max(6 * damping, 1e-3), min(4 * share, CAUTIOUS)
+                quality = (cost(place.residual, x) - cost(residual, moved)) / promised
+                if quality > (0.5 if cooling else 0.0):
+                    reached = Place(moved, residual, temperature, *_next(damping, cooling, quality))
+                    return reached, curvature
+        if cooling:
+            cooling = cooling / 3 if cooling > SLOWEST else 0.0
+        else:
+            damping = max(6 * damping, 1e-3)
     return None
 
 
-def _next(damping: float, share: float, quality: float) -> tuple[float, float]:
-    """Return damping and share after a step that gained ``quality`` of what was promised."""
+def _next(damping: float, cooling: float, quality: float) -> tuple[float, float]:
+    """Return damping and cooling after a step that gained ``quality`` of what was promised."""
     if quality < 0.25:
-        return 3 * damping, min(4 * share, CAUTIOUS)
-    if quality < 0.5:
-        return damping, share
-    return max(damping / 10, 1e-8), max(share / 2, BOLD)
+        damping *= 3
+    elif quality > 0.5:
+        damping = max(damping / 10, 1e-8)
+    if quality > 0.75:
+        cooling *= 2
+    return damping, min(max(cooling, SLOW), FASTEST)

@@ -132,7 +132,8 @@ def rank(reconstructions: Tensor, truths: Tensor, candidates: Tensor) -> Tensor:
         (N, C, H, W), one image a patient, as the clients use them. Those equal to a pair's
         truth are the true patient; they need not come in any order.
     """
-    other = (truths.flatten(1)[:, None] != candidates.flatten(1)).any(-1)
+    # One truth at a time: all pixels of all pairs do not fit for a large set of large images.
+    other = torch.stack([(truth != candidates).flatten(1).any(1) for truth in truths])
     r, t, c = (_standardised(x) for x in (reconstructions, truths, candidates))
     of_truth = (r * t).sum(1)
     # Rounding must not decide a tie between equal correlations.

@@ -74,7 +74,7 @@ class Probable:
 
     def length(self, vector: Tensor) -> float:
         """See :class:`Penalty`."""
-        return float(vector @ self.matvec(vector, 0.0)) ** 0.5
+        return (vector @ self.matvec(vector, 0.0)).item() ** 0.5
 
     def precondition(self, vector: Tensor, damping: float) -> Tensor:
         """See :class:`Penalty`."""
@@ -128,20 +128,34 @@ class Flat:
 class Model(Protocol):
     """c(x) + 2 G^T d + d^T H d, the cost near one place, H = w J^T J + penalty."""
 
-    gradient: Tensor
-    """G, (n,)."""
+    def factorise(self, weight: float, damping: float) -> bool:
+        """Prepare H + damping M, w the weight, > 0; return whether it can be inverted."""
 
-    def factorise(self, damping: float) -> bool:
-        """Prepare H + damping M for :meth:`solve`; return whether it can be inverted."""
+    def gradient(self) -> Tensor:
+        """Return G at the weight, (n,)."""
 
     def solve(self, right: Tensor) -> Tensor:
         """Return d of (H + damping M) d = b, (n,)."""
 
     def curvature(self, step: Tensor) -> float:
-        """Return d^T H d."""
+        """Return d^T H d at the weight."""
 
 
-class Dense:
+class _Quadratic:
+    """What the models share: the slope of the misfit, weighed against the penalty's."""
+
+    def __init__(self, slope: Tensor, images: Tensor, penalty: Penalty) -> None:
+        self.penalty = penalty
+        self.weight = 1.0
+        self._slope = slope
+        self._pull = penalty.gradient(images)
+
+    def gradient(self) -> Tensor:
+        """See :class:`Model`."""
+        return self.weight * self._slope + self._pull
+
+
+class Dense(_Quadratic):
     """The model with H in memory, solved by Cholesky's factorisation.
 
     Parameters
@@ -152,29 +166,25 @@ class Dense:
         Where, (B, C, H, W).
     r : Tensor
         Residuals there, (m,).
-    weight : float
-        Of the squared residuals, > 0.
     penalty : Penalty
         What is added to the misfit.
     """
 
-    def __init__(
-        self, equations: Residuals, images: Tensor, r: Tensor, weight: float, penalty: Penalty
-    ) -> None:
+    def __init__(self, equations: Residuals, images: Tensor, r: Tensor, penalty: Penalty) -> None:
         rows = equations.rows(images, CHUNK)
-        self.penalty = penalty
-        self.gradient = weight * (rows @ r) + penalty.gradient(images)
-        self.normal = symmetric_product(rows, images[0].numel()).mul_(weight)
-        penalty.rescale(float(self.normal.diagonal().mean()))
+        super().__init__(rows @ r, images, penalty)
+        self._normal = symmetric_product(rows, images[0].numel())
 
     @staticmethod
     def memory(unknowns: int, equations: int) -> int:
         """Return the bytes that a step needs: the Jacobian, H, a damped copy and its factor."""
         return 8 * unknowns * (equations + 3 * unknowns)
 
-    def factorise(self, damping: float) -> bool:
+    def factorise(self, weight: float, damping: float) -> bool:
         """See :class:`Model`."""
-        damped = self.normal.clone()
+        self.weight = weight
+        damped = self._normal * weight
+        self.penalty.rescale(damped.diagonal().mean().item())
         self.penalty.add(damped, damping)
         self._factor, failed = torch.linalg.cholesky_ex(damped)
         return not int(failed)
@@ -185,31 +195,28 @@ class Dense:
 
     def curvature(self, step: Tensor) -> float:
         """See :class:`Model`."""
-        return float(step @ (self.normal @ step + self.penalty.matvec(step, 0.0)))
+        image = self.weight * (self._normal @ step) + self.penalty.matvec(step, 0.0)
+        return (step @ image).item()
 
 
-class MatrixFree:
+class MatrixFree(_Quadratic):
     """The model by products alone, solved by preconditioned conjugate gradients.
 
     Takes the parameters of :class:`Dense`; memory grows with the gradient, not with its Jacobian.
     """
 
-    def __init__(
-        self, equations: Residuals, images: Tensor, r: Tensor, weight: float, penalty: Penalty
-    ) -> None:
+    def __init__(self, equations: Residuals, images: Tensor, r: Tensor, penalty: Penalty) -> None:
+        super().__init__(equations.backward(images, r).flatten(), images, penalty)
         self.equations = equations
         self.images = images
-        self.weight = weight
-        self.penalty = penalty
-        self.gradient = equations.backward(images, weight * r).flatten()
-        self.gradient += penalty.gradient(images)
         probe = torch.randn(len(r), generator=torch.Generator().manual_seed(0)).to(r)
-        spread = equations.backward(images, weight**0.5 * probe)  # E z z^T = I (Hutchinson)
-        penalty.rescale(float(spread.square().mean()))
+        # E z z^T = I, so that this estimates the mean diagonal entry of J^T J (Hutchinson).
+        self._diagonal = equations.backward(images, probe).square().mean().item()
 
-    def factorise(self, damping: float) -> bool:
+    def factorise(self, weight: float, damping: float) -> bool:
         """See :class:`Model`."""
-        self._damping = damping
+        self.weight, self._damping = weight, damping
+        self.penalty.rescale(weight * self._diagonal)
         return True
 
     def solve(self, right: Tensor) -> Tensor:
@@ -217,16 +224,54 @@ class MatrixFree:
         return conjugate_gradients(
             lambda v: self._data(v) + self.penalty.matvec(v, self._damping),
             right,
-            lambda v: self.penalty.precondition(v, self._damping),
+            self._precondition,
         )
 
     def curvature(self, step: Tensor) -> float:
         """See :class:`Model`."""
-        return float(step @ (self._data(step) + self.penalty.matvec(step, 0.0)))
+        return (step @ (self._data(step) + self.penalty.matvec(step, 0.0))).item()
+
+    def _precondition(self, vector: Tensor) -> Tensor:
+        return self.penalty.precondition(vector, self._damping)
 
     def _data(self, vector: Tensor) -> Tensor:
         image = self.equations.forward(self.images, vector.view_as(self.images))
         return self.equations.backward(self.images, self.weight * image).flatten()
+
+
+class Sketched(MatrixFree):
+    """The model of all equations, solved by conjugate gradients with a sample of them in memory.
+
+    H of some equations a pixel is H of all but for a factor of order 1 in every direction, so that
+    a few iterations suffice (sketched preconditioning, Rokhlin and Tygert 2008).
+
+    Parameters
+    ----------
+    sample : float
+        Equations a pixel of the sketch, > 1.
+    equations, images, r, penalty
+        As of :class:`Dense`.
+    """
+
+    def __init__(
+        self,
+        sample: float,
+        equations: Residuals,
+        images: Tensor,
+        r: Tensor,
+        penalty: Penalty,
+    ) -> None:
+        super().__init__(equations, images, r, penalty)
+        sketch = equations.sketch(sample * images.numel())
+        self._sketch = Dense(sketch, images, sketch(images), penalty)
+
+    def factorise(self, weight: float, damping: float) -> bool:
+        """See :class:`Model`."""
+        super().factorise(weight, damping)
+        return self._sketch.factorise(weight, damping)
+
+    def _precondition(self, vector: Tensor) -> Tensor:
+        return self._sketch.solve(vector)
 
 
 def symmetric_product(rows: Tensor, block: int) -> Tensor:

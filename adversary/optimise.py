@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from adversary.reconstruction import Step
+from adversary.reconstruction import Frame, Step
 
 Variables = dict[str, Tensor]
 """What is optimised: tensors whose first dimension counts R independent candidates."""
@@ -65,6 +65,7 @@ class Search:
     evaluations: int = 0
     stopped: str = "iterations"
     history: list[Step] = field(default_factory=list)
+    frames: list[Frame] = field(default_factory=list)
 
     @property
     def seconds(self) -> float:
@@ -97,6 +98,7 @@ def minimise(
     project: Callable[[Variables], None] | None = None,
     first_restart: int = 0,
     keep: str = "best",
+    frames: int = 0,
 ) -> tuple[Variables, Tensor]:
     """Minimise ``objective`` for all candidates at once and return each one's best iterate.
 
@@ -121,6 +123,8 @@ def minimise(
         Number of the first candidate, for the history.
     keep : {"best", "last"}
         Whether a candidate's result is its best-scored iterate or its last finite one.
+    frames : int
+        Pictures of each candidate's ``images`` that ``search`` gains, its result among them.
 
     Returns
     -------
@@ -144,6 +148,8 @@ def minimise(
     score = torch.full((count,), torch.inf, device=best[names[0]].device, dtype=torch.float64)
     trace: list[Tensor] = []
     times: list[float] = []
+    moments = _moments(iterations, frames)
+    pictures: dict[int, Tensor] = {}
 
     def note(scores: Tensor) -> None:
         nonlocal score
@@ -154,6 +160,8 @@ def minimise(
         for n in names:
             mask = better.view(-1, *[1] * (best[n].ndim - 1))
             best[n] = torch.where(mask, variables[n].detach(), best[n])
+        if len(trace) in moments:
+            pictures[len(trace)] = variables["images"].detach().clone()
         trace.append(scores)
         times.append(search.seconds)
 
@@ -179,4 +187,21 @@ def minimise(
         for r in range(count)
         for i, seconds in enumerate(times)
     ]
+    if frames:
+        last = len(trace) - 1
+        for i in sorted(pictures.keys() - {last}):
+            search.frames += _frames(first_restart, i, rows[i], pictures[i])
+        search.frames += _frames(first_restart, last, score, best["images"])
     return best, score
+
+
+def _moments(iterations: int, frames: int) -> set[int]:
+    """Return when to take pictures before the result: denser where most changes, at first."""
+    return {round(iterations * (k / (frames - 1)) ** 2) for k in range(frames - 1)}
+
+
+def _frames(first_restart: int, iteration: int, scores: Tensor, images: Tensor) -> list[Frame]:
+    shown = images.clamp(0, 1).float().cpu()
+    return [
+        Frame(first_restart + r, iteration, float(scores[r]), shown[r]) for r in range(len(shown))
+    ]

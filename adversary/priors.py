@@ -172,7 +172,9 @@ class GaussianPrior:
     def to(
         self, device: torch.device | None = None, dtype: torch.dtype | None = None
     ) -> GaussianPrior:
-        """Return the prior on another device or in another precision."""
+        """Return the prior on another device or in another precision; itself if it is there."""
+        if device in (None, self.mean.device) and dtype in (None, self.mean.dtype):
+            return self
         moved = (t.to(device=device, dtype=dtype) for t in (self.mean, self.factor, self.diagonal))
         return GaussianPrior(*moved)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -142,8 +144,11 @@ class Problem:
     @property
     def parameters(self) -> StateDict:
         """The weights that were sent, of those parameters that the client trains."""
-        trained = self.gradient.keys() | self.hidden
-        return {n: p.detach() for n, p in self.model.named_parameters() if n in trained}
+        return {n: p.detach() for n, p in self.model.named_parameters() if n in self._trained}
+
+    @property
+    def _trained(self) -> set[str]:
+        return self.gradient.keys() | self.hidden
 
     def expected(self, parameters: StateDict, images: Tensor, targets: Tensor) -> StateDict:
         """Return the gradient that the server would observe of a batch, but for the noise.
@@ -208,18 +213,27 @@ class Problem:
         """
         if len(images) == 1 and math.isinf(self.threat.channel.example_clip):
             # Without the batching rules: half the time on a CPU.
-            if parameters is None:
-                weights = self.parameters
-            else:
-                weights = {n: p[0] for n, p in parameters.items()}
-            weights = {n: w if w.requires_grad else w.requires_grad_() for n, w in weights.items()}
-            value = self._loss(weights, images[0], targets[0])
-            found = torch.autograd.grad(value, list(weights.values()), create_graph=True)
-            seen = self.through_channel(dict(zip(weights, found, strict=True)))
+            given = None if parameters is None else {n: p[0] for n, p in parameters.items()}
+            seen = self.through_channel(self._of_one(images[0], targets[0], given))
             return {n: g[None] for n, g in seen.items()}
         if parameters is None:
             return vmap(self.expected, in_dims=(None, 0, 0))(self.parameters, images, targets)
         return vmap(self.expected)(parameters, images, targets)
+
+    def _of_one(self, images: Tensor, targets: Tensor, given: StateDict | None) -> StateDict:
+        """Return :meth:`step_gradient` of one batch, at weights given or the model's own."""
+        if given is None:
+            weights: dict[str, Tensor] = {
+                n: p for n, p in self.model.named_parameters() if n in self._trained
+            }
+            with _asked_for_gradients(weights.values()):
+                value = self.mean_loss(self.model(images), targets)
+                found = torch.autograd.grad(value, list(weights.values()), create_graph=True)
+        else:
+            weights = {n: w if w.requires_grad else w.requires_grad_() for n, w in given.items()}
+            value = self._loss(weights, images, targets)
+            found = torch.autograd.grad(value, list(weights.values()), create_graph=True)
+        return dict(zip(weights, found, strict=True))
 
     def _loss(self, parameters: StateDict, images: Tensor, targets: Tensor) -> Tensor:
         return self.mean_loss(functional_call(self.model, parameters, (images,)), targets)
@@ -234,6 +248,18 @@ class Problem:
             gradient={n: g.to(dtype) for n, g in self.gradient.items()},
             beyond={n: b.to(dtype) for n, b in self.beyond.items()},
         )
+
+
+@contextmanager
+def _asked_for_gradients(weights: Collection[Tensor]) -> Iterator[None]:
+    """Let a graph be built on weights that otherwise have none, hence cost none elsewhere."""
+    for weight in weights:
+        weight.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for weight in weights:
+            weight.requires_grad_(False)
 
 
 def _noise(observation: Observation, threat: ThreatModel, parameter: str) -> float:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -147,7 +149,13 @@ def assumed_batches(observation: Observation) -> list[Tensor]:
     return [epoch[step % len(epoch)] for step in range(observation.steps)]
 
 
-def unrolled(problem: Problem, parameters: StateDict, images: Tensor, targets: Tensor) -> StateDict:
+def unrolled(
+    problem: Problem,
+    parameters: StateDict,
+    images: Tensor,
+    targets: Tensor,
+    batches: Sequence[Tensor] | None = None,
+) -> StateDict:
     """Return the mean gradient that an update would tell, after training on a candidate batch.
 
     A pure function, for ``torch.func``; what :func:`adversary.gradients.mean_gradient` makes of
@@ -164,13 +172,16 @@ def unrolled(problem: Problem, parameters: StateDict, images: Tensor, targets: T
         (B, C, H, W), all images of the update in the order of their first use.
     targets : Tensor
         (B, outputs).
+    batches : sequence of Tensor, optional
+        Images of each step, as indices (b,); by default :func:`assumed_batches`.
     """
     seen = problem.observation
     recipe = seen.recipe
     step = CLIENT_OPTIMIZERS[recipe.optimizer](recipe)
     weights = dict(parameters)
-    for batch, rate in zip(assumed_batches(seen), recipe.rates(seen.steps), strict=True):
-        gradient = problem.step_gradient(weights, images[batch], targets[batch])
+    batches = assumed_batches(seen) if batches is None else batches
+    for batch, rate in zip(batches, recipe.rates(seen.steps), strict=True):
+        gradient = _step(problem, weights, images[batch], targets[batch])
         pulls = {
             n: g
             + recipe.weight_decay * weights[n]
@@ -183,3 +194,13 @@ def unrolled(problem: Problem, parameters: StateDict, images: Tensor, targets: T
     return problem.through_channel(
         {n: (w - weights[n]) / scale - decay * w for n, w in parameters.items()}
     )
+
+
+def _step(problem: Problem, weights: StateDict, images: Tensor, targets: Tensor) -> StateDict:
+    """Return the gradient of one step; DP-SGD divides the sum by the expected batch size."""
+    if math.isinf(problem.threat.channel.example_clip):
+        return problem.step_gradient(weights, images, targets)
+    if not len(images):  # a Poisson batch may be empty
+        return {n: torch.zeros_like(w) for n, w in weights.items()}
+    share = len(images) / problem.observation.recipe.batch_size
+    return {n: share * g for n, g in problem.step_gradient(weights, images, targets).items()}

@@ -17,6 +17,15 @@ class Step(NamedTuple):
     seconds: float
 
 
+class Frame(NamedTuple):
+    """One picture of the process: a restart's images on their way, (B, C, H, W) in [0, 1]."""
+
+    restart: int
+    iteration: int
+    score: float
+    images: Tensor
+
+
 @dataclass(frozen=True, kw_only=True)
 class Reconstruction:
     """An attack's best guess, chosen by its own score among its restarts.
@@ -31,6 +40,8 @@ class Reconstruction:
         The attacker's own objective at ``images``, lower is better; never a true error.
     history : list of Step
         Score by iteration for every restart that ran.
+    frames : list of Frame
+        Pictures of the process, where they were asked for; the last of each restart is its result.
     notes : tuple of str
         What the attacker learnt about its own chances, in words, e.g. how many encodings the
         update determines.
@@ -49,4 +60,5 @@ class Reconstruction:
     evaluations: int
     stopped: str = "iterations"
     history: list[Step] = field(default_factory=list)
+    frames: list[Frame] = field(default_factory=list)
     notes: tuple[str, ...] = ()

@@ -42,6 +42,8 @@ class Residuals:
 
     Attributes
     ----------
+    sigma : dict of str to float
+        Standard deviation of an entry of each array.
     counts : Tensor
         Number of matched entries of each array; they follow each other in this order.
     """
@@ -56,12 +58,13 @@ class Residuals:
         self.problem = problem
         self.targets = targets
         self.picks = picks
+        self.sigma = sigma or {n: problem.sigma(n) for n in picks}
         seen = problem.observation
         self.unrolled = seen.steps > 1 and seen.view == "client"
         self.counts = torch.tensor([len(i) for i in picks.values()], device=problem.device)
         self._weights = problem.parameters
         self._wanted = self._picked(problem.gradient)
-        each = [sigma[n] if sigma else problem.sigma(n) for n in picks]
+        each = [self.sigma[n] for n in picks]
         self._sigma = self._wanted.new_tensor(each).repeat_interleave(self.counts)
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -100,6 +103,16 @@ class Residuals:
             for n, part in zip(self.picks, parts, strict=True)
         }
         return Residuals(self.problem, self.targets, self.picks, sigma)
+
+    def sketch(self, count: float, seed: int = 0) -> Residuals:
+        """Return about ``count`` of the equations, each with the weight of those it stands for.
+
+        J^T J of the sketch is in expectation that of all equations.
+        """
+        picks = spread(self.picks, count, seed)
+        share = {n: len(picks[n]) / len(self.picks[n]) for n in picks}
+        sigma = {n: self.sigma[n] * share[n] ** 0.5 for n in picks}
+        return Residuals(self.problem, self.targets, picks, sigma)
 
     def rows(self, images: Tensor, chunk: int = CHUNK) -> Tensor:
         """Return the transposed Jacobian at images, (n, m): a row a pixel.
@@ -154,16 +167,23 @@ def residuals(problem: Problem, targets: Tensor, sample: float, seed: int) -> Re
         Of the sample.
     """
     told = {n: _told(problem, n) for n in problem.gradient}
-    total = sum(map(len, told.values()))
-    left = min(total, sample * math.prod(problem.shape))
+    return Residuals(problem, targets, spread(told, sample * math.prod(problem.shape), seed))
+
+
+def spread(entries: dict[str, Tensor], count: float, seed: int) -> dict[str, Tensor]:
+    """Return about ``count`` of the entries, as many of each array as of the others.
+
+    Small arrays are taken whole, and at least one entry of each that has any.
+    """
+    total = sum(map(len, entries.values()))
+    left = min(total, count)
     picks: dict[str, Tensor] = {}
-    for place, name in enumerate(sorted(told, key=lambda n: len(told[n]))):
-        entries = told[name]
-        take = min(len(entries), max(1, int(left / (len(told) - place))))
+    for place, name in enumerate(sorted(entries, key=lambda n: len(entries[n]))):
+        take = min(len(entries[name]), max(1, int(left / (len(entries) - place))))
         left -= take
-        order = torch.randperm(len(entries), generator=generator(seed, "sample", name))[:take]
-        picks[name] = entries[order.to(entries.device)]
-    return Residuals(problem, targets, {n: picks[n] for n in told if len(picks[n])})
+        order = torch.randperm(len(entries[name]), generator=generator(seed, "sample", name))
+        picks[name] = entries[name][order[:take].to(entries[name].device)]
+    return {n: picks[n] for n in entries if len(picks[n])}
 
 
 def jacobian(function: Callable[[Tensor], Tensor], x: Tensor, chunk: int = CHUNK) -> Tensor:

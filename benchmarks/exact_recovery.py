@@ -3,13 +3,17 @@
 Run as ``python -m benchmarks.exact_recovery --data pneumoniamnist_28.npz --model gelu --head binary
 --batch 1,2``. The victim computes in float32; labels are recovered, not given. Victims are the
 first training images, as many to an update as batch and steps ask for; the public X-rays of the
-attacker's prior are the validation images. The last line is JSON {"rows": [{model, head, batch,
-start, psnr, psnr_worst, ssim, steps, seconds, ...}]}, a row an update.
+attacker's prior are the validation images. ``bound_psnr`` is the Bayesian Cramer-Rao bound at the
+truth (:mod:`adversary.bounds`). The last line is JSON {"rows": [{model, head, batch, start, psnr,
+psnr_worst, bound_psnr, ssim, steps, seconds, ...}]}, a row an update; ``--out`` keeps rows of
+other settings that a file already has.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +22,12 @@ from torch import Tensor, nn
 
 from adversary import Observation, ThreatModel, TrainingRecipe
 from adversary.attacks import GaussNewton
+from adversary.bounds import Budget, bound
+from adversary.evaluation import Truth
 from adversary.metrics import match, psnr
 from adversary.priors import Prior
 from adversary.problem import Problem, pose
+from adversary.report.files import replacing
 from adversary.seeding import derive_seed
 from benchmarks import common
 from fl_sim.models import create
@@ -31,12 +38,19 @@ MODELS = {
     "gelu": ("convnet", "gelu"),
     "silu": ("convnet", "silu"),
     "relu": ("convnet", "relu"),
+    "sigmoid": ("convnet", "sigmoid"),
     "efficientnet-b0": ("efficientnet-b0", "silu"),
     "resnet18": ("resnet18", "relu"),
 }
 HEADS = {"binary": 2, "100": 100}
 PUBLIC = 512
 CLIENTS, CLIENT_IMAGES = 4, 64
+BOUND_SECONDS = 240.0
+SETTINGS = (
+    "model", "head", "batch", "start", "prior", "labels", "local_steps", "trained_rounds", "size",
+    "repeat",
+)  # fmt: skip
+"""What tells one row from another."""
 
 
 def victim(model: str, head: str, truths: Tensor, seed: int) -> nn.Module:
@@ -103,7 +117,7 @@ def observe(model: nn.Module, images: Tensor, labels: Tensor, batch: int, lr: fl
     )
 
 
-def posed(given: argparse.Namespace, batch: int, repeat: int) -> tuple[Problem, Tensor]:
+def posed(given: argparse.Namespace, batch: int, repeat: int) -> tuple[Problem, Truth]:
     """Return one attacker's problem, and the truth."""
     seed = derive_seed(common.SEED, "victim", repeat)
     count = batch * given.steps
@@ -117,15 +131,32 @@ def posed(given: argparse.Namespace, batch: int, repeat: int) -> tuple[Problem, 
     federate(model, every[:others], found[:others], given.trained)
     seen = observe(model, truths, labels, batch, given.lr)
     shape = (truths.shape[1], truths.shape[2], truths.shape[3])
-    return pose(seen, ThreatModel(), model, image_shape=shape, prior=Prior(public)), truths
+    truth = Truth(images=truths, labels=labels, names=tuple(map(str, range(count))))
+    return pose(seen, ThreatModel(), model, image_shape=shape, prior=Prior(public)), truth
+
+
+def bounded(given: argparse.Namespace, problem: Problem, truth: Truth) -> dict[str, Any]:
+    """Return the Bayesian bound, with its standard error where it is estimated."""
+    if given.bounds == "off" or problem.prior is None:
+        return {}
+    budget = Budget(method=given.bounds, seconds=BOUND_SECONDS)
+    least = bound(problem, truth, problem.prior.gaussian, budget=budget)
+    return {
+        "bound_psnr": float(least.psnr.mean()),
+        "bound_worst": float(least.psnr.min()),
+        "bound_error": float(least.error.max()),
+        "bound_converged": least.converged,
+    }
 
 
 def row(given: argparse.Namespace, batch: int, repeat: int) -> dict[str, Any]:
-    problem, truths = posed(given, batch, repeat)
+    problem, truth = posed(given, batch, repeat)
     attack = GaussNewton(iterations=given.iterations, start=given.start, prior=given.prior)
+    before = time.process_time()
     found = attack.run(problem, seed=repeat)
-    order = [index for index in match(found.images, truths) if index is not None]
-    each = psnr(found.images[order], truths)
+    spent = time.process_time() - before
+    order = [index for index in match(found.images, truth.images) if index is not None]
+    each = psnr(found.images[order], truth.images)
     return {
         "model": given.model,
         "head": given.head,
@@ -133,15 +164,30 @@ def row(given: argparse.Namespace, batch: int, repeat: int) -> dict[str, Any]:
         "start": given.start,
         "psnr": float(each.mean()),
         "psnr_worst": float(each.min()),
-        "ssim": common.scores(found.images[order], truths)["ssim"],
+        **bounded(given, problem, truth),
+        "ssim": common.scores(found.images[order], truth.images)["ssim"],
+        "labels_right": bool((found.labels[order] == truth.labels).all()),
         "chi_square": found.score,
         "steps": len(found.history) - 1,
         "seconds": found.seconds,
+        "cpu_seconds": spent,
+        "prior": given.prior,
+        "labels": given.labels,
         "local_steps": given.steps,
         "trained_rounds": given.trained,
         "size": given.size,
         "repeat": repeat,
     }
+
+
+def keep(rows: list[dict[str, Any]], path: Path) -> None:
+    """Write rows to a JSON file, in the place of those of the same settings."""
+    before = json.loads(path.read_text())["rows"] if path.exists() else []
+    every = {tuple(r[name] for name in SETTINGS): r for r in [*before, *rows]}
+    lines = ",\n".join(json.dumps(every[key]) for key in sorted(every, key=str))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_text(f'{{"rows": [\n{lines}\n]}}\n')
 
 
 def main() -> None:
@@ -159,6 +205,8 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=32, help="pixels a side")
     parser.add_argument("--repeats", type=int, default=1, help="updates, each of other images")
     parser.add_argument("--iterations", type=int, default=40)
+    parser.add_argument("--bounds", choices=("off", "auto", "dense", "stochastic"), default="auto")
+    parser.add_argument("--out", type=Path, help="JSON file to keep the rows in")
     parser.add_argument("--json", action="store_true", help="print the last line alone")
     given = parser.parse_args()
     used = common.threads()
@@ -166,6 +214,8 @@ def main() -> None:
     for batch in given.batch:
         for repeat in range(given.repeats):
             rows.append(row(given, batch, repeat))
+            if given.out:
+                keep(rows, given.out)
             if not given.json:
                 print(", ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
     common.json_line({"rows": rows, "threads": used, "torch": torch.__version__})

@@ -13,7 +13,7 @@ import torch
 
 from adversary.report.run_folder import RunFolder
 from fl_sim.assembly import Assembly
-from fl_sim.settings import flatten
+from fl_sim.settings import Settings, flatten
 from fl_sim.training import both_kinds_of
 from fl_sim.truth import client_name
 
@@ -24,12 +24,7 @@ def describe(run: Assembly) -> dict[str, Any]:
     """Return the entries of run.json that follow from a run's parts."""
     settings, private = run.settings, run.splits.private
     return {
-        "settings": flatten(settings),
-        "seed": settings.seed,
-        "versions": _versions(),
-        "revision": _revision(),
-        "device": str(run.device),
-        "threads": torch.get_num_threads(),
+        **environment(settings, run.device),
         "data": {
             "name": private.name,
             "attribution": private.attribution,
@@ -57,6 +52,18 @@ def describe(run: Assembly) -> dict[str, Any]:
             "protects": run.defence.protects,
             **run.defence.describe(),
         },
+    }
+
+
+def environment(settings: Settings, device: torch.device) -> dict[str, Any]:
+    """Return the entries that tell with what, and where, something was computed."""
+    return {
+        "settings": flatten(settings),
+        "seed": settings.seed,
+        "versions": _versions(),
+        "revision": _revision(),
+        "device": str(device),
+        "threads": torch.get_num_threads(),
     }
 
 

@@ -44,7 +44,9 @@ from fl_sim.training import balanced, both_kinds_of, recipe_from
 from fl_sim.truth import client_name, truth_of
 
 BOUNDS = {
-    "auto": Budget(method="stochastic", probes=2, tolerance=0.01, iterations=200, seconds=60),
+    "auto": Budget(
+        operations=5e10, probes=8, enough=0.5, tolerance=0.03, iterations=200, seconds=10
+    ),
     "on": Budget(),
 }
 """What the setting ``adversary.bounds`` spends on an update."""
@@ -180,9 +182,10 @@ class Assembly:
         return sorted(clients[i] for i in order[: wanted.clients or None])
 
     def bound(self, observation: Observation, truth: Truth) -> Bound:
-        """Return what no attacker can beat on an update, for scoring alone.
+        """Return what no attacker is expected to beat on an update, for scoring alone.
 
-        The defence is taken as known and the labels as given, whatever this adversary is told.
+        The defence is taken as known, labels and batches as given, whatever this adversary is
+        told. The prior is learned from the public split, never from the clients' X-rays.
 
         Raises
         ------
@@ -249,7 +252,7 @@ def assemble(settings: Settings, clients: int) -> Assembly:
         attack or defence.
     """
     settings = dataclasses.replace(settings, clients=clients)
-    device = _device(settings)
+    device = resolved_device(settings)
     defence = defences.create(
         settings.defence.name, parse_options(settings.defence.options, "defence.options")
     )
@@ -291,8 +294,10 @@ def assemble(settings: Settings, clients: int) -> Assembly:
     )
 
 
-def attacks(settings: Settings) -> list[Attack]:
+def attacks(settings: Settings, *, frames: int = 0) -> list[Attack]:
     """Return the attacks that the settings name, with their options.
+
+    ``frames`` is how many pictures of the process to keep of each restart.
 
     Raises
     ------
@@ -313,6 +318,7 @@ def attacks(settings: Settings) -> list[Attack]:
     common: dict[str, object] = {
         "start_image": _start_image(settings),
         "reading": wanted.reading,
+        "frames": frames,
     }
     if wanted.restarts:
         common["restarts"] = wanted.restarts
@@ -361,7 +367,8 @@ def _load(settings: Settings) -> Splits:
     )
 
 
-def _device(settings: Settings) -> torch.device:
+def resolved_device(settings: Settings) -> torch.device:
+    """Return the device that the settings name, or raise :class:`SettingsError`."""
     try:
         return resolve_device(settings.device)
     except ValueError as error:

@@ -20,6 +20,7 @@ SUFFIXES = (".safetensors", ".pt", ".pth", ".tar")
 _NESTED = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
 _PREFIXES = ("module.", "model.")
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+_HEADS = ("head", "fc", "classifier")
 _NAMED = 3  # arrays named in a message
 
 
@@ -126,6 +127,25 @@ def load_into(model: nn.Module, state: Mapping[str, Tensor], *, head: bool = Tru
     model.load_state_dict(found, strict=False)
 
 
+def outputs(state: Mapping[str, Tensor]) -> int:
+    """Return how many outputs the last linear layer in ``state`` has.
+
+    Raises
+    ------
+    CheckpointError
+        If no layer goes by one of its usual names.
+    """
+    heads = [v for n, v in state.items() if v.ndim == 2 and set(n.split(".")) & set(_HEADS)]
+    if not heads:
+        raise CheckpointError(f"has no last linear layer called {', '.join(_HEADS)}")
+    return len(heads[-1])
+
+
+def channels(state: Mapping[str, Tensor]) -> int:
+    """Return how many channels of an image the weights in ``state`` take: 3, or else 1."""
+    return 3 if any(v.ndim == 4 and v.shape[1] == 3 for v in state.values()) else 1
+
+
 def _safetensors(path: Path) -> Mapping[str, Any]:
     try:
         return load_file(path)
@@ -186,7 +206,7 @@ def _own_name(name: str, own: StateDict) -> str:
 
 
 def _of_head(name: str) -> bool:
-    return name.partition(".")[0] in ("fc", "classifier", "head")
+    return name.partition(".")[0] in _HEADS
 
 
 def _fitted(value: Tensor, own: Tensor) -> Tensor | None:

@@ -178,6 +178,72 @@ def attack(
 
 
 @app.command()
+def audit(
+    init: Annotated[
+        str,
+        typer.Option(metavar="WEIGHTS", help="Before training: a file, or RUN or RUN@ROUND."),
+    ],
+    trained: Annotated[str, typer.Option(metavar="WEIGHTS", help="After training, likewise.")],
+    model: Annotated[str | None, typer.Option(help="Architecture; a run tells it.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate; a run tells it.")] = None,
+    images: Annotated[
+        str | None,
+        typer.Option(metavar="FILE.csv", help="The client's X-rays, by which to score."),
+    ] = None,
+    indices: Annotated[
+        str | None, typer.Option(metavar="0,3,5-9", help="Which of them were used; default all.")
+    ] = None,
+    names: Annotated[
+        str | None, typer.Option("--attack", metavar="NAMES", help="Attacks, comma-separated.")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images a local step.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Local steps; default one epoch.")] = None,
+    loss: Annotated[str | None, typer.Option(help="cross-entropy or bce.")] = None,
+    batch_norm: Annotated[str | None, typer.Option(help="train or eval.")] = None,
+    normalise: Annotated[
+        str | None, typer.Option(metavar="MEAN,STD", help="Of the model's input.")
+    ] = None,
+    frames: Annotated[
+        int, typer.Option(min=0, help="Pictures of the process to keep of each trial.")
+    ] = 8,
+    changes: Changes = None,
+    out: Annotated[str | None, typer.Option(metavar="DIR", help="Folder of the audit.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an older run.")] = False,
+) -> None:
+    """Attack what lies between two checkpoints; needs neither a federation nor Flower."""
+    from fl_sim.audit import audit, parse_indices, parse_normalisation
+    from fl_sim.display import Display
+
+    given = _changes(changes)
+    options: dict[str, Value | None] = {
+        "model.name": model,
+        "local.lr": lr,
+        "data.path": images,
+        "adversary.attack": names,
+        "local.batch-size": batch_size,
+        "local.max-steps": steps,
+        "model.loss": loss,
+        "model.batch-norm": batch_norm,
+        "out": out,
+    }
+    given |= {key: value for key, value in options.items() if value is not None}
+    if images is not None:
+        given.setdefault("data.name", "folder")
+    with Display() as display, redirect_stdout(_Lines(display.hear)):
+        report = audit(
+            init,
+            trained,
+            given,
+            indices=None if indices is None else parse_indices(indices),
+            normalise=None if normalise is None else parse_normalisation(normalise),
+            frames=frames,
+            overwrite=overwrite,
+            progress=lambda name, share: display.move(f"{name}: {share:.0%}"),
+        )
+    print(report)
+
+
+@app.command()
 def report(folder: Run) -> None:
     """Write the report of a run anew from the run's files."""
     from adversary.report.html import render

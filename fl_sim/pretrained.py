@@ -19,8 +19,8 @@ _TORCHVISION = {
     "densenet121": "densenet121",
     "efficientnet-b0": "efficientnet_b0",
 }
-# What ImageNet's models were trained on, (x - mean) / std, as one number for grey X-rays.
-_MEAN, _STD = 0.449, 0.226
+NORMALISATION = 0.449, 0.226
+"""What ImageNet's models were trained on, (x - mean) / std, as one number for grey X-rays."""
 
 
 def start_from(weights: str, name: str, model: Classifier) -> None:
@@ -44,7 +44,7 @@ def start_from(weights: str, name: str, model: Classifier) -> None:
     try:
         if weights == IMAGENET:
             checkpoints.load_into(model, _imagenet(name), head=False)
-            model.mean, model.std = _MEAN, _STD
+            model.mean, model.std = NORMALISATION
         else:
             checkpoints.load_into(model, checkpoints.read(Path(weights).expanduser()))
     except CheckpointError as error:

@@ -53,6 +53,8 @@ def reattack(path: Path, changes: Mapping[str, Value] | None = None) -> Path:
             "\n".join(f"{key}: the run fixed it; only adversary.* and device can change"
                       for key in wrong)
         )  # fmt: skip
+    if info.get("audit"):
+        raise ReattackError(f"{path} is an audit: fl-sim audit --overwrite attacks it again")
     updates = folder.recorded_updates()
     if not updates:
         raise ReattackError(

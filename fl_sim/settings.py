@@ -260,8 +260,8 @@ class AdversarySettings:
     defence_known: bool = setting(True, "tell the attacker which defence there is, as is public")
     bounds: str = setting(
         "auto",
-        "the PSNR that no attacker can exceed: off, a quick estimate (auto), or exact where memory "
-        "allows (on)",
+        "the PSNR that no attacker is expected to exceed: off, a quick estimate unless it is quick "
+        "to be exact (auto), or exact where memory allows (on)",
         choices=lambda: ("off", "auto", "on"),
     )
     record: bool = setting(

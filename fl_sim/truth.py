@@ -40,12 +40,21 @@ def truth_of(run: Assembly, observation: Observation) -> Truth | None:
     if not names:
         return None
     numbers = [client_number(name) for name in names]
-    images, labels, files = [], [], []
+    images, labels, batches = [], [], []
+    files: list[str] = []
     for number in numbers:
         if number is None or number >= len(run.parts):
             return None
         part, used = run.parts[number], run.used(observation.round, number)
+        place = {index: len(files) + i for i, index in enumerate(used)}
+        steps = run.batches(observation.round, number)
+        batches.append(tuple(torch.tensor([place[i] for i in b.tolist()]).long() for b in steps))
         images.append(run.inputs(observation.round, number)[used])
         labels.append(part.labels[used])
         files += [part.names[i] for i in used]
-    return Truth(images=torch.cat(images), labels=torch.cat(labels), names=tuple(files))
+    return Truth(
+        images=torch.cat(images),
+        labels=torch.cat(labels),
+        names=tuple(files),
+        batches=tuple(batches),
+    )

@@ -128,6 +128,8 @@ class GradientMatching(Attack):
     reading : str
         How an update of several local steps is read: a key of
         :data:`~adversary.readings.READINGS`, or ``"auto"``.
+    frames : int
+        Pictures of the process to keep of each restart, >= 0.
     """
 
     dtype: ClassVar[torch.dtype] = torch.float32
@@ -142,8 +144,10 @@ class GradientMatching(Attack):
         start: str = "randn",
         start_image: Tensor | None = None,
         reading: str = "auto",
+        frames: int = 0,
     ) -> None:
         positive(self, iterations=iterations, restarts=restarts)
+        not_negative(self, frames=frames)
         if reading not in ("auto", *READINGS):
             allowed = ", ".join(["auto", *READINGS])
             raise AttackOptionError(f"{self.name}.reading = {reading!r}: must be one of {allowed}")
@@ -157,6 +161,7 @@ class GradientMatching(Attack):
         self.start = start
         self.start_image = start_image
         self.reading = reading
+        self.frames = frames
 
     @abstractmethod
     def objective(self, problem: Problem) -> Objective:
@@ -222,6 +227,7 @@ class GradientMatching(Attack):
                 project=_projection(self, reading),
                 first_restart=first,
                 keep=self.keep,
+                frames=self.frames,
             )
             winner = int(scores.argmin())
             if float(scores[winner]) < best_score:
@@ -237,6 +243,7 @@ class GradientMatching(Attack):
             evaluations=search.evaluations,
             stopped=search.stopped,
             history=search.history,
+            frames=search.frames,
             notes=notes_on(problem, reading),
         )
 

@@ -25,7 +25,7 @@ from adversary.objectives import squared_distance
 from adversary.optimise import Limits, Objective, Progress, Search, Variables, minimise
 from adversary.priors import total_variation
 from adversary.problem import Problem, head_name
-from adversary.reconstruction import Reconstruction
+from adversary.reconstruction import Frame, Reconstruction
 from adversary.seeding import generator
 from adversary.smoothness import most_probable
 
@@ -193,12 +193,14 @@ class EncGradInversion(GradientMatching):
         images, note = self._images_from(encodings, targets, problem, search, seed)
         notes.append(note)
         score = self._gradient_distance(problem, images)
+        self._film(search, score, images)
         if self.refine and not search.exhausted():
             refined = self._refine(problem, images, score, search)
             refined_score = self._gradient_distance(problem, refined)
             search.evaluations += 1
             if refined_score < score and _roughness(refined) < ROUGHER * _roughness(images):
                 images, score = refined, refined_score
+                self._film(search, score, images)
                 notes.append("phase 3 came nearer to the gradient than phase 2 and was taken")
             else:
                 notes.append("phase 3 did not improve on phase 2 and was left out")
@@ -212,8 +214,15 @@ class EncGradInversion(GradientMatching):
             evaluations=search.evaluations,
             stopped=search.stopped,
             history=search.history,
+            frames=search.frames,
             notes=tuple(notes),
         )
+
+    def _film(self, search: Search, score: float, images: Tensor) -> None:
+        """Keep a picture of what a phase came to, if pictures are kept."""
+        if self.frames:
+            shown = images.clamp(0, 1).float().cpu()
+            search.frames.append(Frame(0, search.evaluations, score, shown))
 
     def _images_from(
         self, encodings: Encodings, targets: Tensor, problem: Problem, search: Search, seed: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -19,8 +20,8 @@ from adversary.attacks.base import (
 from adversary.attacks.encgrad import EncGradInversion
 from adversary.homotopy import SHARPNESS, has_kinks, softened
 from adversary.label_candidates import likely_labels
-from adversary.levenberg_marquardt import Place, descend
-from adversary.normal_equations import Dense, Flat, MatrixFree, Penalty, Probable
+from adversary.levenberg_marquardt import ModelMaker, Place, descend
+from adversary.normal_equations import Dense, Flat, MatrixFree, Penalty, Probable, Sketched
 from adversary.optimise import Limits, Progress, Search
 from adversary.priors import GaussianPrior
 from adversary.problem import Problem
@@ -58,8 +59,8 @@ class GaussNewton(Attack):
     iterations : int
         Accepted steps at most, for each sharpness of the softplus where there are ReLUs.
     sample : float
-        Equations matched for every unknown pixel, > 1, where rounding is the only noise; all
-        where there are fewer, or where the channel adds noise, as each then counts.
+        Equations for every unknown pixel that are matched on the way, and that precondition the
+        last steps, which match all, > 1.
     restarts : int
         Starts from different seeds until one reaches the noise floor.
     start : str
@@ -186,16 +187,17 @@ class GaussNewton(Attack):
         levels = [problem]
         if has_kinks(problem.model):
             levels = [softened(problem, beta) for beta in SHARPNESS] + levels
-        for level in (*levels, problem):  # once more, with the rounding as it is there
+        every = residuals(problem, problem.targets(given), math.inf, seed)
+        passes = [(level, self._sample(every)) for level in levels]
+        for level, sample in (*passes, (problem, math.inf)):  # once more, with all that is known
             images = place.images if isinstance(place, Place) else place
-            damping = place.damping if isinstance(place, Place) else 1e-2
-            equations = self._equations(level, given, seed).calibrated(images, seed)
-            model = Dense if self._fits(equations) else MatrixFree
+            equations = residuals(level, problem.targets(given), sample, seed)
+            equations = equations.calibrated(images, seed)
             place = descend(
                 equations,
-                Place(images, equations(images), damping),
+                Place(images, equations(images)),
                 penalty,
-                model,
+                self._model(equations),
                 iterations=iterations,
                 search=search,
                 restart=restart,
@@ -203,14 +205,17 @@ class GaussNewton(Attack):
         assert isinstance(place, Place)
         return place
 
-    def _equations(self, problem: Problem, given: Tensor, seed: int) -> Residuals:
-        noisy = any(problem.threat.channel.noise.get(n, 0) > 0 for n in problem.gradient)
-        return residuals(problem, problem.targets(given), math.inf if noisy else self.sample, seed)
+    def _sample(self, equations: Residuals) -> float:
+        """Return how many equations a pixel to match on the way: all that memory allows."""
+        return math.inf if self._model(equations) is MatrixFree else self.sample
 
-    @staticmethod
-    def _fits(equations: Residuals) -> bool:
+    def _model(self, equations: Residuals) -> ModelMaker:
+        """Return the quadratic model that memory allows."""
         unknowns = math.prod(equations.problem.shape)
-        return Dense.memory(unknowns, len(equations)) <= MEMORY_BYTES
+        sketched = min(len(equations), int(self.sample * unknowns))
+        if Dense.memory(unknowns, sketched) > MEMORY_BYTES:
+            return MatrixFree
+        return Dense if sketched == len(equations) else partial(Sketched, self.sample)
 
     def _distribution(self, problem: Problem) -> GaussianPrior | None:
         if self.prior == "none":

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from adversary.attacks.base import GradientMatching, not_negative, positive
 from adversary.methods import Adam, step_decay
-from adversary.objectives import cosine_distance
+from adversary.objectives import cosine_distance, norm
 from adversary.optimise import Objective, Variables
 from adversary.priors import total_variation
 from adversary.problem import Problem
@@ -55,11 +55,13 @@ class ING(GradientMatching):
         """Return 1 - cos(g, g*) + tv TV(x)."""
         targets = self.targets(problem)
         reading = self.read(problem)
+        length = norm(problem.gradient)
 
         def score(variables: Variables) -> Tensor:
             images = variables["images"]
             found = reading.gradients(problem, variables, targets.expand(len(images), -1, -1))
-            return cosine_distance(found, problem.gradient) + self.tv * total_variation(images)
+            apart = cosine_distance(found, problem.gradient, length)
+            return apart + self.tv * total_variation(images)
 
         return score
 

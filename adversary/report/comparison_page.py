@@ -116,12 +116,12 @@ COMPARISON_PAGE = (
 <dt>AUC, loss</dt><dd>Of the global model after the last round, on images that no client has. AUC: 0.5 is guessing, 1 is perfect.</dd>
 <dt>PSNR</dt><dd>Likeness of the reconstruction in decibels, the mean over all attacked images; higher gives away more. All chest X-rays look alike: the mean of a few reaches about 19 dB, so a difference below that says little. RDLV counts from there: 0 is no more than the mean public X-ray.</dd>
 <dt>Re-identified</dt><dd>Share of the images for which the right patient comes first among all candidates.</dd>
-<dt>Bound</dt><dd>The PSNR that no unbiased attack can exceed on average, where it was worked out.</dd>
+<dt>Bound</dt><dd>The PSNR that no attack is expected to exceed on average, given the noise and a prior of public X-rays, where it was worked out; the reports of the runs say more.</dd>
 <dt>ε and δ</dt><dd>Privacy loss over all rounds, only where the mechanism earns it; whom it protects from is said with the defence. A smaller ε promises more. ∞ is a mechanism without noise.</dd>
 </dl>
 <h3>Limits</h3>
 <ul>
-<li>A low figure says that the attacks run here saw little. It is no bound on what a better attack sees; only ε and the bound are.</li>
+<li>A low figure says that the attacks run here saw little. It is no bound on what a better attack sees. ε is one, and so is the bound as far as its prior and its noise are right.</li>
 <li>An attack that failed counts for nothing, neither for nor against a defence; the note tells of it.</li>
 <li>Differences within the standard deviations are no differences.</li>
 </ul>

@@ -49,6 +49,7 @@ class Grid:
     panels: list[Panel]
     images: int
     file: str
+    process: str
 
 
 @dataclass(frozen=True)
@@ -288,6 +289,7 @@ def _rounds(folder: RunFolder, rows: list[Row], training: list[Row]) -> list[Rou
 def _grid(folder: RunFolder, key: tuple[int, str, str], rows: list[Row], embed: bool) -> Grid:
     number, client, attack = key
     place = folder.images(number, client, attack)
+    process = folder.process(number, client, attack)
     ordered = sorted(rows, key=_closeness, reverse=True)
     shown = ordered[:_IMAGES_A_GRID] if embed else []
     return Grid(
@@ -298,6 +300,7 @@ def _grid(folder: RunFolder, key: tuple[int, str, str], rows: list[Row], embed: 
         panels=[_panel(place, row) for row in shown],
         images=len(rows),
         file=(place / "grid.png").relative_to(folder.path).as_posix(),
+        process=process.relative_to(folder.path).as_posix() if process.is_dir() else "",
     )
 
 

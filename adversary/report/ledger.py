@@ -70,7 +70,7 @@ class Ledger:
     record : bool
         Whether updates are kept, to be attacked again.
     bound : callable, optional
-        From an observation and the truth behind it to what no attacker can beat. It may raise
+        From an observation and the truth behind it to what no attacker should beat. It may raise
         :class:`~adversary.bounds.BoundError`; the reason goes to run.json.
     """
 

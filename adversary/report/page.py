@@ -170,6 +170,7 @@ A stronger attack may see more.
 <p class="small">{{ who }}: {% if panel.row.psnr is not none %}{{ panel.row.psnr | figure(1) }} dB{% if panel.row.bound_psnr is not none %} (bound {{ panel.row.bound_psnr | figure(1) }} dB){% endif %}, SSIM {{ panel.row.ssim | figure }}, RDLV {{ panel.row.rdlv | figure }}{% if panel.row.rank is not none %}, rank {{ panel.row.rank }}{% if summary.candidates %} of {{ summary.candidates }}{% endif %}{% endif %}{% else %}attacker’s own score {{ panel.row.score | figure(4) }}{% if panel.row.label_recovered is not none %}, label read from the update: {{ panel.row.label_recovered }}{% endif %}{% endif %}</p>
 {% endfor %}
 {% if grid.best.note %}<p class="small">The attacker notes: {{ grid.best.note }}.</p>{% endif %}
+{% if grid.process %}<p class="small">How each picture came about, trial by trial: <a href="{{ grid.process }}/">{{ grid.process }}/</a></p>{% endif %}
 {% if grid.panels | length < grid.images %}<p class="small">{{ grid.panels | length }} of {{ grid.images }} images shown, worst first. All of them: {{ grid.file | replace("grid.png", "") }}</p>{% endif %}
 </figure>
 {% endfor %}
@@ -201,8 +202,9 @@ A stronger attack may see more.
 
 <section id="threat" aria-labelledby="h-threat">
 <h2 id="h-threat">Threat model: what the attacker knows</h2>
-<p>The attacker is the server itself: it follows the protocol, and looks at what it receives. It knows the model, what it sent, {% if aggregate %}the mean of what the clients returned{% else %}what each client returned{% endif %}, and the local training that it prescribed. {% if aggregate %}Of one client alone it has a masked update, its number of images and its loss: by secure aggregation the masks cancel in the mean only. To show what that gives away, one masked update a round is attacked too, under the client’s name with “-masked”; the verdict above leaves it out. {% endif %}It has public X-rays, none of them of the patients here.</p>
-<p>{% if oracles %}<strong>Beyond that it was told (oracle):</strong></p>
+{% if info.get("audit") %}<p>The attacker has the model before and after training, {% if aggregate %}the mean of what {{ info.get("clients") | length }} clients made of it{% else %}as one client returned it{% endif %}, and was told how it was trained: architecture, loss, learning rate and batches. It has public X-rays, none of them of the patients here.</p>
+{% else %}<p>The attacker is the server itself: it follows the protocol, and looks at what it receives. It knows the model, what it sent, {% if aggregate %}the mean of what the clients returned{% else %}what each client returned{% endif %}, and the local training that it prescribed. {% if aggregate %}Of one client alone it has a masked update, its number of images and its loss: by secure aggregation the masks cancel in the mean only. To show what that gives away, one masked update a round is attacked too, under the client’s name with “-masked”; the verdict above leaves it out. {% endif %}It has public X-rays, none of them of the patients here.</p>
+{% endif %}<p>{% if oracles %}<strong>Beyond that it was told (oracle):</strong></p>
 <ul>{% for oracle in oracles %}<li><span class="badge l3">oracle</span> {{ oracle }}</li>{% endfor %}</ul>
 <p>With these grants the figures are an upper bound on what this attack reaches in the field.{% else %}<strong>It was told nothing beyond that.</strong>{% endif %}</p>
 {% if threat %}{{ pairs(threat) }}{% endif %}
@@ -233,7 +235,7 @@ A stronger attack may see more.
 <h3>Figures</h3>
 <dl class="words">
 <dt>PSNR</dt><dd>Peak signal-to-noise ratio in decibels, higher is closer. 10 dB more is a tenth of the squared error (MSE). All chest X-rays look alike: the mean of a few reaches about 19 dB.</dd>
-<dt>Bound</dt><dd>The PSNR that no attacker is expected to exceed: {% if bound.get("kind") == "Cramer-Rao" %}the Cramér-Rao bound of an unbiased attacker at the true image{% else %}the variance that the update and a prior of public X-rays leave at the true image (Bayesian Cramér-Rao bound; it holds on average over images, a single one may be undercut by luck){% endif %}. It is found from the model and the noise of the update, with the labels given, without running an attack.{% if bound.get("method") == "stochastic" %} Here it is estimated, with a standard error of at most {{ bound.get("error") | figure }} dB{% if not bound.get("converged", True) %}; the estimate was cut short, so that the true bound is lower{% endif %}.{% endif %}</dd>
+<dt>Bound</dt><dd>The PSNR that no attacker is expected to exceed: {% if bound.get("kind") == "Cramer-Rao" %}the Cramér-Rao bound of an unbiased attacker at the true image{% else %}the variance that the noise of the update leaves at the true image to an attacker whose prior is a normal distribution learned from public X-rays (the Bayesian Cramér-Rao bound, taken at this image: it is one on the average over images, a single one may come back better by luck, and under strong noise a better prior sees more){% endif %}. It is found from the model and the noise, with labels and batches given, without running an attack. Where rounding is the only noise it is a good guide and no theorem.{% if bound.get("method") == "stochastic" %} Here it is estimated, with a standard error of at most {{ bound.get("error") | figure }} dB{% if not bound.get("converged", True) %}; the estimate was cut short, so that the true bound is lower{% endif %}.{% endif %}</dd>
 <dt>SSIM</dt><dd>Structural similarity, 1 for identical images.</dd>
 <dt>RDLV</dt><dd>Relative data leakage value: how much the SSIM exceeds that of the mean public X-ray, as a fraction of it. 0 means that the attack shows nothing but a chest X-ray; negative means less.</dd>
 <dt>Rank, re-identified</dt><dd>The place of the true patient when all candidates are ordered by correlation with the reconstruction; re-identified means first. Compare it with chance.</dd>
@@ -243,7 +245,7 @@ A stronger attack may see more.
 </dl>
 <h3>Limits</h3>
 <ul>
-<li>These figures are what the attacks named here reached. They are no upper bound on what a better attack could see; where there is a figure for it, the bound is.</li>
+<li>These figures are what the attacks named here reached. They are no upper bound on what a better attack could see; where there is a figure for it, the bound says what no attacker with such a prior is expected to exceed.</li>
 <li>Matching with the true images uses the least squared error, which favours the attacker; the choice among an attack’s restarts does not use the truth.</li>
 <li>Re-identification is among the candidates of this run. Among more patients it is harder, and with other knowledge about a patient easier.</li>
 <li>The report can support a data-protection impact assessment (GDPR, Article 35). EDPB Opinion 28/2024 asks whether personal data can be obtained from a model by means reasonably likely to be used. This page is evidence for that judgement, not the judgement.</li>

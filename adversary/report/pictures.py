@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from adversary import metrics
 from adversary.evaluation import ImageScore
+from adversary.reconstruction import Frame
 from adversary.report.files import replacing
 
 ERROR_SCALE = 0.5
@@ -75,6 +77,35 @@ def save_deviation(folder: Path, deviation: Tensor) -> None:
         colours = _COLOURS(values / max(values.max(), 1e-300), bytes=True)
         with replacing(picture(folder, "bound", index)) as temporary:
             Image.fromarray(np.ascontiguousarray(colours[..., :3])).save(temporary, format="png")
+
+
+def save_process(folder: Path, frames: Sequence[Frame], truths: Tensor | None = None) -> None:
+    """Write trial-00-image-00.png and so on: how each image of each trial came about.
+
+    Parameters
+    ----------
+    folder : Path
+        Made where missing.
+    frames : sequence of Frame
+        Of all trials, each one's in the order of its steps.
+    truths : Tensor, optional
+        (T, C, H, W). A trial's images are then numbered, and measured, by those that its last
+        ones match; the truth is the last panel.
+    """
+    trials: dict[int, list[Frame]] = {}
+    for frame in frames:
+        trials.setdefault(frame.restart, []).append(frame)
+    for trial, steps in trials.items():
+        result = steps[-1].images
+        found: Sequence[int | None] = range(len(result))
+        if truths is not None:
+            found = metrics.match(result, truths)
+        for image, row in enumerate(found):
+            if row is None:
+                continue
+            truth = None if truths is None else truths[image]
+            with replacing(folder / f"trial-{trial:02d}-image-{image:02d}.png") as temporary:
+                _strip(steps, row, truth).savefig(temporary, format="png", dpi=100)
 
 
 def picture(folder: Path, kind: str, image: int) -> Path:
@@ -163,6 +194,30 @@ def _grid(rows: Sequence[tuple[ImageScore, Pixels | None, Pixels | None]]) -> Fi
     if with_truth:
         _draw_colour_bar(figure, (columns * (side + 0.1) + 0.1) / width, side, height)
     return figure
+
+
+def _strip(steps: Sequence[Frame], row: int, truth: Tensor | None) -> Figure:
+    """Draw one image at every step, side by side, and the truth behind them."""
+    side, title = 1.6, 0.6  # inches
+    panels = [(_progress(step, row, truth), to_pixels(step.images[row])) for step in steps]
+    if truth is not None:
+        panels.append(("truth", to_pixels(truth)))
+    width, height = len(panels) * (side + 0.1) + 0.1, side + title + 0.1
+    figure = Figure(figsize=(width, height), facecolor="white")
+    for column, (caption, pixels) in enumerate(panels):
+        left = (0.1 + column * (side + 0.1)) / width
+        drawn: Axes = figure.add_axes((left, 0.05 / height, side / width, side / height))
+        drawn.set_axis_off()
+        drawn.set_title(caption, fontsize=8, pad=4)
+        drawn.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    return figure
+
+
+def _progress(step: Frame, row: int, truth: Tensor | None) -> str:
+    said = f"step {step.iteration}\nscore {step.score:.3g}"
+    if truth is None:
+        return said
+    return f"{said}, {float(metrics.psnr(step.images[row][None], truth[None].cpu())):.1f} dB"
 
 
 def _panels(

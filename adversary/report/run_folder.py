@@ -124,7 +124,7 @@ class RunFolder:
     ``data`` (with ``name``, ``attribution`` and ``synthetic``), ``candidates`` (the number of
     patients among whom a reconstruction was re-identified) and ``bound`` (of the column
     bound_psnr: ``kind``, ``method``, the largest ``error`` in dB, and whether the estimates
-    ``converged``).
+    ``converged``), and whether it is an ``audit``, with the ``clients`` behind it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -304,7 +304,7 @@ class RunFolder:
             pictures.save(folder, reconstruction.images, scores, truths)
             if deviation is not None:
                 pictures.save_deviation(folder, deviation)
-            self._save_history(round, client, attack, reconstruction)
+            self._save_history(round, client, attack, reconstruction, truths)
         self._append(
             "leakage.csv",
             LEAKAGE,
@@ -366,6 +366,10 @@ class RunFolder:
             self.path / "history" / _round(round) / safe_name(client) / f"{safe_name(attack)}.csv"
         )
 
+    def process(self, round: int, client: str, attack: str) -> Path:
+        """Return the folder of the pictures of one attack's process."""
+        return self.history(round, client, attack).with_suffix("")
+
     def checkpoint(self, round: int) -> Path:
         """Return the file of the global model after a round; 0 is before training."""
         return self.path / "checkpoints" / f"{_round(round)}.safetensors"
@@ -384,13 +388,21 @@ class RunFolder:
         return sorted((self.path / "updates").glob("round-*/*.safetensors"))
 
     def _save_history(
-        self, round: int, client: str, attack: str, reconstruction: Reconstruction
+        self,
+        round: int,
+        client: str,
+        attack: str,
+        reconstruction: Reconstruction,
+        truths: Tensor | None,
     ) -> None:
         history = pd.DataFrame(
             reconstruction.history, columns=["restart", "iteration", "score", "seconds"]
         )
         with replacing(self.history(round, client, attack)) as temporary:
             history.to_csv(temporary, index=False)
+        process = self.process(round, client, attack)
+        shutil.rmtree(process, ignore_errors=True)  # of an earlier attack, maybe of more trials
+        pictures.save_process(process, reconstruction.frames, truths)
 
     def _write_info(self, about: Mapping[str, Any]) -> None:
         with writing(self.path / "run.json"), replacing(self.path / "run.json") as temporary:

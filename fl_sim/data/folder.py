@@ -87,7 +87,7 @@ def _from_folder(folder: Path, request: Request) -> Source:
             f"{unlabelled[0]}: has no label; each image belongs into a sub-folder named by its"
             " label, or give a CSV file"
         )
-    numbers, label_names = _classes(labels, str(folder))
+    numbers, label_names = _classes(labels)
     return _source(
         request,
         name=folder.resolve().name,
@@ -148,7 +148,7 @@ def _csv_labels(
         empty = table.index[table["label"] == ""]
         if len(empty):
             raise DataError(f"{path}: row {empty[0] + 2} has no label")
-        return _classes(list(table["label"]), str(path))
+        return _classes(list(table["label"]))
     columns = [c.strip() for c in request.labels.split(",") if c.strip()]
     if missing := [c for c in columns if c not in table]:
         raise DataError(
@@ -186,13 +186,11 @@ def _entries(column: pd.Series[str], path: Path, request: Request) -> np.ndarray
     return column.map(meant).to_numpy(dtype=np.float32)
 
 
-def _classes(values: Sequence[str], where: str) -> tuple[Tensor, tuple[str, ...]]:
+def _classes(values: Sequence[str]) -> tuple[Tensor, tuple[str, ...]]:
     """Give the distinct labels numbers in sorted order, whole numbers by value."""
     distinct = sorted(set(values))
     if all(value.isdecimal() for value in distinct):
         distinct.sort(key=int)
-    if len(distinct) < 2:
-        raise DataError(f"{where}: the only label is '{distinct[0]}'; at least 2 are needed")
     numbers = {value: number for number, value in enumerate(distinct)}
     return torch.tensor([numbers[value] for value in values]), tuple(distinct)
 

@@ -7,10 +7,9 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
-import torch
 
 from fl_sim.data import embedded, folder, kermany, nih, phantom, pneumoniamnist
-from fl_sim.data.dataset import Splits, XrayDataset
+from fl_sim.data.dataset import Splits
 from fl_sim.data.errors import DataError
 from fl_sim.data.source import Request, Source
 from fl_sim.data.splits import split
@@ -126,19 +125,14 @@ def _check(request: Request) -> None:
 @lru_cache(maxsize=4)
 def _load(request: Request) -> Splits:
     source = DATASETS[request.name](request)
+    if len(source.label_names) < 2 and source.labels.ndim == 1:
+        raise DataError(
+            f"{request.path}: the only label is '{source.label_names[0]}'; at least 2 are needed"
+        )
     parts = split(source, request)
     # One read for all three, so that a warning about the files is given once.
     order = np.concatenate(list(parts.values()))
-    chosen = XrayDataset(
-        name=source.name,
-        images=source.read(order),
-        labels=source.labels[torch.as_tensor(order)],
-        patients=tuple(source.patients[i] for i in order),
-        names=tuple(source.names[i] for i in order),
-        label_names=source.label_names,
-        synthetic=source.synthetic,
-        attribution=source.attribution,
-    )
+    chosen = source.take(order)
     ends = np.cumsum([len(indices) for indices in parts.values()])
     pieces = np.split(np.arange(len(order)), ends[:-1])
     return Splits(**{part: chosen.subset(p) for part, p in zip(parts, pieces, strict=True)})

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from fl_sim.data.dataset import XrayDataset
 from fl_sim.data.errors import DataError
 
 Part = Literal["private", "public", "test"]
@@ -81,3 +83,16 @@ class Source:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def take(self, indices: np.ndarray) -> XrayDataset:
+        """Return the images at ``indices``, in that order, with their pixels."""
+        return XrayDataset(
+            name=self.name,
+            images=self.read(indices),
+            labels=self.labels[torch.as_tensor(indices)],
+            patients=tuple(self.patients[i] for i in indices),
+            names=tuple(self.names[i] for i in indices),
+            label_names=self.label_names,
+            synthetic=self.synthetic,
+            attribution=self.attribution,
+        )

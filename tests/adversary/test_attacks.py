@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import pytest
 import torch
@@ -123,6 +124,38 @@ def test_the_best_restart_is_chosen_by_its_own_score(tiny_net, update, name):
     together = create(name, SHORT, restarts=3).run(problem, seed=7)
     assert {s.restart for s in together.history} == {0, 1, 2}
     assert together.score == pytest.approx(min(alone), rel=0.2)
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_pictures_of_the_process_show_each_restart_on_its_way(
+    tiny_net, update, monkeypatch, at_once
+):
+    monkeypatch.setattr(GradientMatching, "at_once", lambda *_: at_once)
+    model = tiny_net()
+    seen = update(model, smooth_images(1), torch.tensor([0]), TrainingRecipe(lr=0.1, batch_size=1))
+    problem = pose(seen, ThreatModel(), model, image_shape=(1, 8, 8))
+    found = create("ing", {"iterations": "9"}, restarts=2, frames=4).run(problem, seed=7)
+    steps = [[f for f in found.frames if f.restart == r] for r in (0, 1)]
+    assert [[f.iteration for f in one] for one in steps] == [[0, 1, 4, 9]] * 2
+    scores = {(s.restart, s.iteration): s.score for s in found.history}
+    for one in steps:
+        for frame, later in itertools.pairwise(one):
+            assert frame.score == scores[frame.restart, frame.iteration]
+            assert not torch.equal(frame.images, later.images)
+    results = {one[-1].score: one[-1].images for one in steps}
+    assert found.score == min(results)
+    assert torch.equal(found.images, results[found.score])
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_no_pictures_are_kept_unless_asked_for(tiny_net, update, name):
+    model = tiny_net()
+    seen = update(model, smooth_images(1), torch.tensor([0]), TrainingRecipe(lr=0.1, batch_size=1))
+    problem = pose(seen, ThreatModel(), model, image_shape=(1, 8, 8), prior=Prior(smooth_images(2)))
+    assert create(name, SHORT).run(problem, seed=7).frames == []
+    filmed = create(name, SHORT, frames=1).run(problem, seed=7)
+    if filmed.frames:  # second-order attacks keep none
+        assert any(torch.equal(frame.images, filmed.images) for frame in filmed.frames)
 
 
 def test_restarts_that_do_not_fit_together_run_in_turn(tiny_net, update, monkeypatch):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from adversary.levenberg_marquardt import Place, descend, temperature
+from adversary.levenberg_marquardt import Place, descend
 from adversary.normal_equations import Dense, Flat, Probable
 from adversary.optimise import Limits, Search
 from adversary.smoothness import smooth_prior
@@ -85,8 +85,21 @@ def test_limits_are_kept():
     assert not place.settled
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_the_assumed_noise_falls_to_the_true_one(seed):
+    start = torch.full((2, 1, 4, 4), 0.5).double()
+    equations = Cubic(truth_of(seed), 80, 1e-5, seed=seed)
+    place = Place(start, equations(start))
+    assert place.temperature == pytest.approx(place.chi_square)
+    search, temperatures = Search("test", 0, Limits()), [place.temperature]
+    while not place.settled:
+        prior = Probable(smooth_prior((1, 4, 4)))
+        place = descend(equations, place, prior, Dense, search=search, iterations=1)
+        temperatures.append(place.temperature)
+    assert temperatures == sorted(temperatures, reverse=True)
+    assert temperatures[-1] == 1
+
+
 def test_noise_is_never_taken_for_less_than_it_is():
-    quiet = Place(torch.zeros(1), torch.full((4,), 0.1))
-    loud = Place(torch.zeros(1), torch.full((4,), 100.0), share=0.5)
-    assert temperature(quiet) == 1
-    assert temperature(loud) == pytest.approx(5000)
+    assert Place(torch.zeros(1), torch.full((4,), 0.1)).temperature == 1
+    assert Place(torch.zeros(1), torch.full((4,), 100.0)).temperature == pytest.approx(1e4)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
@@ -8,6 +10,7 @@ from adversary.normal_equations import (
     Flat,
     MatrixFree,
     Probable,
+    Sketched,
     conjugate_gradients,
     symmetric_product,
 )
@@ -39,6 +42,12 @@ class Linear:
     def backward(self, x, u):
         return (self.A.T @ u).view(self.shape)
 
+    def sketch(self, count):
+        part = copy.copy(self)
+        kept = int(count)
+        part.A, part.b = self.A[:kept] * (len(self.b) / kept) ** 0.5, self.b[:kept]
+        return part
+
 
 @pytest.mark.parametrize("damping", [0.0, 0.3])
 @pytest.mark.parametrize("penalty", [Flat, lambda: Probable(smooth_prior((1, 4, 4)))])
@@ -48,17 +57,22 @@ def test_both_models_solve_the_normal_equations(penalty, damping):
     x = torch.full(shape, 0.4, dtype=torch.float64)
     r = equations(x)
     M = torch.zeros(32, 32, dtype=torch.float64)
-    dense = Dense(equations, x, r, 0.5, penalty())
+    dense = Dense(equations, x, r, penalty())
+    assert dense.factorise(0.5, damping)
     dense.penalty.add(M, damping)
     H = 0.5 * equations.A.T @ equations.A + M
     G = 0.5 * equations.A.T @ r + dense.penalty.gradient(x)
-    assert dense.factorise(damping)
-    torch.testing.assert_close(dense.gradient, G)
+    torch.testing.assert_close(dense.gradient(), G)
     torch.testing.assert_close(dense.solve(-G), torch.linalg.solve(H, -G))
-    free = MatrixFree(equations, x, r, 0.5, penalty())
+    sketched = Sketched(1.5, equations, x, r, penalty())
+    assert sketched.factorise(0.5, damping)
+    sketched.penalty.rescale(getattr(dense.penalty, "scale", 1.0))
+    torch.testing.assert_close(sketched.gradient(), G)
+    torch.testing.assert_close(sketched.solve(-G), torch.linalg.solve(H, -G), rtol=1e-4, atol=1e-6)
+    free = MatrixFree(equations, x, r, penalty())
+    assert free.factorise(0.5, damping)
     free.penalty.rescale(getattr(dense.penalty, "scale", 1.0))  # the estimate is a rough one
-    assert free.factorise(damping)
-    torch.testing.assert_close(free.gradient, G)
+    torch.testing.assert_close(free.gradient(), G)
     torch.testing.assert_close(free.solve(-G), torch.linalg.solve(H, -G), rtol=1e-4, atol=1e-6)
     d = torch.randn(32, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     assert free.curvature(d) == pytest.approx(dense.curvature(d))
@@ -89,6 +103,24 @@ def test_the_smooth_prior_has_the_smooth_covariance(shape):
 def test_a_symmetric_product_is_that_of_the_rows(block):
     A = torch.randn(10, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(symmetric_product(A, block), A @ A.T)
+
+
+def test_a_sketch_saves_iterations(monkeypatch):
+    """Eight iterations solve what conjugate gradients without it do not."""
+    monkeypatch.setattr("adversary.normal_equations.CG_ITERATIONS", 8)
+    equations = Linear((1, 1, 8, 8), 2000)
+    equations.A *= torch.logspace(0, -3, 64, dtype=torch.float64)
+    x = torch.zeros(1, 1, 8, 8, dtype=torch.float64)
+    exact = torch.linalg.solve(equations.A.T @ equations.A, equations.A.T @ equations.b)
+    for model, solves in (
+        (Sketched(8.0, equations, x, equations(x), Flat()), True),
+        (MatrixFree(equations, x, equations(x), Flat()), False),
+    ):
+        assert model.factorise(1.0, 0.0)
+        missing = model.solve(-model.gradient()) - exact
+        image = equations.forward(x, missing)
+        size = equations.forward(x, exact)
+        assert (float(image.norm() / size.norm()) < 1e-2) == solves
 
 
 @pytest.mark.parametrize("seed", range(3))

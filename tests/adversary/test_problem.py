@@ -58,6 +58,32 @@ def test_the_objective_s_gradient_is_that_of_finite_differences(tiny_net, update
         )
 
 
+def test_the_cosine_distance_has_the_gradient_of_its_definition():
+    """Of three candidates at once, and nothing but numbers for one with no gradient at all."""
+    draw = torch.Generator().manual_seed(3)
+    shapes = {"a": (4, 3), "b": (5,), "c": ()}
+    observed = {n: torch.randn(s, generator=draw, dtype=torch.float64) for n, s in shapes.items()}
+    found = {
+        n: torch.randn(3, *s, generator=draw, dtype=torch.float64).requires_grad_()
+        for n, s in shapes.items()
+    }
+    with torch.no_grad():
+        for value in found.values():
+            value[2] = 0
+    flat = torch.cat([found[n].reshape(3, -1) for n in shapes], 1)
+    target = torch.cat([observed[n].reshape(-1) for n in shapes])
+    weights = torch.tensor([1.0, -2.0, 5.0], dtype=torch.float64)
+    expected = 1 - torch.nn.functional.cosine_similarity(flat[:2], target[None])
+    distance = cosine_distance(found, observed)
+    torch.testing.assert_close(distance[:2], expected)
+    assert distance[2] == 0.5
+    slopes = torch.autograd.grad((weights * distance).sum(), list(found.values()))
+    wanted = torch.autograd.grad((weights[:2] * expected).sum(), list(found.values()))
+    for slope, want in zip(slopes, wanted, strict=True):
+        torch.testing.assert_close(slope[:2], want[:2])
+        assert not slope[2].any()
+
+
 @pytest.mark.parametrize("angle", [1e-9, 1e-3, 1.0, 3.0])
 def test_distances_are_their_definitions(angle):
     """Against NumPy in float64, and for an angle whose cosine rounds to 1 in float32."""

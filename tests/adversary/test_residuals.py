@@ -73,6 +73,20 @@ def test_products_are_those_of_the_jacobian(tiny_net, update):
     torch.testing.assert_close(equations.bend(images, v), around / h**2, rtol=1e-3, atol=1)
 
 
+def test_a_sketch_stands_for_all_equations(tiny_net, update):
+    """Averaged over seeds its J^T J is that of all."""
+    problem, images, targets = problem_of(tiny_net, update)
+    equations = residuals(problem, targets, math.inf, 0)
+    rows = equations.rows(images)
+    every = (rows @ rows.T).diagonal()
+    found = []
+    for seed in range(40):
+        part = equations.sketch(100, seed)
+        assert 80 < len(part) <= 100 + len(problem.gradient)
+        found.append(part.rows(images).square().sum(1))
+    torch.testing.assert_close(torch.stack(found).mean(0), every, rtol=0.25, atol=0)
+
+
 def test_entries_that_the_channel_masks_are_not_matched(tiny_net, update):
     mask = torch.zeros(3, 96, dtype=torch.bool)
     mask[1, :5] = True

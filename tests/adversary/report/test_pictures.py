@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from adversary.evaluation import ImageScore
+from adversary.reconstruction import Frame
 from adversary.report import pictures
 
 
@@ -41,6 +42,27 @@ def test_the_grid_shows_truth_reconstruction_and_error_in_this_order(tmp_path):
     assert tuple(middle[110]) == (204, 204, 204)
     assert tuple(middle[320]) == (51, 51, 51)
     assert np.abs(middle[530] - expected).max() <= 1
+
+
+def test_the_process_is_a_strip_a_trial_and_image_that_ends_with_the_truth(tmp_path):
+    """Trials order their images by themselves; files and figures go by the truth."""
+    truths = torch.stack([torch.full((1, 8, 8), v) for v in (0.2, 0.8)])
+    black = torch.zeros(2, 1, 8, 8)
+    frames = [
+        Frame(0, 0, 2.0, black), Frame(0, 9, 0.5, truths),
+        Frame(1, 0, 3.0, black), Frame(1, 9, 0.4, truths.flip(0)),
+    ]  # fmt: skip
+    pictures.save_process(tmp_path, frames, truths)
+    names = [f"trial-{t:02d}-image-{i:02d}.png" for t in range(2) for i in range(2)]
+    assert sorted(p.name for p in tmp_path.iterdir()) == names
+    for name in names:
+        strip = np.asarray(Image.open(tmp_path / name).convert("L"))
+        middle = strip[strip.shape[0] * 2 // 3]
+        level = round(255 * (0.2, 0.8)[int(name[-5])])
+        assert [middle[10 + 170 * panel + 80] for panel in range(3)] == [0, level, level]
+    pictures.save_process(tmp_path / "alone", frames)
+    strip = np.asarray(Image.open(tmp_path / "alone" / names[2]).convert("L"))
+    assert strip[strip.shape[0] * 2 // 3, 10 + 170 + 80] == 204  # in the trial's own order
 
 
 def test_grids_grow_by_rows_up_to_a_limit_and_are_narrow_without_truth(tmp_path, monkeypatch):

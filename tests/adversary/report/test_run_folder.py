@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from adversary.evaluation import Truth, score
-from adversary.reconstruction import Reconstruction, Step
+from adversary.reconstruction import Frame, Reconstruction, Step
 from adversary.report.run_folder import (
     ACCOUNTS,
     CLIENTS,
@@ -174,6 +174,23 @@ def test_a_reconstruction_leaves_rows_pictures_and_history(tmp_path, channels):
         "restart,iteration,score,seconds",
         "0,0,0.3333333333333333,0.1",
     ]
+
+
+def test_pictures_of_the_process_are_those_of_the_last_attack(tmp_path):
+    folder = RunFolder.create(tmp_path)
+    found, truth = reconstruct()
+    scores = score(found, truth)
+    for trials in (2, 1):
+        frames = [Frame(trial, 0, 0.5, found.images) for trial in range(trials)]
+        filmed = dataclasses.replace(found, frames=frames)
+        folder.add_reconstruction(2, "client-01", "my.ing", filmed, scores, truth.images)
+    process = folder.process(2, "client-01", "my.ing")
+    assert process == tmp_path / "history" / "round-002" / "client-01" / "my.ing"
+    names = sorted(file.name for file in process.iterdir())
+    assert names == ["trial-00-image-00.png", "trial-00-image-01.png"]
+    assert process.stat().st_mode & 0o777 == 0o700
+    folder.add_reconstruction(2, "client-01", "my.ing", found, scores, truth.images)
+    assert not process.exists()
 
 
 def test_without_truth_only_what_the_attacker_knows_is_written(tmp_path):
