@@ -279,10 +279,8 @@ def assemble(settings: Settings, clients: int) -> Assembly:
         examples=[len(part) for part in training],
     )
     _check_monitor(settings, defence, validation)
-    recipe = dataclasses.replace(
-        recipe_from(settings), class_weights=_class_weights(settings, splits.private, training)
-    )
-    recipe = defence.recipe(recipe)
+    weights = _class_weights(settings, defence, splits.private, training)
+    recipe = defence.recipe(dataclasses.replace(recipe_from(settings), class_weights=weights))
     _check_optimizer(recipe)
     _check_batch_size(settings, recipe, training)
     return Assembly(
@@ -396,10 +394,15 @@ def _outputs(dataset: XrayDataset, settings: Settings) -> int:
 
 
 def _class_weights(
-    settings: Settings, private: XrayDataset, parts: Sequence[XrayDataset]
+    settings: Settings, defence: Defence, private: XrayDataset, parts: Sequence[XrayDataset]
 ) -> tuple[float, ...]:
     """Return the weights of the classes that the server prescribes; empty for none."""
     wanted, outputs = settings.model.class_weights, _outputs(private, settings)
+    if wanted == "balanced" and not defence.reports_losses:
+        raise SettingsError(
+            f"model.class-weights = 'balanced': with defence.name = '{settings.defence.name}' "
+            "clients tell no counts of labels, which no account covers; must be numbers"
+        )
     if wanted == "balanced":
         labels = torch.cat([part.labels for part in parts])
         return balanced(labels, cast(Loss, settings.model.loss), outputs)

@@ -106,11 +106,12 @@ class Snapshot:
 
 def random_states() -> dict[str, NDArray]:
     """Return the states of the global generators, from which Flower samples and draws noise."""
-    _, python, _ = random.getstate()
+    _, python, python_gauss = random.getstate()
     state: Any = np.random.get_state()  # noqa: NPY002
     _, keys, place, has_gauss, gauss = state
     return {
         "python": np.array(python, dtype=np.int64),
+        "python_gauss": np.array(np.nan if python_gauss is None else python_gauss),
         "numpy": np.array([*keys, place, has_gauss], dtype=np.int64),
         "numpy_gauss": np.array(gauss, dtype=np.float64),
         "torch": torch.get_rng_state().numpy(),
@@ -119,8 +120,11 @@ def random_states() -> dict[str, NDArray]:
 
 def set_random_states(states: Mapping[str, NDArray]) -> None:
     """Put the global generators into the states that :func:`random_states` returned."""
-    version, _, gauss = random.getstate()
-    random.setstate((version, tuple(states["python"].tolist()), None))
+    version, _, _ = random.getstate()
+    next_gauss = float(states["python_gauss"])
+    random.setstate(
+        (version, tuple(states["python"].tolist()), None if np.isnan(next_gauss) else next_gauss)
+    )
     *keys, place, has_gauss = states["numpy"].tolist()
     gauss = float(states["numpy_gauss"])
     np.random.set_state(  # noqa: NPY002

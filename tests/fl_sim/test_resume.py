@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
+from adversary.adversary import random_state_kept
 from adversary.report.run_folder import RunFolder
-from fl_sim import cli, server_app, training
+from fl_sim import cli, training
 from fl_sim.local_grid import run_local
 from fl_sim.resume import ResumeError, only_writer, reopen, settings_of
 from fl_sim.settings import SettingsError, flatten, parse
-from fl_sim.snapshot import Snapshot, SnapshotError
+from fl_sim.snapshot import Snapshot, SnapshotError, random_states, set_random_states
 
 QUIET = {"rounds": 3, "checkpoints": True, "adversary__enabled": False, "local__max_steps": 2}
 
@@ -74,12 +78,13 @@ def resumed(settings) -> dict[str, object]:
 
 
 CASES = {
-    "sampled clients": {"strategy__fraction": 0.5, "clients": 4},
     "server momentum": {"strategy__name": "fedavgm"},
     "server Adam": {"strategy__name": "fedadam", "model__name": "lenet", "data__image_size": 32},
     "server noise": {"defence__name": "central-dp"},
     "masks": {"defence__name": "secure-aggregation"},
-    "plateaus": {
+    "sampled clients and plateaus": {
+        "strategy__fraction": 0.5,
+        "clients": 4,
         "strategy__plateau_patience": 1,
         "data__validation_fraction": 0.3,
         "strategy__monitor": "loss",
@@ -116,7 +121,6 @@ ATTACKED = {
         (training, "train", 1, False),  # before any snapshot
         (training, "train", 4, False),  # in the second round
         (RunFolder, "add_reconstruction", 2, True),  # after its attack
-        (server_app, "evaluate", 3, True),  # before its row
         (Snapshot, "save", 2, True),  # after the last one
     ],
 )
@@ -236,3 +240,17 @@ def test_a_snapshot_that_cannot_be_written_does_not_end_the_training(
     assert ended(tmp_path / "full") == whole
     [line] = {m for m in caplog.messages if "round 2: nothing was kept" in m}
     assert line.endswith("state.safetensors cannot be written: No space left on device")
+
+
+def test_random_numbers_go_on_where_they_were():
+    def draws():
+        numpy = np.random.normal(size=3).tolist()  # noqa: NPY002
+        return [random.gauss(), random.random(), numpy, torch.rand(2).tolist()]
+
+    with random_state_kept():
+        draws()  # an odd number of normal draws: one is left for the next call
+        states = random_states()
+        expected = draws()
+        draws()
+        set_random_states(states)
+        assert draws() == expected
