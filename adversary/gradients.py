@@ -80,6 +80,6 @@ def rounding_noise(observation: Observation, parameter: str) -> float:
     gradient read from the difference has an error of that spacing over lr: for a small update of
     large weights this is all the noise there is, and far above the rounding of g itself.
     """
-    value = observation.returned[parameter]
+    value = observation.returned[parameter].detach()
     precision = torch.finfo(value.dtype).eps / 12**0.5  # uniform within one spacing
     return precision * float(value.abs().max()) / step_size(observation)

@@ -41,9 +41,8 @@ class Place:
         (B, C, H, W).
     residual : Tensor
         (m,) there.
-    temperature : float, optional
-        Variance of the noise that is assumed, in units of the true one, >= 1; by default the
-        chi-square.
+    temperature : float
+        Variance of the noise that is assumed, in units of the true one; at least 1.
     damping : float
         That the next step begins with.
     cooling : float
@@ -54,13 +53,13 @@ class Place:
 
     images: Tensor
     residual: Tensor
-    temperature: float = 0.0
+    temperature: float = 1.0
     damping: float = 1e-6
     cooling: float = COOLING
     settled: bool = False
 
     def __post_init__(self) -> None:
-        self.temperature = max(1.0, self.temperature or self.chi_square)
+        self.temperature = max(1.0, self.temperature)
 
     @property
     def chi_square(self) -> float:
@@ -77,6 +76,7 @@ def descend(
     iterations: int,
     search: Search,
     restart: int = 0,
+    enough: float = 0.0,
 ) -> Place:
     """Minimise ||r||^2 + penalty by at most so many accepted steps.
 
@@ -108,6 +108,8 @@ def descend(
         Clock, limits and history; gains one step each.
     restart : int
         Number of the descent in the history.
+    enough : float
+        Chi-square at which to stop, once the noise is taken for what it is.
     """
     if not len(search.history):
         search.history.append(Step(restart, 0, place.chi_square, search.seconds))
@@ -121,8 +123,10 @@ def descend(
         place, decrement = moved
         count = len(search.history)
         search.history.append(Step(restart, count, place.chi_square, search.seconds))
-        if place.temperature == 1 and decrement < SETTLED * place.images.numel():
-            place.settled = True
+        if place.temperature > 1:
+            continue
+        place.settled = decrement < SETTLED * place.images.numel()
+        if place.settled or place.chi_square < enough:
             break
     return place
 

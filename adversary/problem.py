@@ -330,7 +330,7 @@ def pose(
         model=model.to(device, dtype).requires_grad_(False),
         observation=observation,
         threat=threat,
-        gradient={n: g.to(device, dtype) for n, g in gradient.items()},
+        gradient={n: g.detach().to(device, dtype) for n, g in gradient.items()},
         shape=(observation.images, *image_shape),
         prior=prior,
         hidden=hidden,

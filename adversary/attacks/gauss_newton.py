@@ -156,15 +156,16 @@ class GaussNewton(Attack):
     ) -> tuple[Place, Tensor]:
         """Return where the steps end, and with which labels."""
 
-        def go_on(given: Tensor, place: Place | Tensor, iterations: int) -> Place:
+        def go_on(given: Tensor, place: Place, iterations: int) -> Place:
             return self._descend(problem, given, place, penalty, iterations, seed, search, restart)
 
+        first = Place(start, start.new_empty(0))
         candidates = likely_labels(problem, start.mean(0, keepdim=True).expand_as(start))
         if len(candidates) == 1:
-            return go_on(candidates[0], start, self.iterations), candidates[0]
+            return go_on(candidates[0], first, self.iterations), candidates[0]
         scouted: list[tuple[Place, Tensor]] = []
         for given in candidates:
-            scouted.append((go_on(given, start, self.SCOUT), given))
+            scouted.append((go_on(given, first, self.SCOUT), given))
             if search.exhausted() or scouted[-1][0].chi_square < self.FLOOR:
                 break
         best, found = min(scouted, key=lambda pair: pair[0].chi_square)
@@ -176,33 +177,37 @@ class GaussNewton(Attack):
         self,
         problem: Problem,
         given: Tensor,
-        place: Place | Tensor,
+        place: Place,
         penalty: Penalty,
         iterations: int,
         seed: int,
         search: Search,
         restart: int,
     ) -> Place:
-        """Take steps with given labels, from images or from where others have ended."""
+        """Take steps with given labels, from where others have ended."""
         levels = [problem]
         if has_kinks(problem.model):
             levels = [softened(problem, beta) for beta in SHARPNESS] + levels
         every = residuals(problem, problem.targets(given), math.inf, seed)
-        passes = [(level, self._sample(every)) for level in levels]
-        for level, sample in (*passes, (problem, math.inf)):  # once more, with all that is known
-            images = place.images if isinstance(place, Place) else place
+        passes = [(level, self._sample(every), self.FLOOR) for level in levels]
+        passes.append((problem, math.inf, 0.0))  # once more, with all that is known
+        for level, sample, enough in passes:
+            if place.temperature > 1 and not enough:  # far from the last digits
+                break
             equations = residuals(level, problem.targets(given), sample, seed)
-            equations = equations.calibrated(images, seed)
+            equations = equations.calibrated(place.images, seed)
+            residual = equations(place.images)
+            heat = max(place.temperature, float(residual.square().mean()))
             place = descend(
                 equations,
-                Place(images, equations(images)),
+                Place(place.images, residual, heat),
                 penalty,
                 self._model(equations),
                 iterations=iterations,
                 search=search,
                 restart=restart,
+                enough=enough,
             )
-        assert isinstance(place, Place)
         return place
 
     def _sample(self, equations: Residuals) -> float:

@@ -38,6 +38,18 @@ def test_a_single_image_comes_back_to_the_rounding_of_the_update(tiny_net, updat
     assert found.stopped == "converged"
 
 
+@pytest.mark.filterwarnings("error:Converting a tensor")
+def test_parameters_that_still_require_a_gradient_are_taken_as_numbers(tiny_net, update):
+    model = tiny_net(seed=3)
+    image, label = smooth_images(1), torch.tensor([1])
+    seen = update(model, image, label, TrainingRecipe(lr=0.1, batch_size=1))
+    for value in seen.returned.values():
+        value.requires_grad_(value.is_floating_point())
+    problem = pose(seen, ThreatModel(), model, image_shape=(1, 8, 8))
+    found = GaussNewton(iterations=2).run(problem)
+    assert not found.images.requires_grad
+
+
 def test_a_batch_of_distinct_labels_comes_back(tiny_net, update):
     images = smooth_images(2, seed=4)
     found = GaussNewton().run(problem_of(tiny_net, update, images, torch.tensor([0, 2])), seed=1)
