@@ -192,7 +192,8 @@ class GaussNewton(Attack):
         passes = [(level, self._sample(every), self.FLOOR) for level in levels]
         passes.append((problem, math.inf, 0.0))  # once more, with all that is known
         for level, sample, enough in passes:
-            if place.temperature > 1 and not enough:  # far from the last digits
+            near = place.temperature == 1 or place.chi_square < self.FLOOR
+            if not (near or enough):  # the last digits do not count yet
                 break
             equations = residuals(level, problem.targets(given), sample, seed)
             equations = equations.calibrated(place.images, seed)
