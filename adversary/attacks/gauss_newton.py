@@ -203,7 +203,7 @@ class GaussNewton(Attack):
             equations = residuals(level, problem.targets(given), sample, seed)
             equations = equations.calibrated(place.images, seed)
             residual = equations(place.images)
-            heat = max(place.temperature, float(residual.square().mean()))
+            heat = max(place.temperature if enough else 1.0, float(residual.square().mean()))
             place = descend(
                 equations,
                 Place(place.images, residual, heat),
