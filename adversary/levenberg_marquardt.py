@@ -120,11 +120,12 @@ def descend(
         if moved is None:  # no damping helps: the digits of float64 are used up
             place.settled = True
             break
+        before = place.temperature
         place, decrement = moved
         count = len(search.history)
         search.history.append(Step(restart, count, place.chi_square, search.seconds))
         still = decrement < SETTLED * place.images.numel()
-        place.settled = still and place.temperature == 1
+        place.settled = still and place.temperature in (1, before)
         if place.settled or place.chi_square < enough:
             break
     return place
