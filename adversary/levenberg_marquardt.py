@@ -109,7 +109,7 @@ def descend(
     restart : int
         Number of the descent in the history.
     enough : float
-        Chi-square at which to stop, once the noise is taken for what it is.
+        Chi-square at which to stop.
     """
     if not len(search.history):
         search.history.append(Step(restart, 0, place.chi_square, search.seconds))
@@ -120,12 +120,12 @@ def descend(
         if moved is None:  # no damping helps: the digits of float64 are used up
             place.settled = True
             break
+        before = place.temperature
         place, decrement = moved
         count = len(search.history)
         search.history.append(Step(restart, count, place.chi_square, search.seconds))
-        if place.temperature > 1:
-            continue
-        place.settled = decrement < SETTLED * place.images.numel()
+        still = decrement < SETTLED * place.images.numel()
+        place.settled = still and place.temperature in (1, before)
         if place.settled or place.chi_square < enough:
             break
     return place
@@ -142,7 +142,7 @@ def _step(
     x = place.images
     model = make_model(equations, x, place.residual, penalty)
     search.evaluations += x.numel()
-    damping, cooling = place.damping, place.cooling
+    damping, cooling = place.damping, place.cooling if place.temperature > 1 else 0.0
     for _ in range(TRIES):
         temperature = max(1.0, place.temperature * math.exp(-cooling))
         if model.factorise(1 / temperature, damping):

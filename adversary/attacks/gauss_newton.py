@@ -54,6 +54,11 @@ class GaussNewton(Attack):
     labels in the orders that :mod:`adversary.label_candidates` leaves open. Far from the images
     the noise is taken as larger than it is (:mod:`adversary.levenberg_marquardt`).
 
+    Batches above two under a binary head may end in another minimum. With c_i = p_i - y_i such a
+    gradient tells, to second order in the images, no more than sum c_i x_i and sum c_i x_i x_i^T,
+    which a group of mixtures of (B - 1)(B - 2)/2 dimensions leaves as they are; only the third
+    order chooses among them. The chi-square says when it has happened.
+
     Parameters
     ----------
     iterations : int
@@ -192,12 +197,13 @@ class GaussNewton(Attack):
         passes = [(level, self._sample(every), self.FLOOR) for level in levels]
         passes.append((problem, math.inf, 0.0))  # once more, with all that is known
         for level, sample, enough in passes:
-            if place.temperature > 1 and not enough:  # far from the last digits
+            near = place.temperature == 1 or place.chi_square < self.FLOOR
+            if not (near or enough):  # the last digits do not count yet
                 break
             equations = residuals(level, problem.targets(given), sample, seed)
             equations = equations.calibrated(place.images, seed)
             residual = equations(place.images)
-            heat = max(place.temperature, float(residual.square().mean()))
+            heat = max(place.temperature if enough else 1.0, float(residual.square().mean()))
             place = descend(
                 equations,
                 Place(place.images, residual, heat),
