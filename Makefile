@@ -1,7 +1,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# pytest keeps the real `flwr run`s to one worker; more workers than cores only slow them down.
+# A file's tests share what is costly to make, and so a worker; more of them than cores are slower.
 WORKERS ?= 2
 
 .PHONY: install demo test lint clean
@@ -21,7 +21,7 @@ demo: install
 	$(BIN)/fl-sim run --config configs/demo.toml --out results/demo --overwrite
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -43,7 +43,7 @@ from fl_sim.truth import client_name
 
 CONFIG = Path(__file__).parents[1] / "configs" / "kermany.toml"
 ROWS = Path(__file__).parent / "results" / "realistic.jsonl"
-ROUNDS = (1, 10, 2, 5)  # the most telling first
+ROUNDS = [1, 10, 2, 5]  # the most telling first
 BATCHES = (1, 2, 4)
 STEPS = (1, 4, 8)
 BATCH_NORMS = ("eval", "train")
@@ -71,13 +71,13 @@ class Cell:
 
 def cells(given: argparse.Namespace) -> list[Cell]:
     """Return all cells, the most telling first: first and last round, small batch, few steps."""
-    every = product(range(len(ROUNDS)), range(len(BATCHES)), range(len(STEPS)), BATCH_NORMS)
+    every = product(range(len(given.rounds)), range(len(BATCHES)), range(len(STEPS)), BATCH_NORMS)
     order = sorted(every, key=lambda at: (at[0] // 2 + at[1] + at[2], at[2], at[1], at[0]))
     return [
         Cell(
             model=given.model,
             size=given.size,
-            round=ROUNDS[r],
+            round=given.rounds[r],
             batch=BATCHES[b],
             steps=STEPS[s],
             batch_norm=mode,
@@ -250,7 +250,7 @@ def append(path: Path, row: dict[str, Any]) -> None:
 def table(rows: list[dict[str, Any]]) -> str:
     """Return the attacks as Markdown: PSNR / RDLV, a line a (model, attack, BN mode, steps)."""
     found = {key(row): row for row in rows if row["what"] == "attack" and "psnr" in row}
-    columns = list(product(sorted(ROUNDS), BATCHES))
+    columns = list(product(sorted({row["round"] for row in found.values()}), BATCHES))
     head = [f"r{round} B{batch}" for round, batch in columns]
     lines = ["| model | attack | BN | steps | " + " | ".join(head) + " |"]
     lines.append("|" + " --- |" * (4 + len(head)))
@@ -283,6 +283,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--runs", type=Path, default=Path("results/realistic"))
     parser.add_argument("--rows", type=Path, default=ROWS, help="JSON lines to go on with")
+    parser.add_argument("--rounds", type=common.counts, default=ROUNDS, help="e.g. 1,10,2,5")
     parser.add_argument("--attack", default="ing")
     parser.add_argument("--reading", default="auto")
     parser.add_argument("--options", nargs="*", default=[], help="of the attack, e.g. ing.lr=0.03")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from joblib import Parallel, delayed
+from joblib.externals.loky import get_reusable_executor
 
 from adversary.adversary import in_one_line
 from adversary.report import comparison, comparison_html
@@ -207,6 +208,8 @@ def run(
             if left := len(todo) - done:
                 tell(f"{names[key]} · done, about {_duration(each * left)} left")
     finally:
+        if jobs > 1:
+            get_reusable_executor().shutdown(kill_workers=True)  # else they wait for more, or go on
         write(wanted, out, failures)
     return [f"{label}, seed {seed}: {reason}" for (label, seed), reason in failures.items()]
 

@@ -242,21 +242,18 @@ def compared(tmp_path_factory):
     return folder / "c", command
 
 
-@pytest.mark.xdist_group("compared")
 @pytest.mark.parametrize(("more", "less"), ORDER)
 def test_a_stronger_defence_leaks_less_on_average(more, less, compared):
     psnr = pd.read_csv(compared[0] / "comparison.csv").set_index("label")
     assert psnr.loc[more, "psnr"] > psnr.loc[less, "psnr"]
 
 
-@pytest.mark.xdist_group("compared")
 @pytest.mark.parametrize(("one", "other"), SAME)
 def test_what_does_not_change_the_updates_leaks_as_much(one, other, compared):
     table = pd.read_csv(compared[0] / "comparison.csv").set_index("label")
     assert table.loc[one, "psnr"] == pytest.approx(table.loc[other, "psnr"], rel=1e-3)
 
 
-@pytest.mark.xdist_group("compared")
 def test_a_run_of_a_comparison_is_the_run_by_itself(compared, quick, tmp_path):
     inside = RunFolder.open(compared[0] / "runs" / "none" / "seed-2")
     settings = parse({**inside.info()["settings"], "out": str(tmp_path / "alone")})
@@ -265,7 +262,6 @@ def test_a_run_of_a_comparison_is_the_run_by_itself(compared, quick, tmp_path):
     assert list(alone.leakage()["psnr"]) == list(inside.leakage()["psnr"])
 
 
-@pytest.mark.xdist_group("compared")
 def test_the_command_keeps_what_is_done_and_prints_the_page_last(compared, capsys):
     folder, command = compared
     assert main(command) == 0
