@@ -190,10 +190,12 @@ def run(
 
     def begun() -> Iterator[Any]:
         for case, seed in todo:
-            tell(names[case.label, seed])
+            if jobs == 1:  # several are asked for before they begin
+                tell(names[case.label, seed])
             yield delayed(_do)((case.label, seed), wanted.settings(case, seed, out), execute)
 
-    # One task at a time to each process: a run is long, and none is begun that Ctrl-C would waste.
+    if jobs > 1 and todo:
+        tell(f"{len(todo)} runs, {jobs} at once")
     several = Parallel(
         n_jobs=jobs, pre_dispatch="n_jobs", batch_size=1, return_as="generator_unordered"
     )
