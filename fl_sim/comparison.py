@@ -182,6 +182,7 @@ def run(
     todo = [(c, s) for c, s in every if not _is_done(wanted.settings(c, s, out))]
     if kept := len(every) - len(todo):
         tell(f"{kept} of {len(every)} runs are there already and are kept")
+    jobs = max(1, min(jobs, len(todo)))
     failures: dict[tuple[str, int], str] = {}
     names = {
         (case.label, seed): f"run {number}/{len(every)} · {case.label} · seed {seed}"
@@ -194,7 +195,7 @@ def run(
                 tell(names[case.label, seed])
             yield delayed(_do)((case.label, seed), wanted.settings(case, seed, out), execute)
 
-    if jobs > 1 and todo:
+    if jobs > 1:
         tell(f"{len(todo)} runs, {jobs} at once")
     several = Parallel(
         n_jobs=jobs, pre_dispatch="n_jobs", batch_size=1, return_as="generator_unordered"

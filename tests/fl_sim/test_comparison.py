@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -226,7 +229,7 @@ SAME = [("none", "noise 0"), ("none", "top 100 %"), ("none", "central DP")]
 
 
 @pytest.fixture(scope="module")
-def compared(tmp_path_factory):
+def compared(root, tmp_path_factory):
     """A real comparison, two seeds each, two runs at once."""
     folder = tmp_path_factory.mktemp("compared")
     config = folder / "compare.toml"
@@ -238,7 +241,10 @@ def compared(tmp_path_factory):
     config.write_text(common + "[compare]\nseeds = [1, 2]\n" + "".join(entries))
     command = ["compare", "--config", str(config), "--engine", "local", "--out", str(folder / "c")]
     command += ["--jobs", "2"]
-    assert main(command) == 0
+    program = "import sys; from fl_sim.cli import main; sys.exit(main(sys.argv[1:]))"
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    # In a process of its own, which takes all with it that it has started.
+    subprocess.run([sys.executable, "-c", program, *command], check=True, env=environment)
     return folder / "c", command
 
 
