@@ -244,12 +244,36 @@ def audit(
 
 
 @app.command()
-def report(folder: Run) -> None:
-    """Write the report of a run anew from the run's files."""
+def report(
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs.")],
+    sensitive: Annotated[
+        bool | None,
+        typer.Option(
+            "--sensitive/--no-sensitive",
+            help="Leave out pictures of patients and names of files, from now on; or show them.",
+        ),
+    ] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Folder of comparison.html; default beside the first."),
+    ] = None,
+) -> None:
+    """Write the report of a run anew from its files; compare several runs."""
+    from adversary.report import comparison, comparison_html, several
     from adversary.report.html import render
     from adversary.report.run_folder import RunFolder
 
-    print(render(RunFolder.open(folder)).resolve())
+    if len(folders) == 1 and out is not None:
+        raise UsageError("--out: is for the comparison of several runs; there is one")
+    runs = [RunFolder.open(folder) for folder in folders]
+    for run_folder in runs:
+        if sensitive is not None:
+            run_folder.update(sensitive=sensitive)
+        print(render(run_folder).resolve())
+    if len(runs) > 1:
+        place = folders[0].absolute().parent if out is None else Path(out).expanduser().absolute()
+        rows = comparison.measure(several.settings_of(runs))
+        print(comparison_html.render(place, rows, same_conditions=False).resolve())
 
 
 @app.command(name="list")

@@ -284,6 +284,9 @@ class Settings:
     out: str = setting("results/run", "folder of the run", required=True)
     resume: bool = setting(False, "go on with the run in that folder after its last whole round")
     checkpoints: bool = setting(False, "keep the global model of every round in the run folder")
+    sensitive: bool = setting(
+        False, "leave pictures of patients and names of files out of the report"
+    )
     data: DataSettings = dataclasses.field(default_factory=DataSettings)
     model: ModelSettings = dataclasses.field(default_factory=ModelSettings)
     local: LocalSettings = dataclasses.field(default_factory=LocalSettings)

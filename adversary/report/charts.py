@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
+import warnings
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -14,6 +15,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+MANY = 400
+"""Images from which a chart sums up: a dot each would make the page large and the chart dark."""
 
 _COLOURS = ("#1f5a96", "#b3431e", "#2e7d4f", "#7a4a9c", "#8a6d00", "#5c6670")
 _MARKERS = "osD^vP"
@@ -33,7 +37,9 @@ _STYLE: Any = {  # typed by matplotlib as one literal a key
 def by_round(
     leakage: pd.DataFrame, column: str, label: str, marks: Sequence[tuple[float, str]] = ()
 ) -> str:
-    """Return a chart of one metric: a dot an image, a line for each attack's mean, by round.
+    """Return a chart of one metric by round: a line for each attack's mean, and a dot an image.
+
+    Beyond :data:`MANY` images the dots become a band from the least to the most.
 
     Parameters
     ----------
@@ -61,8 +67,12 @@ def by_round(
             colour, marker = _COLOURS[number % 6], _MARKERS[number % 6]
             rounds, values = rows["round"].astype(float), rows[column].astype(float)
             shift = 0.06 * (number - (known["attack"].nunique() - 1) / 2)
-            axes.plot(rounds + shift, values, marker, color=colour, alpha=0.35, markersize=5)
-            mean = values.groupby(rounds).mean()
+            by = values.groupby(rounds)
+            mean = by.mean()
+            if len(known) > MANY:
+                axes.fill_between(mean.index, by.min(), by.max(), color=colour, alpha=0.2)
+            else:
+                axes.plot(rounds + shift, values, marker, color=colour, alpha=0.35, markersize=5)
             axes.plot(
                 mean.index + shift, mean, color=colour, marker=marker, linewidth=2,
                 label=_short(str(attack)),
@@ -71,6 +81,82 @@ def by_round(
         _count_rounds(axes)
         _legend(axes)
         return _svg(figure, column)
+
+
+def by_client(
+    leakage: pd.DataFrame,
+    clients: Sequence[str],
+    column: str,
+    label: str,
+    marks: Sequence[tuple[float, str]] = (),
+) -> str:
+    """Return a chart of one metric by client: a bar from the least to the most, a dot the mean.
+
+    Parameters
+    ----------
+    leakage, column, label, marks
+        As for :func:`by_round`.
+    clients : sequence of str
+        Those to show, from above; others are left out.
+
+    Returns
+    -------
+    str
+        SVG without a prolog; empty where there is no finite value.
+    """
+    known = leakage[["client", "attack", column]].replace([float("inf")], pd.NA).dropna()
+    known = known[known["client"].isin(list(clients))]
+    if known.empty:
+        return ""
+    places = {name: place for place, name in enumerate(clients)}
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(5.2, max(3.3, 1.1 + 0.24 * len(places))), layout="constrained")
+        axes = figure.subplots()
+        for value, name in marks:
+            axes.axvline(value, color="#3d454d", linestyle="--", linewidth=1, label=name)
+        attacks = known["attack"].nunique()
+        for number, (attack, rows) in enumerate(known.groupby("attack", sort=True)):
+            by = rows[column].astype(float).groupby(rows["client"].astype(str))
+            heights = [
+                places[str(name)] + 0.6 * ((number + 0.5) / attacks - 0.5) for name in by.groups
+            ]
+            colour, mean = _COLOURS[number % 6], by.mean()
+            axes.hlines(heights, by.min(), by.max(), color=colour, linewidth=2, alpha=0.5)
+            axes.plot(
+                mean, heights, _MARKERS[number % 6], color=colour, markersize=6,
+                label=_short(str(attack)),
+            )  # fmt: skip
+        axes.set_yticks(list(places.values()), [_short(name) for name in places])
+        for text in axes.get_yticklabels():
+            text.set_parse_math(False)
+        axes.set_ylim(len(places) - 0.5, -0.5)
+        axes.set_xlabel(label)
+        _legend(axes)
+        return _svg(figure, f"client-{column}")
+
+
+def process(history: pd.DataFrame) -> str:
+    """Return a chart of an attack's own score by iteration, a line a restart; empty without any.
+
+    Parameters
+    ----------
+    history : DataFrame
+        With ``restart``, ``iteration`` and ``score``.
+    """
+    known = history.replace([float("inf")], pd.NA).dropna().astype(float)
+    if known.empty:
+        return ""
+    with mpl.rc_context(_STYLE):
+        figure = _figure()
+        axes = figure.subplots()
+        for number, (_, steps) in enumerate(known.groupby("restart")):
+            some = steps.iloc[:: -(-len(steps) // 200)]
+            axes.plot(some["iteration"], some["score"], color=_COLOURS[number % 6], linewidth=2)
+        if known["score"].min() > 0:
+            axes.set_yscale("log")
+        axes.set_xlabel("iteration")
+        axes.set_ylabel("own score")
+        return _svg(figure, "process")
 
 
 def training(rounds: pd.DataFrame) -> str:
@@ -85,6 +171,7 @@ def training(rounds: pd.DataFrame) -> str:
             line = known[["round", column]].dropna().astype(float)
             axes.plot(line["round"], line[column], color=_COLOURS[0], marker="o", linewidth=2)
             axes.set_ylabel(name)
+        below.set_ylim(-0.05, 1.05)
         _count_rounds(below)
         return _svg(figure, "training")
 
@@ -194,7 +281,10 @@ def _legend(axes: Axes) -> None:
 
 def _svg(figure: Figure, name: str) -> str:
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    with warnings.catch_warnings():
+        # Text stays text: the reader's fonts draw it, and may have what matplotlib's has not.
+        warnings.filterwarnings("ignore", message="Glyph")
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()
     # Several charts share one page: matplotlib's ids must differ from chart to chart.
     return re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", svg[svg.index("<svg") :])

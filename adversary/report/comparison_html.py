@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import math
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -15,10 +14,11 @@ from markupsafe import Markup
 
 from adversary.report import charts, pictures
 from adversary.report.comparison import Row, Run, front, headlines
-from adversary.report.comparison_page import COMPARISON_PAGE, SCRIPT
 from adversary.report.files import replacing
-from adversary.report.html import epsilon, figure, template
+from adversary.report.pages.scripts import FILTERS, SORTING
 from adversary.report.run_folder import RunFolder, RunFolderError, unmasked, writing
+from adversary.report.sensitive import LEFT_OUT, is_sensitive
+from adversary.report.templating import epsilon, figure, template
 from adversary.report.verdict import CLOSE_PSNR
 
 AUC_MARGIN = 0.02
@@ -61,8 +61,11 @@ class Link:
     href: str
 
 
-def render(folder: Path, rows: Sequence[Row]) -> Path:
+def render(folder: Path, rows: Sequence[Row], *, same_conditions: bool = True) -> Path:
     """Write comparison.html into ``folder`` and return its path.
+
+    If any of the runs is to be kept from view (see :mod:`adversary.report.sensitive`), the page
+    shows no patient.
 
     Parameters
     ----------
@@ -70,6 +73,8 @@ def render(folder: Path, rows: Sequence[Row]) -> Path:
         Of the comparison; the links to the runs' reports are from here.
     rows : sequence of Row
         From :func:`adversary.report.comparison.measure`.
+    same_conditions : bool
+        Whether the runs differ in nothing but what their settings name.
 
     Raises
     ------
@@ -79,7 +84,10 @@ def render(folder: Path, rows: Sequence[Row]) -> Path:
     first = headlines(rows)
     best = front(first)
     runs = [run for row in first for run in row.setting.runs]
-    page = template(COMPARISON_PAGE).render(
+    hidden = any(map(_is_sensitive, runs))
+    if hidden:  # the words of errors may name files
+        first = [replace(row, note=LEFT_OUT if row.note else "") for row in first]
+    page = template("comparison.html").render(
         title=folder.name,
         rows=first,
         runs_done=sum(row.runs for row in first),
@@ -89,9 +97,12 @@ def render(folder: Path, rows: Sequence[Row]) -> Path:
         chart=Markup(_chart(first, best)),  # matplotlib escapes the names in it
         chart_text=_chart_in_words(first, best),
         front=best,
-        strip=_strip(first),
+        strip=None if hidden else _strip(first),
+        sensitive=hidden,
+        same_conditions=same_conditions,
+        defences=sorted({row.setting.defence for row in first}),
         links={row.label: _links(folder, row.setting.runs) for row in first},
-        script_hash=_hash(SCRIPT),
+        script=Markup(SORTING + FILTERS),
     )
     path = folder / "comparison.html"
     with writing(path), replacing(path) as temporary:
@@ -275,12 +286,14 @@ def _thumbnail(place: Path, kind: str, image: int) -> str:
 
 def _links(folder: Path, runs: Sequence[Run]) -> list[Link]:
     return [
-        Link(run.seed, quote((run.path.relative_to(folder) / "report.html").as_posix()))
+        Link(run.seed, quote(Path(os.path.relpath(run.path / "report.html", folder)).as_posix()))
         for run in runs
         if (run.path / "report.html").exists()
     ]
 
 
-def _hash(script: str) -> str:
-    """Return what allows this script, and no other, in the page's content security policy."""
-    return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"
+def _is_sensitive(run: Run) -> bool:
+    try:
+        return is_sensitive(RunFolder.open(run.path).info())
+    except RunFolderError:
+        return False

@@ -2,100 +2,39 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
-from adversary.report import charts, pictures
+from adversary.report import charts, gallery, pictures
 from adversary.report.files import replacing
-from adversary.report.page import PAGE
+from adversary.report.groups import Group, Shown, grouped, matrix, worst_of
+from adversary.report.knowledge import knowledge
+from adversary.report.pages.scripts import FILTERS
+from adversary.report.references import SOURCES, methods
+from adversary.report.rows import Row, closeness, levelled, records
 from adversary.report.run_folder import RunFolder, unmasked, writing
-from adversary.report.verdict import CLOSE_PSNR, Level, level, worst
+from adversary.report.sensitive import is_sensitive, pseudonyms, without_names
+from adversary.report.summary import summarise
+from adversary.report.templating import figure, template
+from adversary.report.verdict import CLOSE_PSNR, Level
 
-MAX_GRIDS = 150
-"""Grids embedded in one page, worst first; of others the page names the file."""
+MAX_GROUPS = 24
+"""Clients, and rounds, in a table or chart of each; the worst."""
 
-_IMAGES_A_GRID = 8
-
-Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One image of a grid: its row of leakage.csv and its pictures as data URIs or empty."""
-
-    row: Row
-    truth: str
-    reconstruction: str
-    error: str
-    bound: str
-
-
-@dataclass(frozen=True)
-class Grid:
-    """What one attack made of one client's update."""
-
-    client: str
-    attack: str
-    level: Level
-    best: Row
-    panels: list[Panel]
-    images: int
-    file: str
-    process: str
-
-
-@dataclass(frozen=True)
-class ClientVerdict:
-    """What all attacks together learnt from one client's update."""
-
-    client: str
-    level: Level
-    best: Row
-
-
-@dataclass(frozen=True)
-class Round:
-    """One section of the report."""
-
-    number: int
-    training: Row
-    verdicts: list[ClientVerdict]
-    grids: list[Grid]
-    rows: list[Row]
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What the first screen says."""
-
-    level: Level
-    worst: Row
-    images: int
-    clients_seen: int
-    clients: int
-    rounds_seen: int
-    rounds: int
-    reidentified: float | None
-    chance: float | None
-    candidates: int | None
-    mean_psnr: float | None
-    mean_rdlv: float | None
-    has_truth: bool
-    failed: int
+MAX_ROWS = 200
+"""Reconstructions in the table of figures, and lines in other tables; the worst."""
 
 
 def render(folder: RunFolder) -> Path:
     """Write report.html into the folder of a run, finished or not, and return its path.
 
-    Everything is read from the folder, so the page can be made again at any time.
+    Everything is read from the folder, so the page can be made again at any time. However many
+    updates were attacked, it shows the worst of them and sums up the others. Where run.json says
+    so (see :mod:`adversary.report.sensitive`) it holds no picture and no name of a file.
 
     Raises
     ------
@@ -103,27 +42,55 @@ def render(folder: RunFolder) -> Path:
         If the folder cannot be read, or the page not be written.
     """
     info, leakage, rounds = folder.info(), folder.leakage(), folder.rounds()
-    rows = _levelled(leakage)
+    hidden = is_sensitive(info)
+    missing = info.get("missing")
+    if hidden:
+        info = without_names(info, folder.path.absolute().name)
+        leakage = leakage.assign(truth=pseudonyms(leakage["truth"]))
+    rows = levelled(leakage)
     counted = unmasked(leakage)
-    summary = _summarise(_levelled(counted), info)
-    page = template(PAGE).render(
+    summary = summarise(levelled(counted), info)
+    by_client = worst_of(grouped(rows, "client"), MAX_GROUPS)
+    by_round = grouped(rows, "round")
+    chosen = gallery.choose(rows)
+    worst = sorted(rows, key=closeness, reverse=True)[:MAX_ROWS]
+    accounts = _accounts(folder.accounts())
+    page = template("report.html").render(
         title=str(info.get("title") or folder.path.name),
+        script=Markup(FILTERS),
         info=info,
+        sensitive=hidden,
         data=_mapping(info.get("data")),
+        defence=_mapping(info.get("defence")),
         oracles=list(info.get("oracles") or ()),
-        threat=_flatten(_mapping(info.get("threat"))),
+        knowledge=knowledge(info),
         aggregate=_mapping(info.get("threat")).get("view") == "aggregate",
         bound=_mapping(info.get("bound")),
         settings=_flatten(_mapping(info.get("settings"))),
         versions=_flatten(_mapping(info.get("versions"))),
         failures=list(info.get("failures") or ()),
         summary=summary,
-        matrix=_matrix(rows),
-        charts=_charts(counted, rounds),
-        accounts=_accounts(folder.accounts()),
+        matrix=matrix(rows, by_client, worst_of(by_round, MAX_GROUPS)),
+        by_client=by_client,
+        trained=len(rounds) > 0,
+        by_round=_with_training(by_round, records(rounds)),
+        charts=_charts(folder, counted, rounds, by_client, chosen),
+        cards=[] if hidden else gallery.cards(folder, chosen),
+        strips=[] if hidden else gallery.strips(folder, chosen),
+        choices={
+            name: sorted({row[name] for row in worst if row[name] is not None})
+            for name in ("round", "client", "attack")
+        },
+        worst=worst,
+        all_rows=len(rows),
+        limit=MAX_ROWS,
+        accounts=accounts,
         without_images=list(info.get("without_images") or ()),
-        rounds=_rounds(folder, rows, _records(rounds)),
-        missing=_missing(leakage, rounds, _mapping(info.get("missing")), summary.has_truth),
+        missing=_missing(
+            leakage, rounds, {} if hidden else _mapping(missing), summary.has_truth
+        ),
+        methods=methods(row["attack"] for row in rows if row["attack"] != "-"),
+        sources=SOURCES,
         levels=sorted(Level, reverse=True),
         colour_bar=pictures.colour_bar(),
         error_scale=pictures.ERROR_SCALE,
@@ -134,188 +101,68 @@ def render(folder: RunFolder) -> Path:
     return path
 
 
-@lru_cache
-def template(page: str) -> Template:
-    """Return a page, compiled once; what it shows is escaped."""
-    environment = Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["figure"] = figure
-    environment.filters["epsilon"] = epsilon
-    environment.filters["percent"] = lambda share: "–" if share is None else f"{share:.0%}"
-    return environment.from_string(page)
-
-
-def figure(value: float | None, digits: int = 2) -> str:
-    """Return a figure for reading: a dash where missing, small ones in powers of ten."""
-    if value is None:
-        return "–"
-    if isinstance(value, float) and not math.isfinite(value):
-        return "exact" if value > 0 else "–"
-    if value and abs(value) < 0.5 * 10.0**-digits:
-        return f"{value:.1e}"
-    return f"{value:.{digits}f}".replace("-", "−")
-
-
-def epsilon(value: float | None) -> str:
-    """Return a privacy loss for reading; it is infinite without noise."""
-    if value is None:
-        return "–"
-    return "∞" if math.isinf(value) else f"{value:.3g}"
-
-
-def _records(frame: pd.DataFrame) -> list[Row]:
-    """Return the rows as plain Python values, None where missing."""
-    plain = frame.astype(object).where(frame.notna(), None)
-    return [{str(k): v for k, v in row.items()} for row in plain.to_dict("records")]
-
-
-def _levelled(frame: pd.DataFrame) -> list[Row]:
-    return [{**row, "level": _level(row)} for row in _records(frame)]
-
-
-def _level(row: Row) -> Level:
-    return level(row["psnr"], row["rdlv"], row["reidentified"])
-
-
-def _closeness(row: Row) -> tuple[Level, float, float]:
-    """Order rows by how much they give away; without truth, by the attacker's own score."""
-    score = math.inf if row["score"] is None else row["score"]
-    return row["level"], -math.inf if row["psnr"] is None else row["psnr"], -score
-
-
-def _summarise(rows: list[Row], info: Mapping[str, Any]) -> Summary:
-    done = [row for row in rows if row["status"] == "ok"]
-    seen = [row for row in done if row["level"] >= Level.IDENTIFIED]
-    known = [row["reidentified"] for row in done if row["reidentified"] is not None]
-    candidates = info.get("candidates")
-    candidates = candidates if isinstance(candidates, int) and candidates > 0 else None
-    return Summary(
-        level=worst(row["level"] for row in done),
-        worst=max(done, key=_closeness, default={}),
-        images=len(done),
-        clients_seen=len({row["client"] for row in seen}),
-        clients=len({row["client"] for row in rows}),
-        rounds_seen=len({row["round"] for row in seen}),
-        rounds=len({row["round"] for row in rows}),
-        reidentified=sum(known) / len(known) if known else None,
-        chance=1 / candidates if candidates else None,
-        candidates=candidates,
-        mean_psnr=_mean(row["psnr"] for row in done),
-        mean_rdlv=_mean(row["rdlv"] for row in done),
-        has_truth=any(row["truth"] is not None for row in done),
-        failed=sum(row["status"] != "ok" for row in rows),
-    )
-
-
-def _mean(values: Iterator[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
-
-
-def _verdicts(rows: list[Row]) -> list[ClientVerdict]:
-    """Return one verdict a client, by name; the best reconstruction counts."""
-    verdicts = []
-    for client in sorted({row["client"] for row in rows}):
-        best = max((row for row in rows if row["client"] == client), key=_closeness)
-        verdicts.append(ClientVerdict(client, best["level"], best))
-    return verdicts
-
-
-def _matrix(rows: list[Row]) -> dict[str, dict[int, ClientVerdict]]:
-    """Return the verdicts by client and round."""
-    matrix: dict[str, dict[int, ClientVerdict]] = {}
-    for number in sorted({row["round"] for row in rows}):
-        for verdict in _verdicts([row for row in rows if row["round"] == number]):
-            matrix.setdefault(verdict.client, {})[number] = verdict
-    return dict(sorted(matrix.items()))
-
-
 def _accounts(accounts: pd.DataFrame) -> list[Row]:
-    """Return each client's last account, by name."""
+    """Return each client's last account, the largest loss first."""
     last = accounts.sort_values("round").drop_duplicates("client", keep="last")
-    return _records(last.sort_values("client"))
+    return records(last.sort_values(["epsilon", "client"], ascending=[False, True]))
 
 
-def _charts(leakage: pd.DataFrame, rounds: pd.DataFrame) -> list[tuple[str, str, Markup]]:
+def _with_training(groups: list[Group], training: list[Row]) -> list[tuple[int, Row, Group | None]]:
+    """Return (round, row of rounds.csv, what leaked) of each round that has one or the other."""
+    trained = {row["round"]: row for row in training}
+    leaked = {group.key: group for group in groups}
+    return [(n, trained.get(n, {}), leaked.get(n)) for n in sorted(trained.keys() | leaked.keys())]
+
+
+def _charts(
+    folder: RunFolder,
+    leakage: pd.DataFrame,
+    rounds: pd.DataFrame,
+    by_client: Shown,
+    chosen: list[Row],
+) -> list[tuple[str, str, Markup]]:
     """Return (title, text for those who do not see it, SVG) of each chart that can be drawn."""
-    drawn = (
+    close = [(CLOSE_PSNR, f"{CLOSE_PSNR:g} dB")]
+    clients = [group.key for group in by_client.groups]
+    some = f", the worst {len(clients)} of {by_client.of}" if len(clients) < by_client.of else ""
+    first = chosen[0] if chosen else None
+    drawn = [
         (
             "Likeness by round",
-            "PSNR of every reconstruction by round, with each attack's mean",
-            charts.by_round(leakage, "psnr", "PSNR, dB", [(CLOSE_PSNR, f"{CLOSE_PSNR:g} dB")]),
+            f"PSNR of reconstructions by round. {_in_words(leakage, 'round')}",
+            charts.by_round(leakage, "psnr", "PSNR, dB", close),
+        ),
+        (
+            f"Likeness by client{some}",
+            f"PSNR of reconstructions by client. {_in_words(leakage, 'client')}",
+            charts.by_client(leakage, clients, "psnr", "PSNR, dB", close),
         ),
         (
             "Beyond a public X-ray",
-            "RDLV of every reconstruction by round, with each attack's mean",
+            "RDLV of reconstructions by round, with each attack’s mean",
             charts.by_round(leakage, "rdlv", "RDLV", [(0.0, "mean public X-ray")]),
         ),
-        ("The model's training", "Loss and AUC by round", charts.training(rounds)),
-    )
+        ("The model’s training", "Loss and AUC by round", charts.training(rounds)),
+    ]
+    if first is not None:
+        drawn.append(
+            (
+                "How the worst one was found",
+                f"The attacker’s own score by iteration: {first['client']}, round "
+                f"{first['round']}, {first['attack']}; lower is a better fit to the update",
+                charts.process(gallery.history(folder, first)),
+            )
+        )
     # The SVG is made by matplotlib, which escapes the names in it.
     return [(title, text, Markup(svg)) for title, text, svg in drawn if svg]
 
 
-def _rounds(folder: RunFolder, rows: list[Row], training: list[Row]) -> list[Round]:
-    by_number = {row["round"]: row for row in training}
-    groups: dict[tuple[int, str, str], list[Row]] = {}
-    for row in rows:
-        if row["status"] == "ok":
-            groups.setdefault((row["round"], row["client"], row["attack"]), []).append(row)
-    order = sorted(groups, key=lambda key: max(map(_closeness, groups[key])), reverse=True)
-    embedded = set(order[:MAX_GRIDS])
-    sections = []
-    for number in sorted({row["round"] for row in rows} | by_number.keys()):
-        here = [row for row in rows if row["round"] == number]
-        sections.append(
-            Round(
-                number=number,
-                training=by_number.get(number, {}),
-                verdicts=_verdicts(here),
-                grids=[
-                    _grid(folder, key, groups[key], key in embedded)
-                    for key in order
-                    if key[0] == number
-                ],
-                rows=here,
-            )
-        )
-    return sections
-
-
-def _grid(folder: RunFolder, key: tuple[int, str, str], rows: list[Row], embed: bool) -> Grid:
-    number, client, attack = key
-    place = folder.images(number, client, attack)
-    process = folder.process(number, client, attack)
-    ordered = sorted(rows, key=_closeness, reverse=True)
-    shown = ordered[:_IMAGES_A_GRID] if embed else []
-    return Grid(
-        client=client,
-        attack=attack,
-        level=worst(row["level"] for row in rows),
-        best=ordered[0],
-        panels=[_panel(place, row) for row in shown],
-        images=len(rows),
-        file=(place / "grid.png").relative_to(folder.path).as_posix(),
-        process=process.relative_to(folder.path).as_posix() if process.is_dir() else "",
-    )
-
-
-def _panel(place: Path, row: Row) -> Panel:
-    truth, found, bound = (
-        pictures.read(pictures.picture(place, kind, row["image"]))
-        for kind in ("truth", "reconstruction", "bound")
-    )
-    error = None
-    if truth is not None and found is not None and truth.shape == found.shape:
-        error = pictures.error_map(truth, found)
-    thumbnails = (
-        "" if image is None else pictures.thumbnail(image) for image in (truth, found, error, bound)
-    )
-    return Panel(row, *thumbnails)
+def _in_words(leakage: pd.DataFrame, column: str) -> str:
+    """Return the mean PSNR by round or client in words, of the first dozen."""
+    means = leakage.dropna(subset=["psnr"]).groupby(column)["psnr"].mean()
+    told = [f"{column} {key}: {figure(float(value), 1)} dB" for key, value in means.items()]
+    more = f"; and {len(told) - 12} more" if len(told) > 12 else ""
+    return f"Means: {'; '.join(told[:12])}{more}." if told else ""
 
 
 _EXPECTED = ("mse", "psnr", "ssim", "lpips", "fft2d", "rdlv", "bound_psnr", "rank")

@@ -152,6 +152,12 @@ def thumbnail(pixels: Pixels) -> str:
     return _data_uri(data, "png")
 
 
+def palette(pixels: Pixels) -> str:
+    """Return a picture in its own size and few colours, as a data URI."""
+    image = Image.fromarray(pixels).convert("RGB").quantize(64)
+    return _data_uri(_encoded(image, "png", optimize=True), "png")
+
+
 def colour_bar() -> str:
     """Return the legend of error maps, no error on the left, as a data URI."""
     ramp = np.tile(np.linspace(0, 1, 128), (8, 1))

@@ -124,7 +124,8 @@ class RunFolder:
     ``data`` (with ``name``, ``attribution`` and ``synthetic``), ``candidates`` (the number of
     patients among whom a reconstruction was re-identified) and ``bound`` (of the column
     bound_psnr: ``kind``, ``method``, the largest ``error`` in dB, and whether the estimates
-    ``converged``), and whether it is an ``audit``, with the ``clients`` behind it.
+    ``converged``), and whether it is an ``audit``, with the ``clients`` behind it. ``sensitive``
+    keeps patients out of the report; see :mod:`adversary.report.sensitive`.
     """
 
     def __init__(self, path: Path) -> None:

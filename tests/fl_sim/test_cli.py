@@ -154,7 +154,7 @@ def test_every_mistake_is_a_line_before_anything_starts(flower, capsys):
         (["run", "--nonsense"], "No such option"),
         (["rum"], "No such command 'rum'"),
         (["report", "nowhere"], "nowhere is not the folder of a run"),
-        (["report"], "Missing argument 'RUN'"),
+        (["report"], "Missing argument 'RUN...'"),
         (["list", "everything"], "Invalid value for '[TOPIC]:"),
     ],
 )
@@ -251,6 +251,22 @@ def test_a_fault_of_the_program_keeps_its_traceback(flower):
     flower(raises=ZeroDivisionError("ours"))
     with pytest.raises(ZeroDivisionError):
         main(["run", "--out", "o"])
+
+
+def test_several_reports_are_compared_and_patients_left_out(flower, tmp_path, capsys):
+    flower()
+    assert main(["run", "--out", "o/a"]) == main(["run", "--out", "o/b"]) == 0
+    capsys.readouterr()
+    assert main(["report", "o/a", "o/b", "--sensitive"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        str(tmp_path / name) for name in ("o/a/report.html", "o/b/report.html", "o/comparison.html")
+    ]
+    assert RunFolder.open(Path("o/a")).info()["sensitive"] is True
+    assert main(["report", "o/a", "--no-sensitive"]) == 0
+    assert RunFolder.open(Path("o/a")).info()["sensitive"] is False
+    assert main(["report", "o/a", "o/b", "--out", "elsewhere"]) == 0
+    assert Path("elsewhere/comparison.html").exists()
+    assert main(["report", "o/a", "--out", "elsewhere"]) == 2
 
 
 def test_report_is_rendered_anew(flower, tmp_path, capsys):

@@ -1,33 +1,7 @@
-"""The page of a comparison, a Jinja template."""
+"""The page of a comparison."""
 
-from adversary.report.page import STYLE
-
-SCRIPT = r"""
-document.querySelectorAll("table.sortable thead th").forEach(function (head, column) {
-  var button = document.createElement("button");
-  button.type = "button";
-  while (head.firstChild) { button.appendChild(head.firstChild); }
-  head.appendChild(button);
-  button.addEventListener("click", function () {
-    var body = head.closest("table").tBodies[0];
-    var down = head.getAttribute("aria-sort") === "ascending";
-    var value = function (row) { return row.cells[column].getAttribute("data-value"); };
-    var rows = Array.from(body.rows).sort(function (a, b) {
-      var x = value(a), y = value(b);
-      if (x === "" || y === "") { return (x === "") - (y === ""); }
-      var order = isNaN(x) || isNaN(y) ? x.localeCompare(y) : x - y;
-      return down ? -order : order;
-    });
-    head.parentNode.querySelectorAll("th").forEach(function (other) { other.removeAttribute("aria-sort"); });
-    head.setAttribute("aria-sort", down ? "descending" : "ascending");
-    rows.forEach(function (row) { body.appendChild(row); });
-  });
-});
-"""
-"""Makes the table sortable: by mouse, and by keyboard, as the heads become buttons."""
-
-COMPARISON_PAGE = (
-    r"""{% macro badge(level) %}<span class="badge l{{ level.value }}">{{ level.label }}</span>{% endmacro %}
+COMPARISON_PAGE = r"""
+{% from "macros" import badge %}
 {% macro spread(value, std, digits) %}{{ value | figure(digits) }}{% if std is not none %} ± {{ std | figure(digits) }}{% endif %}{% endmacro %}
 {% macro cell(value, text) %}<td class="n" data-value="{{ "" if value is none else value }}">{{ text }}</td>{% endmacro %}
 <!DOCTYPE html>
@@ -35,11 +9,10 @@ COMPARISON_PAGE = (
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src '{{ script_hash }}'">
+<meta http-equiv="Content-Security-Policy" content="{{ policy(script) }}">
 <title>Defences compared: {{ title }}</title>
-<style>"""
-    + STYLE
-    + r"""
+<style>
+{% include "style" %}
 .sortable button { font: inherit; color: inherit; background: none; border: 0; padding: 0; text-align: inherit; cursor: pointer; }
 .sortable button::after { content: " \2195"; color: var(--soft); } .sortable [aria-sort=ascending] button::after { content: " \2191"; } .sortable [aria-sort=descending] button::after { content: " \2193"; }
 .sortable button:focus-visible { outline: 3px solid var(--link); }
@@ -90,10 +63,11 @@ COMPARISON_PAGE = (
 
 <section id="table" aria-labelledby="h-table">
 <h2 id="h-table">All settings</h2>
-<p>Leakage is that of the strongest attack run on each setting, the one with the highest mean PSNR; comparison_attacks.csv has a row for every attack.</p>
+<p>Leakage is that of the strongest attack run on each setting, the one with the highest mean PSNR; {{ "comparison_attacks.csv has a row for every attack." if same_conditions else "their reports have all others." }}</p>
+<form class="filters" hidden aria-label="Show settings of"><label>Defence<select name="defence"><option value="">all</option>{% for name in defences %}<option value="{{ name }}">{{ name }}</option>{% endfor %}</select></label><button type="reset">Show all</button><output aria-live="polite"></output></form>
 <div class="scroll" tabindex="0" role="region" aria-label="All settings"><table class="dense sortable">
 <thead><tr><th scope="col" class="n">No.</th><th scope="col">Setting</th><th scope="col">Worst verdict</th><th scope="col">Attack</th><th scope="col" class="n">AUC</th><th scope="col" class="n">Loss</th><th scope="col" class="n">PSNR, dB</th><th scope="col" class="n">Worst PSNR</th><th scope="col" class="n">SSIM</th><th scope="col" class="n">LPIPS</th><th scope="col" class="n">RDLV</th><th scope="col" class="n">Re-identified</th><th scope="col" class="n">Bound, dB</th><th scope="col" class="n">Labels read</th><th scope="col" class="n">ε</th><th scope="col" class="n">δ</th><th scope="col" class="n">Seconds</th><th scope="col" class="n">Runs</th><th scope="col">Note</th></tr></thead>
-<tbody>{% for row in rows %}<tr><td class="n" data-value="{{ loop.index }}">{{ loop.index }}</td><th scope="row" data-value="{{ row.label }}"><a href="#setting-{{ loop.index }}">{{ row.label }}</a>{% if row.label in front %} <span class="front">on the front</span>{% endif %}</th><td data-value="{{ row.level.value }}">{{ badge(row.level) }}</td><td data-value="{{ row.attack or "" }}">{{ row.attack or "–" }}</td>
+<tbody>{% for row in rows %}<tr data-filtered="settings" data-defence="{{ row.setting.defence }}"><td class="n" data-value="{{ loop.index }}">{{ loop.index }}</td><th scope="row" data-value="{{ row.label }}"><a href="#setting-{{ loop.index }}">{{ row.label }}</a>{% if row.label in front %} <span class="front">on the front</span>{% endif %}</th><td data-value="{{ row.level.value }}">{{ badge(row.level) }}</td><td data-value="{{ row.attack or "" }}">{{ row.attack or "–" }}</td>
 {{ cell(row.auc, spread(row.auc, row.auc_std, 3)) }}{{ cell(row.loss, row.loss | figure(3)) }}{{ cell(row.psnr, spread(row.psnr, row.psnr_std, 1)) }}{{ cell(row.psnr_worst, row.psnr_worst | figure(1)) }}{{ cell(row.ssim, row.ssim | figure(3)) }}{{ cell(row.lpips, row.lpips | figure(3)) }}{{ cell(row.rdlv, row.rdlv | figure) }}{{ cell(row.reidentified, row.reidentified | percent) }}{{ cell(row.bound_psnr, row.bound_psnr | figure(1)) }}{{ cell(row.label_accuracy, row.label_accuracy | percent) }}{{ cell(row.epsilon, row.epsilon | epsilon) }}{{ cell(row.delta, "–" if row.delta is none else "%.1e" | format(row.delta)) }}{{ cell(row.seconds, row.seconds | figure(1)) }}{{ cell(row.runs, row.runs) }}<td class="wrap" data-value="{{ row.note }}">{% if row.status != "completed" %}{{ row.status }}{{ ": " if row.note }}{% endif %}{{ row.note }}</td></tr>
 {% endfor %}</tbody></table></div>
 <p class="small">± is the standard deviation over seeds. A dash is a value that cannot be had.</p>
@@ -112,7 +86,8 @@ COMPARISON_PAGE = (
 <section id="reading" aria-labelledby="h-reading">
 <h2 id="h-reading">How to read it</h2>
 <dl class="words">
-<dt>Same conditions</dt><dd>Every setting trains on the same images, dealt to the same clients, and is attacked in the same rounds, seed by seed. The attacker knows the defence unless a setting says otherwise.</dd>
+{% if not same_conditions %}<dt>Different runs</dt><dd>These runs were made one by one. What they differ in is named with each under “The defences”; a difference in their figures may come from any of it. Runs that differ by their seed alone are one row.</dd>{% else %}
+<dt>Same conditions</dt><dd>Every setting trains on the same images, dealt to the same clients, and is attacked in the same rounds, seed by seed. The attacker knows the defence unless a setting says otherwise.</dd>{% endif %}
 <dt>AUC, loss</dt><dd>Of the global model after the last round, on images that no client has. AUC: 0.5 is guessing, 1 is perfect.</dd>
 <dt>PSNR</dt><dd>Likeness of the reconstruction in decibels, the mean over all attacked images; higher gives away more. All chest X-rays look alike: the mean of a few reaches about 19 dB, so a difference below that says little. RDLV counts from there: 0 is no more than the mean public X-ray.</dd>
 <dt>Re-identified</dt><dd>Share of the images for which the right patient comes first among all candidates.</dd>
@@ -126,12 +101,9 @@ COMPARISON_PAGE = (
 <li>Differences within the standard deviations are no differences.</li>
 </ul>
 </section>
-<footer>This page holds images of patients where the data are real: keep it as you keep the X-rays. It loads nothing from a network.</footer>
+<footer>{% if sensitive %}This page holds no picture of a patient and no name of a file.{% else %}This page holds images of patients where the data are real: keep it as you keep the X-rays.{% endif %} It loads nothing from a network.</footer>
 </main>
-<script>"""
-    + SCRIPT
-    + r"""</script>
+<script>{{ script }}</script>
 </body>
 </html>
 """
-)

@@ -1,0 +1,44 @@
+"""Every figure of the worst reconstructions, failures, missing values, and privacy accounts."""
+
+SECTION = r"""
+{% if worst %}
+<section id="figures" aria-labelledby="h-figures">
+<h2 id="h-figures">Figures, worst first</h2>
+<p>{% if worst | length < all_rows %}The worst {{ worst | length }} of {{ all_rows }} rows. {% endif %}{% if sensitive %}All are in the run’s leakage.csv, which names files.{% else %}All are in <a href="leakage.csv">leakage.csv</a>.{% endif %}</p>
+<div class="scroll" tabindex="0" role="region" aria-label="Figures"><table class="dense">
+<thead><tr><th scope="col" class="n">Round</th><th scope="col">Client</th><th scope="col">Attack</th>{% if summary.has_truth %}<th scope="col">True image</th><th scope="col" class="n">MSE</th><th scope="col" class="n">PSNR</th><th scope="col" class="n">Bound</th><th scope="col" class="n">SSIM</th><th scope="col" class="n">LPIPS</th><th scope="col" class="n">FFT-2D</th><th scope="col" class="n">RDLV</th><th scope="col" class="n">Rank</th>{% endif %}<th scope="col">{{ "Label read" if sensitive or not summary.has_truth else "Label, true / read" }}</th><th scope="col" class="n">Own score</th><th scope="col" class="n">Evaluations</th><th scope="col" class="n">Seconds</th></tr></thead>
+<tbody>{% for row in worst %}<tr data-filtered="rows" data-round="{{ row.round }}" data-client="{{ row.client }}" data-attack="{{ row.attack }}"><td class="n">{{ row.round }}</td><th scope="row">{{ row.client }}</th><td>{{ row.attack }}</td>
+{%- if row.status != "ok" %}<td colspan="{{ 13 if summary.has_truth else 4 }}">failed, see <a href="#failures">failures</a></td>
+{%- else %}{% if summary.has_truth %}<td>{{ row.truth }}</td><td class="n">{{ row.mse | figure(5) }}</td><td class="n">{{ row.psnr | figure(1) }}</td><td class="n">{{ row.bound_psnr | figure(1) }}</td><td class="n">{{ row.ssim | figure(3) }}</td><td class="n">{{ row.lpips | figure(3) }}</td><td class="n">{{ row.fft2d | figure(3) }}</td><td class="n">{{ row.rdlv | figure }}</td><td class="n">{{ "–" if row.rank is none else row.rank }}</td>{% endif %}<td>{% if sensitive %}{{ "–" if row.label_true is none else ("right" if row.label_true == row.label_recovered else "wrong") }}{% else %}{% if summary.has_truth %}{{ row.label_true or "–" }} / {% endif %}{{ row.label_recovered or "–" }}{% endif %}</td><td class="n">{{ row.score | figure(4) }}</td><td class="n">{{ "–" if row.evaluations is none else row.evaluations }}</td><td class="n">{{ row.seconds | figure(1) }}</td>{% endif %}</tr>
+{% endfor %}</tbody></table></div>
+</section>
+{% endif %}
+
+<section id="failures" aria-labelledby="h-failures">
+<h2 id="h-failures">Failures and missing values</h2>
+{% if failures %}
+<div class="scroll" tabindex="0" role="region" aria-label="Failures"><table>
+<thead><tr><th scope="col">Round</th><th scope="col">Client</th><th scope="col">Attack</th><th scope="col">Reason</th></tr></thead>
+<tbody>{% for failure in failures[:limit] %}<tr><td>{{ failure.get("round", "–") }}</td><td>{{ failure.get("client", "–") }}</td><td>{{ failure.get("attack", "–") }}</td><td class="wrap">{{ failure.get("reason", "–") }}</td></tr>{% endfor %}</tbody></table></div>
+<p>{% if failures | length > limit %}The first {{ limit }} of {{ failures | length }}; all are in run.json. {% endif %}An attack that failed says nothing about what a working one would see.</p>
+{% else %}<p>No attack failed.</p>{% endif %}
+{% if without_images %}<p>No image went into the update of {% for one in without_images[:limit] %}{{ one.get("client", "–") }} in round {{ one.get("round", "–") }}{{ ", " if not loop.last }}{% endfor %}{% if without_images | length > limit %} and {{ without_images | length - limit }} more{% endif %}: its random batches were empty, so there was nothing to reconstruct.</p>{% endif %}
+{% if missing %}
+<div class="scroll" tabindex="0" role="region" aria-label="Missing values"><table>
+<thead><tr><th scope="col">Missing value</th><th scope="col">Rows</th><th scope="col">Why</th></tr></thead>
+<tbody>{% for name, count, reason in missing %}<tr><th scope="row">{{ name }}</th><td>{{ count }}</td><td class="wrap">{{ reason }}</td></tr>{% endfor %}</tbody></table></div>
+{% else %}<p>No value is missing.</p>{% endif %}
+</section>
+
+{% if accounts %}
+<section id="privacy" aria-labelledby="h-privacy">
+<h2 id="h-privacy">Privacy accounts</h2>
+<p>What each client’s updates can tell, at most, about any one of the units named, whatever the attack: its probability of any outcome changes by a factor of at most e<sup>ε</sup> with one unit more or less, but for a chance of δ. The accounts add up over the rounds in which a client took part.</p>
+<div class="scroll" tabindex="0" role="region" aria-label="Privacy accounts"><table>
+<thead><tr><th scope="col">Client</th><th scope="col" class="n">Rounds</th><th scope="col" class="n">ε</th><th scope="col" class="n">δ</th><th scope="col">Neighbours</th><th scope="col">Unit</th><th scope="col">Accountant</th><th scope="col">Protects against</th></tr></thead>
+<tbody>{% for account in accounts[:limit] %}<tr><th scope="row">{{ account.client }}</th><td class="n">{{ account.rounds }}</td><td class="n">{{ account.epsilon | figure }}</td><td class="n">{{ "%.1e" | format(account.delta) }}</td><td>{{ account.neighbours }}</td><td>{{ account.unit }}</td><td>{{ account.accountant }}</td><td>{{ account.against }}</td></tr>
+{% endfor %}</tbody></table></div>
+{% if accounts | length > limit %}<p class="small">The {{ limit }} clients of {{ accounts | length }} that spent the most; all are in accounts.csv.</p>{% endif %}
+</section>
+{% endif %}
+"""

@@ -1,0 +1,42 @@
+"""What a report cites."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from adversary.attacks import ATTACKS
+from adversary.plugins import PluginError
+
+SOURCES = (
+    "Federated averaging: McMahan, Moore, Ramage, Hampson and Agüera y Arcas, AISTATS 2017",
+    "SSIM: Wang, Bovik, Sheikh and Simoncelli, IEEE Transactions on Image Processing 13 (2004)",
+    "LPIPS: Zhang, Isola, Efros, Shechtman and Wang, CVPR 2018",
+    "RDLV: Hatamizadeh et al., IEEE Transactions on Medical Imaging 42 (2023)",
+    "FFT-2D: Dao and Lee, IEEE Internet of Things Journal 2025",
+    "Bound: van Trees, Detection, Estimation, and Modulation Theory, part I, section 2.4 (1968)",
+    "Regulation (EU) 2016/679 (GDPR), Article 35; EDPB, Opinion 28/2024",
+)
+"""Metrics, bounds and law, a line each."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """An attack as the report names it."""
+
+    name: str
+    title: str
+    reference: str
+
+
+def methods(names: Iterable[str]) -> list[Method]:
+    """Return title and source of each attack by name; a plugin that is not here has none."""
+    found = []
+    for name in sorted(set(names)):
+        try:
+            attack = ATTACKS[name]
+        except (KeyError, PluginError):
+            found.append(Method(name, "", ""))
+        else:
+            found.append(Method(name, attack.title, attack.reference))
+    return found

@@ -1,0 +1,59 @@
+"""Pages from Jinja templates: escaping, figures for reading, and a policy that loads nothing."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+from functools import lru_cache
+
+from jinja2 import DictLoader, Environment, StrictUndefined, Template
+
+from adversary.report.pages import TEMPLATES
+
+
+@lru_cache
+def template(name: str) -> Template:
+    """Return a page of :data:`~adversary.report.pages.TEMPLATES`; what it shows is escaped."""
+    return _environment().get_template(name)
+
+
+@lru_cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=DictLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["figure"] = figure
+    environment.filters["epsilon"] = epsilon
+    environment.filters["percent"] = lambda share: "–" if share is None else f"{share:.0%}"
+    environment.globals["policy"] = policy
+    return environment
+
+
+def figure(value: float | None, digits: int = 2) -> str:
+    """Return a figure for reading: a dash where missing, small ones in powers of ten."""
+    if value is None:
+        return "–"
+    if isinstance(value, float) and not math.isfinite(value):
+        return "exact" if value > 0 else "–"
+    if value and abs(value) < 0.5 * 10.0**-digits:
+        return f"{value:.1e}"
+    return f"{value:.{digits}f}".replace("-", "−")
+
+
+def epsilon(value: float | None) -> str:
+    """Return a privacy loss for reading; it is infinite without noise."""
+    if value is None:
+        return "–"
+    return "∞" if math.isinf(value) else f"{value:.3g}"
+
+
+def policy(script: str) -> str:
+    """Return a content security policy: nothing from a network, and no script but this one."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    allowed = ("default-src 'none'", "img-src data:", "style-src 'unsafe-inline'")
+    return "; ".join((*allowed, f"script-src 'sha256-{digest}'"))

@@ -1,0 +1,160 @@
+"""The report in a real browser, at the widths of a desktop and of a phone."""
+
+import html as escaping
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from adversary.reconstruction import Frame
+from adversary.report import html, pictures
+from adversary.report.comparison import Run, Setting, measure
+from adversary.report.comparison_html import render
+from adversary.report.run_folder import RunFolder
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
+WIDTHS = (1280, 390)
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+
+# Runs in the page: what is wider than the window, dim or empty.
+PROBE = r"""
+const part = (v) => v / 255 <= 0.04045 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4;
+const luminance = ([r, g, b]) => 0.2126 * part(r) + 0.7152 * part(g) + 0.0722 * part(b);
+const numbers = (text) => text.match(/[\d.]+/g).map(Number);
+const behind = (node) => {
+  for (; node; node = node.parentElement) {
+    const colour = numbers(getComputedStyle(node).backgroundColor);
+    if (colour.length === 3 || colour[3] > 0) { return colour; }
+  }
+  return [255, 255, 255];
+};
+const contrast = (node) => {
+  const style = getComputedStyle(node);
+  const ink = luminance(numbers(node.ownerSVGElement ? style.fill : style.color));
+  const paper = luminance(behind(node));
+  return (Math.max(ink, paper) + 0.05) / (Math.min(ink, paper) + 0.05);
+};
+const all = (selector) => Array.from(document.querySelectorAll(selector));
+const text = all("body *").filter((node) => node.tagName !== "SCRIPT" &&
+  node.getClientRects().length &&
+  Array.from(node.childNodes).some((n) => n.nodeType === 3 && n.textContent.trim()));
+const found = {
+  width: innerWidth,
+  scroll: document.documentElement.scrollWidth,
+  wide: all("body *").filter((node) => node.getBoundingClientRect().right > innerWidth + 1 &&
+    !node.closest(".scroll")).map((node) => node.outerHTML.slice(0, 80)),
+  dim: text.filter((node) => contrast(node) < 4.5).map((node) => node.textContent.trim()),
+  empty: all("img, svg").filter((node) => {
+    const box = node.getBoundingClientRect();
+    return box.width < 20 || box.height < 5 || node.naturalWidth === 0;
+  }).length,
+  bare: all("svg").filter((node) => node.querySelectorAll("use").length < 3).length,
+};
+const output = document.querySelector("form.filters output");
+const select = document.querySelector("form.filters select");
+found.before = output.textContent;
+select.selectedIndex = 1;
+select.dispatchEvent(new Event("change", {bubbles: true}));
+found.after = output.textContent;
+parent.document.body.textContent = "found " + JSON.stringify(found) + " end";
+"""
+
+
+def browse(page, width, *arguments):
+    """Run chromium without a window on a file; return what it prints."""
+    done = subprocess.run(
+        [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
+         f"--window-size={width},2400", f"--user-data-dir={page.parent / 'browser'}", *arguments,
+         page.as_uri()],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    return done.stdout
+
+
+def probe(page, width):
+    """Return what the probe finds in the page, in a frame as wide as asked for.
+
+    A window cannot be narrower than 500 pixels. The page's policy, which allows no script but
+    its own, is taken out.
+    """
+    text = re.sub(r"<meta http-equiv=[^>]*>", "", page.read_text(encoding="utf-8"))
+    text = text.replace("</body>", f"<script>{PROBE}</script></body>")
+    frame = page.with_name("frame.html")
+    frame.write_text(
+        f'<meta charset="utf-8"><body style="margin: 0"><iframe style="border: 0" width="{width}" '
+        f'height="2400" srcdoc="{escaping.escape(text)}"></iframe></body>',
+        encoding="utf-8",
+    )
+    seen = escaping.unescape(browse(frame, 1400, "--dump-dom"))
+    found = re.search(r"found (\{.*\}) end", seen, re.S)
+    assert found, seen[-2000:]
+    return json.loads(found[1])
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory, attacked):
+    folder = RunFolder.create(tmp_path_factory.mktemp("runs") / "run", candidates=4)
+    long = "client-of-a-hospital-with-a-very-long-name-and-no-spaces-in-it-at-all"
+    attacked(folder, rounds=3, clients=("client-00", long))
+    truth = torch.linspace(0, 1, 256).reshape(1, 1, 16, 16)
+    where = 1, "client-00", "ing"
+    frames = [Frame(0, i, 1.0 / (i + 1), truth * i / 9) for i in range(10)]
+    pictures.save_process(folder.process(*where), frames, truth)
+    folder.history(*where).write_text(
+        "\n".join(
+            ["restart,iteration,score,seconds", *(f"0,{i},{1 / (i + 1)},1" for i in range(10))]
+        )
+    )
+    pictures.save_deviation(folder.images(*where), truth)
+    folder.add_failure(3, long, "dlg", "x" * 200)
+    folder.add_account(round=3, client=long, rounds=3, epsilon=1.5, delta=1e-5)
+    folder.update(
+        settings={"data": {"path": "/a/long/path" * 20}}, oracles=["labels known"],
+        threat={"view": "client", "labels_known": True, "defence_known": True},
+    )  # fmt: skip
+    return html.render(folder)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_nothing_overflows_or_is_dim_or_empty_and_filters_work(report, width):
+    found = probe(report, width)
+    assert found["width"] == width
+    assert (found["scroll"], found["wide"]) == (width, [])
+    assert found["dim"] == []
+    assert found["empty"] == found["bare"] == 0
+    assert found["before"] == "6 of 6 pictures shown, 7 of 7 rows shown"
+    assert found["after"] == "2 of 6 pictures shown, 2 of 7 rows shown"
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_screenshots_show_something_everywhere(report, width):
+    shot = report.with_name("shot.png")
+    browse(report, width, f"--screenshot={shot}")
+    pixels = np.asarray(Image.open(shot).convert("L")).astype(float)
+    assert pixels.shape == (2400, width)
+    assert all(band.std() > 5 for band in np.array_split(pixels, 8))
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_comparison_fits_and_filters(tmp_path, attacked, width):
+    settings = []
+    for name in ("none", "gaussian-noise"):
+        run = attacked(RunFolder.create(tmp_path / name, candidates=4), rounds=1)
+        run.finish("completed")
+        settings.append(
+            Setting(label=name, defence=name, parameters="", runs=(Run(seed=1, path=run.path),))
+        )
+    page = render(tmp_path, measure(settings))
+    found = probe(page, width)
+    assert (found["scroll"], found["wide"]) == (width, [])
+    assert found["dim"] == []
+    assert found["empty"] == 0
+    assert (found["before"], found["after"]) == (
+        "2 of 2 settings shown", "1 of 2 settings shown"
+    )  # fmt: skip
