@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 # A file's tests share what is costly to make, and so a worker; more of them than cores are slower.
 WORKERS ?= 2
 
-.PHONY: install demo test lint clean
+.PHONY: install demo test lint docs clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -13,6 +13,7 @@ help:
 	@echo "make demo      install, then run a small federation and attack it: results/demo/report.html"
 	@echo "make test      install the test tools; lint, types, tests"
 	@echo "make lint      lint and types alone"
+	@echo "make docs      install the documentation tools; build site/index.html"
 	@echo "make clean     remove .venv and caches, not results"
 
 install: $(VENV)/.installed
@@ -28,8 +29,11 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps are made last, so that an install cut short is done again.
@@ -39,6 +43,10 @@ $(VENV)/.installed: pyproject.toml requirements.txt | $(VENV)/bin/python
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/python -m pip install --disable-pip-version-check --editable ".[test]"
+	touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --disable-pip-version-check --editable ".[docs]"
 	touch $@
 
 $(VENV)/bin/python:

@@ -1,4 +1,4 @@
-"""What mkdocs does to pages: formulas as MathML, and the table of settings from the README."""
+"""What mkdocs does to pages: formulas as MathML, docstrings' roles, the README's settings."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from latex2mathml.converter import convert
 
 SETTINGS = "<!-- settings -->"
 _FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.S)
+_ROLE = re.compile(r":(?:class|func|meth|mod|data|attr):<code>~?")
 _TABLE = re.compile(r"<!-- settings: .*? -->\n(.*?)<!-- end of settings -->", re.S)
 
 
@@ -25,7 +26,8 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 def on_page_content(content: str, **_: Any) -> str:
-    """Turn TeX into MathML, which browsers draw without a script."""
+    """Turn TeX into MathML, which browsers draw without a script, and roles into plain code."""
+    content = _ROLE.sub("<code>", content)
     return _FORMULA.sub(
         lambda m: convert(html.unescape(m[2]), display="block" if m[1] == "div" else "inline"),
         content,

@@ -29,7 +29,7 @@ def _environment() -> Environment:
     )
     environment.filters["figure"] = figure
     environment.filters["epsilon"] = epsilon
-    environment.filters["percent"] = lambda share: "–" if share is None else f"{share:.0%}"
+    environment.filters["percent"] = percent
     environment.globals["policy"] = policy
     return environment
 
@@ -50,6 +50,13 @@ def epsilon(value: float | None) -> str:
     if value is None:
         return "–"
     return "∞" if math.isinf(value) else f"{value:.3g}"
+
+
+def percent(share: float | None) -> str:
+    """Return a share for reading; what is rare is not told as nothing."""
+    if share is None:
+        return "–"
+    return "under 1%" if 0 < share < 0.005 else f"{share:.0%}"
 
 
 def policy(script: str) -> str:

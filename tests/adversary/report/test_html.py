@@ -143,6 +143,18 @@ def test_a_large_run_shows_the_worst_and_sums_up_the_others(folder, monkeypatch,
     assert f"Worst: {worst['truth']} of {worst['client']} in round {worst['round']}" in page.text
 
 
+def test_ten_thousand_rows_make_a_small_page(folder, check):
+    rows = [
+        {"round": 1 + i // 1000, "client": f"client-{i % 1000:04d}", "attack": "ing", "image": 0,
+         "truth": f"p{i}", "psnr": 10 + i % 29, "rdlv": 0.1, "score": 1.0, "status": "ok"}
+        for i in range(10_000)
+    ]  # fmt: skip
+    table.append(folder.path / "leakage.csv", LEAKAGE, rows)
+    page = html.render(folder)
+    assert page.stat().st_size < 500_000
+    assert "worst 24 of 1000 clients" in check(page).text
+
+
 def test_an_exact_copy_has_no_finite_psnr(folder, attacked, check):
     attacked(folder, rounds=1, noise=0.0)
     assert "exact" in check(html.render(folder)).text
