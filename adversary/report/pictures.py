@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from adversary import metrics
@@ -114,11 +115,15 @@ def picture(folder: Path, kind: str, image: int) -> Path:
 
 
 def read(path: Path) -> Pixels | None:
-    """Return a picture as it was saved, None where it is missing or damaged."""
+    """Return a picture as it was saved, None where it is missing, damaged or far too large."""
     try:
-        with Image.open(path) as image:
-            return np.asarray(image)
-    except (OSError, UnidentifiedImageError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=("PNG",)) as image:
+                return np.asarray(image)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        return None
+    except (OSError, SyntaxError, ValueError, EOFError):  # a damaged file raises any of these
         return None
 
 

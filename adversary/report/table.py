@@ -84,7 +84,13 @@ def remove_after(path: Path, column: str, last: int) -> None:
 
 
 def read(path: Path, schema: Schema) -> pd.DataFrame:
-    """Return the table with the schema's types; empty cells are missing values."""
+    """Return the table with the schema's types; empty cells are missing values.
+
+    Raises
+    ------
+    OSError, ValueError
+        If it cannot be read, or lacks a column.
+    """
     texts = [column for column, dtype in schema.items() if dtype == "string"]
     others = [column for column in schema if column not in texts]
     frame = pd.read_csv(
@@ -95,6 +101,8 @@ def read(path: Path, schema: Schema) -> pd.DataFrame:
         na_values={column: [""] for column in others},
         encoding="utf-8",
     )
+    if missing := [column for column in schema if column not in frame]:
+        raise ValueError(f"has no column {', '.join(missing)}")
     for column in texts:
         text = frame[column].str.removeprefix("'")
         frame[column] = text.where(text != "")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fl_sim.data import dicom
 from fl_sim.data.errors import DataError
-from fl_sim.data.images import decode, stack
+from fl_sim.data.images import check_size, decode, stack
 from fl_sim.data.source import Part, Request, Source
 from fl_sim.data.tables import inside, read_table, require_columns
 
@@ -228,6 +228,7 @@ def _source(
 
 def _content(path: Path) -> bytes:
     try:
+        check_size(path.stat().st_size, str(path))
         return path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None

@@ -15,6 +15,9 @@ from torchvision.transforms.v2 import functional as transforms
 from fl_sim.data import dicom
 from fl_sim.data.errors import DataError, DataWarning
 
+LARGEST_FILE = 512 * 2**20
+"""Bytes that one image may take in its file, unpacked from an archive."""
+
 # Grey films saved as RGB JPEG differ by a few levels between channels; colour differs by more.
 _GREY_TOLERANCE = 8 / 255
 
@@ -59,6 +62,12 @@ def decode(content: bytes, where: str) -> np.ndarray:
         raise DataError(
             f"{where}: cannot be read as PNG, JPEG or DICOM{f' ({reason})' if reason else ''}"
         ) from None
+
+
+def check_size(size: int, where: str) -> None:
+    """Raise :class:`DataError` where a file is far too large for one image, before it is read."""
+    if size > LARGEST_FILE:
+        raise DataError(f"{where}: {size} bytes; allowed are up to {LARGEST_FILE} for an image")
 
 
 def stack(

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from fl_sim.data.errors import DataError
-from fl_sim.data.images import decode, stack
+from fl_sim.data.images import check_size, decode, stack
 from fl_sim.data.source import Part, Request, Source
 from fl_sim.data.tables import inside, read_table
 
@@ -73,6 +73,7 @@ def _from_zip(archive: Path, names: Sequence[str]) -> Iterator[tuple[str, np.nda
     try:
         with zipfile.ZipFile(archive) as file:
             for name in names:
+                check_size(file.getinfo(name).file_size, f"{archive}: {name}")
                 yield name, decode(file.read(name), f"{archive}: {name}")
     except KeyError:
         raise DataError(f"{archive}: has no image '{name}', which index.csv lists") from None
