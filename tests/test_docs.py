@@ -40,7 +40,10 @@ def commands(page):
     """Yield every command of a page as words."""
     for _, text in blocks(page, "sh"):
         for line in text.replace("\\\n", " ").splitlines():
-            if words := shlex.split(line, comments=True):
+            words = shlex.split(line, comments=True)
+            while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+                del words[0]  # a variable of the environment
+            if words:
                 yield words
 
 

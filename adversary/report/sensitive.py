@@ -40,9 +40,12 @@ def names_a_path(setting: str) -> bool:
 
 def without_names(info: Mapping[str, Any], folder_name: str) -> dict[str, Any]:
     """Return run.json without what may name a file: paths, and the words of errors."""
+    data = info.get("data")
+    named = {key: LEFT_OUT for key in ("name", "attribution") if isinstance(data, Mapping)}
     return {
         **info,
         "title": folder_name,
+        "data": {**data, **named} if isinstance(data, Mapping) else {},
         "reason": f"The reason is {LEFT_OUT} here and stands in run.json.",
         "failures": [
             {**one, "reason": f"{LEFT_OUT}, see run.json"}
