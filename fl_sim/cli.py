@@ -396,7 +396,8 @@ def _with_absolute_paths(settings: Settings) -> Settings:
 
 def _check(settings: Settings) -> None:
     """Build the parts of the run once: what does not fit is told now, not when Flower is up."""
-    from fl_sim.assembly import assemble, attacks
+    from fl_sim.assembly import assemble
+    from fl_sim.attacker import attacks
 
     attacks(settings)
     assemble(settings, settings.clients).model()

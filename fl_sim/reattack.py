@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-
 from adversary.observation import Observation
 from adversary.report import html
 from adversary.report.run_folder import RunFolder
@@ -69,25 +67,19 @@ def reattack(path: Path, changes: Mapping[str, Value] | None = None) -> Path:
     ledger.record = False  # they are recorded already
     folder.update(oracles=sorted({*info.get("oracles", ()), *about.oracles(run)}))
 
-    # The order of sums depends on the number of threads, and an attack amplifies last digits.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(int(info.get("threads", threads)))
-    try:
-        total = len(updates) * len(adversary.attacks)
-        done = 0
-        for update in updates:
-            observation = Observation.load(update)
-            for outcome in adversary.examine(observation, run.threat(observation)):
-                done += 1
-                folder.forget(observation.round, observation.client, outcome.attack)
-                psnr = ledger.outcome(observation, outcome)
-                result = "done" if psnr is None else f"{psnr:.1f} dB"
-                say(
-                    f"attack {done}/{total} · round {observation.round} · {observation.client} · "
-                    f"{outcome.attack} · {outcome.failure or result}"
-                )
-    finally:
-        torch.set_num_threads(threads)
+    total = len(updates) * len(adversary.attacks)
+    done = 0
+    for update in updates:
+        observation = Observation.load(update)
+        for outcome in adversary.examine(observation, run.threat(observation)):
+            done += 1
+            folder.forget(observation.round, observation.client, outcome.attack)
+            psnr = ledger.outcome(observation, outcome)
+            result = "done" if psnr is None else f"{psnr:.1f} dB"
+            say(
+                f"attack {done}/{total} · round {observation.round} · {observation.client} · "
+                f"{outcome.attack} · {outcome.failure or result}"
+            )
     if ledger.errors:
         raise ReattackError(f"the report is not complete: {ledger.errors[0]}")
     return html.render(folder)

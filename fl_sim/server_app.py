@@ -19,7 +19,8 @@ from adversary.report.ledger import Ledger
 from adversary.report.run_folder import RunFolder, writing
 from adversary.seeding import derive_seed
 from fl_sim import about, checkpoints, resume
-from fl_sim.assembly import Assembly, assemble, attacks
+from fl_sim.assembly import Assembly, assemble
+from fl_sim.attacker import attacks
 from fl_sim.course import Course
 from fl_sim.freezing import load_shared, shared
 from fl_sim.ordered_grid import OrderedGrid

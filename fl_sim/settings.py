@@ -252,6 +252,11 @@ class AdversarySettings:
     evaluations: int = setting(
         0, "limit of gradient evaluations of one attack; 0 is none", minimum=0
     )
+    num_cpus: int = setting(
+        1,
+        "threads that one attack computes with; results depend on it in the last digits",
+        minimum=1,
+    )
     every: int = setting(1, "attack the first round and every n-th after it", minimum=1)
     clients: int = setting(
         0, "attack at most this many clients a round, drawn anew by the seed; 0 is all", minimum=0

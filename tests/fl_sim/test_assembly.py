@@ -4,7 +4,8 @@ import pytest
 import torch
 from PIL import Image
 
-from fl_sim.assembly import assemble, attacks
+from fl_sim.assembly import assemble
+from fl_sim.attacker import attacks
 
 
 def test_the_parts_fit_together(quick):
