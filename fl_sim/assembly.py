@@ -25,6 +25,7 @@ from adversary.observation import Loss, Observation, TrainingRecipe
 from adversary.priors import Prior
 from adversary.report.ledger import Ledger
 from adversary.report.run_folder import RunFolder
+from adversary.scorer import Scorer
 from adversary.seeding import derive_seed, generator
 from adversary.threat import ThreatModel
 from fl_sim import attacker, data, defences, models, pretrained
@@ -182,14 +183,17 @@ class Assembly:
         return attacker.adversary(self.settings, self._first_model, self.prior())
 
     def ledger(self, folder: RunFolder) -> Ledger:
-        """Return the ledger that scores and writes to ``folder``."""
-        return Ledger(
-            folder,
+        """Return the ledger that writes to ``folder``."""
+        return Ledger(folder, scorer=self.scorer(), record=self.settings.adversary.record)
+
+    def scorer(self) -> Scorer:
+        """Return what scores reconstructions; it holds the private X-rays."""
+        return Scorer(
             truth=self.truth,
             prior=self.prior(),
             candidates=self.candidates(),
-            record=self.settings.adversary.record,
             bound=self.bound(),
+            threads=self.settings.adversary.num_cpus,
         )
 
 

@@ -16,6 +16,7 @@ from adversary.optimise import Progress
 from adversary.priors import Prior
 from adversary.report.ledger import Ledger
 from adversary.report.run_folder import RunFolder
+from adversary.scorer import Scorer
 from adversary.threat import ThreatModel
 from fl_sim import about, attacker, defences
 from fl_sim import checkpoint_pair as pair
@@ -315,14 +316,14 @@ def _describe(posed: Audit, adversary: Adversary) -> dict[str, object]:
 
 def _ledger(posed: Audit, folder: RunFolder) -> Ledger:
     truth = posed.truth()
-    return Ledger(
-        folder,
+    scorer = Scorer(
         truth=None if truth is None else lambda _: truth,
         prior=posed.prior,
         candidates=None if posed.images is None else posed.images.candidates,
-        record=posed.settings.adversary.record,
         bound=attacker.bounded(posed.settings, posed.model, posed.prior, lambda _: posed.channel()),
+        threads=posed.settings.adversary.num_cpus,
     )
+    return Ledger(folder, scorer=scorer, record=posed.settings.adversary.record)
 
 
 def _run(posed: Audit, adversary: Adversary, ledger: Ledger, progress: Progress | None) -> None:
