@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -93,10 +93,13 @@ class Adversary:
         observation: Observation,
         threat: ThreatModel = ThreatModel(),  # noqa: B008 (frozen)
         *,
+        only: Collection[str] | None = None,
         progress: Progress | None = None,
     ) -> Iterator[Outcome]:
-        """Yield one :class:`Outcome` an attack as it is done."""
+        """Yield one :class:`Outcome` an attack as it is done; of those named in ``only``."""
         for attack in self.attacks:
+            if only is not None and attack.name not in only:
+                continue
             started = time.monotonic()
             seed = derive_seed(
                 self.seed, "attack", attack.name, observation.round, observation.client

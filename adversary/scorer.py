@@ -33,6 +33,8 @@ class Scored:
         What no attacker should beat.
     no_bound : str
         Why there is none where one was asked for.
+    fault : str
+        What went wrong in scoring, where something did.
     """
 
     outcome: Outcome
@@ -41,6 +43,7 @@ class Scored:
     without_images: bool = False
     bound: Bound | None = None
     no_bound: str = ""
+    fault: str = ""
 
     @property
     def psnr(self) -> float | None:

@@ -165,6 +165,9 @@ def attack(
     ] = None,
     changes: Changes = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
+    missing: Annotated[
+        bool, typer.Option("--missing", help="Only what the run, which ended before, left out.")
+    ] = False,
 ) -> None:
     """Attack the recorded updates of a run again; needs neither Flower nor Ray."""
     from fl_sim.reattack import reattack
@@ -174,7 +177,7 @@ def attack(
         changed["adversary.attack"] = names
     if device is not None:
         changed["device"] = device
-    print(Path(reattack(folder, changed)).resolve())
+    print(Path(reattack(folder, changed, missing=missing)).resolve())
 
 
 @app.command()

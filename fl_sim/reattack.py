@@ -20,7 +20,9 @@ class ReattackError(ValueError):
     """A run whose updates cannot be attacked again; one line."""
 
 
-def reattack(path: Path, changes: Mapping[str, Value] | None = None) -> Path:
+def reattack(
+    path: Path, changes: Mapping[str, Value] | None = None, *, missing: bool = False
+) -> Path:
     """Attack every recorded update of a run, and write its report anew.
 
     With the settings of the run itself the same comes out as in the run, on the same device.
@@ -32,6 +34,8 @@ def reattack(path: Path, changes: Mapping[str, Value] | None = None) -> Path:
         The run's folder.
     changes : mapping, optional
         Settings that differ from the run's, flat: ``adversary.*`` and ``device``.
+    missing : bool
+        Whether only those attacks are run that the run, which ended before, has not got to.
 
     Returns
     -------
@@ -53,8 +57,7 @@ def reattack(path: Path, changes: Mapping[str, Value] | None = None) -> Path:
         )  # fmt: skip
     if info.get("audit"):
         raise ReattackError(f"{path} is an audit: fl-sim audit --overwrite attacks it again")
-    updates = folder.recorded_updates()
-    if not updates:
+    if not folder.recorded_updates() and not missing:
         raise ReattackError(
             f"{path} holds no recorded updates: run with adversary.record = true to keep them"
         )
@@ -67,11 +70,15 @@ def reattack(path: Path, changes: Mapping[str, Value] | None = None) -> Path:
     ledger.record = False  # they are recorded already
     folder.update(oracles=sorted({*info.get("oracles", ()), *about.oracles(run)}))
 
-    total = len(updates) * len(adversary.attacks)
-    done = 0
-    for update in updates:
+    names = [attack.name for attack in adversary.attacks]
+    every = dict.fromkeys(folder.recorded_updates(), tuple(names))
+    updates = folder.unattacked(names) if missing else every
+    total, done = sum(map(len, updates.values())), 0
+    if missing:
+        say(f"{total} attacks are missing")
+    for update, attacks in updates.items():
         observation = Observation.load(update)
-        for outcome in adversary.examine(observation, run.threat(observation)):
+        for outcome in adversary.examine(observation, run.threat(observation), only=attacks):
             done += 1
             folder.forget(observation.round, observation.client, outcome.attack)
             psnr = ledger.outcome(observation, outcome)
@@ -80,6 +87,9 @@ def reattack(path: Path, changes: Mapping[str, Value] | None = None) -> Path:
                 f"attack {done}/{total} · round {observation.round} · {observation.client} · "
                 f"{outcome.attack} · {outcome.failure or result}"
             )
+        if missing and not settings.adversary.record:  # it was only waiting there
+            folder.forget_update(update)
+    folder.sort()
     if ledger.errors:
         raise ReattackError(f"the report is not complete: {ledger.errors[0]}")
     return html.render(folder)

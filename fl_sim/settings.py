@@ -254,8 +254,17 @@ class AdversarySettings:
     )
     num_cpus: int = setting(
         1,
-        "threads that one attack computes with; results depend on it in the last digits",
+        "CPU threads of one attack; last digits of the results depend on it",
         minimum=1,
+    )
+    num_gpus: float = setting(
+        0.0, "GPUs that Ray sets aside for one attack; 0.25 lets four share one", minimum=0
+    )
+    workers: int = setting(
+        0, "attacks at once, beside the training (with Ray); 0 is one a core, up to 8", minimum=0
+    )
+    queue_limit: int = setting(
+        64, "updates that may wait for their attack before the training waits", minimum=1
     )
     every: int = setting(1, "attack the first round and every n-th after it", minimum=1)
     clients: int = setting(

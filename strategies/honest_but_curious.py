@@ -201,6 +201,7 @@ class HonestButCurious(Bookkeeping):
     def _expect(self, server_round: int, observations: int) -> None:
         """Tell the countdown what is to come, if every client answers in the rounds to come."""
         attacks = len(self.adversary.attacks)
+        observations += self.queue.updates
         if self.num_rounds is None:
             self._countdown.expect(None)
         else:

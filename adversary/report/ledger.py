@@ -12,17 +12,13 @@ from adversary.adversary import Outcome, in_one_line, random_state_kept
 from adversary.bounds import Bound
 from adversary.observation import Observation
 from adversary.report import html
-from adversary.report.run_folder import RunFolder, Status
+from adversary.report.run_folder import ALL_ATTACKS, RunFolder, Status
 from adversary.scorer import Scored, Scorer
 
 log = logging.getLogger(__name__)
 
 RENDERING_SHARE = 0.05
 """Share of a run's time that goes at most into showing rounds so far in the report."""
-
-ALL_ATTACKS = "-"
-"""Stands for the attack in the line of an update that no attack could be run on."""
-
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -95,9 +91,12 @@ class Ledger:
         return scored.psnr
 
     @_kept_from_training
-    def scored(self, round: int, client: str, scored: Scored) -> None:
-        """Write one attack that was scored elsewhere."""
+    def scored(self, round: int, client: str, scored: Scored) -> float | None:
+        """Write one attack that was scored elsewhere; return its mean PSNR in dB, if known."""
+        if scored.fault:
+            raise RuntimeError(scored.fault)
         self._write(round, client, scored)
+        return scored.psnr
 
     def _write(self, round: int, client: str, scored: Scored) -> None:
         """Write an attack; an update that no image went into is noted instead."""
@@ -160,5 +159,6 @@ class Ledger:
     @_kept_from_training
     def close(self, status: Status, reason: str = "") -> None:
         """Write how the run ended, and the report a last time."""
+        self.folder.sort()
         self.folder.finish(status, reason)
         html.render(self.folder)
