@@ -180,7 +180,9 @@ class Assembly:
 
     def adversary(self) -> Adversary:
         """Return the adversary that the settings describe."""
-        return attacker.adversary(self.settings, self._first_model, self.prior())
+        chosen = min(self.settings.adversary.clients or self.trained, self.trained)
+        updates = 2 if self.defence.secure_aggregation else chosen  # the mean, and a masked one
+        return attacker.adversary(self.settings, self._first_model, self.prior(), updates=updates)
 
     def ledger(self, folder: RunFolder) -> Ledger:
         """Return the ledger that writes to ``folder``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,17 +49,42 @@ def device(settings: Settings) -> torch.device:
 
 
 def adversary(
-    settings: Settings, model: Classifier, prior: Prior | None, *, frames: int = 0
+    settings: Settings,
+    model: Classifier,
+    prior: Prior | None,
+    *,
+    updates: int = 1,
+    frames: int = 0,
 ) -> Adversary:
-    """Return the adversary that the settings describe; ``frames`` as in :func:`attacks`."""
+    """Return the adversary that the settings describe.
+
+    Parameters
+    ----------
+    settings : Settings
+        Those of the run.
+    model : Classifier
+        What the server trains.
+    prior : Prior or None
+        Public X-rays.
+    updates : int
+        How many are attacked in a round at most; they share its time.
+    frames : int
+        As in :func:`attacks`.
+    """
     wanted = settings.adversary
+    chosen = attacks(settings, frames=frames)
+    share = wanted.round_seconds / (updates * len(chosen))
+    seconds = min(wanted.seconds or math.inf, share or math.inf)
     return Adversary(
         model,
         image_shape=image_shape(settings),
-        attacks=attacks(settings, frames=frames),
+        attacks=chosen,
         prior=prior,
         seed=settings.seed,
-        limits=Limits(seconds=wanted.seconds or None, evaluations=wanted.evaluations or None),
+        limits=Limits(
+            seconds=seconds if math.isfinite(seconds) else None,
+            evaluations=wanted.evaluations or None,
+        ),
         device=settings.device,
         threads=wanted.num_cpus,
     )

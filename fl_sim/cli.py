@@ -456,6 +456,7 @@ def _run_with_flower(settings: Settings, hear: Callable[[str], None]) -> None:
         )
     except KeyboardInterrupt:
         _close(folder, "stopped")
+        _tell_of_the_rest(folder)
         raise
     reason = _failure(folder) if status.completed else status.details or status.status
     if reason:
@@ -519,6 +520,16 @@ def _failure(folder: Path) -> str:
     except RunFolderError:
         return f"the ServerApp ended, but wrote no run to {folder}"
     return "" if info["status"] == "completed" else info.get("reason") or info["status"]
+
+
+def _tell_of_the_rest(folder: Path) -> None:
+    """Say how a run that was stopped goes on."""
+    from adversary.report.run_folder import RunFolder
+
+    print(f"stopped; fl-sim run --resume --out {folder} goes on from here", file=sys.stderr)
+    if waiting := len(RunFolder(folder).recorded_updates()):
+        print(f"{waiting} updates are kept; fl-sim attack {folder} --missing attacks those left",
+              file=sys.stderr)  # fmt: skip
 
 
 def _close(folder: Path, status: Status, reason: str = "") -> None:

@@ -89,7 +89,7 @@ def serve(grid: Grid, settings: Settings) -> Path:
 
 def _serve(grid: Grid, settings: Settings, folder: RunFolder) -> Ledger:
     say("waiting for the clients")
-    partitions = roll_call(grid, settings.clients)
+    partitions = roll_call(grid, settings.clients, tell=say)
     run = assemble(dataclasses.replace(settings, resume=False), len(partitions))
     snapshot = _rewound(run, folder) if settings.resume else None
     if not settings.resume:

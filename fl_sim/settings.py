@@ -249,6 +249,9 @@ class AdversarySettings:
         choices=lambda: ("auto", *READINGS),
     )
     seconds: float = setting(0.0, "time limit of one attack; 0 is none", minimum=0)
+    round_seconds: float = setting(
+        0.0, "time limit of all attacks of a round, shared evenly; 0 is none", minimum=0
+    )
     evaluations: int = setting(
         0, "limit of gradient evaluations of one attack; 0 is none", minimum=0
     )
