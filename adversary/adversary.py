@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -55,6 +55,9 @@ class Adversary:
         Of each attack.
     device : str
         "auto" (the first CUDA device, else the CPU), "cpu", "cuda" or "cuda:N".
+    threads : int
+        Of the CPU that an attack computes with, >= 1. More than one pays for large images alone:
+        the operations of small ones are done before other threads are awake.
 
     Raises
     ------
@@ -72,6 +75,7 @@ class Adversary:
         seed: int = 0,
         limits: Limits = Limits(),  # noqa: B008 (frozen)
         device: str = "auto",
+        threads: int = 1,
     ) -> None:
         if not attacks:
             raise ValueError("adversary.attack: at least one attack is needed")
@@ -82,22 +86,26 @@ class Adversary:
         self.seed = seed
         self.limits = limits
         self.device = resolve_device(device)
+        self.threads = threads
 
     def examine(
         self,
         observation: Observation,
         threat: ThreatModel = ThreatModel(),  # noqa: B008 (frozen)
         *,
+        only: Collection[str] | None = None,
         progress: Progress | None = None,
     ) -> Iterator[Outcome]:
-        """Yield one :class:`Outcome` an attack as it is done."""
+        """Yield one :class:`Outcome` an attack as it is done; of those named in ``only``."""
         for attack in self.attacks:
+            if only is not None and attack.name not in only:
+                continue
             started = time.monotonic()
             seed = derive_seed(
                 self.seed, "attack", attack.name, observation.round, observation.client
             )
             try:
-                with random_state_kept():
+                with random_state_kept(), threads_set(self.threads):
                     problem = pose(
                         observation,
                         threat,
@@ -131,6 +139,20 @@ def random_state_kept() -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(numpy)  # noqa: NPY002
+
+
+@contextmanager
+def threads_set(number: int) -> Iterator[None]:
+    """Compute with so many threads of the CPU.
+
+    The order of sums depends on it, and an attack amplifies last digits.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def resolve_device(name: str) -> torch.device:

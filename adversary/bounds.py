@@ -28,7 +28,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -92,8 +91,9 @@ class Budget:
         error: 0.01 is 0.04 dB.
     iterations : int
         Of conjugate gradients, at most.
-    seconds : float
-        After which an estimate ends with what it has.
+    work : float
+        Multiplications after which an estimate ends with what it has; not a time, so that it can
+        be repeated.
     """
 
     method: Literal["auto", "dense", "stochastic"] = "auto"
@@ -102,7 +102,7 @@ class Budget:
     enough: float = 0.0
     tolerance: float = 1e-3
     iterations: int = 2000
-    seconds: float = math.inf
+    work: float = math.inf
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,9 +168,12 @@ def bound(
     Raises
     ------
     BoundError
-        If the truth does not fit the observation or does not explain it, the update is one of too
-        many steps, or (without a prior) it does not determine the images.
+        If the clients do not use SGD, the truth does not fit the observation or does not explain
+        it, the update is one of too many steps, or (without a prior) it does not determine the
+        images.
     """
+    if problem.observation.recipe.optimizer != "sgd":
+        raise BoundError("bounds are worked out for clients that use SGD")
     information = Information(problem.to(torch.float64), truth, prior)
     if budget.method == "dense" or (
         budget.method == "auto" and information.fits and information.operations <= budget.operations
@@ -265,6 +268,11 @@ class Information:
         return self.equations * self.size * (self.size + TANGENT * self._steps)
 
     @property
+    def product(self) -> float:
+        """Multiplications of the product with one vector, roughly."""
+        return 2 * self.equations * TANGENT * self._steps
+
+    @property
     def fits(self) -> bool:
         """Whether the matrix and its factor fit into :data:`MEMORY_BYTES`."""
         return 8 * (4 * self.size**2 + 3 * CHUNK * self.equations) <= MEMORY_BYTES
@@ -345,16 +353,17 @@ def _stochastic(information: Information, budget: Budget, seed: int) -> Bound:
     and Saad 2007). Conjugate gradients approach z^T A^-1 z from below, so what they lack raises
     the bound on the PSNR.
     """
-    deadline = time.monotonic() + budget.seconds
+    products = budget.work / information.product
     probes = _signs(budget.probes, information.size, seed).to(information.images)
     found: list[Tensor] = []
     lacking = 0.0
     for group in probes.split(1 if budget.enough else budget.probes):
-        solved, left = _solve(information, group, budget, deadline)
+        solved, left, spent = _solve(information, group, budget, products)
+        products -= spent
         found.append(solved)
         lacking = max(lacking, left)
         variance, spread = _mean(probes, torch.cat(found), information.shape)
-        if 10 / math.log(10) * float(spread.max()) <= budget.enough or time.monotonic() > deadline:
+        if 10 / math.log(10) * float(spread.max()) <= budget.enough or products <= 0:
             break
     if float(spread.max()) > ROUGH:
         raise BoundError(
@@ -388,12 +397,13 @@ def _mean(probes: Tensor, solved: Tensor, shape: torch.Size) -> tuple[Tensor, Te
 
 
 def _solve(
-    information: Information, right: Tensor, budget: Budget, deadline: float
-) -> tuple[Tensor, float]:
-    """Return A^-1 of rows by preconditioned conjugate gradients, and what the forms b^T x lack.
+    information: Information, right: Tensor, budget: Budget, products: float
+) -> tuple[Tensor, float, int]:
+    """Return A^-1 of rows, what the forms b^T x lack, and how many products with a vector it took.
 
-    Hestenes and Stiefel 1952. The forms only grow; what they lack is told, as a share, by how
-    their growth slows down (see :func:`_lacking`).
+    Preconditioned conjugate gradients (Hestenes and Stiefel 1952), to ``products`` or little more.
+    The forms only grow; what they lack is told, as a share, by how their growth slows down (see
+    :func:`_lacking`).
     """
     precondition = information.preconditioner
     x, residual = torch.zeros_like(right), right.clone()
@@ -402,8 +412,10 @@ def _solve(
     size = (residual * z).sum(1, keepdim=True)
     forms = [torch.zeros_like(size)]
     lacking = math.inf
+    spent = 0
     for _ in range(budget.iterations):
         image = information @ direction
+        spent += len(direction)
         length = size / (direction * image).sum(1, keepdim=True).clamp_min(1e-300)
         x += length * direction
         residual -= length * image
@@ -412,9 +424,9 @@ def _solve(
         direction = z + size / before.clamp_min(1e-300) * direction
         forms.append((right * x).sum(1, keepdim=True))
         lacking = _lacking(forms, budget.tolerance)
-        if lacking <= budget.tolerance or time.monotonic() > deadline:
+        if lacking <= budget.tolerance or spent >= products:
             break
-    return x, lacking
+    return x, lacking, spent
 
 
 def _lacking(forms: Sequence[Tensor], tolerance: float) -> float:

@@ -45,7 +45,7 @@ MODELS = {
 HEADS = {"binary": 2, "100": 100}
 PUBLIC = 512
 CLIENTS, CLIENT_IMAGES = 4, 64
-BOUND_SECONDS = 240.0
+BOUND_WORK = 5e12
 SETTINGS = (
     "model", "head", "batch", "start", "prior", "labels", "local_steps", "trained_rounds", "size",
     "repeat",
@@ -139,7 +139,7 @@ def bounded(given: argparse.Namespace, problem: Problem, truth: Truth) -> dict[s
     """Return the Bayesian bound, with its standard error where it is estimated."""
     if given.bounds == "off" or problem.prior is None:
         return {}
-    budget = Budget(method=given.bounds, seconds=BOUND_SECONDS)
+    budget = Budget(method=given.bounds, work=BOUND_WORK)
     least = bound(problem, truth, problem.prior.gaussian, budget=budget)
     return {
         "bound_psnr": float(least.psnr.mean()),

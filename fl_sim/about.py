@@ -63,7 +63,6 @@ def environment(settings: Settings, device: torch.device) -> dict[str, Any]:
         "versions": _versions(),
         "revision": _revision(),
         "device": str(device),
-        "threads": torch.get_num_threads(),
     }
 
 

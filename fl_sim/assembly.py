@@ -8,33 +8,28 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from pathlib import Path
 from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from adversary.adversary import Adversary, resolve_device
-from adversary.attacks import Attack, AttackOptionError
-from adversary.attacks import create as create_attack
-from adversary.bounds import Bound, BoundError, Budget, bound
+from adversary.adversary import Adversary
+from adversary.bounds import Bound
 from adversary.channel import Channel
 from adversary.evaluation import Truth
 from adversary.observation import Loss, Observation, TrainingRecipe
-from adversary.optimise import Limits
 from adversary.priors import Prior
-from adversary.problem import pose
 from adversary.report.ledger import Ledger
 from adversary.report.run_folder import RunFolder
+from adversary.scorer import Scorer
 from adversary.seeding import derive_seed, generator
 from adversary.threat import ThreatModel
-from fl_sim import data, defences, models, pretrained
-from fl_sim.data import DataError, Splits, XrayDataset
-from fl_sim.data.images import decode, stack
+from fl_sim import attacker, data, defences, models, pretrained
+from fl_sim.data import Splits, XrayDataset
 from fl_sim.defences import Defence
 from fl_sim.freezing import freeze
 from fl_sim.models import Classifier
@@ -42,14 +37,6 @@ from fl_sim.privacy import Account
 from fl_sim.settings import Settings, SettingsError, parse_options, split
 from fl_sim.training import balanced, both_kinds_of, recipe_from
 from fl_sim.truth import client_name, truth_of
-
-BOUNDS = {
-    "auto": Budget(
-        operations=5e10, probes=8, enough=0.5, tolerance=0.03, iterations=200, seconds=10
-    ),
-    "on": Budget(),
-}
-"""What the setting ``adversary.bounds`` spends on an update."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -181,63 +168,34 @@ class Assembly:
         order = torch.randperm(len(clients), generator=draw).tolist()
         return sorted(clients[i] for i in order[: wanted.clients or None])
 
-    def bound(self, observation: Observation, truth: Truth) -> Bound:
-        """Return what no attacker is expected to beat on an update, for scoring alone.
+    @cached_property
+    def _first_model(self) -> Classifier:
+        return self.model()
 
-        The defence is taken as known, labels and batches as given, whatever this adversary is
-        told. The prior is learned from the public split, never from the clients' X-rays.
-
-        Raises
-        ------
-        BoundError, ObservationError
-            In one line, where there is none.
-        """
-        if observation.recipe.optimizer != "sgd":
-            raise BoundError("bounds are worked out for clients that use SGD")
-        size = self.settings.data.image_size
-        prior = self.prior()
-        problem = pose(
-            observation,
-            ThreatModel(channel=self.defence.channel(observation)),
-            self.model(),
-            image_shape=(self.settings.data.channels, size, size),
-            device=self.device,
-            dtype=torch.float64,
-        )
-        return bound(
-            problem,
-            truth,
-            None if prior is None else prior.gaussian,
-            budget=BOUNDS[self.settings.adversary.bounds],
-            seed=derive_seed(self.settings.seed, "bound", observation.round, observation.client),
+    def bound(self) -> Callable[[Observation, Truth], Bound] | None:
+        """Return what finds the bound on an update, for scoring alone; None where it is off."""
+        return attacker.bounded(
+            self.settings, self._first_model, self.prior(), self.defence.channel
         )
 
     def adversary(self) -> Adversary:
         """Return the adversary that the settings describe."""
-        wanted = self.settings.adversary
-        return Adversary(
-            self.model(),
-            image_shape=(
-                self.settings.data.channels,
-                self.settings.data.image_size,
-                self.settings.data.image_size,
-            ),
-            attacks=attacks(self.settings),
-            prior=self.prior(),
-            seed=self.settings.seed,
-            limits=Limits(seconds=wanted.seconds or None, evaluations=wanted.evaluations or None),
-            device=self.settings.device,
-        )
+        chosen = min(self.settings.adversary.clients or self.trained, self.trained)
+        updates = 2 if self.defence.secure_aggregation else chosen  # the mean, and a masked one
+        return attacker.adversary(self.settings, self._first_model, self.prior(), updates=updates)
 
     def ledger(self, folder: RunFolder) -> Ledger:
-        """Return the ledger that scores and writes to ``folder``."""
-        return Ledger(
-            folder,
+        """Return the ledger that writes to ``folder``."""
+        return Ledger(folder, scorer=self.scorer(), record=self.settings.adversary.record)
+
+    def scorer(self) -> Scorer:
+        """Return what scores reconstructions; it holds the private X-rays."""
+        return Scorer(
             truth=self.truth,
             prior=self.prior(),
             candidates=self.candidates(),
-            record=self.settings.adversary.record,
-            bound=None if self.settings.adversary.bounds == "off" else self.bound,
+            bound=self.bound(),
+            threads=self.settings.adversary.num_cpus,
         )
 
 
@@ -252,7 +210,7 @@ def assemble(settings: Settings, clients: int) -> Assembly:
         attack or defence.
     """
     settings = dataclasses.replace(settings, clients=clients)
-    device = resolved_device(settings)
+    device = attacker.device(settings)
     defence = defences.create(
         settings.defence.name, parse_options(settings.defence.options, "defence.options")
     )
@@ -294,63 +252,6 @@ def assemble(settings: Settings, clients: int) -> Assembly:
     )
 
 
-def attacks(settings: Settings, *, frames: int = 0) -> list[Attack]:
-    """Return the attacks that the settings name, with their options.
-
-    ``frames`` is how many pictures of the process to keep of each restart.
-
-    Raises
-    ------
-    ValueError
-        One line for an option that no chosen attack has, or a value that does not fit.
-    """
-    wanted = settings.adversary
-    names = split(wanted.attack)
-    options: dict[str, dict[str, str]] = {name: {} for name in names}
-    for key, value in parse_options(wanted.options, "adversary.options").items():
-        name, dot, option = key.partition(".")
-        if name not in options or not dot:
-            raise SettingsError(
-                f"adversary.options: {key}: must be ATTACK.OPTION, with ATTACK one of "
-                f"{', '.join(names)}"
-            )
-        options[name][option] = value
-    common: dict[str, object] = {
-        "start_image": _start_image(settings),
-        "reading": wanted.reading,
-        "frames": frames,
-    }
-    if wanted.restarts:
-        common["restarts"] = wanted.restarts
-    if wanted.start != "own":
-        common["start"] = wanted.start
-    return [_attack(name, options[name], common) for name in options]
-
-
-def _attack(name: str, options: dict[str, str], common: dict[str, object]) -> Attack:
-    try:
-        return create_attack(name, options, **common)
-    except AttackOptionError as error:
-        if str(error).startswith(f"{name}."):  # the attack knows its option, not our setting
-            raise SettingsError(f"adversary.options: {error}") from error
-        raise
-
-
-def _start_image(settings: Settings) -> Tensor | None:
-    """Return the image that attacks start from, (C, H, W) in [0, 1]."""
-    name = settings.adversary.start_image
-    if not name:
-        return None
-    try:
-        picture = decode(Path(name).read_bytes(), name)
-    except OSError as error:
-        raise SettingsError(f"adversary.start-image = {name!r}: {error.strerror}") from error
-    except DataError as error:
-        raise SettingsError(f"adversary.start-image: {error}") from error
-    size, channels = settings.data.image_size, settings.data.channels
-    return stack([(name, picture)], size, channels, name)[0].float() / 255
-
-
 def _load(settings: Settings) -> Splits:
     wanted = settings.data
     return data.load(
@@ -365,14 +266,6 @@ def _load(settings: Settings) -> Splits:
         labels=wanted.labels,
         uncertain=wanted.uncertain,
     )
-
-
-def resolved_device(settings: Settings) -> torch.device:
-    """Return the device that the settings name, or raise :class:`SettingsError`."""
-    try:
-        return resolve_device(settings.device)
-    except ValueError as error:
-        raise SettingsError(str(error)) from error
 
 
 def _outputs(dataset: XrayDataset, settings: Settings) -> int:

@@ -8,23 +8,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from adversary.adversary import Adversary, in_one_line, resolve_device
-from adversary.bounds import Bound, bound
+from adversary.adversary import Adversary, in_one_line
 from adversary.channel import Channel
 from adversary.evaluation import Truth
 from adversary.observation import Observation
-from adversary.optimise import Limits, Progress
+from adversary.optimise import Progress
 from adversary.priors import Prior
-from adversary.problem import pose
 from adversary.report.ledger import Ledger
 from adversary.report.run_folder import RunFolder
-from adversary.seeding import derive_seed
+from adversary.scorer import Scorer
 from adversary.threat import ThreatModel
-from fl_sim import about, defences
+from fl_sim import about, attacker, defences
 from fl_sim import checkpoint_pair as pair
-from fl_sim.assembly import BOUNDS, attacks, resolved_device
 from fl_sim.checkpoint_pair import AuditError
 from fl_sim.data.client import ClientImages, images_of_client, public_xrays, with_class_numbers
 from fl_sim.data.source import Request
@@ -73,12 +68,6 @@ class Audit:
     prior: Prior
     images: ClientImages | None
 
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of an image."""
-        data = self.settings.data
-        return data.channels, data.image_size, data.image_size
-
     def truth(self) -> Truth | None:
         """Return the images behind the update, for scoring alone."""
         if self.images is None:
@@ -98,24 +87,6 @@ class Audit:
         """Return what the defence tells of one client's update; of a mean of several, nothing."""
         alone = self.observation.view == "client"
         return self.defence.channel(self.observation) if alone else Channel()
-
-    def bound(self, observation: Observation, truth: Truth) -> Bound:
-        """Return what no attacker can beat; see :meth:`fl_sim.assembly.Assembly.bound`."""
-        problem = pose(
-            observation,
-            ThreatModel(channel=self.channel()),
-            self.model,
-            image_shape=self.shape,
-            device=resolve_device(self.settings.device),
-            dtype=torch.float64,
-        )
-        return bound(
-            problem,
-            truth,
-            self.prior.gaussian,
-            budget=BOUNDS[self.settings.adversary.bounds],
-            seed=derive_seed(self.settings.seed, "bound", observation.round, observation.client),
-        )
 
 
 def audit(
@@ -165,15 +136,7 @@ def audit(
         If no attack came to an end; the report says so too.
     """
     posed = prepare(init, trained, changes, indices=indices, normalise=normalise)
-    adversary = Adversary(
-        posed.model,
-        image_shape=posed.shape,
-        attacks=attacks(posed.settings, frames=frames),
-        prior=posed.prior,
-        seed=posed.settings.seed,
-        limits=_limits(posed.settings),
-        device=posed.settings.device,
-    )
+    adversary = attacker.adversary(posed.settings, posed.model, posed.prior, frames=frames)
     folder = RunFolder.create(
         Path(posed.settings.out).absolute(), overwrite=overwrite, **_describe(posed, adversary)
     )
@@ -210,7 +173,7 @@ def prepare(
     given = pair.with_head_and_stem(given, before)
     pair.require(given, before)
     settings = parse(given)
-    resolved_device(settings)
+    attacker.device(settings)
     known = bool({"data.name", "data.path"} & changes.keys())
     images = _images(settings, indices, known=known)
     number = None if images is None else len(images.used)
@@ -320,11 +283,6 @@ def _prior(settings: Settings, images: ClientImages | None) -> Prior:
     return Prior(public_xrays(settings.data.image_size, settings.data.channels))
 
 
-def _limits(settings: Settings) -> Limits:
-    wanted = settings.adversary
-    return Limits(seconds=wanted.seconds or None, evaluations=wanted.evaluations or None)
-
-
 def _describe(posed: Audit, adversary: Adversary) -> dict[str, object]:
     """Return the entries of run.json."""
     settings, images = posed.settings, posed.images
@@ -358,14 +316,14 @@ def _describe(posed: Audit, adversary: Adversary) -> dict[str, object]:
 
 def _ledger(posed: Audit, folder: RunFolder) -> Ledger:
     truth = posed.truth()
-    return Ledger(
-        folder,
+    scorer = Scorer(
         truth=None if truth is None else lambda _: truth,
         prior=posed.prior,
         candidates=None if posed.images is None else posed.images.candidates,
-        record=posed.settings.adversary.record,
-        bound=None if posed.settings.adversary.bounds == "off" else posed.bound,
+        bound=attacker.bounded(posed.settings, posed.model, posed.prior, lambda _: posed.channel()),
+        threads=posed.settings.adversary.num_cpus,
     )
+    return Ledger(folder, scorer=scorer, record=posed.settings.adversary.record)
 
 
 def _run(posed: Audit, adversary: Adversary, ledger: Ledger, progress: Progress | None) -> None:

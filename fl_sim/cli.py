@@ -165,6 +165,9 @@ def attack(
     ] = None,
     changes: Changes = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
+    missing: Annotated[
+        bool, typer.Option("--missing", help="Only what the run, which ended before, left out.")
+    ] = False,
 ) -> None:
     """Attack the recorded updates of a run again; needs neither Flower nor Ray."""
     from fl_sim.reattack import reattack
@@ -174,7 +177,7 @@ def attack(
         changed["adversary.attack"] = names
     if device is not None:
         changed["device"] = device
-    print(Path(reattack(folder, changed)).resolve())
+    print(Path(reattack(folder, changed, missing=missing)).resolve())
 
 
 @app.command()
@@ -420,7 +423,8 @@ def _with_absolute_paths(settings: Settings) -> Settings:
 
 def _check(settings: Settings) -> None:
     """Build the parts of the run once: what does not fit is told now, not when Flower is up."""
-    from fl_sim.assembly import assemble, attacks
+    from fl_sim.assembly import assemble
+    from fl_sim.attacker import attacks
 
     attacks(settings)
     assemble(settings, settings.clients).model()
@@ -476,6 +480,7 @@ def _run_with_flower(settings: Settings, hear: Callable[[str], None]) -> None:
         )
     except KeyboardInterrupt:
         _close(folder, "stopped")
+        _tell_of_the_rest(folder)
         raise
     reason = _failure(folder) if status.completed else status.details or status.status
     if reason:
@@ -539,6 +544,16 @@ def _failure(folder: Path) -> str:
     except RunFolderError:
         return f"the ServerApp ended, but wrote no run to {folder}"
     return "" if info["status"] == "completed" else info.get("reason") or info["status"]
+
+
+def _tell_of_the_rest(folder: Path) -> None:
+    """Say how a run that was stopped goes on."""
+    from adversary.report.run_folder import RunFolder
+
+    print(f"stopped; fl-sim run --resume --out {folder} goes on from here", file=sys.stderr)
+    if waiting := len(RunFolder(folder).recorded_updates()):
+        print(f"{waiting} updates are kept; fl-sim attack {folder} --missing attacks those left",
+              file=sys.stderr)  # fmt: skip
 
 
 def _close(folder: Path, status: Status, reason: str = "") -> None:

@@ -18,7 +18,8 @@ from adversary.report import comparison, comparison_html
 from adversary.report.comparison import Run, Setting
 from adversary.report.files import private_folder
 from adversary.report.run_folder import RunFolder, RunFolderError, safe_name, writing
-from fl_sim.assembly import assemble, attacks
+from fl_sim.assembly import assemble
+from fl_sim.attacker import attacks
 from fl_sim.settings import Settings, SettingsError, Value, flat, flatten, parse
 
 Execute = Callable[[Settings], None]

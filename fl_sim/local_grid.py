@@ -82,6 +82,8 @@ class LocalGrid(Grid):
         for message in messages:
             self._pushed += 1
             ids.append(str(self._pushed))
+            # As Flower's grids do: replies name the message that they answer.
+            message.metadata.__dict__["_message_id"] = ids[-1]
             self._replies[ids[-1]] = self._handle(message)
         return ids
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-
 from adversary.observation import Observation
 from adversary.report import html
 from adversary.report.run_folder import RunFolder
@@ -22,7 +20,9 @@ class ReattackError(ValueError):
     """A run whose updates cannot be attacked again; one line."""
 
 
-def reattack(path: Path, changes: Mapping[str, Value] | None = None) -> Path:
+def reattack(
+    path: Path, changes: Mapping[str, Value] | None = None, *, missing: bool = False
+) -> Path:
     """Attack every recorded update of a run, and write its report anew.
 
     With the settings of the run itself the same comes out as in the run, on the same device.
@@ -34,6 +34,8 @@ def reattack(path: Path, changes: Mapping[str, Value] | None = None) -> Path:
         The run's folder.
     changes : mapping, optional
         Settings that differ from the run's, flat: ``adversary.*`` and ``device``.
+    missing : bool
+        Whether only those attacks are run that the run, which ended before, has not got to.
 
     Returns
     -------
@@ -55,8 +57,7 @@ def reattack(path: Path, changes: Mapping[str, Value] | None = None) -> Path:
         )  # fmt: skip
     if info.get("audit"):
         raise ReattackError(f"{path} is an audit: fl-sim audit --overwrite attacks it again")
-    updates = folder.recorded_updates()
-    if not updates:
+    if not folder.recorded_updates() and not missing:
         raise ReattackError(
             f"{path} holds no recorded updates: run with adversary.record = true to keep them"
         )
@@ -69,25 +70,26 @@ def reattack(path: Path, changes: Mapping[str, Value] | None = None) -> Path:
     ledger.record = False  # they are recorded already
     folder.update(oracles=sorted({*info.get("oracles", ()), *about.oracles(run)}))
 
-    # The order of sums depends on the number of threads, and an attack amplifies last digits.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(int(info.get("threads", threads)))
-    try:
-        total = len(updates) * len(adversary.attacks)
-        done = 0
-        for update in updates:
-            observation = Observation.load(update)
-            for outcome in adversary.examine(observation, run.threat(observation)):
-                done += 1
-                folder.forget(observation.round, observation.client, outcome.attack)
-                psnr = ledger.outcome(observation, outcome)
-                result = "done" if psnr is None else f"{psnr:.1f} dB"
-                say(
-                    f"attack {done}/{total} · round {observation.round} · {observation.client} · "
-                    f"{outcome.attack} · {outcome.failure or result}"
-                )
-    finally:
-        torch.set_num_threads(threads)
+    names = [attack.name for attack in adversary.attacks]
+    every = dict.fromkeys(folder.recorded_updates(), tuple(names))
+    updates = folder.unattacked(names) if missing else every
+    total, done = sum(map(len, updates.values())), 0
+    if missing:
+        say(f"{total} attacks are missing")
+    for update, attacks in updates.items():
+        observation = Observation.load(update)
+        for outcome in adversary.examine(observation, run.threat(observation), only=attacks):
+            done += 1
+            folder.forget(observation.round, observation.client, outcome.attack)
+            psnr = ledger.outcome(observation, outcome)
+            result = "done" if psnr is None else f"{psnr:.1f} dB"
+            say(
+                f"attack {done}/{total} · round {observation.round} · {observation.client} · "
+                f"{outcome.attack} · {outcome.failure or result}"
+            )
+        if missing and not settings.adversary.record:  # it was only waiting there
+            folder.forget_update(update)
+    folder.sort()
     if ledger.errors:
         raise ReattackError(f"the report is not complete: {ledger.errors[0]}")
     return html.render(folder)

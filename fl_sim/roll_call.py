@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
@@ -12,13 +13,24 @@ from fl_sim.settings import SettingsError
 from strategies.replies import error_of
 
 POLL_SECONDS = 0.5
+TELL_EVERY = 10.0
+"""Seconds between lines on how many have come."""
+
+GROUP = 50
+"""Clients asked at once: what Flower's simulation does for a message grows with their number."""
 
 
 class RollCallError(RuntimeError):
     """The clients that a run needs are not there; one line."""
 
 
-def roll_call(grid: Grid, expected: int, *, timeout: float = 120.0) -> dict[int, int]:
+def roll_call(
+    grid: Grid,
+    expected: int,
+    *,
+    timeout: float = 120.0,
+    tell: Callable[[str], None] = lambda line: None,
+) -> dict[int, int]:
     """Wait until all clients are there, and return their partitions' numbers by node id.
 
     Clients know how many of them there are, so the first to answer tells how many to wait for.
@@ -30,7 +42,9 @@ def roll_call(grid: Grid, expected: int, *, timeout: float = 120.0) -> dict[int,
     expected : int
         The ``clients`` setting; 0 takes those there are.
     timeout : float
-        Seconds to wait for clients, and for their answers.
+        Seconds to wait for the next clients, or for the next answers.
+    tell : callable
+        Called with a line of progress every few seconds.
 
     Returns
     -------
@@ -45,11 +59,17 @@ def roll_call(grid: Grid, expected: int, *, timeout: float = 120.0) -> dict[int,
         If clients do not come, do not answer, or have the same partition.
     """
     deadline = time.monotonic() + timeout
+    told = time.monotonic()
     answers: dict[int, tuple[int, int]] = {}
     wanted = 0
     while not wanted or len(answers) < wanted:
-        new = [node for node in grid.get_node_ids() if node not in answers]
-        answers |= _ask(grid, new, timeout)
+        new = [node for node in grid.get_node_ids() if node not in answers][:GROUP]
+        came = _ask(grid, new, timeout)
+        answers |= came
+        deadline = time.monotonic() + timeout if came else deadline
+        if time.monotonic() - told >= TELL_EVERY:
+            told = time.monotonic()
+            tell(f"{len(answers)} of {wanted or expected or 'the'} clients are there")
         wanted = next(iter(answers.values()))[1] if answers else 0
         if expected and wanted and wanted != expected:
             raise SettingsError(
@@ -57,7 +77,7 @@ def roll_call(grid: Grid, expected: int, *, timeout: float = 120.0) -> dict[int,
                 f"there are), or start {expected} with --federation-config "
                 f"'num-supernodes={expected}'"
             )
-        if not wanted or len(answers) < wanted:
+        if not came and (not wanted or len(answers) < wanted):
             if time.monotonic() > deadline:
                 raise RollCallError(
                     f"{len(answers)} of {wanted or expected or 'any'} clients came within "

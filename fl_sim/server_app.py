@@ -14,17 +14,19 @@ from flwr.app import ArrayRecord, Context, MetricRecord
 from flwr.server.workflow import SecAggPlusWorkflow
 from flwr.serverapp import Grid, ServerApp
 
-from adversary.adversary import in_one_line
+from adversary.adversary import Adversary, in_one_line
 from adversary.report.ledger import Ledger
 from adversary.report.run_folder import RunFolder, writing
 from adversary.seeding import derive_seed
 from fl_sim import about, checkpoints, resume
-from fl_sim.assembly import Assembly, assemble, attacks
+from fl_sim.assembly import Assembly, assemble
+from fl_sim.attacker import attacks
 from fl_sim.course import Course
 from fl_sim.freezing import load_shared, shared
 from fl_sim.ordered_grid import OrderedGrid
 from fl_sim.pace import pace_of
 from fl_sim.progress import say
+from fl_sim.ray_queue import RayQueue, in_ray
 from fl_sim.roll_call import roll_call
 from fl_sim.settings import Settings, parse
 from fl_sim.snapshot import Snapshot, set_random_states
@@ -39,6 +41,7 @@ from strategies.memory import recall
 from strategies.paced import Paced
 from strategies.replies import LEFT_OUT
 from strategies.secure_aggregation import SecureAggregationGrid
+from strategies.watched_grid import WatchedGrid
 
 app = ServerApp()
 
@@ -86,7 +89,7 @@ def serve(grid: Grid, settings: Settings) -> Path:
 
 def _serve(grid: Grid, settings: Settings, folder: RunFolder) -> Ledger:
     say("waiting for the clients")
-    partitions = roll_call(grid, settings.clients)
+    partitions = roll_call(grid, settings.clients, tell=say)
     run = assemble(dataclasses.replace(settings, resume=False), len(partitions))
     snapshot = _rewound(run, folder) if settings.resume else None
     if not settings.resume:
@@ -107,9 +110,10 @@ def _serve(grid: Grid, settings: Settings, folder: RunFolder) -> Ledger:
         strategy.resume(snapshot.round, snapshot.took_part)
         recall(strategy, snapshot.memory)
         set_random_states(snapshot.random)
+        _put_again(strategy, folder)
         arrays, rounds = snapshot.arrays, snapshot.round if course.stopped else rounds
     strategy.start(
-        OrderedGrid(_channel(run, grid), list(names)),
+        OrderedGrid(_channel(run, _watched(grid, strategy)), list(names)),
         arrays,
         num_rounds=rounds,
         evaluate_fn=_evaluation(run, folder),
@@ -148,9 +152,11 @@ def _strategy(run: Assembly, ledger: Ledger, names: dict[int, str], course: Cour
     strategy: Bookkeeping
     if run.settings.adversary.enabled:
         observer = CuriousAggregator if run.defence.secure_aggregation else HonestButCurious
+        adversary = run.adversary()
         strategy = observer(
-            *(paced, run.adversary(), run.recipe),
+            *(paced, adversary, run.recipe),
             threat=run.threat,
+            queue=_queue(run, adversary, ledger) if in_ray() else None,
             select=run.attacked,
             tell=say,
             **common,
@@ -158,6 +164,31 @@ def _strategy(run: Assembly, ledger: Ledger, names: dict[int, str], course: Cour
     else:
         strategy = Bookkeeping(paced, **common)
     return strategy
+
+
+def _queue(run: Assembly, adversary: Adversary, ledger: Ledger) -> RayQueue:
+    """Return what attacks beside the training."""
+    wanted = run.settings.adversary
+    return RayQueue(
+        *(adversary, ledger.scorer, run.threat, ledger.folder),
+        keep=wanted.record,
+        workers=wanted.workers,
+        cpus=wanted.num_cpus,
+        gpus=wanted.num_gpus,
+        limit=wanted.queue_limit,
+    )
+
+
+def _watched(grid: Grid, strategy: Bookkeeping) -> Grid:
+    """Return a grid that writes what attacks have found while clients train."""
+    return WatchedGrid(grid, strategy.attend) if isinstance(strategy, HonestButCurious) else grid
+
+
+def _put_again(strategy: Bookkeeping, folder: RunFolder) -> None:
+    """Attack the updates that were waiting when the run ended."""
+    if isinstance(strategy, HonestButCurious) and isinstance(strategy.queue, RayQueue):
+        for update, attacks in folder.unattacked(strategy.queue.attacks).items():
+            strategy.queue.put_again(update, attacks)
 
 
 def _spent(run: Assembly) -> Callable[[str, int], dict[str, Any] | None]:

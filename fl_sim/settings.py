@@ -249,8 +249,25 @@ class AdversarySettings:
         choices=lambda: ("auto", *READINGS),
     )
     seconds: float = setting(0.0, "time limit of one attack; 0 is none", minimum=0)
+    round_seconds: float = setting(
+        0.0, "time limit of all attacks of a round, shared evenly; 0 is none", minimum=0
+    )
     evaluations: int = setting(
         0, "limit of gradient evaluations of one attack; 0 is none", minimum=0
+    )
+    num_cpus: int = setting(
+        1,
+        "CPU threads of one attack; last digits of the results depend on it",
+        minimum=1,
+    )
+    num_gpus: float = setting(
+        0.0, "GPUs that Ray sets aside for one attack; 0.25 lets four share one", minimum=0
+    )
+    workers: int = setting(
+        0, "attacks at once, beside the training (with Ray); 0 is one a core, up to 8", minimum=0
+    )
+    queue_limit: int = setting(
+        64, "updates that may wait for their attack before the training waits", minimum=1
     )
     every: int = setting(1, "attack the first round and every n-th after it", minimum=1)
     clients: int = setting(

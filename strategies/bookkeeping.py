@@ -131,13 +131,15 @@ class Bookkeeping(Wrapper):
             return metrics
 
         try:
-            result = Strategy.start(
-                Shifted(self, done) if done else self,
-                *(grid, initial_arrays, num_rounds - done, timeout),
-                *(train_config, evaluate_config, evaluate),
-            )
-        except _StoppedEarlyError:
-            result = Result(arrays=last)
+            try:
+                result = Strategy.start(
+                    Shifted(self, done) if done else self,
+                    *(grid, initial_arrays, num_rounds - done, timeout),
+                    *(train_config, evaluate_config, evaluate),
+                )
+            except _StoppedEarlyError:
+                result = Result(arrays=last)
+            self._end_of_training()
         except KeyboardInterrupt:
             self._enter(lambda ledger: ledger.close("stopped"))
             raise
@@ -147,6 +149,9 @@ class Bookkeeping(Wrapper):
             raise
         self._enter(_close)
         return result
+
+    def _end_of_training(self) -> None:
+        """Do what is left before the ledger is closed."""
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid

@@ -36,13 +36,17 @@ class Countdown:
         return f"{current}" if self.total is None else f"{current}/{max(current, self.total)}"
 
     def finish(self) -> str:
-        """Count one attack as done and return what is left of the run, ``1m05s left``, if known.
+        """Count one attack as done and return what is left of the run, as :meth:`left` does."""
+        self.done += 1
+        return self.left()
+
+    def left(self) -> str:
+        """Return how long the rest will take, ``1m05s left``, or nothing where it is not known.
 
         The estimate takes the time since the start, training included, as evenly spread over
         the attacks.
         """
-        self.done += 1
-        if self.total is None or self._began is None or self.done >= self.total:
+        if self.total is None or self._began is None or not 0 < self.done < self.total:
             return ""
         each = (time.monotonic() - self._began) / self.done
         return f"{_duration(each * (self.total - self.done))} left"

@@ -12,9 +12,9 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 from flwr.supercore import log
 
-from adversary.adversary import Adversary, Outcome, in_one_line, random_state_kept
+from adversary.adversary import Adversary, in_one_line, random_state_kept
 from adversary.observation import Observation, StateDict, TrainingRecipe
-from adversary.threat import ThreatModel
+from strategies.attack_queue import Attacked, AttackQueue, InLine, Threat, grant_nothing
 from strategies.bookkeeping import Bookkeeping, GoesOn, Spent, always, nothing_accounted
 from strategies.countdown import Countdown
 from strategies.recipes import recipe_of
@@ -28,10 +28,6 @@ TELL_EVERY = 10.0
 
 ALL_CLIENTS = "-"
 """Stands for the client where none of a round could be attacked."""
-
-
-def _grant_nothing(observation: Observation) -> ThreatModel:
-    return ThreatModel()
 
 
 def _everyone(server_round: int, clients: Sequence[str]) -> Sequence[str]:
@@ -67,6 +63,10 @@ class HonestButCurious(Bookkeeping):
         Writes results and report; without one the only trace is the log.
     threat : callable, optional
         What the attacker is granted beyond an observation; nothing by default.
+    queue : AttackQueue, optional
+        Where updates are attacked; by default in line, after each round. Another one runs the
+        same attacks with the same threat models beside the training; what it has done is written
+        whenever the server comes by, and the end of the run waits for the rest.
     select : callable, optional
         From a round and the names of the clients that train in it to those whose updates are
         kept and attacked; all by default. How many it names may depend on the round and on how
@@ -97,7 +97,8 @@ class HonestButCurious(Bookkeeping):
         recipe: TrainingRecipe,
         *,
         ledger: Ledger | None = None,
-        threat: Callable[[Observation], ThreatModel] = _grant_nothing,
+        threat: Threat = grant_nothing,
+        queue: AttackQueue | None = None,
         select: Callable[[int, Sequence[str]], Sequence[str]] = _everyone,
         client_names: Mapping[int, str] | None = None,
         spent: Spent = nothing_accounted,
@@ -109,9 +110,10 @@ class HonestButCurious(Bookkeeping):
         )
         self.adversary = adversary
         self.recipe = recipe
-        self.threat = threat
+        self.queue = queue or InLine(adversary, threat, self._running)
         self.select = select
         self._tell = tell
+        self._last_line = time.monotonic()
         self._countdown = Countdown()
 
     def configure_train(
@@ -132,8 +134,28 @@ class HonestButCurious(Bookkeeping):
         result = super().aggregate_train(server_round, replies)
         self._expect(server_round, len(observations))
         for observation in observations:
-            self._attack(observation)
+            self._put(observation)
+        self.attend()
         return result
+
+    def attend(self, timeout: float = 0.0) -> None:
+        """Write what the queue has done; wait for some of it at most ``timeout`` seconds."""
+        with random_state_kept():
+            for one in self.queue.done(timeout):
+                self._last_line = time.monotonic()
+                if isinstance(one, Attacked):
+                    self._finished(one)
+                else:
+                    self._give_up(one.round, one.client, one.reason)
+
+    def _end_of_training(self) -> None:
+        """Wait for the attacks that are left."""
+        while self.queue.updates:
+            self.attend(TELL_EVERY)
+            if self.queue.updates and time.monotonic() - self._last_line >= TELL_EVERY:
+                self._last_line = time.monotonic()
+                parts = f"{self.queue.updates} updates left to attack", self._countdown.left()
+                self._tell(" · ".join(part for part in parts if part))
 
     def _observe(self, server_round: int, replies: list[Message]) -> list[Observation]:
         """Return what the usable replies of those attacked show, by the clients' names."""
@@ -179,6 +201,7 @@ class HonestButCurious(Bookkeeping):
     def _expect(self, server_round: int, observations: int) -> None:
         """Tell the countdown what is to come, if every client answers in the rounds to come."""
         attacks = len(self.adversary.attacks)
+        observations += self.queue.updates
         if self.num_rounds is None:
             self._countdown.expect(None)
         else:
@@ -189,60 +212,46 @@ class HonestButCurious(Bookkeeping):
                 later = 0
             self._countdown.expect((observations + later) * attacks)
 
-    def _attack(self, observation: Observation) -> None:
+    def _put(self, observation: Observation) -> None:
         self._enter(lambda ledger: ledger.observed(observation))
+        if self.queue.full:
+            self._tell(f"training waits: {self.queue.updates} updates are left to attack")
+        while self.queue.full:
+            self.attend(TELL_EVERY)
         try:
             with random_state_kept():
-                outcomes = self.adversary.examine(
-                    observation, self.threat(observation), progress=self._running(observation)
-                )
-                for outcome in outcomes:
-                    self._finished(observation, outcome)
+                self.queue.put(observation)
         except Exception as error:
             self._give_up(observation.round, observation.client, error)
 
-    def _give_up(self, server_round: int, client: str, error: Exception) -> None:
+    def _give_up(self, server_round: int, client: str, error: Exception | str) -> None:
         """Say why a client's update could not be attacked; the federation goes on."""
-        reason = f"not attacked: {in_one_line(error)}"
+        why = error if isinstance(error, str) else in_one_line(error)
+        reason = f"not attacked: {why}"
         log(WARNING, "%s in round %d: %s", client, server_round, reason)
         self._unusable(server_round, client, reason)
 
-    def _finished(self, observation: Observation, outcome: Outcome) -> None:
-        psnr = self._enter(lambda ledger: ledger.outcome(observation, outcome))
+    def _finished(self, attacked: Attacked) -> None:
+        psnr = self._enter(attacked.enter)
+        outcome = attacked.outcome
         if outcome.failure is not None:
             result = f"failed: {outcome.failure}"
         else:
             result = "done" if psnr is None else f"{psnr:.1f} dB"
         position = self._countdown.position()
         left = self._countdown.finish()
-        self._tell_attack(observation, outcome.attack, result, position=position, left=left)
+        whose = f"round {attacked.round} · {attacked.client}"
+        self._tell_attack(f"{position} · {whose}", outcome.attack, result, left)
 
-    def _running(self, observation: Observation) -> Callable[[str, float], None]:
-        """Return a callback that tells of a long attack every few seconds."""
-        told = time.monotonic()
+    def _running(self, observation: Observation, attack: str, share: float) -> None:
+        """Tell of a long attack every few seconds."""
+        if time.monotonic() - self._last_line >= TELL_EVERY:
+            self._last_line = time.monotonic()
+            whose = f"round {observation.round} · {observation.client}"
+            self._tell_attack(f"{self._countdown.position()} · {whose}", attack, f"{share:.0%}")
 
-        def progress(attack: str, share: float) -> None:
-            nonlocal told
-            if time.monotonic() - told >= TELL_EVERY:
-                told = time.monotonic()
-                self._tell_attack(
-                    observation, attack, f"{share:.0%}", position=self._countdown.position()
-                )
-
-        return progress
-
-    def _tell_attack(
-        self, observation: Observation, attack: str, result: str, *, position: str, left: str = ""
-    ) -> None:
-        parts = [
-            f"attack {position}",
-            f"round {observation.round}",
-            observation.client,
-            attack,
-            result,
-            left,
-        ]
-        self._tell(" · ".join(part for part in parts if part))
+    def _tell_attack(self, *parts: str) -> None:
+        self._tell(" · ".join(part for part in (f"attack {parts[0]}", *parts[1:]) if part))
 
 
 def _tensors(arrays: ArrayRecord) -> StateDict:

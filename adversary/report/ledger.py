@@ -1,4 +1,4 @@
-"""The scoring side: it alone holds the truth, and writes down what each attack got of it."""
+"""Writes down what each attack got of the truth, and what became of each round."""
 
 from __future__ import annotations
 
@@ -8,25 +8,17 @@ import time
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from torch import Tensor
-
 from adversary.adversary import Outcome, in_one_line, random_state_kept
-from adversary.bounds import Bound, BoundError
-from adversary.evaluation import Truth, score
-from adversary.metrics import load_lpips
-from adversary.observation import Observation, ObservationError
-from adversary.priors import Prior
+from adversary.bounds import Bound
+from adversary.observation import Observation
 from adversary.report import html
-from adversary.report.run_folder import RunFolder, Status
+from adversary.report.run_folder import ALL_ATTACKS, RunFolder, Status
+from adversary.scorer import Scored, Scorer
 
 log = logging.getLogger(__name__)
 
 RENDERING_SHARE = 0.05
 """Share of a run's time that goes at most into showing rounds so far in the report."""
-
-ALL_ATTACKS = "-"
-"""Stands for the attack in the line of an update that no attack could be run on."""
-
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -51,7 +43,7 @@ def _kept_from_training(
 
 
 class Ledger:
-    """Scores reconstructions and writes the run folder.
+    """Writes the run folder, with the scores of every attack.
 
     No method raises: what goes wrong is logged in one line and kept in ``errors``, so that the
     caller can end the run with a failure when training is done.
@@ -60,46 +52,25 @@ class Ledger:
     ----------
     folder : RunFolder
         Where to write.
-    truth : callable, optional
-        From an observation to the images behind it, or None where they are not known. In a real
-        deployment there is none; then only the attacker's own score is written.
-    prior : Prior, optional
-        Public X-rays, the baseline of RDLV.
-    candidates : Tensor, optional
-        (N, C, H, W), an image for each patient among whom to re-identify.
+    scorer : Scorer, optional
+        Holds the truth; without one only the attacker's own score is written.
     record : bool
         Whether updates are kept, to be attacked again.
-    bound : callable, optional
-        From an observation and the truth behind it to what no attacker should beat. It may raise
-        :class:`~adversary.bounds.BoundError`; the reason goes to run.json.
     """
 
     def __init__(
         self,
         folder: RunFolder,
         *,
-        truth: Callable[[Observation], Truth | None] | None = None,
-        prior: Prior | None = None,
-        candidates: Tensor | None = None,
+        scorer: Scorer | None = None,
         record: bool = False,
-        bound: Callable[[Observation, Truth], Bound] | None = None,
     ) -> None:
         self.folder = folder
-        self.truth = truth
-        self.prior = prior
-        self.candidates = candidates
+        self.scorer = scorer or Scorer()
         self.record = record
-        self.bound = bound
-        self._bounded: tuple[tuple[int, str], Bound | None] | None = None
         self.errors: list[str] = []
         self._render_from = 0.0
-        self.lpips = None
-        if truth is not None:
-            self.lpips, reason = load_lpips()
-            if self.lpips is None:
-                folder.note_missing(lpips=reason)
-            if bound is None:
-                folder.note_missing(bound_psnr="not asked for")
+        folder.note_missing(**self.scorer.missing())
 
     @_kept_from_training
     def observed(self, observation: Observation) -> None:
@@ -114,58 +85,44 @@ class Ledger:
 
     @_kept_from_training
     def outcome(self, observation: Observation, outcome: Outcome) -> float | None:
-        """Score and write one attack; return the mean PSNR in dB where the truth is known.
+        """Score and write one attack; return the mean PSNR in dB where the truth is known."""
+        scored = self.scorer.score(observation, outcome)
+        self._write(observation.round, observation.client, scored)
+        return scored.psnr
 
-        An update that no image went into has nothing to score: that is noted instead.
-        """
-        round, client, attack = observation.round, observation.client, outcome.attack
-        truth = self.truth(observation) if self.truth is not None else None
-        if truth is not None and not len(truth.images):
+    @_kept_from_training
+    def scored(self, round: int, client: str, scored: Scored) -> float | None:
+        """Write one attack that was scored elsewhere; return its mean PSNR in dB, if known."""
+        if scored.fault:
+            raise RuntimeError(scored.fault)
+        self._write(round, client, scored)
+        return scored.psnr
+
+    def _write(self, round: int, client: str, scored: Scored) -> None:
+        """Write an attack; an update that no image went into is noted instead."""
+        outcome = scored.outcome
+        if scored.without_images:
             self.folder.note_without_images(round, client)
-            return None
+            return
         if outcome.reconstruction is None:
-            self.folder.add_failure(round, client, attack, outcome.failure or "unknown")
-            return None
-        if truth is None:
-            self.folder.add_reconstruction(round, client, attack, outcome.reconstruction)
-            return None
-        bound = self._bound_of(observation, truth)
-        scores = score(
-            outcome.reconstruction,
-            truth,
-            prior=self.prior,
-            candidates=self.candidates,
-            lpips=self.lpips,
-            bound_psnr=None if bound is None else bound.psnr,
-        )
+            reason = outcome.failure or "unknown"
+            self.folder.add_failure(round, client, outcome.attack, reason)
+            return
+        if scored.no_bound:
+            self.folder.note_missing(bound_psnr=scored.no_bound)
+        bound = scored.bound
+        if bound is not None:
+            self._tell_of(bound)
         self.folder.add_reconstruction(
             round,
             client,
-            attack,
+            outcome.attack,
             outcome.reconstruction,
-            scores,
-            truth.images,
+            scored.scores,
+            scored.truths,
             # From a few probes the mean is good and the map is noise.
             bound.deviation if bound is not None and bound.method == "dense" else None,
         )
-        known = [one.psnr for one in scores if one.psnr is not None]
-        return sum(known) / len(known) if known else None
-
-    def _bound_of(self, observation: Observation, truth: Truth) -> Bound | None:
-        """Return the bound, found once for all attacks on an update."""
-        if self.bound is None:
-            return None
-        update = (observation.round, observation.client)
-        if self._bounded is None or self._bounded[0] != update:
-            self._bounded = update, None
-            try:
-                found = self.bound(observation, truth)
-            except (BoundError, ObservationError) as error:
-                self.folder.note_missing(bound_psnr=in_one_line(error))
-            else:
-                self._tell_of(found)
-                self._bounded = update, found
-        return self._bounded[1]
 
     def _tell_of(self, bound: Bound) -> None:
         """Write to run.json how the bounds of this run were found, and how well."""
@@ -202,5 +159,6 @@ class Ledger:
     @_kept_from_training
     def close(self, status: Status, reason: str = "") -> None:
         """Write how the run ended, and the report a last time."""
+        self.folder.sort()
         self.folder.finish(status, reason)
         html.render(self.folder)

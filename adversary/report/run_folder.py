@@ -25,6 +25,9 @@ from adversary.reconstruction import Reconstruction
 from adversary.report import pictures, table
 from adversary.report.files import private_folder, replacing
 
+ALL_ATTACKS = "-"
+"""Stands for the attack in the line of an update that no attack could be run on."""
+
 Status = Literal["running", "completed", "failed", "stopped"]
 
 LEAKAGE: table.Schema = {
@@ -200,9 +203,12 @@ class RunFolder:
     def rewind(self, round: int) -> None:
         """Take the run back to the end of a round, 0 for its beginning, to go on from there.
 
-        What was written of later rounds is removed from tables and run.json; pictures and
-        updates of theirs stay until they are written anew.
+        What was written of later rounds is removed from tables and run.json, and their updates
+        are; their pictures stay until they are written anew.
         """
+        for update in self.recorded_updates():
+            if round_of(update) > round:
+                self.forget_update(update)
         for name in _TABLES:
             with writing(self.path / name):
                 table.remove_after(self.path / name, "round", round)
@@ -388,6 +394,46 @@ class RunFolder:
         """Return the files of all recorded observations, by round and client."""
         return sorted((self.path / "updates").glob("round-*/*.safetensors"))
 
+    def unattacked(self, attacks: Iterable[str]) -> dict[Path, tuple[str, ...]]:
+        """Return the updates that are here, each with those of the attacks that are missing."""
+        rows = self.leakage()
+        done = {
+            (_round(at), safe_name(client), attack)
+            for at, client, attack in zip(
+                rows["round"], rows["client"], rows["attack"], strict=True
+            )
+        }
+        nothing = {
+            (_round(one["round"]), safe_name(one["client"]))
+            for one in self.info().get("without_images", [])
+        }
+        found = {}
+        for update in self.recorded_updates():
+            where = update.parent.name, update.stem
+            if where in nothing or (*where, ALL_ATTACKS) in done:
+                continue
+            if missing := tuple(a for a in attacks if (*where, a) not in done):
+                found[update] = missing
+        return found
+
+    def forget_update(self, path: Path) -> None:
+        """Remove a recorded update, and its folder if that is empty then."""
+        with writing(path):
+            path.unlink(missing_ok=True)
+            path.with_suffix(".json").unlink(missing_ok=True)
+            for empty in (path.parent, path.parent.parent):
+                if empty.is_dir() and not any(empty.iterdir()):
+                    empty.rmdir()
+
+    def sort(self) -> None:
+        """Bring what attacks left into the order of rounds, clients and attacks."""
+        with writing(self.path / "leakage.csv"):
+            table.sort(self.path / "leakage.csv", LEAKAGE, ("round", "client", "attack", "image"))
+        failures = self.info().get("failures", [])
+        order = sorted(failures, key=lambda one: (one["round"], one["client"], one["attack"]))
+        if order != failures:
+            self.update(failures=order)
+
     def _save_history(
         self,
         round: int,
@@ -440,6 +486,11 @@ def safe_name(name: str) -> str:
         return safe
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     return f"{safe[:60]}-{digest}" if safe else digest
+
+
+def round_of(update: Path) -> int:
+    """Return the round of a recorded update, from its path."""
+    return int(update.parent.name.removeprefix("round-"))
 
 
 def _round(number: int) -> str:

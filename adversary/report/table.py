@@ -6,7 +6,7 @@ import csv
 import io
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -81,6 +81,31 @@ def remove_after(path: Path, column: str, last: int) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(row for row in rows if int(row[place]) <= last)
+
+
+def sort(path: Path, schema: Schema, by: Sequence[str]) -> None:
+    """Bring the rows into the order of these columns, numbers by size, empty cells first.
+
+    Raises
+    ------
+    OSError
+        If the table cannot be written; it is then as it was.
+    """
+    columns = list(schema)
+    places = [(columns.index(name), schema[name] != "string") for name in by]
+
+    def key(row: list[str]) -> list[tuple[float, str]]:
+        return [(float(row[i] or -1) if number else 0.0, row[i]) for i, number in places]
+
+    with path.open(newline="", encoding="utf-8") as file:
+        header, *rows = csv.reader(file)
+    ordered = sorted(rows, key=key)
+    if ordered == rows:
+        return
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(ordered)
 
 
 def read(path: Path, schema: Schema) -> pd.DataFrame:

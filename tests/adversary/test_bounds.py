@@ -259,7 +259,7 @@ def test_the_estimate_agrees_with_the_exact_bound_within_its_stated_error(tiny_n
 class Known:
     """The information of two images of 64 pixels, given as a matrix."""
 
-    shape, size, kind = (2, 1, 8, 8), 128, CR
+    shape, size, kind, product = (2, 1, 8, 8), 128, CR, 1
 
     def __init__(self, matrix):
         self.matrix = matrix
@@ -328,8 +328,22 @@ def test_an_estimate_cut_short_stays_out_of_reach(tiny_net):
     )
     assert not found.converged
     assert float(found.variance.sum()) < float(exact.variance.sum())
-    late = Budget(method="stochastic", probes=2, seconds=0)
+    late = Budget(method="stochastic", probes=2, work=0)
     assert not bound(problem, truth, smooth_prior(), budget=late).converged
+
+
+def test_an_estimate_ends_with_its_work_and_can_be_repeated(tiny_net):
+    problem, truth = posed(tiny_net(), draw_images(2), torch.tensor([0, 1]), scale=1e-3)
+    given = problem.to(torch.float64), truth, smooth_prior()
+    product = Information(*given).product
+    cut, whole = (
+        bound(*given, budget=Budget(method="stochastic", probes=1, work=products * product))
+        for products in (3, 1000)
+    )
+    same = bound(*given, budget=Budget(method="stochastic", probes=1, iterations=3))
+    assert torch.equal(cut.variance, same.variance)
+    assert whole.converged
+    assert not cut.converged
 
 
 def test_more_noise_leaves_less_and_at_last_the_prior(tiny_net):

@@ -35,4 +35,4 @@ def quick(tmp_path: Path) -> Callable[..., Settings]:
 @pytest.fixture(autouse=True)
 def _no_perceptual_metric(monkeypatch: pytest.MonkeyPatch) -> None:
     """Do not look for weights: these tests are not about metrics."""
-    monkeypatch.setattr("adversary.report.ledger.load_lpips", lambda: (None, "not in this test"))
+    monkeypatch.setattr("adversary.scorer.load_lpips", lambda: (None, "not in this test"))

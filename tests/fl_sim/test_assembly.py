@@ -4,7 +4,8 @@ import pytest
 import torch
 from PIL import Image
 
-from fl_sim.assembly import assemble, attacks
+from fl_sim.assembly import assemble
+from fl_sim.attacker import attacks
 
 
 def test_the_parts_fit_together(quick):
@@ -127,3 +128,20 @@ def test_every_client_is_attacked_by_default(quick):
     assert [run.attacked(r, names) for r in (1, 2)] == [names, names]
     many = assemble(quick(adversary__clients=9), 3)
     assert many.attacked(1, names) == names
+
+
+@pytest.mark.parametrize(
+    ("changes", "limit"),
+    [
+        ({}, None),
+        ({"adversary__seconds": 5.0}, 5),
+        ({"adversary__round_seconds": 12.0}, 4),  # of three clients
+        ({"adversary__round_seconds": 12.0, "adversary__clients": 2}, 6),
+        ({"adversary__round_seconds": 12.0, "strategy__fraction": 0.4}, 12),
+        ({"adversary__round_seconds": 12.0, "adversary__attack": "dlg,ing"}, 2),
+        ({"adversary__round_seconds": 12.0, "adversary__seconds": 3.0}, 3),
+        ({"adversary__round_seconds": 12.0, "defence__name": "secure-aggregation"}, 6),
+    ],
+)
+def test_the_attacks_of_a_round_share_its_time(quick, changes, limit):
+    assert assemble(quick(**changes), 3).adversary().limits.seconds == limit

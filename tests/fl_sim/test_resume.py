@@ -147,10 +147,10 @@ def test_an_early_stop_stays_one(quick, tmp_path, monkeypatch):
 
 SCRIPT = """
 import os, signal, sys
-from adversary.report import ledger
+from adversary import scorer
 from adversary.report.run_folder import RunFolder
 from fl_sim import cli
-ledger.load_lpips = lambda: (None, "not in this test")
+scorer.load_lpips = lambda: (None, "not in this test")
 add = RunFolder.add_round
 def dying(self, **row):
     add(self, **row)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 from flwr.app import Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
@@ -70,3 +72,21 @@ def test_a_client_with_wrong_settings_shows_before_training():
     grid = LocalGrid(client_app.app, 2, {"local.lr": -1.0})
     with pytest.raises(RollCallError, match="a client cannot start: SettingsError: local.lr = -1"):
         roll_call.roll_call(grid, 0)
+
+
+def test_many_clients_are_asked_in_groups_and_waited_for_as_long_as_some_come(monkeypatch):
+    asked, told = [], []
+
+    class Slow(LocalGrid):
+        def send_and_receive(self, messages, *, timeout=None):
+            messages = list(messages)
+            asked.append(len(messages))
+            time.sleep(0.02)
+            return super().send_and_receive(messages)
+
+    monkeypatch.setattr(roll_call, "GROUP", 2)
+    monkeypatch.setattr(roll_call, "TELL_EVERY", 0)
+    grid = Slow(client_app.app, 5)
+    assert len(roll_call.roll_call(grid, 5, timeout=0.03, tell=told.append)) == 5
+    assert asked == [2, 2, 1]
+    assert told == [f"{count} of 5 clients are there" for count in (2, 4, 5)]

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fl_sim import catalogue
-from fl_sim.assembly import assemble, attacks
+from fl_sim.assembly import assemble
+from fl_sim.attacker import attacks
 from fl_sim.comparison import check, plan
 from fl_sim.settings import (
     Declared,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 import random
 import re
 from pathlib import Path
@@ -22,6 +23,7 @@ from flwr.serverapp.strategy import (
 from adversary.threat import ThreatModel
 from strategies import HonestButCurious
 from strategies import honest_but_curious as module
+from strategies.attack_queue import Attacked, AttackQueue
 
 STRATEGIES = {
     "fedavg": FedAvg,
@@ -227,6 +229,63 @@ def test_each_attack_is_told_with_position_and_time_left(foreign, recipe):
     assert told[0].startswith("attack 1/12 · round 1 · client-00 · dlg · 24.1 dB · ")
     assert told[0].endswith("s left")
     assert told[-1] == "attack 12/12 · round 2 · client-02 · ing · 24.1 dB"
+
+
+class Later(AttackQueue):
+    """Has room for two updates, and attacks nothing before it is waited for."""
+
+    def __init__(self, adversary):
+        self.adversary = adversary
+        self.waiting, self.longest = [], 0
+
+    def put(self, observation):
+        self.waiting.append(observation)
+        self.longest = max(self.longest, self.updates)
+
+    def done(self, timeout=0.0):
+        if timeout and self.waiting:
+            update = self.waiting.pop(0)
+            [found] = self.adversary.examine(update, ThreatModel(), progress=lambda *_: None)
+            entry = operator.methodcaller("outcome", update, found)
+            yield Attacked(update.round, update.client, found, entry)
+
+    @property
+    def updates(self):
+        return len(self.waiting)
+
+    @property
+    def full(self):
+        return len(self.waiting) >= 2
+
+
+def test_a_queue_that_is_full_holds_training_up_and_none_is_left_at_the_end(foreign, recipe):
+    told: list[str] = []
+    adversary, ledger = foreign.Adversary("dlg"), foreign.Ledger()
+    queue = Later(adversary)
+    strategy = HonestButCurious(
+        FedAvg(), adversary, recipe, ledger=ledger, queue=queue, tell=told.append
+    )
+    foreign.App().run(strategy, rounds=2)
+    assert queue.longest == 2
+    assert told[0] == "training waits: 2 updates are left to attack"
+    assert [entry[:2] for entry in ledger.named("outcome")] == [
+        (round, f"client-{client:02d}") for round in (1, 2) for client in range(3)
+    ]
+    attacks = [line for line in told if line.startswith("attack ")]
+    assert [line.split(" · ")[0] for line in attacks] == [f"attack {n}/6" for n in range(1, 7)]
+    assert ledger.named("close") == [("completed", "")]
+
+
+def test_a_queue_that_breaks_is_no_failure_of_training(foreign, recipe):
+    class Broken(Later):
+        def put(self, observation):
+            raise OSError("no space left")
+
+    adversary, ledger = foreign.Adversary("dlg"), foreign.Ledger()
+    strategy = HonestButCurious(FedAvg(), adversary, recipe, ledger=ledger, queue=Broken(adversary))
+    foreign.App().run(strategy, rounds=1)
+    assert all("no space left" in entry[2] for entry in ledger.named("unusable"))
+    assert len(ledger.named("unusable")) == 3
 
 
 def test_the_total_counts_failed_clients_out(foreign, recipe):

@@ -10,13 +10,14 @@ from adversary.evaluation import Truth
 from adversary.report import html
 from adversary.report.ledger import Ledger
 from adversary.report.run_folder import RunFolder
+from adversary.scorer import Scorer
 
 IMAGES = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.fixture(autouse=True)
 def _no_perceptual_metric(monkeypatch):
-    monkeypatch.setattr("adversary.report.ledger.load_lpips", lambda: (None, "not in this test"))
+    monkeypatch.setattr("adversary.scorer.load_lpips", lambda: (None, "not in this test"))
 
 
 def observation(round=1):
@@ -48,7 +49,7 @@ def a_bound(method="dense"):
 
 
 def ledger_of(tmp_path, bound):
-    return Ledger(RunFolder.create(tmp_path / "run"), truth=truth, bound=bound)
+    return Ledger(RunFolder.create(tmp_path / "run"), scorer=Scorer(truth=truth, bound=bound))
 
 
 def test_the_bound_is_written_beside_each_attack_and_found_once_an_update(tmp_path):

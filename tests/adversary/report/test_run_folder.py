@@ -331,3 +331,26 @@ def test_a_run_is_taken_back_to_the_end_of_a_round(tmp_path):
     folder.rewind(0)
     assert folder.rounds().empty
     assert len(folder.info()["resumed"]) == 2
+
+
+def test_updates_that_no_attack_got_to_are_found(tmp_path):
+    folder = RunFolder.create(tmp_path / "run")
+    names = ["client-00", "north/west", "empty", "broken"]
+    found, *_ = reconstruct()
+    for round in (1, 2):
+        for client in names:
+            path = folder.recorded_update(round, client)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    folder.add_failure(1, "client-00", "dlg", "out of memory")
+    folder.add_reconstruction(1, "client-00", "ing", found)
+    folder.add_reconstruction(1, "north/west", "ing", found)
+    folder.note_without_images(1, "empty")
+    folder.add_failure(1, "broken", "-", "not attacked")
+    missing = folder.unattacked(["dlg", "ing"])
+    assert missing.pop(folder.recorded_update(1, "north/west")) == ("dlg",)
+    assert set(missing) == {folder.recorded_update(2, client) for client in names}
+    assert set(missing.values()) == {("dlg", "ing")}
+    folder.rewind(1)  # round 2 will be done again
+    assert list(folder.unattacked(["ing"])) == []
+    assert len(folder.recorded_updates()) == 4

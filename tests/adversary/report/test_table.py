@@ -87,3 +87,15 @@ def test_rows_are_removed_by_their_cells_and_the_others_stay(path):
     assert path.read_bytes() == left
     table.remove(path, SCHEMA, {"name": "nobody"})
     assert path.read_bytes() == left
+
+
+def test_rows_are_sorted_by_number_and_by_name(path):
+    given = [("b", 10), ("b", 9), ("a", 10), ("c", None), ("=x", 9)]
+    table.append(path, SCHEMA, [{"name": name, "count": count} for name, count in given])
+    table.sort(path, SCHEMA, ("count", "name"))
+    read = table.read(path, SCHEMA)
+    assert read["name"].tolist() == ["c", "=x", "b", "a", "b"]
+    assert read["count"].dropna().tolist() == [9, 9, 10, 10]
+    before = path.stat().st_ino
+    table.sort(path, SCHEMA, ("count", "name"))
+    assert path.stat().st_ino == before  # what is in order is not written again

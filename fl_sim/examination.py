@@ -1,0 +1,34 @@
+"""Attack an update and score what comes of it, in whatever process."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from adversary.adversary import Adversary, Outcome, in_one_line, threads_set
+from adversary.observation import Observation
+from adversary.scorer import Scored, Scorer
+from strategies.attack_queue import Threat
+
+
+def examine(
+    adversary: Adversary,
+    scorer: Scorer,
+    threat: Threat,
+    observation: Observation,
+    attacks: Collection[str],
+) -> list[Scored] | str:
+    """Return what came of these attacks, or why the update cannot be attacked; never raise."""
+    try:
+        with threads_set(adversary.threads):
+            granted = threat(observation)
+            outcomes = adversary.examine(observation, granted, only=attacks)
+            return [_scored(scorer, observation, outcome) for outcome in outcomes]
+    except Exception as error:
+        return in_one_line(error)
+
+
+def _scored(scorer: Scorer, observation: Observation, outcome: Outcome) -> Scored:
+    try:
+        return scorer.score(observation, outcome)
+    except Exception as error:
+        return Scored(outcome=outcome, fault=in_one_line(error))

@@ -1,0 +1,206 @@
+"""Attacks as Ray tasks, beside the training, on whatever machines the cluster has."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from adversary.adversary import Adversary, Outcome, in_one_line
+from adversary.observation import Observation, ObservationError
+from adversary.report.ledger import Ledger
+from adversary.report.run_folder import RunFolder, round_of
+from adversary.scorer import Scored, Scorer
+from fl_sim.examination import examine
+from strategies.attack_queue import Attacked, AttackQueue, Threat, Unattacked
+
+MOST_WORKERS = 8
+"""Attacks at once where the settings leave it open: each is a process with torch in it."""
+
+RETRIES = 1
+"""How often an attack is begun again whose process died."""
+
+
+class RayQueue(AttackQueue):
+    """Attacks updates in processes of Ray; what waits lies in the run's folder, not in memory.
+
+    An update is one task, with all its attacks and their scores. Which attack is run where, and
+    in which order they end, changes nothing in what they find.
+
+    Parameters
+    ----------
+    adversary : Adversary
+        Runs the attacks; it is sent to the workers once.
+    scorer : Scorer
+        Scores them there.
+    threat : callable
+        What the attacker is granted beyond an observation.
+    folder : RunFolder
+        Where updates wait.
+    keep : bool
+        Whether they stay there when they are attacked.
+    workers : int
+        Attacks at once, >= 1; 0 is one for each that the cluster has CPUs (or GPUs) for, at most
+        :data:`MOST_WORKERS`.
+    cpus : int
+        Of an attack, for Ray's account; none are reserved where Flower's clients hold them all.
+    gpus : float
+        Of an attack; a share lets several use one.
+    limit : int
+        Updates that may wait before the training does, >= 1.
+    """
+
+    def __init__(
+        self,
+        adversary: Adversary,
+        scorer: Scorer,
+        threat: Threat,
+        folder: RunFolder,
+        *,
+        keep: bool,
+        workers: int = 0,
+        cpus: int = 1,
+        gpus: float = 0.0,
+        limit: int = 64,
+    ) -> None:
+        import ray
+
+        self._ray = ray
+        self.folder = folder
+        self.keep = keep
+        self.limit = limit
+        self.attacks = tuple(attack.name for attack in adversary.attacks)
+        # In a list, so that Ray does not unpack it anew for every task.
+        self._parts = [ray.put((adversary, scorer, threat))]
+        reserved = cpus if ray.available_resources().get("CPU", 0) >= cpus else 0
+        self._examine = ray.remote(_examine).options(
+            num_cpus=reserved,
+            num_gpus=gpus,
+            max_retries=RETRIES,
+            scheduling_strategy="SPREAD",
+        )
+        self.workers = workers or _room(ray.cluster_resources(), cpus, gpus)
+        begin = ray.remote(_begin).options(num_cpus=reserved, scheduling_strategy="SPREAD")
+        for _ in range(self.workers):
+            begin.remote(self._parts)
+        self._waiting: deque[tuple[Path, tuple[str, ...]]] = deque()
+        self._running: dict[Any, _Update] = {}
+
+    def put(self, observation: Observation) -> None:
+        """Take an update to attack, and write it to the run's folder."""
+        path = self.folder.recorded_update(observation.round, observation.client)
+        if not self.keep or not path.exists():
+            observation.save(path)
+        self.put_again(path, self.attacks)
+
+    def put_again(self, path: Path, attacks: tuple[str, ...]) -> None:
+        """Take an update that lies in the folder already, for these attacks."""
+        self._waiting.append((path, attacks))
+        self._start()
+
+    def done(self, timeout: float = 0.0) -> Iterator[Attacked | Unattacked]:
+        """Yield what is done and was not yielded before; wait for some at most ``timeout`` s."""
+        self._start()
+        while self._running:
+            ready, _ = self._ray.wait(list(self._running), num_returns=1, timeout=timeout)
+            if not ready:
+                return
+            timeout = 0.0
+            update = self._running.pop(ready[0])
+            self._start()  # before the results are written
+            yield from self._results(update, ready[0])
+
+    @property
+    def updates(self) -> int:
+        """How many updates were taken and are not done."""
+        return len(self._waiting) + len(self._running)
+
+    @property
+    def full(self) -> bool:
+        """Whether no more should be put before some are done."""
+        return len(self._waiting) >= self.limit
+
+    def _start(self) -> None:
+        """Give every free worker an update."""
+        while self._waiting and len(self._running) < self.workers:
+            path, attacks = self._waiting.popleft()
+            try:
+                observation = Observation.load(path)
+            except ObservationError as error:
+                update = _Update(path, round_of(path), path.stem, attacks)
+                task: Any = self._ray.put(in_one_line(error))
+            else:
+                update = _Update(path, observation.round, observation.client, attacks)
+                task = self._examine.remote(self._parts, observation, attacks)
+            self._running[task] = update
+
+    def _results(self, update: _Update, task: Any) -> Iterator[Attacked | Unattacked]:
+        try:
+            found: list[Scored] | str = self._ray.get(task)
+        except Exception as error:  # its process died, again
+            reason = f"the attack's process ended: {type(error).__name__}"
+            found = [
+                Scored(outcome=Outcome(attack=attack, seconds=0, failure=reason))
+                for attack in update.attacks
+            ]
+        if isinstance(found, str):
+            yield Unattacked(update.round, update.client, found)
+        else:
+            for one in found:
+                entry = _entry(update.round, update.client, one)
+                yield Attacked(update.round, update.client, one.outcome, entry)
+        if not self.keep:
+            self.folder.forget_update(update.path)
+
+
+class _Update(NamedTuple):
+    path: Path
+    round: int
+    client: str
+    attacks: tuple[str, ...]
+
+
+def in_ray() -> bool:
+    """Return whether this process has joined a Ray cluster, as Flower's simulation does."""
+    return "ray" in sys.modules and sys.modules["ray"].is_initialized()
+
+
+def _entry(round: int, client: str, scored: Scored) -> Callable[[Ledger], float | None]:
+    return lambda ledger: ledger.scored(round, client, scored)
+
+
+def _room(resources: dict[str, float], cpus: int, gpus: float) -> int:
+    """Return how many attacks the cluster can run at once."""
+    room = resources.get("CPU", 1) / cpus
+    if gpus:
+        room = min(room, resources.get("GPU", 0) / gpus)
+    return max(1, min(int(room), MOST_WORKERS))
+
+
+_KEPT: dict[str, tuple[Adversary, Scorer, Threat]] = {}
+
+
+def _begin(parts: list[Any]) -> None:
+    """Make a worker ready while clients start: torch is loaded, the public X-rays are read."""
+    _, scorer, _ = _unpacked(parts[0])
+    scorer.missing()
+
+
+def _examine(
+    parts: list[Any], observation: Observation, attacks: tuple[str, ...]
+) -> list[Scored] | str:
+    """Do what :func:`examine` does, with the parts that all tasks share."""
+    return examine(*_unpacked(parts[0]), observation, attacks)
+
+
+def _unpacked(reference: Any) -> tuple[Adversary, Scorer, Threat]:
+    """Return the parts, unpacked once in each process: what they learn of the prior stays."""
+    import ray
+
+    key = reference.hex()
+    if key not in _KEPT:
+        _KEPT.clear()
+        _KEPT[key] = ray.get(reference)
+    return _KEPT[key]

@@ -1,0 +1,131 @@
+"""Between the server and its adversary: updates go in, attacked ones come out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from adversary.adversary import Adversary, Outcome, in_one_line
+from adversary.observation import Observation
+from adversary.threat import ThreatModel
+
+if TYPE_CHECKING:
+    from adversary.report.ledger import Ledger
+
+Threat = Callable[[Observation], ThreatModel]
+Watch = Callable[[Observation, str, float], None]
+
+
+def grant_nothing(observation: Observation) -> ThreatModel:
+    """Return the threat model of a server that knows what it observes and no more."""
+    return ThreatModel()
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """One attack on one update that is done.
+
+    Parameters
+    ----------
+    round, client
+        Whose update it is.
+    outcome : Outcome
+        What came of the attack.
+    enter : callable
+        Writes it to a ledger and returns the mean PSNR in dB, if it is known.
+    """
+
+    round: int
+    client: str
+    outcome: Outcome
+    enter: Callable[[Ledger], float | None]
+
+
+@dataclass(frozen=True)
+class Unattacked:
+    """An update that could not be attacked at all, and why, in one line."""
+
+    round: int
+    client: str
+    reason: str
+
+
+class AttackQueue(ABC):
+    """Attacks updates, now or beside the training; made for one run, used by one thread."""
+
+    @abstractmethod
+    def put(self, observation: Observation) -> None:
+        """Take an update to attack.
+
+        Raises
+        ------
+        OSError
+            If it cannot be kept.
+        """
+
+    @abstractmethod
+    def done(self, timeout: float = 0.0) -> Iterator[Attacked | Unattacked]:
+        """Yield what is done and was not yielded before; wait for some at most ``timeout`` s."""
+
+    @property
+    @abstractmethod
+    def updates(self) -> int:
+        """How many updates were taken and are not done."""
+
+    @property
+    def full(self) -> bool:
+        """Whether no more should be put before some are done."""
+        return False
+
+
+class InLine(AttackQueue):
+    """Attacks in this process and thread, when what is done is asked for.
+
+    Parameters
+    ----------
+    adversary : Adversary
+        Runs the attacks.
+    threat : callable
+        What the attacker is granted beyond an observation.
+    watch : callable
+        Told the update, the attack, and the share of it that is done.
+    """
+
+    def __init__(self, adversary: Adversary, threat: Threat, watch: Watch) -> None:
+        self.adversary = adversary
+        self.threat = threat
+        self.watch = watch
+        self._waiting: deque[Observation] = deque()
+
+    def put(self, observation: Observation) -> None:
+        """Take an update to attack."""
+        self._waiting.append(observation)
+
+    def done(self, timeout: float = 0.0) -> Iterator[Attacked | Unattacked]:
+        """Attack all that was put, and yield each attack when it is done."""
+        while self._waiting:
+            yield from self._examine(self._waiting.popleft())
+
+    @property
+    def updates(self) -> int:
+        """How many updates were taken and are not done."""
+        return len(self._waiting)
+
+    def _examine(self, observation: Observation) -> Iterator[Attacked | Unattacked]:
+        whose = observation.round, observation.client
+
+        def progress(attack: str, share: float) -> None:
+            self.watch(observation, attack, share)
+
+        def entry(outcome: Outcome) -> Callable[[Ledger], float | None]:
+            return lambda ledger: ledger.outcome(observation, outcome)
+
+        try:
+            threat = self.threat(observation)
+            for outcome in self.adversary.examine(observation, threat, progress=progress):
+                yield Attacked(*whose, outcome, entry(outcome))
+        except Exception as error:
+            yield Unattacked(*whose, in_one_line(error))
