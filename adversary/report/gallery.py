@@ -33,11 +33,24 @@ class Card:
 
 @dataclass(frozen=True)
 class Strip:
-    """How a reconstruction came about: its row and one picture of all steps, as a data URI."""
+    """How a reconstruction came about: one picture of all steps, and where all trials are.
+
+    Parameters
+    ----------
+    row : Row
+        The reconstruction.
+    picture : str
+        Of the trial that the attacker chose, as a data URI.
+    steps : int
+        Steps that this trial took.
+    place : str
+        Folder of the pictures of all trials, from the run's folder.
+    """
 
     row: Row
     picture: str
     steps: int
+    place: str
 
 
 def choose(rows: Iterable[Row]) -> list[Row]:
@@ -73,11 +86,12 @@ def strips(folder: RunFolder, rows: Sequence[Row]) -> list[Strip]:
         if len(found) == MAX_STRIPS or trials.empty or not folder.process(*where).is_dir():
             continue
         trial = int(trials.sort_values("score")["restart"].iloc[0])
-        name = f"trial-{trial:02d}-image-{row['image']:02d}.png"
-        picture = pictures.read(folder.process(*where) / name)
+        place = folder.process(*where)
+        picture = pictures.read(place / f"trial-{trial:02d}-image-{row['image']:02d}.png")
         if picture is not None:
             steps = int(trials.loc[trials["restart"] == trial, "iteration"].max())
-            found.append(Strip(row, pictures.palette(picture), steps))
+            beneath = place.relative_to(folder.path).as_posix()
+            found.append(Strip(row, pictures.palette(picture), steps, beneath))
     return found
 
 

@@ -27,7 +27,7 @@ SECTION = r"""
 {% if strips %}
 <h3>How they came about</h3>
 {% for strip in strips %}
-<p>{{ who(strip.row) }} from the update of {{ strip.row.client }} in round {{ strip.row.round }}, by {{ strip.row.attack }}, from step 0 to step {{ strip.steps }}{{ ", and the truth" if strip.row.psnr is not none }}:</p>
+<p>{{ who(strip.row) }} from the update of {{ strip.row.client }} in round {{ strip.row.round }}, by {{ strip.row.attack }}, from step 0 to step {{ strip.steps }}{{ ", and the truth" if strip.row.psnr is not none }}. All trials: <a href="{{ strip.place }}/">{{ strip.place }}/</a></p>
 <div class="scroll process" tabindex="0" role="region" aria-label="Process of {{ who(strip.row) }}"><img src="{{ strip.picture }}" alt="The reconstruction of {{ who(strip.row) }} by {{ strip.row.attack }}, from its start on the left to its result after {{ strip.steps }} steps on the right"></div>
 {% endfor %}
 {% endif %}

@@ -36,6 +36,7 @@ def test_a_strip_shows_the_trial_that_the_attacker_chose(folder):
     rows = gallery.choose(levelled(folder.leakage()))
     strips = gallery.strips(folder, rows)
     assert [strip.steps for strip in strips] == [7, 7]
+    assert (folder.path / strips[0].place / "trial-01-image-00.png").exists()
     (folder.process(1, "a", "ing") / "trial-01-image-01.png").unlink()
     assert len(gallery.strips(folder, rows)) == 1
     folder.history(1, "a", "ing").write_text("damaged")
