@@ -98,7 +98,8 @@ def test_a_client_of_a_plain_checkpoint_is_seen_and_scored(client, xrays, tmp_pa
     page = report.read_text()
     assert "4.png" in page
     assert "history/round-001/client/dlg/" in page
-    assert "The attacker has the model before and after training, as one client" in page
+    assert "The attacker has a model before and after training" in page
+    assert "What one client made of the model" in page
     assert [f.name for f in sorted((report.parent / "images/round-001/client/dlg").iterdir())] == [
         "grid.png", "reconstruction-00.png", "truth-00.png"
     ]  # fmt: skip
