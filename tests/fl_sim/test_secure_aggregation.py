@@ -79,8 +79,8 @@ def test_a_whole_run(two_runs):
     assert set(unmasked(leakage)["client"]) == {"aggregate"}
     assert len(unmasked(plain.leakage())) == len(plain.leakage())
     page = (secure.path / "report.html").read_text()
-    assert "the mean of what the clients returned" in page
-    assert "what each client returned" not in page
+    assert "The mean of what all clients made of the model" in page
+    assert "What one client made of the model" not in page
     assert f"of {len(leakage[leakage['client'] == 'aggregate'])} reconstructions" in page
 
 

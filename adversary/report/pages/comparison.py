@@ -1,7 +1,6 @@
 """The page of a comparison."""
 
-COMPARISON_PAGE = r"""
-{% from "macros" import badge %}
+COMPARISON_PAGE = r"""{% from "macros" import badge %}
 {% macro spread(value, std, digits) %}{{ value | figure(digits) }}{% if std is not none %} ± {{ std | figure(digits) }}{% endif %}{% endmacro %}
 {% macro cell(value, text) %}<td class="n" data-value="{{ "" if value is none else value }}">{{ text }}</td>{% endmacro %}
 <!DOCTYPE html>

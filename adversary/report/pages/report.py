@@ -1,7 +1,6 @@
 """The report of a run: its frame."""
 
-PAGE = r"""
-<!DOCTYPE html>
+PAGE = r"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">

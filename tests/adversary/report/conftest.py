@@ -20,7 +20,9 @@ class Page(HTMLParser):
         super().__init__()
         self.tags, self.images, self.links, self.ids, self.open = [], [], [], [], []
         self.text = ""
-        self.feed(path.read_text(encoding="utf-8"))
+        source = path.read_text(encoding="utf-8")
+        assert source.startswith("<!DOCTYPE html>")
+        self.feed(source)
         assert self.open == []
 
     def handle_starttag(self, tag, attrs):
