@@ -1,4 +1,4 @@
-"""Attacks as Ray tasks, beside the training, on whatever machines the cluster has."""
+"""Attacks in processes of Ray, beside the training, on whatever machines the cluster has."""
 
 from __future__ import annotations
 
@@ -72,19 +72,18 @@ class RayQueue(AttackQueue):
         self.keep = keep
         self.limit = limit
         self.attacks = tuple(attack.name for attack in adversary.attacks)
-        # In a list, so that Ray does not unpack it anew for every task.
-        self._parts = [ray.put((adversary, scorer, threat))]
         reserved = cpus if ray.available_resources().get("CPU", 0) >= cpus else 0
-        self._examine = ray.remote(_examine).options(
+        # Actors: Ray ends the idle processes of plain tasks, and torch takes seconds to load.
+        worker: Any = ray.remote(_Worker).options(
             num_cpus=reserved,
             num_gpus=gpus,
-            max_retries=RETRIES,
+            max_restarts=-1,
+            max_task_retries=RETRIES,
             scheduling_strategy="SPREAD",
         )
         self.workers = workers or _room(ray.cluster_resources(), cpus, gpus)
-        begin = ray.remote(_begin).options(num_cpus=reserved, scheduling_strategy="SPREAD")
-        for _ in range(self.workers):
-            begin.remote(self._parts)
+        parts = ray.put((adversary, scorer, threat))
+        self._free = deque(worker.remote(parts) for _ in range(self.workers))
         self._waiting: deque[tuple[Path, tuple[str, ...]]] = deque()
         self._running: dict[Any, _Update] = {}
 
@@ -109,6 +108,8 @@ class RayQueue(AttackQueue):
                 return
             timeout = 0.0
             update = self._running.pop(ready[0])
+            if update.worker is not None:
+                self._free.append(update.worker)
             self._start()  # before the results are written
             yield from self._results(update, ready[0])
 
@@ -124,17 +125,17 @@ class RayQueue(AttackQueue):
 
     def _start(self) -> None:
         """Give every free worker an update."""
-        while self._waiting and len(self._running) < self.workers:
+        while self._waiting and self._free:
             path, attacks = self._waiting.popleft()
             try:
                 observation = Observation.load(path)
             except ObservationError as error:
                 update = _Update(path, round_of(path), path.stem, attacks)
-                task: Any = self._ray.put(in_one_line(error))
-            else:
-                update = _Update(path, observation.round, observation.client, attacks)
-                task = self._examine.remote(self._parts, observation, attacks)
-            self._running[task] = update
+                self._running[self._ray.put(in_one_line(error))] = update
+                continue
+            worker = self._free.popleft()
+            update = _Update(path, observation.round, observation.client, attacks, worker)
+            self._running[worker.examine.remote(observation, attacks)] = update
 
     def _results(self, update: _Update, task: Any) -> Iterator[Attacked | Unattacked]:
         try:
@@ -160,6 +161,7 @@ class _Update(NamedTuple):
     round: int
     client: str
     attacks: tuple[str, ...]
+    worker: Any = None
 
 
 def in_ray() -> bool:
@@ -179,28 +181,12 @@ def _room(resources: dict[str, float], cpus: int, gpus: float) -> int:
     return max(1, min(int(room), MOST_WORKERS))
 
 
-_KEPT: dict[str, tuple[Adversary, Scorer, Threat]] = {}
+class _Worker:
+    """A process that attacks; what it learns of the public X-rays stays with it."""
 
+    def __init__(self, parts: tuple[Adversary, Scorer, Threat]) -> None:
+        self.parts = parts
 
-def _begin(parts: list[Any]) -> None:
-    """Make a worker ready while clients start: torch is loaded, the public X-rays are read."""
-    _, scorer, _ = _unpacked(parts[0])
-    scorer.missing()
-
-
-def _examine(
-    parts: list[Any], observation: Observation, attacks: tuple[str, ...]
-) -> list[Scored] | str:
-    """Do what :func:`examine` does, with the parts that all tasks share."""
-    return examine(*_unpacked(parts[0]), observation, attacks)
-
-
-def _unpacked(reference: Any) -> tuple[Adversary, Scorer, Threat]:
-    """Return the parts, unpacked once in each process: what they learn of the prior stays."""
-    import ray
-
-    key = reference.hex()
-    if key not in _KEPT:
-        _KEPT.clear()
-        _KEPT[key] = ray.get(reference)
-    return _KEPT[key]
+    def examine(self, observation: Observation, attacks: tuple[str, ...]) -> list[Scored] | str:
+        """Attack an update, and score what comes of it."""
+        return examine(*self.parts, observation, attacks)

@@ -79,7 +79,7 @@ class Fatal(DLG):
 def queue(quick, tmp_path):
     """Return a queue on a new run, and updates to put into it."""
 
-    def made(attack=DLG, workers=2, **options):
+    def made(attack=DLG, workers=1, **options):
         run = assemble(quick(), 3)
         folder = RunFolder.create(tmp_path / "queue")
         adversary = Adversary(run.model(), image_shape=(1, 16, 16), attacks=[attack(iterations=2)])
@@ -129,7 +129,7 @@ def test_a_process_that_dies_costs_its_own_attack_alone(queue):
 
 
 def test_what_waits_is_in_the_folder_and_there_is_an_end_to_it(queue):
-    queue, updates = queue(workers=1, limit=2)
+    queue, updates = queue(limit=2)
     waiting = []
     for update in updates:
         assert not queue.full
@@ -142,7 +142,7 @@ def test_what_waits_is_in_the_folder_and_there_is_an_end_to_it(queue):
 
 
 def test_an_update_that_was_damaged_while_it_waited_is_told(queue):
-    queue, updates = queue(workers=1)
+    queue, updates = queue()
     for update in updates:
         queue.put(update)
     damaged = queue.folder.recorded_updates()[-1]
