@@ -74,10 +74,13 @@ def fault(reply: Message, sent: ArrayRecord) -> str | None:
     for name in shared:
         try:
             array = returned[name].numpy()
-        except (TypeError, ValueError, OSError) as error:
-            return f"{name} cannot be read: {error}"
+        # Bytes of a client can make numpy's reader, and its parser of headers, raise anything.
+        except Exception as error:
+            return f"{name} cannot be read: {' '.join(str(error).split()) or type(error).__name__}"
         if array.shape != tuple(sent[name].shape):
             return f"{name} has shape {array.shape}, sent {tuple(sent[name].shape)}"
+        if array.dtype.kind not in "fiubc":
+            return f"{name} holds {array.dtype}, no numbers"
         if array.dtype.kind in "fc" and not np.isfinite(array).all():
             return f"{name} holds NaN or infinite values"
     return None

@@ -1,10 +1,21 @@
 from __future__ import annotations
 
+import hypothesis.strategies as st
+import numpy as np
 import pytest
-from flwr.app import Error, Message, MessageType, RecordDict
+from flwr.app import (
+    Array,
+    ArrayRecord,
+    Error,
+    Message,
+    MessageType,
+    MetricRecord,
+    RecordDict,
+)
+from hypothesis import example, given
 
 from fl_sim.local_grid import LocalGrid
-from strategies.replies import LONGEST_REASON, error_of
+from strategies.replies import LONGEST_REASON, error_of, fault
 
 RAISED = """\
 <class 'ray.exceptions.RayTaskError(ClientAppException)'>:<'ray::ClientAppActor.run()
@@ -39,3 +50,30 @@ def test_what_a_failed_client_said_is_one_line(code, reason, told, foreign):
     grid = LocalGrid(foreign.App().client_app(), 1)
     question = Message(RecordDict(), next(iter(grid.get_node_ids())), MessageType.TRAIN)
     assert error_of(Message(Error(code, reason), reply_to=question)) == told
+
+
+WEIGHT = Array(np.arange(6, dtype=np.float32).reshape(3, 2))
+SENT = ArrayRecord({"weight": WEIGHT})
+
+
+def reply_with(array):
+    question = Message(RecordDict(), 1, MessageType.TRAIN)
+    metrics = MetricRecord({"num-examples": 1})
+    content = RecordDict({"arrays": ArrayRecord({"weight": array}), "metrics": metrics})
+    return Message(content, reply_to=question)
+
+
+@given(place=st.integers(0, len(WEIGHT.data)), data=st.binary(max_size=6), cut=st.integers(0, 200))
+@example(place=0, data=b"", cut=200)  # EOFError
+@example(place=70, data=b"", cut=9)  # tokenize.TokenError
+def test_damaged_bytes_of_an_array_are_a_fault_and_no_error(place, data, cut):
+    spoilt = WEIGHT.data[:place] + data + WEIGHT.data[place + cut :]
+    array = Array(WEIGHT.dtype, WEIGHT.shape, WEIGHT.stype, spoilt)
+    said = fault(reply_with(array), SENT)
+    assert said is None or "\n" not in said
+
+
+@pytest.mark.parametrize("kind", ["<U1", "M8[s]", "S1"])
+def test_an_array_that_holds_no_numbers_is_a_fault(kind):
+    said = fault(reply_with(Array(np.zeros((3, 2), kind))), SENT)
+    assert "no numbers" in said
