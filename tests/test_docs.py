@@ -125,6 +125,12 @@ def parsed_by(module, function):
     return check
 
 
+def check_ray(words):
+    from ray.scripts.scripts import cli as ray
+
+    ray.commands[words[0]].make_context(words[0], list(words[1:]))
+
+
 def check_bash(words):
     assert (ROOT / words[0]).exists()
 
@@ -140,6 +146,7 @@ PROGRAMS = {
     "flower-supernode": parsed_by(
         "flwr.supernode.cli.flower_supernode", "_parse_args_run_supernode"
     ),
+    "ray": check_ray,
     "bash": check_bash,
     ".": lambda words: None,
 }
