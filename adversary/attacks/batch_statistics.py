@@ -29,11 +29,11 @@ class BatchStatistics(Attack):
 
     Least of the squared errors of every channel's mean and deviation, in units of ``error`` times
     the channel's deviation, plus the Mahalanobis distance from public X-rays. The statistics are
-    the prior term of Yin et al. (CVPR 2021, eq. 10); here they are all there is. In training mode
-    a deep ReLU network's gradient is a useless guide to its images, as each layer's maps of a few
-    values are normalised by themselves; the statistics are continuous in the images, and those
-    of the first layers nearly quadratic. So the search begins with these and takes more layers
-    in each stage, each from where the last one ended.
+    the prior term of Yin et al. (CVPR 2021, eq. 10); here they are all there is. With batch
+    normalisation in training mode the gradient of a deep ReLU network is a poor guide to its
+    images, its last maps of a few values being normalised by themselves. The statistics are
+    continuous in the images, and those of the first layer quadratic. So the search begins with
+    the first layers and takes in more of them in each stage, from where the last one ended.
 
     Optimised are whitened images, x = mu + S^1/2 z, in which the distance from public X-rays is
     ||z||^2, by L-BFGS in float32. Statistics of several local steps are matched as the mean that
