@@ -54,7 +54,9 @@ def error(found, truth):
 def test_the_buffers_alone_tell_the_image(update, seed):
     image = smooth_images(1, seed)
     problem = posed(update, image, seed=seed)
-    found = create("batch-statistics", {"depth": "1", "stages": "3", "iterations": "100"}).run(problem)
+    found = create("batch-statistics", {"depth": "1", "stages": "3", "iterations": "100"}).run(
+        problem
+    )
     assert found.labels.tolist() == [0]
     assert error(found.images, image) < 0.02 * error(problem.prior.mean, image)
 
@@ -62,7 +64,9 @@ def test_the_buffers_alone_tell_the_image(update, seed):
 def test_several_steps_are_matched_by_the_mean_that_the_buffers_tell(update):
     images = smooth_images(2, seed=4)
     problem = posed(update, images, steps=2, lr=1e-4)
-    found = create("batch-statistics", {"depth": "1", "stages": "3", "iterations": "100"}).run(problem, seed=1)
+    found = create("batch-statistics", {"depth": "1", "stages": "3", "iterations": "100"}).run(
+        problem, seed=1
+    )
     assert "2 local steps, at the weights that were sent" in found.notes
     orders = [found.images, found.images.flip(0)]
     nearest = min(error(order, images) for order in orders)
