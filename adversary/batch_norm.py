@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import NamedTuple
 
 import torch
@@ -86,7 +87,7 @@ def batch_statistics(model: nn.Module, images: Tensor, layers: list[str]) -> lis
     Parameters
     ----------
     model : nn.Module
-        Run once; hooks are removed again.
+        Run once, no further than the last of the layers; hooks are removed again.
     images : Tensor
         (B, C, H, W).
     layers : list of str
@@ -100,6 +101,8 @@ def batch_statistics(model: nn.Module, images: Tensor, layers: list[str]) -> lis
         # A single value has no unbiased variance: a small image's last maps, in "eval" mode.
         variance = inputs.var(across, correction=min(1, values - 1))
         found[name] = Statistics(inputs.mean(across), variance)
+        if len(found) == len(layers):
+            raise _AllSeen
 
     hooks = [
         model.get_submodule(name).register_forward_pre_hook(
@@ -108,11 +111,50 @@ def batch_statistics(model: nn.Module, images: Tensor, layers: list[str]) -> lis
         for name in layers
     ]
     try:
-        model(images)
+        with suppress(_AllSeen):
+            model(images)
     finally:
         for hook in hooks:
             hook.remove()
     return [found[name] for name in layers]
+
+
+class _AllSeen(Exception):  # noqa: N818 (no error)
+    """Nothing that the rest of a network does is of interest."""
+
+
+def statistics_of_steps(
+    model: nn.Module, batches: list[Tensor], layers: list[str]
+) -> list[Statistics]:
+    """Return what the buffers would tell of training steps, all at the model's own weights.
+
+    As :func:`observed_statistics` reads them: the mean over steps, each weighing 1 - m times as
+    much as the next one, or all alike without a momentum.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Its layers' momentum m counts.
+    batches : list of Tensor
+        (b, C, H, W) of each step.
+    layers : list of str
+        Names of batch-normalisation layers.
+    """
+    by_step = [batch_statistics(model, batch, layers) for batch in batches]
+    if len(by_step) == 1:
+        return by_step[0]
+    found = []
+    for name, steps in zip(layers, zip(*by_step, strict=True), strict=True):
+        layer = model.get_submodule(name)
+        assert isinstance(layer, _BatchNorm)
+        kept = 1.0 if layer.momentum is None else 1 - layer.momentum
+        shares = torch.tensor([kept**k for k in reversed(range(len(steps)))]).to(steps[0].mean)
+        shares = shares / shares.sum()
+        mean, variance = (
+            (shares[:, None] * torch.stack(values)).sum(0) for values in zip(*steps, strict=True)
+        )
+        found.append(Statistics(mean, variance))
+    return found
 
 
 def statistics_distance(found: list[Statistics], target: list[Statistics]) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from adversary import labels
+from adversary.objectives import array_distance
 from adversary.problem import Problem
 from adversary.readings import assumed_batches, unrolled
 
@@ -92,8 +93,4 @@ def _distance(problem: Problem, images: Tensor, given: Tensor) -> float:
         arrays = unrolled(problem, problem.parameters, images, targets)
     else:
         arrays = problem.expected(problem.parameters, images, targets)
-    parts = [
-        float((arrays[n] - wanted).square().sum() / wanted.square().sum().clamp_min(1e-30))
-        for n, wanted in problem.gradient.items()
-    ]
-    return math.sqrt(sum(parts))
+    return math.sqrt(array_distance(arrays, problem.gradient))

@@ -8,6 +8,7 @@ import math
 import torch
 from torch import Tensor
 
+from adversary.objectives import array_distance
 from adversary.observation import ObservationError
 from adversary.problem import Problem
 
@@ -58,9 +59,6 @@ def by_body(problem: Problem, image: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _misfit(problem: Problem, images: Tensor, labels: Tensor) -> float:
-    """Return the sum over arrays of squared relative errors; each array counts alike."""
+    """Return how far the gradient of images with these labels is from what was sent."""
     expected = problem.expected(problem.parameters, images, problem.targets(labels))
-    return sum(
-        float((expected[name] - wanted).square().sum() / wanted.square().sum().clamp_min(1e-30))
-        for name, wanted in problem.gradient.items()
-    )
+    return array_distance(expected, problem.gradient)

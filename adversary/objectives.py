@@ -110,3 +110,14 @@ def layer_distance(found: StateDict, observed: StateDict) -> Tensor:
     ]
     scale = torch.stack([torch.linalg.vector_norm(g) for g in observed.values()]).sum()
     return torch.stack(norms).sum(0) / scale
+
+
+def array_distance(found: StateDict, observed: StateDict) -> float:
+    r"""Return sum_l ||g_l - g*_l||^2 / ||g*_l||^2: every array counts alike, however small.
+
+    Of one candidate, so that both are (...) by parameter. Not to be differentiated.
+    """
+    return sum(
+        float((found[n] - g).square().sum() / g.square().sum().clamp_min(1e-30))
+        for n, g in observed.items()
+    )

@@ -162,6 +162,11 @@ class GaussianPrior:
         centred = (images - self.mean[0]).flatten(-3)
         return self._power(centred / self.diagonal.sqrt(), -0.5)
 
+    def colour(self, whitened: Tensor) -> Tensor:
+        """Return the images (..., C, H, W) of which :meth:`whiten` makes these, (..., n)."""
+        centred = self._power(whitened, 0.5) * self.diagonal.sqrt()
+        return self.mean[0] + centred.unflatten(-1, self.mean.shape[1:])
+
     def sample(self, count: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Return ``count`` images drawn from the distribution, (count, C, H, W), not clamped."""
         shared = torch.randn(count, len(self.factor), generator=generator, dtype=torch.float64)

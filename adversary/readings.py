@@ -181,19 +181,19 @@ def unrolled(
     weights = dict(parameters)
     batches = assumed_batches(seen) if batches is None else batches
     for batch, rate in zip(batches, recipe.rates(seen.steps), strict=True):
-        gradient = _step(problem, weights, images[batch], targets[batch])
-        pulls = {
-            n: g
-            + recipe.weight_decay * weights[n]
-            + recipe.proximal_mu * (weights[n] - parameters[n])
-            for n, g in gradient.items()
-        }
+        pulls = _step(problem, weights, images[batch], targets[batch])
+        if recipe.weight_decay:
+            pulls = {n: g + recipe.weight_decay * weights[n] for n, g in pulls.items()}
+        if recipe.proximal_mu:
+            pulls = {
+                n: g + recipe.proximal_mu * (weights[n] - parameters[n]) for n, g in pulls.items()
+            }
         weights = step(weights, pulls, rate)
     scale = step_size(seen)
-    decay = recipe.weight_decay if recipe.optimizer == "sgd" else 0.0
-    return problem.through_channel(
-        {n: (w - weights[n]) / scale - decay * w for n, w in parameters.items()}
-    )
+    told = {n: (w - weights[n]) / scale for n, w in parameters.items()}
+    if recipe.optimizer == "sgd" and recipe.weight_decay:
+        told = {n: g - recipe.weight_decay * parameters[n] for n, g in told.items()}
+    return problem.through_channel(told)
 
 
 def _step(problem: Problem, weights: StateDict, images: Tensor, targets: Tensor) -> StateDict:

@@ -3,12 +3,14 @@
 Run as ``python -m benchmarks.realistic --data images.zip --model resnet18 --runs results/realistic
 train attack``. ``train`` runs ``configs/kermany.toml`` in this process and keeps the model of every
 round. ``attack`` takes the models that were sent in rounds 1, 2, 5 and 10, lets clients make one
-update each of them, and reconstructs their images. The same patients in every round, so that
-rounds differ by the model alone; labels are not given. A cell is the mean over at least two images.
+update each of them, and reconstructs their images. The same patients in every round, not
+augmented, with the first round's learning rate, so that rounds differ by the model alone; labels
+are not given. A cell is the mean over at least two images.
 
 Every row is appended to ``--rows`` as soon as it is known, and no row that is there is worked out
 again: the same command goes on where it was stopped. Every cell has the same number of gradients
-of a mini-batch to spend (``--gradients``), an unrolled update of k steps taking k an iteration.
+of a mini-batch to spend (``--gradients``; ``batch-statistics`` in each of its stages), an update
+of k steps taking k an iteration.
 ``seconds`` is processor time. The last line is JSON {"rows", "left", "seconds"}. ``table``
 prints what there is as Markdown.
 """
@@ -44,9 +46,9 @@ from fl_sim.truth import client_name
 CONFIG = Path(__file__).parents[1] / "configs" / "kermany.toml"
 ROWS = Path(__file__).parent / "results" / "realistic.jsonl"
 ROUNDS = [1, 10, 2, 5]  # the most telling first
-BATCHES = (1, 2, 4)
-STEPS = (1, 4, 8)
-BATCH_NORMS = ("eval", "train")
+BATCHES = [1, 2, 4]
+STEPS = [1, 4, 8]
+BATCH_NORMS = ["eval", "train"]
 FEWEST_IMAGES = 2
 
 
@@ -71,15 +73,16 @@ class Cell:
 
 def cells(given: argparse.Namespace) -> list[Cell]:
     """Return all cells, the most telling first: first and last round, small batch, few steps."""
-    every = product(range(len(given.rounds)), range(len(BATCHES)), range(len(STEPS)), BATCH_NORMS)
+    places = range(len(given.rounds)), range(len(given.batches)), range(len(given.steps))
+    every = product(*places, given.batch_norms)
     order = sorted(every, key=lambda at: (at[0] // 2 + at[1] + at[2], at[2], at[1], at[0]))
     return [
         Cell(
             model=given.model,
             size=given.size,
             round=given.rounds[r],
-            batch=BATCHES[b],
-            steps=STEPS[s],
+            batch=given.batches[b],
+            steps=given.steps[s],
             batch_norm=mode,
             reading=given.reading,
             attack=given.attack,
@@ -120,6 +123,8 @@ def training(given: argparse.Namespace) -> dict[str, Any]:
         "loss": rounds["loss"].tolist(),
         "lr": settings.local.lr,
         "momentum": settings.local.momentum,
+        "schedule": settings.local.schedule,
+        "defence": f"{settings.defence.name}: {settings.defence.options}",
         "batch": settings.local.batch_size,
         "epochs": settings.local.epochs,
         "clients": settings.clients,
@@ -137,9 +142,12 @@ def assembled(given: argparse.Namespace, cell: Cell) -> Assembly:
         **{
             "model.weights": str(weights),
             "model.batch-norm": cell.batch_norm,
+            "defence.name": "none",
+            "defence.options": "",
             "local.batch-size": cell.batch,
             "local.max-steps": cell.steps,
             "local.epochs": 1,
+            "local.schedule": "constant",
             "adversary.enabled": True,
             "adversary.attack": cell.attack,
             "adversary.reading": cell.reading,
@@ -248,7 +256,7 @@ def append(path: Path, row: dict[str, Any]) -> None:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Return the attacks as Markdown: PSNR / RDLV, a line a (model, attack, BN mode, steps)."""
+    """Return the attacks as Markdown: PSNR / RDLV / re-identified, a line a kind of update."""
     found = {key(row): row for row in rows if row["what"] == "attack" and "psnr" in row}
     columns = list(product(sorted({row["round"] for row in found.values()}), BATCHES))
     head = [f"r{round} B{batch}" for round, batch in columns]
@@ -261,8 +269,11 @@ def table(rows: list[dict[str, Any]]) -> str:
             found.get(key({"what": "attack", **of, "round": round, "batch": batch}))
             for round, batch in columns
         ]
-        values = [f"{at['psnr']:.1f} / {at['rdlv']:.2f}" if at else "" for at in places]
-        named = f"{of['model']} | {of['attack']} | {of['batch_norm']} | {of['steps']}"
+        values = [
+            f"{at['psnr']:.1f} / {at['rdlv']:.2f} / {at['reidentified']:.0%}" if at else ""
+            for at in places
+        ]
+        named = f"{of['model']} {of['size']} | {of['attack']} | {of['batch_norm']} | {of['steps']}"
         lines.append(f"| {named} | " + " | ".join(values) + " |")
     return "\n".join(lines)
 
@@ -284,6 +295,9 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("results/realistic"))
     parser.add_argument("--rows", type=Path, default=ROWS, help="JSON lines to go on with")
     parser.add_argument("--rounds", type=common.counts, default=ROUNDS, help="e.g. 1,10,2,5")
+    parser.add_argument("--batches", type=common.counts, default=BATCHES)
+    parser.add_argument("--steps", type=common.counts, default=STEPS)
+    parser.add_argument("--batch-norms", nargs="*", choices=BATCH_NORMS, default=BATCH_NORMS)
     parser.add_argument("--attack", default="ing")
     parser.add_argument("--reading", default="auto")
     parser.add_argument("--options", nargs="*", default=[], help="of the attack, e.g. ing.lr=0.03")

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, get_type_hints
 
 from adversary.attacks.base import STARTS, Attack, AttackError, AttackOptionError
+from adversary.attacks.batch_statistics import BatchStatistics
 from adversary.attacks.dlg import DLG
 from adversary.attacks.encgrad import EncGradInversion
 from adversary.attacks.gauss_newton import GaussNewton
@@ -27,7 +28,7 @@ def _fault(name: str, cls: type[Attack]) -> str | None:
 
 
 ATTACKS: Registry[Attack] = Registry(
-    {cls.name: cls for cls in (DLG, IGI, ING, STG, EncGradInversion, GaussNewton)},
+    {cls.name: cls for cls in (DLG, IGI, ING, STG, EncGradInversion, GaussNewton, BatchStatistics)},
     group="adversary.attacks",
     base=Attack,  # type: ignore[type-abstract]
     fault=_fault,
@@ -43,6 +44,7 @@ __all__ = [
     "Attack",
     "AttackError",
     "AttackOptionError",
+    "BatchStatistics",
     "EncGradInversion",
     "GaussNewton",
     "create",

@@ -9,6 +9,7 @@ from adversary.batch_norm import (
     batch_statistics,
     observed_statistics,
     statistics_distance,
+    statistics_of_steps,
 )
 
 
@@ -51,6 +52,24 @@ def test_several_steps_tell_the_weighted_mean_of_their_statistics(tiny_net, upda
     for k, value in enumerate(found):
         expected = sum(s * step[k] for s, step in zip(shares, by_step, strict=True)) / total
         torch.testing.assert_close(value, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("momentum", [0.3, None])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_statistics_of_steps_are_what_their_buffers_tell(tiny_net, update, momentum, steps):
+    model, images, seen = updated(tiny_net, update, steps=steps, momentum=momentum, lr=1e-12)
+    told = observed_statistics(seen, model)["body.1"]
+    (found,) = statistics_of_steps(model, list(images.split(2)), ["body.1"])
+    for value, expected in zip(found, told, strict=True):
+        torch.testing.assert_close(value.double(), expected, rtol=0, atol=1e-5)
+
+
+def test_a_network_is_run_no_further_than_its_statistics_are_wanted(tiny_net):
+    model = tiny_net(norm=True).eval()
+    calls = []
+    model.head.register_forward_hook(lambda *_: calls.append("head"))
+    batch_statistics(model, torch.rand(2, 1, 8, 8), ["body.1"])
+    assert not calls
 
 
 def test_buffers_that_stand_still_tell_the_earlier_data(tiny_net, update):

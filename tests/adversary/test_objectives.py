@@ -1,7 +1,8 @@
+import numpy as np
 import pytest
 import torch
 
-from adversary.objectives import cosine_distance
+from adversary.objectives import array_distance, cosine_distance
 
 
 def pairs(candidates, seed, apart=1.0):
@@ -49,3 +50,16 @@ def test_the_derivative_keeps_its_digits_near_the_observed_gradient():
     for name, got in derivative(cosine_distance, *single, weights).items():
         wrong = torch.linalg.vector_norm(got.double() - expected[name])
         assert wrong < 5e-3 * torch.linalg.vector_norm(expected[name])
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-6])
+def test_every_array_counts_alike_in_the_array_distance(scale):
+    found, observed = pairs(1, seed=3)
+    found, observed = {n: g[0] for n, g in found.items()}, {**observed, "b": scale * observed["b"]}
+    found["b"] = scale * found["b"]
+    expected = sum(
+        (np.linalg.norm(np.subtract(found[n], g)) / np.linalg.norm(g)) ** 2
+        for n, g in observed.items()
+    )
+    assert array_distance(found, observed) == pytest.approx(expected)
+    assert array_distance(observed, observed) == 0

@@ -81,6 +81,14 @@ def test_whitened_images_have_the_mahalanobis_distance(seed, rank, power):
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize("rank", [2, 64])
+def test_colouring_undoes_whitening(rank):
+    public = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    prior = GaussianPrior.fit(public, rank=rank)
+    images = torch.rand(2, 3, 1, 8, 8, dtype=torch.float64)
+    torch.testing.assert_close(prior.colour(prior.whiten(images)), images)
+
+
 def test_whitening_is_the_inverse_square_root_of_the_scaled_covariance():
     prior = a_prior((1, 4, 4))
     root = prior.diagonal.sqrt()

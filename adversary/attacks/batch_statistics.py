@@ -1,0 +1,173 @@
+"""Images from the batch-normalisation buffers of an update, without its gradient."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from adversary import labels
+from adversary.attacks.base import Attack, AttackError, AttackOptionError, positive
+from adversary.batch_norm import Statistics, observed_statistics, statistics_of_steps
+from adversary.methods import LBFGS
+from adversary.optimise import Limits, Objective, Progress, Search, Variables, minimise
+from adversary.priors import GaussianPrior
+from adversary.problem import Problem
+from adversary.readings import assumed_batches
+from adversary.reconstruction import Reconstruction
+from adversary.seeding import generator
+from adversary.smoothness import smooth_prior
+
+LEAST = 1e-2
+"""Least deviation of a channel, relative to its layer's mean, to measure errors by."""
+
+
+class BatchStatistics(Attack):
+    """The most probable images with the batch statistics of the update, shallow layers first.
+
+    Least of the squared errors of every channel's mean and deviation, in units of ``error`` times
+    the channel's deviation, plus the Mahalanobis distance from public X-rays. The statistics are
+    the prior term of Yin et al. (CVPR 2021, eq. 10); here they are all there is. With batch
+    normalisation in training mode the gradient of a deep ReLU network is a poor guide to its
+    images, its last maps of a few values being normalised by themselves. The statistics are
+    continuous in the images, and those of the first layer quadratic. So the search begins with
+    the first layers and takes in more of them in each stage, from where the last one ended.
+
+    Optimised are whitened images, x = mu + S^1/2 z, in which the distance from public X-rays is
+    ||z||^2, by L-BFGS in float32. Statistics of several local steps are matched as the mean that
+    the buffers tell, all steps at the weights that were sent.
+
+    Parameters
+    ----------
+    iterations : int
+        L-BFGS steps of each stage.
+    stages : int
+        Stages, the last of which takes all layers that are used.
+    depth : float
+        Share of the layers that are used, from the first on, > 0 and <= 1.
+    error : float
+        Error of the statistics, in standard deviations of their channel, > 0.
+    memory : int
+        Curvature pairs of L-BFGS.
+    """
+
+    name: ClassVar[str] = "batch-statistics"
+    title: ClassVar[str] = "Batch-norm statistics, layer by layer"
+    reference: ClassVar[str] = "Yin et al., CVPR 2021, eq. 10"
+
+    NUDGE = 0.3
+    """Of the images of a batch from the mean, in standard deviations of the prior."""
+
+    def __init__(
+        self,
+        *,
+        iterations: int = 300,
+        stages: int = 4,
+        depth: float = 0.5,
+        error: float = 3e-3,
+        memory: int = 30,
+    ) -> None:
+        positive(self, iterations=iterations, stages=stages, error=error, memory=memory)
+        if not 0 < depth <= 1:
+            raise AttackOptionError(f"{self.name}.depth = {depth!r}: must be > 0 and <= 1")
+        self.iterations = iterations
+        self.stages = stages
+        self.depth = depth
+        self.error = error
+        self.memory = memory
+
+    def run(
+        self,
+        problem: Problem,
+        *,
+        seed: int = 0,
+        limits: Limits = Limits(),  # noqa: B008 (frozen)
+        progress: Progress | None = None,
+    ) -> Reconstruction:
+        """See :meth:`adversary.attacks.base.Attack.run`."""
+        problem = problem.to(torch.float32)
+        observed = self._observed(problem)
+        prior = _distribution(problem)
+        search = Search(self.name, seed, limits, progress)
+        found: Variables = {"whitened": self._start(problem, seed)}
+        score = math.inf
+        for stage in range(self.stages):
+            if stage and search.exhausted():
+                break
+            used = math.ceil(len(observed) * self.depth * (stage + 1) / self.stages)
+            found, scores = minimise(
+                self._objective(problem, prior, dict(list(observed.items())[:used])),
+                found,
+                LBFGS(memory=self.memory),
+                iterations=self.iterations,
+                search=search,
+                first_restart=stage,
+            )
+            score = float(scores[0])
+            search.report((stage + 1) / self.stages)
+        if not math.isfinite(score):
+            raise AttackError(f"{self.name}: the statistics gave no finite misfit")
+        notes = [f"statistics of {used} of {len(observed)} batch-norm layers"]
+        if (steps := problem.observation.steps) > 1:
+            notes.append(f"{steps} local steps, at the weights that were sent")
+        return Reconstruction(
+            images=prior.colour(found["whitened"][0]).clamp(0, 1).cpu(),
+            labels=labels.recover(problem).cpu(),
+            score=score,
+            seconds=search.seconds,
+            evaluations=search.evaluations,
+            stopped=search.stopped,
+            history=search.history,
+            notes=tuple(notes),
+        )
+
+    def _observed(self, problem: Problem) -> dict[str, Statistics]:
+        """Return the statistics of the batches, by layer, in the order of the layers."""
+        seen = problem.observation
+        told = observed_statistics(seen, problem.model)
+        if not told or seen.recipe.batch_norm != "train":
+            raise AttackError(f"{self.name}: {seen.name} carries no batch statistics")
+        if seen.view != "client":
+            raise AttackError(f"{self.name}: the statistics of several clients are mixed")
+        return {
+            n: Statistics(*(v.to(problem.device, problem.dtype) for v in values))
+            for n, values in told.items()
+        }
+
+    def _start(self, problem: Problem, seed: int) -> Tensor:
+        """Return (1, B, n) near the mean: alone at it, several apart, as equals stay equal."""
+        shape = 1, problem.shape[0], math.prod(problem.shape[1:])
+        noise = torch.randn(shape, generator=generator(seed, "start"))
+        apart = self.NUDGE if shape[1] > 1 else 0.0
+        return (apart * noise).to(problem.device, problem.dtype)
+
+    def _objective(
+        self, problem: Problem, prior: GaussianPrior, observed: dict[str, Statistics]
+    ) -> Objective:
+        layers, batches = list(observed), assumed_batches(problem.observation)
+        means = [s.mean for s in observed.values()]
+        deviations = [s.variance.clamp_min(0).sqrt() for s in observed.values()]
+        units = [self.error * d.clamp_min(LEAST * float(d.mean())) for d in deviations]
+
+        def misfit(whitened: Tensor) -> Tensor:
+            images = prior.colour(whitened)
+            steps = [images[batch] for batch in batches]
+            found = statistics_of_steps(problem.model, steps, layers)
+            apart = [
+                ((s.mean - mean) / unit).square().sum()
+                + (((s.variance + unit**2).sqrt() - (deviation**2 + unit**2).sqrt()) / unit)
+                .square()
+                .sum()
+                for s, mean, deviation, unit in zip(found, means, deviations, units, strict=True)
+            ]
+            return torch.stack(apart).sum() + whitened.square().sum()
+
+        return lambda variables: torch.stack([misfit(z) for z in variables["whitened"]])
+
+
+def _distribution(problem: Problem) -> GaussianPrior:
+    """Return that of the public X-rays, else of smooth images."""
+    found = smooth_prior(problem.shape[1:]) if problem.prior is None else problem.prior.gaussian
+    return found.to(problem.device, problem.dtype)
