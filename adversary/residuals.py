@@ -138,9 +138,10 @@ class Residuals:
         """Return the second derivative along v, (m,), of (B, C, H, W)."""
         return jvp(lambda x: self.forward(x, tangent), (images,), (tangent,))[1]
 
-    def backward(self, images: Tensor, cotangent: Tensor) -> Tensor:
-        """Return J^T u, (B, C, H, W), of (m,)."""
-        return vjp(self, images)[1](cotangent)[0]
+    def pullback(self, images: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return u -> J^T u, from (m,) to (n,), for many u: the gradient is worked out once."""
+        pull = vjp(self, images)[1]
+        return lambda cotangent: pull(cotangent)[0].flatten()
 
     def _model(self, images: Tensor, targets: Tensor) -> Tensor:
         if self.unrolled:
