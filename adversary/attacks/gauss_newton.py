@@ -54,10 +54,11 @@ class GaussNewton(Attack):
     labels in the orders that :mod:`adversary.label_candidates` leaves open. Far from the images
     the noise is taken as larger than it is (:mod:`adversary.levenberg_marquardt`).
 
-    Batches above two under a binary head may end in another minimum. With c_i = p_i - y_i such a
-    gradient tells, to second order in the images, no more than sum c_i x_i and sum c_i x_i x_i^T,
-    which a group of mixtures of (B - 1)(B - 2)/2 dimensions leaves as they are; only the third
-    order chooses among them. The chi-square says when it has happened.
+    Batches above two under a binary head may end in another minimum; the chi-square says when it
+    has happened. A hypothesis of why, not tested: with c_i = p_i - y_i such a gradient tells, to
+    second order in the images, no more than sum c_i x_i and sum c_i x_i x_i^T, which a group of
+    mixtures of (B - 1)(B - 2)/2 dimensions leaves as they are, so that only the third order
+    would choose among them.
 
     Parameters
     ----------
