@@ -9,7 +9,7 @@ from torch import nn
 
 from adversary.problem import Problem
 
-SHARPNESS = (10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4)
+SHARPNESS = (30.0, 100.0, 300.0, 1e3, 3e3, 1e4)
 """Of the softplus, in turn; log(1 + exp(beta x))/beta is within log(2)/beta of a ReLU."""
 
 
