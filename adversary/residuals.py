@@ -127,6 +127,14 @@ class Residuals:
         }
         return Residuals(self.problem, self.targets, self.picks, sigma)
 
+    def completed(self) -> Residuals:
+        """Return the residuals on all that is told of the arrays in question.
+
+        Other than further arrays these entries cost no further derivatives.
+        """
+        picks = {n: _told(self.problem, n) for n in self.picks}
+        return Residuals(self.problem, self.targets, picks)
+
     def sketch(self, count: float, seed: int = 0) -> Residuals:
         """Return about ``count`` of the equations, each with the weight of those it stands for.
 

@@ -68,7 +68,8 @@ class GaussNewton(Attack):
         Accepted steps at most, for each sharpness of the softplus where there are ReLUs.
     sample : float
         Equations for every unknown pixel that are matched on the way, and that precondition the
-        last steps, which match all, > 1.
+        last steps, which match all of the same arrays, > 1. The largest arrays of a deep network
+        are left out.
     restarts : int
         Starts from different seeds until one reaches the noise floor.
     start : str
@@ -197,8 +198,10 @@ class GaussNewton(Attack):
     ) -> Place:
         """Take steps with given labels, from where others have ended."""
 
-        def match(level: Problem, place: Place, sample: float, enough: float) -> Place:
+        def match(level: Problem, place: Place, enough: float) -> Place:
             equations = residuals(level, problem.targets(given), sample, seed)
+            if not enough:
+                equations = equations.completed()
             equations = equations.calibrated(place.images, seed, client=problem)
             residual = equations(place.images)
             kept = place.temperature if level is problem and enough else 1.0
@@ -216,15 +219,15 @@ class GaussNewton(Attack):
         every = residuals(problem, problem.targets(given), math.inf, seed)
         sample = self._sample(every)
         if has_kinks(problem.model):
-            for beta in SHARPNESS:
-                place = match(softened(problem, beta), place, sample, self.SOFT)
+            for sharpness in SHARPNESS:
+                place = match(softened(problem, sharpness, place.images), place, self.SOFT)
                 tried = self._resolve(problem, given, place, penalty, seed, search, restart)
                 if tried is not None and tried.chi_square < self.FLOOR:
                     place = tried
                     break
-        place = match(problem, place, sample, self.FLOOR)
+        place = match(problem, place, self.FLOOR)
         if place.temperature == 1 or place.chi_square < self.FLOOR:  # else the last digits
-            place = match(problem, place, math.inf, 0.0)  # do not count yet
+            place = match(problem, place, 0.0)  # do not count yet
         return place
 
     def _resolve(
