@@ -5,7 +5,7 @@ of a jump. With every unit told whether it is on, z_u s_u in the place of max(z_
 is a smooth function of images and switches s, and the true ones explain the update exactly. Near
 the images only units with inputs z_u about zero are in doubt; a Gauss-Newton step over the pixels
 and their switches together leaves open on which side of its kink each lies. A step ends in the
-images alone, which tell the switches anew.
+images alone, which tell the switches anew. The kinks of max pooling are left as they are.
 """
 
 from __future__ import annotations
