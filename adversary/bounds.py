@@ -10,10 +10,12 @@ the precision of the prior, a bound is the mean diagonal of the inverse of
   attacker of any kind beats van Trees' bound, which has the mean of ``J^T Sigma^-1 J`` over the
   prior's images, on average over those images; the mean of the variances is never below it.
 
-What they rest on. The noise is Gaussian and of the level said: rounding is not Gaussian, and at
-the level of float32 the bounds are a very good guide and no theorem. The images are those of the
-prior: a better one than the normal distribution of public X-rays (which does not know, say, that
-pixels end at 0 and 1) sees more under strong noise. The update is read as the client trained,
+What they rest on. The noise is Gaussian, independent and of the level said: rounding is neither
+Gaussian nor independent from entry to entry, and at the level of float32 the bounds are a guide
+and no theorem. (The errors of one X-ray's gradient in a GELU ConvNet leave 142.7 dB, to first
+order; shuffled within their arrays they leave 154.8, as the bound has it.) The images are those
+of the prior: a better one than the normal distribution of public X-rays (which does not know, say,
+that pixels end at 0 and 1) sees more under strong noise. The update is read as the client trained,
 labels and batches given, which makes the attacker no weaker. What the choice of masked entries, or
 a level of noise that depends on the images, tells by itself is left out.
 

@@ -141,6 +141,7 @@ def _step(
 
     x = place.images
     model = make_model(equations, x, place.residual, penalty)
+    pull = equations.pullback(x)
     search.evaluations += x.numel()
     damping, cooling = place.damping, place.cooling if place.temperature > 1 else 0.0
     for _ in range(TRIES):
@@ -151,7 +152,7 @@ def _step(
             curvature = model.curvature(step)
             promised = -2 * float(step @ gradient) - curvature
             bend = equations.bend(x, step.view_as(x))
-            turn = -0.5 * model.solve(equations.backward(x, bend / temperature).flatten())
+            turn = -0.5 * model.solve(pull(bend / temperature))
             search.evaluations += 4
             if 2 * penalty.length(turn) <= BEND * penalty.length(step):
                 moved = x + (step + turn).view_as(x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Protocol
 
@@ -199,25 +200,22 @@ class Dense(_Quadratic):
         return (step @ image).item()
 
 
-class MatrixFree(_Quadratic):
-    """The model by products alone, solved by preconditioned conjugate gradients.
+class _ByProducts(_Quadratic, ABC):
+    """The model by products with vectors, solved by preconditioned conjugate gradients.
 
-    Takes the parameters of :class:`Dense`; memory grows with the gradient, not with its Jacobian.
+    Takes the parameters of :class:`Dense`.
     """
 
     def __init__(self, equations: Residuals, images: Tensor, r: Tensor, penalty: Penalty) -> None:
-        super().__init__(equations.backward(images, r).flatten(), images, penalty)
+        self._pullback = equations.pullback(images)
+        super().__init__(self._pullback(r), images, penalty)
         self.equations = equations
         self.images = images
-        probe = torch.randn(len(r), generator=torch.Generator().manual_seed(0)).to(r)
-        # E z z^T = I, so that this estimates the mean diagonal entry of J^T J (Hutchinson).
-        self._diagonal = equations.backward(images, probe).square().mean().item()
 
     def factorise(self, weight: float, damping: float) -> bool:
         """See :class:`Model`."""
         self.weight, self._damping = weight, damping
-        self.penalty.rescale(weight * self._diagonal)
-        return True
+        return self._prepare()
 
     def solve(self, right: Tensor) -> Tensor:
         """See :class:`Model`."""
@@ -231,15 +229,40 @@ class MatrixFree(_Quadratic):
         """See :class:`Model`."""
         return (step @ (self._data(step) + self.penalty.matvec(step, 0.0))).item()
 
+    def _data(self, vector: Tensor) -> Tensor:
+        image = self.equations.forward(self.images, vector.view_as(self.images))
+        return self._pullback(self.weight * image)
+
+    @abstractmethod
+    def _prepare(self) -> bool:
+        """Prepare the preconditioner and the penalty's scale; return whether that worked."""
+
+    @abstractmethod
+    def _precondition(self, vector: Tensor) -> Tensor:
+        """Return what approximately undoes H + damping M, (n,)."""
+
+
+class MatrixFree(_ByProducts):
+    """The model by products alone: memory grows with the gradient, not with its Jacobian.
+
+    Takes the parameters of :class:`Dense`.
+    """
+
+    def __init__(self, equations: Residuals, images: Tensor, r: Tensor, penalty: Penalty) -> None:
+        super().__init__(equations, images, r, penalty)
+        probe = torch.randn(len(r), generator=torch.Generator().manual_seed(0)).to(r)
+        # E z z^T = I, so that this estimates the mean diagonal entry of J^T J (Hutchinson).
+        self._diagonal = self._pullback(probe).square().mean().item()
+
+    def _prepare(self) -> bool:
+        self.penalty.rescale(self.weight * self._diagonal)
+        return True
+
     def _precondition(self, vector: Tensor) -> Tensor:
         return self.penalty.precondition(vector, self._damping)
 
-    def _data(self, vector: Tensor) -> Tensor:
-        image = self.equations.forward(self.images, vector.view_as(self.images))
-        return self.equations.backward(self.images, self.weight * image).flatten()
 
-
-class Sketched(MatrixFree):
+class Sketched(_ByProducts):
     """The model of all equations, solved by conjugate gradients with a sample of them in memory.
 
     H of some equations a pixel is H of all but for a factor of order 1 in every direction, so that
@@ -265,10 +288,8 @@ class Sketched(MatrixFree):
         sketch = equations.sketch(sample * images.numel())
         self._sketch = Dense(sketch, images, sketch(images), penalty)
 
-    def factorise(self, weight: float, damping: float) -> bool:
-        """See :class:`Model`."""
-        super().factorise(weight, damping)
-        return self._sketch.factorise(weight, damping)
+    def _prepare(self) -> bool:
+        return self._sketch.factorise(self.weight, self._damping)
 
     def _precondition(self, vector: Tensor) -> Tensor:
         return self._sketch.solve(vector)

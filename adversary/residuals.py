@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import torch
 from torch import Tensor
@@ -16,6 +18,9 @@ from adversary.seeding import generator
 
 CHUNK = 64
 """Columns of a Jacobian worked out together: on a CPU more of them only fall out of its cache."""
+
+WORTH = 16
+"""Entries of arrays that are differentiated for one that is matched, roughly at most."""
 
 CALIBRATIONS = 4
 """Candidates at which rounding is measured."""
@@ -62,7 +67,8 @@ class Residuals:
         seen = problem.observation
         self.unrolled = seen.steps > 1 and seen.view == "client"
         self.counts = torch.tensor([len(i) for i in picks.values()], device=problem.device)
-        self._weights = problem.parameters
+        self._differentiated = problem if self._whole else _of_arrays(problem, picks)
+        self._weights = self._differentiated.parameters
         self._wanted = self._picked(problem.gradient)
         each = [self.sigma[n] for n in picks]
         self._sigma = self._wanted.new_tensor(each).repeat_interleave(self.counts)
@@ -83,14 +89,31 @@ class Residuals:
         scaled = math.isfinite(self.problem.threat.channel.clip) or bool(self.problem.beyond)
         return not (self.unrolled or statistics or scaled)
 
-    def calibrated(self, images: Tensor, seed: int = 0) -> Residuals:
-        """Return the residuals in units of the rounding that float32 shows at candidate images.
+    @property
+    def _whole(self) -> bool:
+        """Whether an entry of the update depends on the gradient of other arrays than its own."""
+        channel = self.problem.threat.channel
+        return self.unrolled or math.isfinite(min(channel.clip, channel.example_clip))
+
+    def calibrated(self, images: Tensor, seed: int = 0, client: Problem | None = None) -> Residuals:
+        """Return the residuals in units of the error that the model shows at candidate images.
 
         A general level of rounding is wrong where sums cancel, as those of images with different
-        labels do. Candidates in float32 beside float64 tell the level that the client's own
-        arithmetic has, to which the noise of the way is added.
+        labels do. What the client works out of candidates, in float32, beside what is expected
+        here in float64 tells the level of its own arithmetic and, where another model stands for
+        the client's, of what that one leaves unexplained. To it the noise of the way is added.
+
+        Parameters
+        ----------
+        images : Tensor
+            (B, C, H, W), near the true ones.
+        seed : int
+            Of the candidates around them.
+        client : Problem, optional
+            Of the model that the client has; by default the residuals' own.
         """
-        low = Residuals(self.problem.to(torch.float32), self.targets.float(), self.picks)
+        client = (client or self.problem).to(torch.float32)
+        low = Residuals(client, self.targets.float(), self.picks)
         squares = []
         for draw in range(CALIBRATIONS):
             noise = torch.randn(images.shape, generator=generator(seed, "calibrate", draw))
@@ -104,10 +127,18 @@ class Residuals:
         }
         return Residuals(self.problem, self.targets, self.picks, sigma)
 
+    def completed(self) -> Residuals:
+        """Return the residuals on all that is told of the arrays in question.
+
+        Other than further arrays these entries cost no further derivatives.
+        """
+        picks = {n: _told(self.problem, n) for n in self.picks}
+        return Residuals(self.problem, self.targets, picks)
+
     def sketch(self, count: float, seed: int = 0) -> Residuals:
         """Return about ``count`` of the equations, each with the weight of those it stands for.
 
-        J^T J of the sketch is in expectation that of all equations.
+        J^T J of the sketch is in expectation that of all equations of the arrays that it takes.
         """
         picks = spread(self.picks, count, seed)
         share = {n: len(picks[n]) / len(self.picks[n]) for n in picks}
@@ -138,14 +169,15 @@ class Residuals:
         """Return the second derivative along v, (m,), of (B, C, H, W)."""
         return jvp(lambda x: self.forward(x, tangent), (images,), (tangent,))[1]
 
-    def backward(self, images: Tensor, cotangent: Tensor) -> Tensor:
-        """Return J^T u, (B, C, H, W), of (m,)."""
-        return vjp(self, images)[1](cotangent)[0]
+    def pullback(self, images: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return u -> J^T u, from (m,) to (n,), for many u: the gradient is worked out once."""
+        pull = vjp(self, images)[1]
+        return lambda cotangent: pull(cotangent)[0].flatten()
 
     def _model(self, images: Tensor, targets: Tensor) -> Tensor:
         if self.unrolled:
             return self._picked(unrolled(self.problem, self._weights, images, targets))
-        return self._picked(self.problem.expected(self._weights, images, targets))
+        return self._picked(self._differentiated.expected(self._weights, images, targets))
 
     def _picked(self, arrays: dict[str, Tensor]) -> Tensor:
         return torch.cat([arrays[n].flatten()[i] for n, i in self.picks.items()])
@@ -173,17 +205,22 @@ def residuals(problem: Problem, targets: Tensor, sample: float, seed: int) -> Re
 def spread(entries: dict[str, Tensor], count: float, seed: int) -> dict[str, Tensor]:
     """Return about ``count`` of the entries, as many of each array as of the others.
 
-    Small arrays are taken whole, and at least one entry of each that has any.
+    Small arrays are taken whole, and at least one entry of each that has any. Large arrays of
+    deep networks, each derivative of which costs as much as those of all others, are left out
+    where the smaller ones have :data:`WORTH` entries for one that is wanted.
     """
     total = sum(map(len, entries.values()))
     left = min(total, count)
+    smallest = sorted(entries, key=lambda n: len(entries[n]))
+    before = itertools.accumulate((len(entries[n]) for n in smallest), initial=0)
+    chosen = [n for n, passed in zip(smallest, before, strict=False) if passed < WORTH * count]
     picks: dict[str, Tensor] = {}
-    for place, name in enumerate(sorted(entries, key=lambda n: len(entries[n]))):
-        take = min(len(entries[name]), max(1, int(left / (len(entries) - place))))
+    for place, name in enumerate(chosen):
+        take = min(len(entries[name]), max(1, int(left / (len(chosen) - place))))
         left -= take
         order = torch.randperm(len(entries[name]), generator=generator(seed, "sample", name))
         picks[name] = entries[name][order[:take].to(entries[name].device)]
-    return {n: picks[n] for n in entries if len(picks[n])}
+    return {n: picks[n] for n in entries if n in picks and len(picks[n])}
 
 
 def jacobian(function: Callable[[Tensor], Tensor], x: Tensor, chunk: int = CHUNK) -> Tensor:
@@ -196,6 +233,12 @@ def jacobian(function: Callable[[Tensor], Tensor], x: Tensor, chunk: int = CHUNK
         basis[torch.arange(len(index)), index] = 1
         columns.append(vmap(lambda v: jvp(function, (x,), (v,))[1])(basis.view(-1, *x.shape)))
     return torch.cat(columns).T
+
+
+def _of_arrays(problem: Problem, names: Collection[str]) -> Problem:
+    """Return the problem of the named arrays alone, with all others of the model frozen."""
+    told = {n: g for n, g in problem.gradient.items() if n in names}
+    return dataclasses.replace(problem, gradient=told, hidden=frozenset())
 
 
 def _told(problem: Problem, name: str) -> Tensor:

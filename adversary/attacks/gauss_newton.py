@@ -30,6 +30,7 @@ from adversary.reconstruction import Reconstruction
 from adversary.residuals import Residuals, residuals
 from adversary.seeding import generator
 from adversary.smoothness import smooth_prior
+from adversary.switches import OPEN, Switched, resolve
 
 MEMORY_BYTES = 8 * 2**30
 """What the dense Jacobian and normal equations may take together."""
@@ -47,17 +48,19 @@ class GaussNewton(Attack):
     chi-square, tells the attacker without the truth whether it has succeeded: about 1 at the
     noise floor. For smooth activations (sigmoid, GELU, SiLU) the gradient is a smooth function of
     the images and a handful of steps reach that floor. A ReLU's gradient jumps where a unit
-    switches; such networks are approached through ever sharper softplus networks.
+    switches; such networks are approached through softplus networks, in units of what these leave
+    unexplained, until the units in doubt can be solved for as well (:mod:`adversary.switches`).
 
     Nocedal and Wright, "Numerical Optimization" (2006), chapter 10. Weight deltas of several
     local steps are matched by unrolled local training (:func:`adversary.readings.unrolled`), with
     labels in the orders that :mod:`adversary.label_candidates` leaves open. Far from the images
     the noise is taken as larger than it is (:mod:`adversary.levenberg_marquardt`).
 
-    Batches above two under a binary head may end in another minimum. With c_i = p_i - y_i such a
-    gradient tells, to second order in the images, no more than sum c_i x_i and sum c_i x_i x_i^T,
-    which a group of mixtures of (B - 1)(B - 2)/2 dimensions leaves as they are; only the third
-    order chooses among them. The chi-square says when it has happened.
+    Batches above two under a binary head may end in another minimum; the chi-square says when it
+    has happened. A hypothesis of why, not tested: with c_i = p_i - y_i such a gradient tells, to
+    second order in the images, no more than sum c_i x_i and sum c_i x_i x_i^T, which a group of
+    mixtures of (B - 1)(B - 2)/2 dimensions leaves as they are, so that only the third order
+    would choose among them.
 
     Parameters
     ----------
@@ -65,7 +68,8 @@ class GaussNewton(Attack):
         Accepted steps at most, for each sharpness of the softplus where there are ReLUs.
     sample : float
         Equations for every unknown pixel that are matched on the way, and that precondition the
-        last steps, which match all, > 1.
+        last steps, which match all of the same arrays, > 1. The largest arrays of a deep network
+        are left out.
     restarts : int
         Starts from different seeds until one reaches the noise floor.
     start : str
@@ -82,6 +86,9 @@ class GaussNewton(Attack):
 
     FLOOR = 2.0
     """Reduced chi-square at which the noise floor counts as reached."""
+
+    SOFT = 4.0
+    """That at which a softened network is left: what it cannot explain is no noise."""
 
     NUDGE = 0.3
     """Of equal images, in standard deviations of the prior."""
@@ -190,23 +197,17 @@ class GaussNewton(Attack):
         restart: int,
     ) -> Place:
         """Take steps with given labels, from where others have ended."""
-        levels = [problem]
-        if has_kinks(problem.model):
-            levels = [softened(problem, beta) for beta in SHARPNESS] + levels
-        every = residuals(problem, problem.targets(given), math.inf, seed)
-        passes = [(level, self._sample(every), self.FLOOR) for level in levels]
-        passes.append((problem, math.inf, 0.0))  # once more, with all that is known
-        for level, sample, enough in passes:
-            near = place.temperature == 1 or place.chi_square < self.FLOOR
-            if not (near or enough):  # the last digits do not count yet
-                break
+
+        def match(level: Problem, place: Place, enough: float) -> Place:
             equations = residuals(level, problem.targets(given), sample, seed)
-            equations = equations.calibrated(place.images, seed)
+            if not enough:
+                equations = equations.completed()
+            equations = equations.calibrated(place.images, seed, client=problem)
             residual = equations(place.images)
-            heat = max(place.temperature if enough else 1.0, float(residual.square().mean()))
-            place = descend(
+            kept = place.temperature if level is problem and enough else 1.0
+            return descend(
                 equations,
-                Place(place.images, residual, heat),
+                Place(place.images, residual, max(kept, float(residual.square().mean()))),
                 penalty,
                 self._model(equations),
                 iterations=iterations,
@@ -214,7 +215,46 @@ class GaussNewton(Attack):
                 restart=restart,
                 enough=enough,
             )
+
+        every = residuals(problem, problem.targets(given), math.inf, seed)
+        sample = self._sample(every)
+        if has_kinks(problem.model):
+            for sharpness in SHARPNESS:
+                place = match(softened(problem, sharpness, place.images), place, self.SOFT)
+                tried = self._resolve(problem, given, place, penalty, seed, search, restart)
+                if tried is not None and tried.chi_square < self.FLOOR:
+                    place = tried
+                    break
+        place = match(problem, place, self.FLOOR)
+        if place.temperature == 1 or place.chi_square < self.FLOOR:  # else the last digits
+            place = match(problem, place, 0.0)  # do not count yet
         return place
+
+    def _resolve(
+        self,
+        problem: Problem,
+        given: Tensor,
+        place: Place,
+        penalty: Penalty,
+        seed: int,
+        search: Search,
+        restart: int,
+    ) -> Place | None:
+        """Return where steps over pixels and switches end; None where they do not suit."""
+        unknowns = int((1 + OPEN) * place.images.numel())
+        sample = self.sample * (1 + OPEN)
+        equations = residuals(problem, problem.targets(given), sample, seed)
+        if not Switched.suits(problem) or Dense.memory(unknowns, len(equations)) > MEMORY_BYTES:
+            return None
+        return resolve(
+            equations.calibrated(place.images, seed),
+            place,
+            penalty,
+            iterations=self.iterations,
+            search=search,
+            restart=restart,
+            enough=self.FLOOR,
+        )
 
     def _sample(self, equations: Residuals) -> float:
         """Return how many equations a pixel to match on the way: all that memory allows."""

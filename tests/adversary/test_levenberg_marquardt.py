@@ -35,8 +35,8 @@ class Cubic:
     def bend(self, x, v):
         return self.A @ (6 * self.cubic * x.flatten() * v.flatten() ** 2)
 
-    def backward(self, x, u):
-        return (self._slope(x) * (self.A.T @ u)).view(self.shape)
+    def pullback(self, x):
+        return lambda u: self._slope(x) * (self.A.T @ u)
 
 
 def truth_of(seed=0):

@@ -39,8 +39,8 @@ class Linear:
     def bend(self, x, v):
         return torch.zeros_like(self.b)
 
-    def backward(self, x, u):
-        return (self.A.T @ u).view(self.shape)
+    def pullback(self, x):
+        return lambda u: self.A.T @ u
 
     def sketch(self, count):
         part = copy.copy(self)

@@ -8,8 +8,9 @@ import torch
 
 from adversary import ThreatModel, TrainingRecipe
 from adversary.channel import Channel
+from adversary.homotopy import softened
 from adversary.problem import pose
-from adversary.residuals import jacobian, residuals
+from adversary.residuals import WORTH, Residuals, jacobian, residuals, spread
 
 
 def problem_of(tiny_net, update, *, batch=2, lr=0.1, channel=None, norm=False, **recipe):
@@ -67,10 +68,55 @@ def test_products_are_those_of_the_jacobian(tiny_net, update):
     v = torch.randn(images.shape, generator=draw, dtype=torch.float64)
     u = torch.randn(len(equations), generator=draw, dtype=torch.float64)
     torch.testing.assert_close(equations.forward(images, v), rows.T @ v.flatten())
-    torch.testing.assert_close(equations.backward(images, u).flatten(), rows @ u)
+    torch.testing.assert_close(equations.pullback(images)(u), rows @ u)
     h = 1e-4
     around = equations(images + h * v) - 2 * equations(images) + equations(images - h * v)
     torch.testing.assert_close(equations.bend(images, v), around / h**2, rtol=1e-3, atol=1)
+
+
+def test_large_arrays_are_left_out_where_the_small_ones_are_enough():
+    entries = {"large": torch.arange(10**6), "small": torch.arange(10), "middle": torch.arange(500)}
+    few, many = spread(entries, 20, 0), spread(entries, 100, 0)
+    assert 20 * WORTH < 510
+    assert list(few) == ["small", "middle"]
+    assert sum(map(len, few.values())) == 20
+    assert list(many) == ["large", "small", "middle"]
+    assert sum(map(len, many.values())) == 100
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"channel": Channel(clip=0.01)},
+        {"channel": Channel(example_clip=0.5)},
+        {"batch_size": 1},
+        {"batch_norm": "train", "norm": True},
+    ],
+)
+def test_equations_of_some_arrays_are_those_of_the_whole_update(tiny_net, update, options):
+    problem, images, targets = problem_of(tiny_net, update, **options)
+    every = residuals(problem, targets, math.inf, 0)
+    few = {n: every.picks[n][:2] for n in ("head.bias", "body.0.weight")}
+    some = Residuals(problem, targets, few).completed()
+    parts = dict(zip(every.picks, every(images + 0.1).split(every.counts.tolist()), strict=True))
+    expected = torch.cat([parts[name].sort().values for name in few])
+    found = some(images + 0.1).split(some.counts.tolist())
+    torch.testing.assert_close(torch.cat([part.sort().values for part in found]), expected)
+
+
+def test_calibration_counts_what_a_model_in_the_clients_place_leaves_unexplained(tiny_net, update):
+    model = tiny_net(seed=0)
+    model.body[2] = model.body[4] = torch.nn.ReLU()
+    images, labels = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(0)), [1]
+    seen = update(model, images, torch.tensor(labels), TrainingRecipe(lr=0.1, batch_size=1))
+    problem = pose(seen, ThreatModel(), model, image_shape=(1, 8, 8)).to(torch.float64)
+    soft = softened(problem, 100.0, images.double())
+    equations = residuals(soft, soft.targets(torch.tensor(labels)), math.inf, 0)
+    x = images.double()
+    assert float(equations.calibrated(x)(x).square().mean()) > 1e4
+    near = equations.calibrated(x, client=problem)
+    assert 0.1 < float(near(x).square().mean()) < 10
 
 
 def test_a_sketch_stands_for_all_equations(tiny_net, update):
