@@ -21,6 +21,7 @@ from fl_sim.cli import main
 
 CLIENT = """
 import os
+import signal
 
 from flwr.clientapp import ClientApp
 
@@ -35,7 +36,7 @@ app.evaluate()(client_app.evaluate_model)
 def train(message, context):
     server_round = message.content.config_records["config"]["server-round"]
     if server_round == 2 and context.node_config["partition-id"] in DYING:
-        os._exit(1)
+        os.kill(os.getpid(), signal.SIGKILL)
     return client_app.train_model(message, context)
 """
 CHANGES = (
