@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from adversary.report.files import replacing
+from adversary.report.files import replacing, sha256
 from adversary.schedules import SCHEDULES
 
 StateDict = dict[str, Tensor]
@@ -194,6 +194,7 @@ class Observation:
         }
         with replacing(path) as temporary:
             save_file(tensors, temporary)
+            about["sha256"] = sha256(temporary)
         with replacing(path.with_suffix(".json")) as temporary:
             temporary.write_text(json.dumps(about, indent=1))
 
@@ -204,11 +205,14 @@ class Observation:
         Raises
         ------
         ObservationError
-            If either file is missing, truncated or not an observation.
+            If either file is missing, truncated or not an observation, or the tensors are not
+            those that were written.
         """
         try:
             about = json.loads(path.with_suffix(".json").read_text())
             recipe = about.pop("recipe")
+            if about.pop("sha256", written := sha256(path)) != written:
+                raise ValueError("its tensors are not those that were written")
             recipe["class_weights"] = tuple(recipe.get("class_weights", ()))
             recipe = TrainingRecipe(**recipe)
             sent: StateDict = {}

@@ -454,14 +454,16 @@ def _check_resume(settings: Settings) -> None:
 def _claim(folder: Path, *, overwrite: bool) -> None:
     """Make sure, before anything starts, that a run can be written to ``folder``."""
     from adversary.report.run_folder import RunFolder
+    from fl_sim.resume import only_writer
 
-    try:
-        RunFolder.create(folder, overwrite=overwrite)
-    except ValueError as error:
-        held = not overwrite and (folder / "run.json").exists()
-        hint = " (--overwrite replaces it)" if held else ""
-        raise UsageError(f"{error}{hint}") from error
-    RunFolder.clear(folder)  # the run itself makes it anew, with all that it knows of itself
+    with only_writer(RunFolder(folder)):
+        try:
+            RunFolder.create(folder, overwrite=overwrite)
+        except ValueError as error:
+            held = not overwrite and (folder / "run.json").exists()
+            hint = " (--overwrite replaces it)" if held else ""
+            raise UsageError(f"{error}{hint}") from error
+        RunFolder.clear(folder)  # the run itself makes it anew, with all that it knows of itself
 
 
 def _run_with_flower(settings: Settings, hear: Callable[[str], None]) -> None:
@@ -557,12 +559,16 @@ def _tell_of_the_rest(folder: Path) -> None:
 
 
 def _close(folder: Path, status: Status, reason: str = "") -> None:
-    """Write how a run ended whose ServerApp could not; what it had written stays."""
+    """Write how a run ended whose ServerApp could not; what it had written stays.
+
+    A run that is still written is another one, which came first.
+    """
     from adversary.report.html import render
     from adversary.report.run_folder import RunFolder, RunFolderError
+    from fl_sim.resume import ResumeError, only_writer
 
-    with suppress(RunFolderError, OSError):
-        run_folder = RunFolder.open(folder)
+    run_folder = RunFolder(folder)
+    with suppress(RunFolderError, ResumeError, OSError), only_writer(run_folder):
         if run_folder.info()["status"] == "running":
             run_folder.finish(status, reason)
             render(run_folder)

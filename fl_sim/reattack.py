@@ -11,6 +11,7 @@ from adversary.report.run_folder import RunFolder
 from fl_sim import about
 from fl_sim.assembly import assemble
 from fl_sim.progress import say
+from fl_sim.resume import only_writer
 from fl_sim.settings import SettingsError, Value, parse
 
 CHANGEABLE = ("adversary.", "device")
@@ -45,11 +46,16 @@ def reattack(
     Raises
     ------
     ValueError
-        If there is no run, it recorded nothing, or a setting is wrong; a line each.
+        If there is no run, it is still written, it recorded nothing, or a setting is wrong; a line
+        each.
     """
-    changes = dict(changes or {})
     folder = RunFolder.open(path)
-    info = folder.info()
+    with only_writer(folder):
+        return _reattack(folder, dict(changes or {}), missing=missing)
+
+
+def _reattack(folder: RunFolder, changes: dict[str, Value], *, missing: bool) -> Path:
+    path, info = folder.path, folder.info()
     if wrong := [key for key in changes if not key.startswith(CHANGEABLE)]:
         raise SettingsError(
             "\n".join(f"{key}: the run fixed it; only adversary.* and device can change"

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from adversary.report.run_folder import RunFolder
+from adversary.report.files import private_folder
+from adversary.report.run_folder import RunFolder, writing
 from fl_sim.assembly import Assembly
 from fl_sim.settings import Settings, SettingsError, Value, declared, flatten
 
@@ -70,14 +71,18 @@ def check(run: Assembly) -> None:
 
 @contextmanager
 def only_writer(folder: RunFolder) -> Iterator[None]:
-    """Keep other processes from going on with a run while this one writes it.
+    """Keep other processes out of a run's folder while this one writes it; make it if missing.
 
     Raises
     ------
     ResumeError
         If another process writes it.
+    RunFolderError
+        If it cannot be made or read.
     """
-    directory = os.open(folder.path, os.O_RDONLY)
+    with writing(folder.path):
+        private_folder(folder.path)
+        directory = os.open(folder.path, os.O_RDONLY)
     try:
         with suppress(OSError):  # a file system without locks
             try:

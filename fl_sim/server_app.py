@@ -65,12 +65,11 @@ def serve(grid: Grid, settings: Settings) -> Path:
         With a line for each mistake where the run cannot go on. Its folder then tells so too.
     """
     attacks(settings)  # mistakes in their options should not wait for the clients
-    if settings.resume:
-        folder = resume.reopen(settings)
-    else:
-        path = Path(settings.out)
-        folder = RunFolder.create(path.absolute(), title=path.name)
+    path = Path(settings.out).absolute()
+    folder = resume.reopen(settings) if settings.resume else RunFolder(path)
     with resume.only_writer(folder):
+        if not settings.resume:
+            RunFolder.create(path, title=path.name)
         try:
             ledger = _serve(grid, settings, folder)
         except KeyboardInterrupt:

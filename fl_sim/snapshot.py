@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import random
 from collections.abc import Mapping
@@ -75,6 +76,7 @@ class Snapshot:
             "progress": dataclasses.asdict(self.progress),
         }
         in_order = {name: np.array(value, order="C") for name, value in tensors.items()}
+        facts["sha256"] = _digest(in_order)
         content = save(in_order, metadata={_FACTS: json.dumps(facts)})
         with replacing(path) as temporary:
             temporary.write_bytes(content)
@@ -86,12 +88,14 @@ class Snapshot:
         Raises
         ------
         SnapshotError
-            If there is no such file, or something else in it.
+            If there is no such file, or something else in it than was written.
         """
         try:
             with safe_open(path, framework="numpy") as file:
                 facts = json.loads(file.metadata()[_FACTS])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if facts.get("sha256", written := _digest(tensors)) != written:
+                raise ValueError("its arrays are not those that were written")
             return cls(
                 round=facts["round"],
                 arrays=ArrayRecord({n: Array(tensors[_GLOBAL + n]) for n in facts["order"]}),
@@ -131,6 +135,15 @@ def set_random_states(states: Mapping[str, NDArray]) -> None:
         ("MT19937", np.array(keys, dtype=np.uint32), place, has_gauss, gauss)
     )
     torch.set_rng_state(torch.from_numpy(states["torch"].copy()))
+
+
+def _digest(tensors: Mapping[str, NDArray]) -> str:
+    """Return the SHA-256 of all names and values, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].tobytes())
+    return digest.hexdigest()
 
 
 def _below(tensors: Mapping[str, NDArray], prefix: str) -> dict[str, NDArray]:

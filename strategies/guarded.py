@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from logging import WARNING
 
-from flwr.app import ArrayRecord, Message, MetricRecord
+from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.supercore import log
 
-from strategies.replies import arrays_of
+from strategies.replies import arrays_of, odd_ones
 from strategies.wrapper import Wrapper
 
 
@@ -21,7 +21,8 @@ class Guarded(Wrapper):
 
     Flower averages NaN silently, and calls a run completed in which every client failed. Here a
     reply with NaN or infinite values, with an array of another shape, or without an array or
-    ``num-examples``, is dropped with one line that names the client and the array. A reply that
+    ``num-examples``, is dropped with one line that names the client and the array; so is one whose
+    records or metrics are not those of most clients, in training and in evaluation. A reply that
     tells of an error is passed on, as the wrapped strategy may have a rule for it.
 
     Raises
@@ -40,6 +41,7 @@ class Guarded(Wrapper):
             node = reply.metadata.src_node_id
             if node not in faults and (reason := self._incomplete(reply)):
                 faults[node] = reason
+        faults |= odd_ones(_contents(r for r in replies if r.metadata.src_node_id not in faults))
         if len(faults) == len(replies):
             raise NoUsableReplyError(
                 f"round {server_round}: none of {len(self._sent)} clients returned a usable "
@@ -50,6 +52,18 @@ class Guarded(Wrapper):
             log(WARNING, "round %d: %s %s; left out of the model", server_round, name, reason)
         usable = [r for r in replies if r.has_error() or r.metadata.src_node_id not in faults]
         return self.strategy.aggregate_train(server_round, usable)
+
+    def aggregate_evaluate(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> MetricRecord | None:
+        """Aggregate those results of evaluation that are alike."""
+        replies = list(replies)
+        odd = odd_ones(_contents(replies))
+        for node, reason in odd.items():
+            name = self.name_of(node)
+            log(WARNING, "round %d: %s %s; left out of the evaluation", server_round, name, reason)
+        alike = [r for r in replies if r.metadata.src_node_id not in odd]
+        return self.strategy.aggregate_evaluate(server_round, alike)
 
     def _together(self, faults: Mapping[int, str]) -> str:
         """Return all faults, each with the clients that have it: often they are the same."""
@@ -67,3 +81,8 @@ class Guarded(Wrapper):
         if unknown := sorted(returned - sent):
             return f"returned an array that was not sent, {unknown[0]}"
         return None
+
+
+def _contents(replies: Iterable[Message]) -> dict[int, RecordDict]:
+    """Return what replies hold, by node; those that tell of an error hold nothing."""
+    return {r.metadata.src_node_id: r.content for r in replies if not r.has_error()}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
+from collections.abc import Mapping
 
 import numpy as np
 from flwr.app import ArrayRecord, Message, RecordDict
@@ -18,6 +20,9 @@ HELD_OUT_LOSS, HELD_OUT_AUC = "held-out-loss", "held-out-auc"
 """What clients tell in evaluation where each has a model of its own and the server has none."""
 
 LONGEST_REASON = 300
+
+LONGEST_HEADER = 1024
+"""Bytes that an array may take beyond its values."""
 
 # Flower's simulation wraps an error twice: the kind and text of what reached it, and in the text,
 # after a traceback, what the ClientApp raised.
@@ -79,11 +84,50 @@ def fault(reply: Message, sent: ArrayRecord) -> str | None:
             return f"{name} cannot be read: {' '.join(str(error).split()) or type(error).__name__}"
         if array.shape != tuple(sent[name].shape):
             return f"{name} has shape {array.shape}, sent {tuple(sent[name].shape)}"
+        if (size := len(returned[name].data)) > array.nbytes + LONGEST_HEADER:
+            return f"{name} comes in {size} bytes, its values take {array.nbytes}"
         if array.dtype.kind not in "fiubc":
             return f"{name} holds {array.dtype}, no numbers"
         if array.dtype.kind in "fc" and not np.isfinite(array).all():
             return f"{name} holds NaN or infinite values"
     return None
+
+
+def odd_ones(contents: Mapping[int, RecordDict]) -> dict[int, str]:
+    """Return which replies have other records or metrics than most, each with what it has.
+
+    Flower averages only what is alike in all, and would end the run.
+    """
+    forms = {node: (_records(content), _metrics(content)) for node, content in contents.items()}
+    if not forms:
+        return {}
+    (records, metrics), _ = Counter(forms.values()).most_common(1)[0]
+    odd = {}
+    for node, (named, told) in forms.items():
+        if named != records:
+            odd[node] = f"names its records {_list(named)}; most name {_list(records)}"
+        elif told != metrics:
+            odd[node] = f"tells {_list(told)}; most tell {_list(metrics)}"
+    return odd
+
+
+def _records(content: RecordDict) -> tuple[str, ...]:
+    return tuple(sorted([*content.array_records, *content.metric_records]))
+
+
+def _metrics(content: RecordDict) -> tuple[str, ...]:
+    """Return the names of the metrics, those of several values with their number."""
+    return tuple(
+        sorted(
+            f"{name} ({len(value)} values)" if isinstance(value, list) else name
+            for record in content.metric_records.values()
+            for name, value in record.items()
+        )
+    )
+
+
+def _list(names: tuple[str, ...]) -> str:
+    return ", ".join(names)[:LONGEST_REASON] or "none"
 
 
 def _lost(kind: str, text: str) -> str:

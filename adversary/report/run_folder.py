@@ -23,7 +23,7 @@ from adversary.evaluation import ImageScore
 from adversary.observation import MASKED
 from adversary.reconstruction import Reconstruction
 from adversary.report import pictures, table
-from adversary.report.files import private_folder, replacing
+from adversary.report.files import left_behind, private_folder, replacing
 
 ALL_ATTACKS = "-"
 """Stands for the attack in the line of an update that no attack could be run on."""
@@ -206,6 +206,9 @@ class RunFolder:
         What was written of later rounds is removed from tables and run.json, and their updates
         are; their pictures stay until they are written anew.
         """
+        for temporary in left_behind(self.path):
+            with writing(temporary):
+                temporary.unlink(missing_ok=True)
         for update in self.recorded_updates():
             if round_of(update) > round:
                 self.forget_update(update)

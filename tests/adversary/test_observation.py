@@ -36,13 +36,15 @@ def test_what_is_saved_is_what_is_loaded(tmp_path):
             assert torch.equal(other, value)
 
 
-@pytest.mark.parametrize("damage", ["truncated", "not json", "no recipe", "missing"])
+@pytest.mark.parametrize("damage", ["truncated", "changed", "not json", "no recipe", "missing"])
 def test_a_damaged_record_is_refused_by_name(tmp_path, damage):
     path = tmp_path / "client-03.safetensors"
     observation().save(path)
     beside = path.with_suffix(".json")
     if damage == "truncated":
         path.write_bytes(path.read_bytes()[:-9])
+    elif damage == "changed":
+        path.write_bytes(path.read_bytes()[:-1] + b"\x40")
     elif damage == "not json":
         beside.write_text("{")
     elif damage == "no recipe":

@@ -21,6 +21,7 @@ from fl_sim.cli import main
 
 CLIENT = """
 import os
+import signal
 
 from flwr.clientapp import ClientApp
 
@@ -35,7 +36,7 @@ app.evaluate()(client_app.evaluate_model)
 def train(message, context):
     server_round = message.content.config_records["config"]["server-round"]
     if server_round == 2 and context.node_config["partition-id"] in DYING:
-        os._exit(1)
+        os.kill(os.getpid(), signal.SIGKILL)
     return client_app.train_model(message, context)
 """
 CHANGES = (
@@ -78,11 +79,17 @@ def rows(folder: RunFolder, server_round: int) -> dict[str, set[str]]:
     return {client: set(status) for client, status in found}
 
 
+def first_round(folder: RunFolder) -> dict[str, set[str]]:
+    """What is written of the first round, once what waited when the run failed is attacked."""
+    if folder.recorded_updates():
+        assert main(["attack", str(folder.path), "--missing"]) == 0
+    return rows(folder, 1)
+
+
 @pytest.mark.slow
 def test_one_process_that_dies_is_told_and_the_others_go_on(federation, capfd):
     code, folder = federation({1})
     info = folder.info()
-    assert rows(folder, 1) == {f"client-{c:02d}": {"ok"} for c in range(3)}
     assert rows(folder, 2)["client-01"] == {"failed"}
     failures = {(one["round"], one["client"]): one["reason"] for one in info["failures"]}
     assert failures[2, "client-01"] == f"failed: {DIED}"
@@ -98,6 +105,7 @@ def test_one_process_that_dies_is_told_and_the_others_go_on(federation, capfd):
     warned = capfd.readouterr().err.splitlines()
     assert any(line.startswith(f"warning: round 2: client-01 failed: {DIED}") for line in warned)
     assert not any("Traceback" in line for line in warned)
+    assert first_round(folder) == {f"client-{c:02d}": {"ok"} for c in range(3)}
     assert psutil.Process().children(recursive=True) == []
 
 
@@ -114,8 +122,8 @@ def test_when_every_process_dies_the_run_fails_and_keeps_what_it_had(federation,
     assert (info["status"], info["reason"].removeprefix("NoUsableReplyError: ")) == (
         "failed", reason
     )  # fmt: skip
-    assert rows(folder, 1) == {f"client-{c:02d}": {"ok"} for c in range(3)}
     assert rows(folder, 2) == {f"client-{c:02d}": {"failed"} for c in range(3)}
     assert list(folder.rounds()["round"]) == [1]
     assert (folder.path / "report.html").is_file()
+    assert first_round(folder) == {f"client-{c:02d}": {"ok"} for c in range(3)}
     assert psutil.Process().children(recursive=True) == []
