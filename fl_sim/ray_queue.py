@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,7 +85,8 @@ class RayQueue(AttackQueue):
         )
         self.workers = workers or _room(ray.cluster_resources(), cpus, gpus)
         parts = ray.put((adversary, scorer, threat))
-        self._free = deque(worker.remote(parts) for _ in range(self.workers))
+        self._new_worker = partial(worker.remote, parts)
+        self._free = deque(self._new_worker() for _ in range(self.workers))
         self._waiting: deque[tuple[Path, tuple[str, ...]]] = deque()
         self._running: dict[Any, _Update] = {}
 
@@ -108,10 +111,9 @@ class RayQueue(AttackQueue):
                 return
             timeout = 0.0
             update = self._running.pop(ready[0])
-            if update.worker is not None:
-                self._free.append(update.worker)
+            found = self._result(update, ready[0])
             self._start()  # before the results are written
-            yield from self._results(update, ready[0])
+            yield from self._entries(update, found)
 
     @property
     def updates(self) -> int:
@@ -137,15 +139,27 @@ class RayQueue(AttackQueue):
             update = _Update(path, observation.round, observation.client, attacks, worker)
             self._running[worker.examine.remote(observation, attacks)] = update
 
-    def _results(self, update: _Update, task: Any) -> Iterator[Attacked | Unattacked]:
+    def _result(self, update: _Update, task: Any) -> list[Scored] | str:
+        """Return what came of an update, and let its worker have another."""
         try:
             found: list[Scored] | str = self._ray.get(task)
         except Exception as error:  # its process died, again
             reason = f"the attack's process ended: {type(error).__name__}"
-            found = [
+            # Ray may hold the actor for dead: another takes its place.
+            with suppress(Exception):
+                self._ray.kill(update.worker)
+            self._free.append(self._new_worker())
+            return [
                 Scored(outcome=Outcome(attack=attack, seconds=0, failure=reason))
                 for attack in update.attacks
             ]
+        if update.worker is not None:
+            self._free.append(update.worker)
+        return found
+
+    def _entries(
+        self, update: _Update, found: list[Scored] | str
+    ) -> Iterator[Attacked | Unattacked]:
         if isinstance(found, str):
             yield Unattacked(update.round, update.client, found)
         else:

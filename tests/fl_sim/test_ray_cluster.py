@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 from collections import defaultdict
 from contextlib import contextmanager, suppress
@@ -27,10 +28,11 @@ SETTINGS = {
 @pytest.fixture
 def cluster():
     """Two nodes of one processor each; joined as by ``ray start --address``."""
-    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    nodes.add_node(num_cpus=1)
-    yield nodes
-    nodes.shutdown()
+    with tempfile.TemporaryDirectory(prefix="ray-") as place:  # its sockets need a short path
+        nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "temp_dir": place})
+        nodes.add_node(num_cpus=1)
+        yield nodes
+        nodes.shutdown()
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from strategies.attack_queue import Attacked, Unattacked
 @pytest.fixture(scope="module", autouse=True)
 def _cluster():
     ray.init(
+        address="local",  # not whatever else runs here
         num_cpus=2,
         include_dashboard=False,
         log_to_driver=False,
