@@ -23,7 +23,7 @@ from adversary.channel import Channel
 from adversary.evaluation import Truth
 from adversary.observation import Loss, Observation, TrainingRecipe
 from adversary.priors import Prior
-from adversary.report.ledger import Ledger
+from adversary.report.ledger import Ledger, Listener
 from adversary.report.run_folder import RunFolder
 from adversary.scorer import Scorer
 from adversary.seeding import derive_seed, generator
@@ -184,9 +184,14 @@ class Assembly:
         updates = 2 if self.defence.secure_aggregation else chosen  # the mean, and a masked one
         return attacker.adversary(self.settings, self._first_model, self.prior(), updates=updates)
 
-    def ledger(self, folder: RunFolder) -> Ledger:
+    def ledger(self, folder: RunFolder, listeners: Sequence[Listener] = ()) -> Ledger:
         """Return the ledger that writes to ``folder``."""
-        return Ledger(folder, scorer=self.scorer(), record=self.settings.adversary.record)
+        return Ledger(
+            folder,
+            scorer=self.scorer(),
+            record=self.settings.adversary.record,
+            listeners=listeners,
+        )
 
     def scorer(self) -> Scorer:
         """Return what scores reconstructions; it holds the private X-rays."""

@@ -425,8 +425,10 @@ def _check(settings: Settings) -> None:
     """Build the parts of the run once: what does not fit is told now, not when Flower is up."""
     from fl_sim.assembly import assemble
     from fl_sim.attacker import attacks
+    from fl_sim.loggers import makers
 
     attacks(settings)
+    makers(settings)
     assemble(settings, settings.clients).model()
 
 

@@ -18,7 +18,7 @@ from adversary.adversary import Adversary, in_one_line
 from adversary.report.ledger import Ledger
 from adversary.report.run_folder import RunFolder, writing
 from adversary.seeding import derive_seed
-from fl_sim import about, checkpoints, resume
+from fl_sim import about, checkpoints, loggers, resume
 from fl_sim.assembly import Assembly, assemble
 from fl_sim.attacker import attacks
 from fl_sim.course import Course
@@ -65,6 +65,7 @@ def serve(grid: Grid, settings: Settings) -> Path:
         With a line for each mistake where the run cannot go on. Its folder then tells so too.
     """
     attacks(settings)  # mistakes in their options should not wait for the clients
+    loggers.makers(settings)
     path = Path(settings.out).absolute()
     folder = resume.reopen(settings) if settings.resume else RunFolder(path)
     with resume.only_writer(folder):
@@ -94,7 +95,7 @@ def _serve(grid: Grid, settings: Settings, folder: RunFolder) -> Ledger:
     if not settings.resume:
         folder.update(**about.describe(run))
     about.note_missing(folder, run)
-    ledger = run.ledger(folder)
+    ledger = run.ledger(folder, loggers.create(settings, folder))
     names = {node: client_name(number) for node, number in partitions.items()}
     course = Course(pace_of(settings), folder, snapshot.progress if snapshot else None)
     strategy = _strategy(run, ledger, names, course)

@@ -21,6 +21,7 @@ from fl_sim.data import DATASETS, PARTITIONS
 from fl_sim.data.folder import UNCERTAIN
 from fl_sim.defences import DEFENCES
 from fl_sim.freezing import FREEZABLE
+from fl_sim.loggers import LOGGERS
 from fl_sim.models import MODELS, NORMS
 from fl_sim.models.convnet import ACTIVATIONS
 from fl_sim.pace import MONITORS
@@ -40,6 +41,7 @@ class Rule:
     help: str
     choices: Callable[[], tuple[str, ...]] | None = None
     several: bool = False
+    optional: bool = False
     minimum: float | None = None
     maximum: float | None = None
     above: float | None = None
@@ -48,7 +50,9 @@ class Rule:
     def allowed(self, kind: type) -> str:
         """Return the allowed values in words."""
         if self.choices:
-            return ("one or more of " if self.several else "one of ") + ", ".join(self.choices())
+            none = "empty, or " if self.optional else ""
+            many = "one or more of " if self.several else "one of "
+            return none + many + ", ".join(self.choices())
         if self.required:
             return "text, not empty"
         limits = []
@@ -65,7 +69,7 @@ class Rule:
         """Return whether a value of the right type is one of the allowed ones."""
         if self.choices and isinstance(value, str):
             parts = split(value) if self.several else [value]
-            return bool(parts) and all(part in self.choices() for part in parts)
+            return bool(parts or self.optional) and all(part in self.choices() for part in parts)
         if isinstance(value, str):
             return bool(value.strip()) or not self.required
         return math.isfinite(value) and (
@@ -301,6 +305,13 @@ class Settings:
     out: str = setting("results/run", "folder of the run", required=True)
     resume: bool = setting(False, "go on with the run in that folder after its last whole round")
     checkpoints: bool = setting(False, "keep the global model of every round in the run folder")
+    loggers: str = setting(
+        "",
+        "where the figures of rounds and attacks go besides the folder, comma-separated",
+        choices=lambda: tuple(LOGGERS),
+        several=True,
+        optional=True,
+    )
     sensitive: bool = setting(
         False, "leave pictures of patients and names of files out of the report"
     )

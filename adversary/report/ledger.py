@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import Callable
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
+
+import pandas as pd
 
 from adversary.adversary import Outcome, in_one_line, random_state_kept
 from adversary.bounds import Bound
@@ -20,8 +22,21 @@ log = logging.getLogger(__name__)
 RENDERING_SHARE = 0.05
 """Share of a run's time that goes at most into showing rounds so far in the report."""
 
+ByRound = Mapping[tuple[int, str], Mapping[str, float]]
+"""Figures of what attacks got, by round and attack."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class Listener(Protocol):
+    """Is told the figures of a run as they are written."""
+
+    def round_done(self, round: int, row: Mapping[str, Any]) -> None:
+        """Hear the row of rounds.csv."""
+
+    def closed(self, status: Status, leakage: ByRound) -> None:
+        """Hear how the run ended, and what attacks got: attacks end in any order."""
 
 
 def _kept_from_training(
@@ -56,6 +71,8 @@ class Ledger:
         Holds the truth; without one only the attacker's own score is written.
     record : bool
         Whether updates are kept, to be attacked again.
+    listeners : sequence of Listener
+        Are told what is written; an error of theirs is noted as any other.
     """
 
     def __init__(
@@ -64,10 +81,12 @@ class Ledger:
         *,
         scorer: Scorer | None = None,
         record: bool = False,
+        listeners: Sequence[Listener] = (),
     ) -> None:
         self.folder = folder
         self.scorer = scorer or Scorer()
         self.record = record
+        self.listeners = listeners
         self.errors: list[str] = []
         self._render_from = 0.0
         folder.note_missing(**self.scorer.missing())
@@ -150,6 +169,7 @@ class Ledger:
     def round_done(self, round: int, **values: Any) -> None:
         """Write the round's row of rounds.csv, and the report so far if that is not too often."""
         self.folder.add_round(round=round, **values)
+        self._tell(lambda listener: listener.round_done(round, values))
         began = time.monotonic()
         if began >= self._render_from:
             html.render(self.folder)
@@ -160,5 +180,32 @@ class Ledger:
     def close(self, status: Status, reason: str = "") -> None:
         """Write how the run ended, and the report a last time."""
         self.folder.sort()
+        if self.listeners:
+            leakage = by_round(self.folder.leakage())
+            self._tell(lambda listener: listener.closed(status, leakage))
         self.folder.finish(status, reason)
         html.render(self.folder)
+
+    def _tell(self, say: Callable[[Listener], None]) -> None:
+        for listener in self.listeners:
+            try:
+                say(listener)
+            except Exception as error:
+                self.errors.append(f"{type(listener).__name__}: {in_one_line(error)}")
+                log.error("report: %s", self.errors[-1])
+
+
+def by_round(leakage: pd.DataFrame) -> ByRound:
+    """Return mean and highest PSNR, mean RDLV and the share re-identified, where there are any."""
+    found: dict[tuple[int, str], dict[str, float]] = {}
+    done = leakage[leakage["status"] == "ok"]
+    for where, rows in done.groupby(["round", "attack"], sort=True):
+        round, attack = cast(tuple[int, str], where)
+        figures = {
+            "psnr_mean": rows["psnr"].mean(),
+            "psnr_worst": rows["psnr"].max(),
+            "rdlv_mean": rows["rdlv"].mean(),
+            "reidentified": rows["reidentified"].astype("float64").mean(),
+        }
+        found[int(round), str(attack)] = {n: float(v) for n, v in figures.items() if pd.notna(v)}
+    return found

@@ -105,6 +105,7 @@ _OURS = (
     "images",
     "history",
     "checkpoints",
+    "loggers",
 )
 
 
