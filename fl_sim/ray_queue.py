@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,18 +74,23 @@ class RayQueue(AttackQueue):
         self.keep = keep
         self.limit = limit
         self.attacks = tuple(attack.name for attack in adversary.attacks)
-        reserved = cpus if ray.available_resources().get("CPU", 0) >= cpus else 0
-        # Actors: Ray ends the idle processes of plain tasks, and torch takes seconds to load.
-        worker: Any = ray.remote(_Worker).options(
-            num_cpus=reserved,
-            num_gpus=gpus,
-            max_restarts=-1,
-            max_task_retries=RETRIES,
-            scheduling_strategy="SPREAD",
-        )
         self.workers = workers or _room(ray.cluster_resources(), cpus, gpus)
+        # All or none: a worker for which there is no room would be waited for in vain.
+        free = ray.available_resources().get("CPU", 0)
+        reserved = cpus if free >= cpus * self.workers else 0
+        # Actors: Ray ends the idle processes of plain tasks, and torch takes seconds to load.
+        worker: Any = ray.remote(_Worker)
+        options = {
+            "num_cpus": reserved,
+            "num_gpus": gpus,
+            "max_restarts": -1,
+            "max_task_retries": RETRIES,
+        }
+        places = _places(ray.nodes(), reserves=bool(reserved or gpus))
         parts = ray.put((adversary, scorer, threat))
-        self._new_worker = partial(worker.remote, parts)
+        self._new_worker = lambda: worker.options(
+            **options, scheduling_strategy=next(places)
+        ).remote(parts)
         self._free = deque(self._new_worker() for _ in range(self.workers))
         self._waiting: deque[tuple[Path, tuple[str, ...]]] = deque()
         self._running: dict[Any, _Update] = {}
@@ -185,6 +190,16 @@ def in_ray() -> bool:
 
 def _entry(round: int, client: str, scored: Scored) -> Callable[[Ledger], float | None]:
     return lambda ledger: ledger.scored(round, client, scored)
+
+
+def _places(nodes: list[dict[str, Any]], *, reserves: bool) -> Iterator[Any]:
+    """Yield where to begin each worker: by turns, where Ray has no account to go by."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    if reserves:
+        return itertools.repeat("SPREAD")
+    alive = [node["NodeID"] for node in nodes if node["Alive"]]
+    return itertools.cycle([NodeAffinitySchedulingStrategy(node, soft=True) for node in alive])
 
 
 def _room(resources: dict[str, float], cpus: int, gpus: float) -> int:

@@ -47,7 +47,8 @@ def watched(cluster):
                 with suppress(psutil.NoSuchProcess):
                     for worker in psutil.Process(raylet).children(recursive=True):
                         with suppress(psutil.NoSuchProcess):
-                            seen[number].add("".join(worker.cmdline()))
+                            title = "".join(worker.cmdline())
+                            seen[number].update([title] if title.startswith("ray::") else [])
 
     thread = threading.Thread(target=watch)
     thread.start()
