@@ -100,7 +100,10 @@ class RayQueue(AttackQueue):
         path = self.folder.recorded_update(observation.round, observation.client)
         if not self.keep or not path.exists():
             observation.save(path)
-        self.put_again(path, self.attacks)
+        if self._free and not self._waiting:
+            self._begin(path, observation, self.attacks)
+        else:
+            self.put_again(path, self.attacks)
 
     def put_again(self, path: Path, attacks: tuple[str, ...]) -> None:
         """Take an update that lies in the folder already, for these attacks."""
@@ -139,10 +142,14 @@ class RayQueue(AttackQueue):
             except ObservationError as error:
                 update = _Update(path, round_of(path), path.stem, attacks)
                 self._running[self._ray.put(in_one_line(error))] = update
-                continue
-            worker = self._free.popleft()
-            update = _Update(path, observation.round, observation.client, attacks, worker)
-            self._running[worker.examine.remote(observation, attacks)] = update
+            else:
+                self._begin(path, observation, attacks)
+
+    def _begin(self, path: Path, observation: Observation, attacks: tuple[str, ...]) -> None:
+        """Give an update to a worker that is free."""
+        worker = self._free.popleft()
+        update = _Update(path, observation.round, observation.client, attacks, worker)
+        self._running[worker.examine.remote(observation, attacks)] = update
 
     def _result(self, update: _Update, task: Any) -> list[Scored] | str:
         """Return what came of an update, and let its worker have another."""

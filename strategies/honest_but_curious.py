@@ -140,6 +140,8 @@ class HonestButCurious(Bookkeeping):
 
     def attend(self, timeout: float = 0.0) -> None:
         """Write what the queue has done; wait for some of it at most ``timeout`` seconds."""
+        if not self.queue.updates:  # called many times a second while clients train
+            return
         with random_state_kept():
             for one in self.queue.done(timeout):
                 self._last_line = time.monotonic()
