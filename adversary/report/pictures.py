@@ -10,8 +10,6 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -20,6 +18,7 @@ from adversary import metrics
 from adversary.evaluation import ImageScore
 from adversary.reconstruction import Frame
 from adversary.report.files import replacing
+from adversary.report.sheets import Panel, Pixels, sheet
 
 ERROR_SCALE = 0.5
 """Absolute error shown in the brightest colour; the same in every picture, so they compare."""
@@ -27,9 +26,9 @@ ERROR_SCALE = 0.5
 _COLOURS = colormaps["inferno"]
 _THUMBNAIL_SIDE = 160
 _GRID_ROWS = 32
+_GRID_SIDE = 200
+_STRIP_SIDE = 160
 _PNG_BYTES = 20_000
-
-Pixels = NDArray[np.uint8]
 
 
 def save(
@@ -65,7 +64,7 @@ def save(
                 with replacing(picture(folder, kind, score.image)) as temporary:
                     Image.fromarray(pixels).save(temporary, format="png")
     with replacing(folder / "grid.png") as temporary:
-        _grid(rows[:_GRID_ROWS]).savefig(temporary, format="png", dpi=100)
+        _grid(rows[:_GRID_ROWS]).save(temporary, format="png")
 
 
 def save_deviation(folder: Path, deviation: Tensor) -> None:
@@ -106,7 +105,7 @@ def save_process(folder: Path, frames: Sequence[Frame], truths: Tensor | None = 
                 continue
             truth = None if truths is None else truths[image]
             with replacing(folder / f"trial-{trial:02d}-image-{image:02d}.png") as temporary:
-                _strip(steps, row, truth).savefig(temporary, format="png", dpi=100)
+                _strip(steps, row, truth).save(temporary, format="png")
 
 
 def picture(folder: Path, kind: str, image: int) -> Path:
@@ -180,48 +179,27 @@ def _data_uri(data: bytes, format: str) -> str:
     return f"data:image/{format};base64,{base64.b64encode(data).decode()}"
 
 
-def _grid(rows: Sequence[tuple[ImageScore, Pixels | None, Pixels | None]]) -> Figure:
+def _grid(rows: Sequence[tuple[ImageScore, Pixels | None, Pixels | None]]) -> Image.Image:
     """Draw a row an image: truth, reconstruction and absolute error, as far as they are there."""
     with_truth = any(truth is not None for _, truth, _ in rows)
-    columns = 3 if with_truth else 1
-    side, title, bar = 2.0, 0.4, 0.65 if with_truth else 0.0  # inches
-    height = max(len(rows), 1) * (side + title)
-    figure = Figure(figsize=(columns * (side + 0.1) + 0.1 + bar, height), facecolor="white")
-    width = figure.get_figwidth()
-
-    def axes(row: int, column: int) -> Axes:
-        left, bottom = 0.1 + column * (side + 0.1), height - (row + 1) * (side + title) + 0.05
-        place = (left / width, bottom / height, side / width, side / height)
-        drawn: Axes = figure.add_axes(place)
-        drawn.set_axis_off()
-        return drawn
-
-    for row, (score, truth, found) in enumerate(rows):
-        for column, (caption, pixels) in enumerate(_panels(score, truth, found, with_truth)):
-            drawn = axes(row, column)
-            drawn.set_title(caption, fontsize=8, pad=4)
-            if pixels is not None:
-                drawn.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-    if with_truth:
-        _draw_colour_bar(figure, (columns * (side + 0.1) + 0.1) / width, side, height)
-    return figure
+    panels = [list(_panels(score, truth, found, with_truth)) for score, truth, found in rows]
+    return sheet(panels, _GRID_SIDE, legend=_legend() if with_truth else None)
 
 
-def _strip(steps: Sequence[Frame], row: int, truth: Tensor | None) -> Figure:
+def _legend() -> tuple[Pixels, list[str]]:
+    ramp = _COLOURS(np.linspace(1, 0, 64)[:, None], bytes=True)[..., :3]
+    words = [f"≥{ERROR_SCALE:g}", f"{ERROR_SCALE / 2:g}", "0"]
+    return np.ascontiguousarray(ramp), words
+
+
+def _strip(steps: Sequence[Frame], row: int, truth: Tensor | None) -> Image.Image:
     """Draw one image at every step, side by side, and the truth behind them."""
-    side, title = 1.6, 0.6  # inches
-    panels = [(_progress(step, row, truth), to_pixels(step.images[row])) for step in steps]
+    panels: list[Panel] = [
+        (_progress(step, row, truth), to_pixels(step.images[row])) for step in steps
+    ]
     if truth is not None:
         panels.append(("truth", to_pixels(truth)))
-    width, height = len(panels) * (side + 0.1) + 0.1, side + title + 0.1
-    figure = Figure(figsize=(width, height), facecolor="white")
-    for column, (caption, pixels) in enumerate(panels):
-        left = (0.1 + column * (side + 0.1)) / width
-        drawn: Axes = figure.add_axes((left, 0.05 / height, side / width, side / height))
-        drawn.set_axis_off()
-        drawn.set_title(caption, fontsize=8, pad=4)
-        drawn.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-    return figure
+    return sheet([panels], _STRIP_SIDE)
 
 
 def _progress(step: Frame, row: int, truth: Tensor | None) -> str:
@@ -247,17 +225,3 @@ def _panels(
     yield f"reconstruction: {quality}" if found is not None else "not reconstructed", found
     both = truth is not None and found is not None
     yield "absolute error", error_map(truth, found) if both else None  # type: ignore[arg-type]
-
-
-def _draw_colour_bar(figure: Figure, left: float, side: float, height: float) -> None:
-    bar = figure.add_axes((left, 1 - (side + 0.35) / height, 0.015, side / height))
-    bar.imshow(
-        np.linspace(0, 1, 64)[:, None], cmap=_COLOURS, origin="lower", aspect="auto",
-        extent=(0, 1, 0, ERROR_SCALE),
-    )  # fmt: skip
-    bar.set_xticks([])
-    bar.yaxis.tick_right()
-    bar.set_yticks(
-        [0, ERROR_SCALE / 2, ERROR_SCALE], ["0", f"{ERROR_SCALE / 2:g}", f"≥{ERROR_SCALE:g}"]
-    )
-    bar.tick_params(labelsize=8)
