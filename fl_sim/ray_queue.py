@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+from numpy.typing import NDArray
+
 from adversary.adversary import Adversary, Outcome, in_one_line
-from adversary.observation import Observation, ObservationError
+from adversary.observation import Observation, ObservationError, StateDict
 from adversary.report.ledger import Ledger
 from adversary.report.run_folder import RunFolder, round_of
 from adversary.scorer import Scored, Scorer
@@ -21,12 +26,18 @@ from strategies.attack_queue import Attacked, AttackQueue, Threat, Unattacked
 MOST_WORKERS = 8
 """Attacks at once where the settings leave it open: each is a process with torch in it."""
 
+Packed = dict[str, NDArray[Any]]
+"""A state dict on its way to another process."""
+
 RETRIES = 1
 """How often an attack is begun again whose process died."""
 
 
 class RayQueue(AttackQueue):
     """Attacks updates in processes of Ray; what waits lies in the run's folder, not in memory.
+
+    Updates are written in a thread beside the server, which has a round to end;
+    :meth:`settle` waits for it.
 
     An update is one task, with all its attacks and their scores. Which attack is run where, and
     in which order they end, changes nothing in what they find.
@@ -92,23 +103,30 @@ class RayQueue(AttackQueue):
             **options, scheduling_strategy=next(places)
         ).remote(parts)
         self._free = deque(self._new_worker() for _ in range(self.workers))
-        self._waiting: deque[tuple[Path, tuple[str, ...]]] = deque()
+        self._waiting: deque[_Update] = deque()
         self._running: dict[Any, _Update] = {}
+        self._writer = ThreadPoolExecutor(1, "updates")
+        self._sent: tuple[StateDict, Any] | None = None
 
     def put(self, observation: Observation) -> None:
         """Take an update to attack, and write it to the run's folder."""
         path = self.folder.recorded_update(observation.round, observation.client)
-        if not self.keep or not path.exists():
-            observation.save(path)
+        written = self._writer.submit(observation.save, path)
+        update = _Update(path, observation.round, observation.client, self.attacks, written)
         if self._free and not self._waiting:
-            self._begin(path, observation, self.attacks)
+            self._begin(update, observation)
         else:
-            self.put_again(path, self.attacks)
+            self._waiting.append(update)
+            self._start()
 
     def put_again(self, path: Path, attacks: tuple[str, ...]) -> None:
         """Take an update that lies in the folder already, for these attacks."""
-        self._waiting.append((path, attacks))
+        self._waiting.append(_Update(path, round_of(path), path.stem, attacks))
         self._start()
+
+    def settle(self) -> None:
+        """Return when all updates that were put are in the folder, or cannot be written."""
+        wait([u.written for u in (*self._waiting, *self._running.values()) if u.written])
 
     def done(self, timeout: float = 0.0) -> Iterator[Attacked | Unattacked]:
         """Yield what is done and was not yielded before; wait for some at most ``timeout`` s."""
@@ -136,20 +154,26 @@ class RayQueue(AttackQueue):
     def _start(self) -> None:
         """Give every free worker an update."""
         while self._waiting and self._free:
-            path, attacks = self._waiting.popleft()
+            update = self._waiting.popleft()
             try:
-                observation = Observation.load(path)
-            except ObservationError as error:
-                update = _Update(path, round_of(path), path.stem, attacks)
+                if update.written is not None:
+                    update.written.result()
+                observation = Observation.load(update.path)
+            except (ObservationError, OSError) as error:
                 self._running[self._ray.put(in_one_line(error))] = update
             else:
-                self._begin(path, observation, attacks)
+                self._begin(update, observation)
 
-    def _begin(self, path: Path, observation: Observation, attacks: tuple[str, ...]) -> None:
+    def _begin(self, update: _Update, observation: Observation) -> None:
         """Give an update to a worker that is free."""
+        if self._sent is None or self._sent[0] is not observation.sent:
+            self._sent = observation.sent, self._ray.put(_packed(observation.sent))
+        about = dataclasses.replace(observation, sent={}, returned={})
         worker = self._free.popleft()
-        update = _Update(path, observation.round, observation.client, attacks, worker)
-        self._running[worker.examine.remote(observation, attacks)] = update
+        task = worker.examine.remote(
+            self._sent[1], _packed(observation.returned), about, update.attacks
+        )
+        self._running[task] = update._replace(worker=worker)
 
     def _result(self, update: _Update, task: Any) -> list[Scored] | str:
         """Return what came of an update, and let its worker have another."""
@@ -167,6 +191,8 @@ class RayQueue(AttackQueue):
             ]
         if update.worker is not None:
             self._free.append(update.worker)
+        if update.written is not None and (unwritten := update.written.exception()) is not None:
+            return in_one_line(unwritten)
         return found
 
     def _entries(
@@ -187,6 +213,7 @@ class _Update(NamedTuple):
     round: int
     client: str
     attacks: tuple[str, ...]
+    written: Future[None] | None = None
     worker: Any = None
 
 
@@ -223,6 +250,18 @@ class _Worker:
     def __init__(self, parts: tuple[Adversary, Scorer, Threat]) -> None:
         self.parts = parts
 
-    def examine(self, observation: Observation, attacks: tuple[str, ...]) -> list[Scored] | str:
+    def examine(
+        self, sent: Packed, returned: Packed, about: Observation, attacks: tuple[str, ...]
+    ) -> list[Scored] | str:
         """Attack an update, and score what comes of it."""
-        return examine(*self.parts, observation, attacks)
+        whole = dataclasses.replace(about, sent=_unpacked(sent), returned=_unpacked(returned))
+        return examine(*self.parts, whole, attacks)
+
+
+def _packed(state: StateDict) -> Packed:
+    """Return arrays, which Ray shares between processes where it would pickle tensors."""
+    return {name: value.numpy() for name, value in state.items()}
+
+
+def _unpacked(arrays: Packed) -> StateDict:
+    return {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}

@@ -141,6 +141,8 @@ def _strategy(run: Assembly, ledger: Ledger, names: dict[int, str], course: Cour
     paced = Paced(guarded, course.rate)
 
     def goes_on(round: int, arrays: ArrayRecord, row: Mapping[str, float | None]) -> bool:
+        if isinstance(strategy, HonestButCurious):
+            strategy.queue.settle()  # the round is done for good after this
         return course.goes_on(round, arrays, row, strategy)
 
     common: dict[str, Any] = {
@@ -167,8 +169,9 @@ def _strategy(run: Assembly, ledger: Ledger, names: dict[int, str], course: Cour
 
 
 def _queue(run: Assembly, adversary: Adversary, ledger: Ledger) -> RayQueue:
-    """Return what attacks beside the training."""
+    """Return what attacks beside the training; it keeps the updates, too."""
     wanted = run.settings.adversary
+    ledger.record = False
     return RayQueue(
         *(adversary, ledger.scorer, run.threat, ledger.folder),
         keep=wanted.record,
@@ -186,9 +189,15 @@ def _watched(grid: Grid, strategy: Bookkeeping) -> Grid:
 
 def _put_again(strategy: Bookkeeping, folder: RunFolder) -> None:
     """Attack the updates that were waiting when the run ended."""
-    if isinstance(strategy, HonestButCurious) and isinstance(strategy.queue, RayQueue):
-        for update, attacks in folder.unattacked(strategy.queue.attacks).items():
+    if not isinstance(strategy, HonestButCurious):
+        return
+    names = [attack.name for attack in strategy.adversary.attacks]
+    waiting = folder.unattacked(names)
+    if isinstance(strategy.queue, RayQueue):
+        for update, attacks in waiting.items():
             strategy.queue.put_again(update, attacks)
+    elif waiting:
+        say(f"{len(waiting)} updates wait: fl-sim attack {folder.path} --missing attacks them")
 
 
 def _spent(run: Assembly) -> Callable[[str, int], dict[str, Any] | None]:

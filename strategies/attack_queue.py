@@ -58,13 +58,7 @@ class AttackQueue(ABC):
 
     @abstractmethod
     def put(self, observation: Observation) -> None:
-        """Take an update to attack.
-
-        Raises
-        ------
-        OSError
-            If it cannot be kept.
-        """
+        """Take an update to attack."""
 
     @abstractmethod
     def done(self, timeout: float = 0.0) -> Iterator[Attacked | Unattacked]:
@@ -74,6 +68,10 @@ class AttackQueue(ABC):
     @abstractmethod
     def updates(self) -> int:
         """How many updates were taken and are not done."""
+
+    @abstractmethod
+    def settle(self) -> None:
+        """Return when updates that are kept at all would survive a kill."""
 
     @property
     def full(self) -> bool:
@@ -113,6 +111,9 @@ class InLine(AttackQueue):
     def updates(self) -> int:
         """How many updates were taken and are not done."""
         return len(self._waiting)
+
+    def settle(self) -> None:
+        """Return at once: updates wait in memory alone."""
 
     def _examine(self, observation: Observation) -> Iterator[Attacked | Unattacked]:
         whose = observation.round, observation.client

@@ -115,6 +115,7 @@ class HonestButCurious(Bookkeeping):
         self._tell = tell
         self._last_line = time.monotonic()
         self._countdown = Countdown()
+        self._decoded: tuple[ArrayRecord, StateDict, StateDict] | None = None
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -190,15 +191,26 @@ class HonestButCurious(Bookkeeping):
     def _observation(self, server_round: int, reply: Message) -> Observation:
         node = reply.metadata.src_node_id
         returned = _tensors(arrays_of(reply.content))
-        sent = _tensors(self.sent_to(node))
         return Observation(
             round=server_round,
             client=self.name_of(node),
-            sent=_as_loaded(sent, returned),
+            sent=self._loaded(self.sent_to(node), returned),
             returned=returned,
             num_examples=num_examples(reply.content),
             recipe=recipe_of(self.recipe, self.sent_config),
         )
+
+    def _loaded(self, record: ArrayRecord, returned: StateDict) -> StateDict:
+        """Return what a client was sent as :func:`_as_loaded` has it.
+
+        Most strategies send all clients the same; it is decoded once.
+        """
+        if self._decoded is None or self._decoded[0] is not record:
+            tensors = _tensors(record)
+            self._decoded = record, tensors, _as_loaded(tensors, returned)
+        _, tensors, loaded = self._decoded
+        alike = all(loaded[n].dtype == v.dtype for n, v in returned.items() if n in loaded)
+        return loaded if alike else _as_loaded(tensors, returned)
 
     def _expect(self, server_round: int, observations: int) -> None:
         """Tell the countdown what is to come, if every client answers in the rounds to come."""

@@ -6,6 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from flwr.app import ArrayRecord, Message, RecordDict
@@ -61,6 +62,12 @@ def num_examples(content: RecordDict) -> int:
     return int(number)
 
 
+_looked_at: WeakKeyDictionary[Message, tuple[ArrayRecord, ArrayRecord, str | None]] = (
+    WeakKeyDictionary()
+)
+"""What was wrong with the arrays of a reply: several strategies ask, and large models take time."""
+
+
 def fault(reply: Message, sent: ArrayRecord) -> str | None:
     """Return in one line what is wrong with a train reply; None where it can be used.
 
@@ -73,6 +80,13 @@ def fault(reply: Message, sent: ArrayRecord) -> str | None:
         returned = arrays_of(reply.content)
     except ValueError as error:
         return str(error)
+    known = _looked_at.get(reply)
+    if known is None or known[0] is not returned or known[1] is not sent:
+        known = _looked_at[reply] = returned, sent, _fault_of_arrays(returned, sent)
+    return known[2]
+
+
+def _fault_of_arrays(returned: ArrayRecord, sent: ArrayRecord) -> str | None:
     shared = [name for name in sent if name in returned]
     if not shared:
         return "shares no array with the model that was sent"

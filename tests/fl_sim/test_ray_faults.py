@@ -67,6 +67,7 @@ def attacked(settings, tmp_path, attack, between=lambda folder: None):
                 recipe=run.recipe,
             )
         )  # fmt: skip
+    queue.settle()
     between(folder)
     found = []
     while queue.updates:

@@ -12,6 +12,7 @@ import ray
 
 from adversary.adversary import Adversary
 from adversary.attacks import DLG
+from adversary.observation import Observation
 from adversary.report.run_folder import RunFolder
 from fl_sim.assembly import assemble
 from fl_sim.local_grid import run_local
@@ -94,7 +95,6 @@ def queue(quick, tmp_path):
 
 
 def observed(run, client):
-    from adversary.observation import Observation
     from fl_sim.training import train
 
     model, part = run.model(), run.parts[client]
@@ -135,6 +135,7 @@ def test_what_waits_is_in_the_folder_and_there_is_an_end_to_it(queue):
     for update in updates:
         assert not queue.full
         queue.put(update)
+        queue.settle()
         waiting.append(len(queue.folder.recorded_updates()))
     assert queue.full  # one is attacked, two wait
     assert waiting == [1, 2, 3]
@@ -146,11 +147,30 @@ def test_an_update_that_was_damaged_while_it_waited_is_told(queue):
     queue, updates = queue()
     for update in updates:
         queue.put(update)
+    queue.settle()
     damaged = queue.folder.recorded_updates()[-1]
     damaged.write_bytes(b"no tensors")
     found = drained(queue)
     assert isinstance(found[client_name(2)], Unattacked)
     assert damaged.name in found[client_name(2)].reason
+
+
+def test_an_update_that_cannot_be_written_is_told_and_the_others_are_attacked(queue, monkeypatch):
+    queue, updates = queue()
+    save = Observation.save
+
+    def full(observation, path):
+        if observation.client == client_name(1):
+            raise OSError(28, "No space left on device")
+        save(observation, path)
+
+    monkeypatch.setattr(Observation, "save", full)
+    for update in updates:
+        queue.put(update)
+    found = drained(queue)
+    assert isinstance(found[client_name(1)], Unattacked)
+    assert "No space left on device" in found[client_name(1)].reason
+    assert all(isinstance(found[client_name(k)], Attacked) for k in (0, 2))
 
 
 def test_an_update_of_another_model_is_told(queue):

@@ -253,6 +253,9 @@ class Later(AttackQueue):
     def updates(self):
         return len(self.waiting)
 
+    def settle(self):
+        pass
+
     @property
     def full(self):
         return len(self.waiting) >= 2
