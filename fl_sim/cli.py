@@ -168,6 +168,9 @@ def attack(
     missing: Annotated[
         bool, typer.Option("--missing", help="Only what the run, which ended before, left out.")
     ] = False,
+    jobs: Annotated[
+        int, typer.Option(min=0, help="Attacks at once; 0 is one for each core, or for a GPU.")
+    ] = 0,
 ) -> None:
     """Attack the recorded updates of a run again; needs neither Flower nor Ray."""
     from fl_sim.reattack import reattack
@@ -177,7 +180,7 @@ def attack(
         changed["adversary.attack"] = names
     if device is not None:
         changed["device"] = device
-    print(Path(reattack(folder, changed, missing=missing)).resolve())
+    print(Path(reattack(folder, changed, missing=missing, jobs=jobs)).resolve())
 
 
 @app.command()

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-from adversary.observation import Observation
+from joblib import Parallel, cpu_count, delayed
+from joblib.externals.loky import get_reusable_executor
+
+from adversary.adversary import Adversary, in_one_line
+from adversary.observation import Observation, ObservationError
 from adversary.report import html
-from adversary.report.run_folder import RunFolder
+from adversary.report.run_folder import RunFolder, round_of
+from adversary.scorer import Scored, Scorer
 from fl_sim import about
 from fl_sim.assembly import assemble
+from fl_sim.attacker import device
+from fl_sim.examination import examine
 from fl_sim.progress import say
 from fl_sim.resume import only_writer
-from fl_sim.settings import SettingsError, Value, parse
+from fl_sim.settings import Settings, SettingsError, Value, parse
+from strategies.attack_queue import Threat
+from strategies.countdown import Countdown
 
 CHANGEABLE = ("adversary.", "device")
+
+MOST_JOBS = 8
+"""Attacks at once where nothing is said of it: each is a process with torch in it."""
 
 
 class ReattackError(ValueError):
@@ -22,7 +37,11 @@ class ReattackError(ValueError):
 
 
 def reattack(
-    path: Path, changes: Mapping[str, Value] | None = None, *, missing: bool = False
+    path: Path,
+    changes: Mapping[str, Value] | None = None,
+    *,
+    missing: bool = False,
+    jobs: int = 1,
 ) -> Path:
     """Attack every recorded update of a run, and write its report anew.
 
@@ -37,6 +56,9 @@ def reattack(
         Settings that differ from the run's, flat: ``adversary.*`` and ``device``.
     missing : bool
         Whether only those attacks are run that the run, which ended before, has not got to.
+    jobs : int
+        Attacks at once, each in a process of its own; 0 is one for each core, up to 8, or for
+        the GPU. What they find is the same.
 
     Returns
     -------
@@ -51,10 +73,10 @@ def reattack(
     """
     folder = RunFolder.open(path)
     with only_writer(folder):
-        return _reattack(folder, dict(changes or {}), missing=missing)
+        return _reattack(folder, dict(changes or {}), missing=missing, jobs=jobs)
 
 
-def _reattack(folder: RunFolder, changes: dict[str, Value], *, missing: bool) -> Path:
+def _reattack(folder: RunFolder, changes: dict[str, Value], *, missing: bool, jobs: int) -> Path:
     path, info = folder.path, folder.info()
     if wrong := [key for key in changes if not key.startswith(CHANGEABLE)]:
         raise SettingsError(
@@ -71,31 +93,73 @@ def _reattack(folder: RunFolder, changes: dict[str, Value], *, missing: bool) ->
         raise ReattackError(f"{path}: run.json holds no settings")
     settings = parse(info["settings"] | changes)
     run = assemble(settings, settings.clients)
-    adversary = run.adversary()
     ledger = run.ledger(folder)
     ledger.record = False  # they are recorded already
     folder.update(oracles=sorted({*info.get("oracles", ()), *about.oracles(run)}))
 
-    names = [attack.name for attack in adversary.attacks]
+    names = [attack.name for attack in run.adversary().attacks]
     every = dict.fromkeys(folder.recorded_updates(), tuple(names))
     updates = folder.unattacked(names) if missing else every
-    total, done = sum(map(len, updates.values())), 0
+    todo = [(update, attack) for update, attacks in updates.items() for attack in attacks]
     if missing:
-        say(f"{total} attacks are missing")
-    for update, attacks in updates.items():
-        observation = Observation.load(update)
-        for outcome in adversary.examine(observation, run.threat(observation), only=attacks):
-            done += 1
-            folder.forget(observation.round, observation.client, outcome.attack)
-            psnr = ledger.outcome(observation, outcome)
-            result = "done" if psnr is None else f"{psnr:.1f} dB"
-            say(
-                f"attack {done}/{total} · round {observation.round} · {observation.client} · "
-                f"{outcome.attack} · {outcome.failure or result}"
-            )
-        if missing and not settings.adversary.record:  # it was only waiting there
+        say(f"{len(todo)} attacks are missing")
+    countdown = Countdown()
+    countdown.begin()
+    countdown.expect(len(todo))
+    left = Counter(update for update, _ in todo)
+    for update, attack, found in _examined(settings, todo, jobs):
+        round, client = round_of(update), update.stem
+        position = countdown.position()
+        if isinstance(found, str):
+            raise ReattackError(found)
+        folder.forget(round, client, attack)
+        psnr = ledger.scored(round, client, found)
+        result = "done" if psnr is None else f"{psnr:.1f} dB"
+        told = [f"attack {position}", f"round {round}", client, attack]
+        told += [found.outcome.failure or result, countdown.finish()]
+        say(" · ".join(filter(None, told)))
+        left[update] -= 1
+        if missing and not settings.adversary.record and not left[update]:  # it only waited there
             folder.forget_update(update)
     folder.sort()
     if ledger.errors:
         raise ReattackError(f"the report is not complete: {ledger.errors[0]}")
     return html.render(folder)
+
+
+def _examined(
+    settings: Settings, todo: list[tuple[Path, str]], jobs: int
+) -> Iterator[tuple[Path, str, Scored | str]]:
+    """Yield each update and attack, with what came of it, in the order in which they end."""
+    jobs = max(1, min(jobs or _room(settings), len(todo)))
+    several = Parallel(
+        n_jobs=jobs, pre_dispatch="n_jobs", batch_size=1, return_as="generator_unordered"
+    )
+    try:
+        yield from several(delayed(_attacked)(settings, *one) for one in todo)
+    finally:
+        if jobs > 1:
+            get_reusable_executor().shutdown(kill_workers=True)  # else they wait for more, or go on
+
+
+def _room(settings: Settings) -> int:
+    """Return how many attacks to run at once where nothing is said of it."""
+    if device(settings).type != "cpu":
+        return 1
+    return min(cpu_count() // settings.adversary.num_cpus, MOST_JOBS)
+
+
+def _attacked(settings: Settings, update: Path, attack: str) -> tuple[Path, str, Any]:
+    try:
+        observation = Observation.load(update)
+    except ObservationError as error:
+        return update, attack, in_one_line(error)
+    found = examine(*_parts(settings), observation, {attack})
+    return update, attack, found if isinstance(found, str) else found[0]
+
+
+@lru_cache(maxsize=1)
+def _parts(settings: Settings) -> tuple[Adversary, Scorer, Threat]:
+    """Return what attacks and scores, made once in each process."""
+    run = assemble(settings, settings.clients)
+    return run.adversary(), run.scorer(), run.threat

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from adversary.report.run_folder import RunFolder, RunFolderError
@@ -23,6 +25,10 @@ def table(folder):
     return folder.leakage().drop(columns="seconds").sort_values(KEY).to_csv(index=False)
 
 
+def without_lpips(text):
+    return pd.read_csv(io.StringIO(text)).drop(columns="lpips").to_csv(index=False)
+
+
 def test_the_same_attack_gives_what_the_live_run_gave(recorded, capsys):
     live = table(recorded)
     capsys.readouterr()
@@ -31,7 +37,19 @@ def test_the_same_attack_gives_what_the_live_run_gave(recorded, capsys):
     told = capsys.readouterr().out.splitlines()
     assert len(told) == 6
     assert told[0].startswith("fl-sim: attack 1/6 · round 1 · client-00 · dlg · ")
-    assert told[0].endswith(" dB")
+    assert " dB · " in told[0]
+    assert told[0].endswith(" left")
+    assert told[-1].endswith(" dB")
+
+
+def test_several_processes_give_what_one_gives(recorded, capsys):
+    live = table(recorded)
+    capsys.readouterr()
+    reattack(recorded.path, jobs=2)
+    # The processes know LPIPS, which this one does without.
+    assert without_lpips(table(recorded)) == without_lpips(live)
+    told = [line.split(" · ")[0] for line in capsys.readouterr().out.splitlines()]
+    assert told == [f"fl-sim: attack {number}/6" for number in range(1, 7)]
 
 
 def test_another_attack_adds_rows(recorded):
