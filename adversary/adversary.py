@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from adversary.attacks.base import Attack
+from adversary.memory import out_of_memory
 from adversary.observation import Observation
 from adversary.optimise import Limits, Progress
 from adversary.priors import Prior
@@ -178,7 +179,7 @@ def resolve_device(name: str) -> torch.device:
 def in_one_line(error: BaseException) -> str:
     """Return what went wrong on one line, with the kind of error where it is not obvious."""
     text = " ".join(str(error).split())
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "not enough memory" in text:
+    if out_of_memory(error):
         return f"out of memory: {text or type(error).__name__}"
     expected = type(error).__module__.startswith("adversary.")
     return text if expected and text else f"{type(error).__name__}: {text}".rstrip(": ")

@@ -10,6 +10,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from adversary.execution import prepared
+from adversary.precision import TOLERANCE, precisely
 from adversary.reconstruction import Frame, Step
 
 Variables = dict[str, Tensor]
@@ -55,17 +57,25 @@ class Method(Protocol):
 
 @dataclass
 class Search:
-    """One attack's clock, limits, randomness and history, over all its phases and restarts."""
+    """One attack's clock, limits, randomness and history, over all its phases and restarts.
+
+    ``precision`` and ``execution`` are how its evaluations are worked out, one of
+    :data:`~adversary.precision.PRECISIONS` and of :data:`~adversary.execution.EXECUTIONS`;
+    ``notes`` is what there is to say of it.
+    """
 
     name: str
     seed: int
     limits: Limits = Limits()
     progress: Progress | None = None
+    precision: str = "full"
+    execution: str = "eager"
     started: float = field(default_factory=time.monotonic)
     evaluations: int = 0
     stopped: str = "iterations"
     history: list[Step] = field(default_factory=list)
     frames: list[Frame] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def seconds(self) -> float:
@@ -116,7 +126,8 @@ def minimise(
     iterations : int
         Steps at most.
     search : Search
-        Clock, limits and history; gains one :class:`Step` a candidate and iteration.
+        Clock, limits, history and how to evaluate; gains one :class:`Step` a candidate and
+        iteration.
     project : callable, optional
         Puts the variables back into their allowed set after a step.
     first_restart : int
@@ -135,14 +146,29 @@ def minimise(
     """
     names = list(variables)
     count = len(variables[names[0]])
+    device = variables[names[0]].device
+
+    def scores_and_gradients(*values: Tensor) -> tuple[Tensor, ...]:
+        leaves = [value.detach().requires_grad_() for value in values]
+        with torch.enable_grad():
+            scores = objective(dict(zip(names, leaves, strict=True)))
+            return scores.detach(), *torch.autograd.grad(scores.sum(), leaves)
+
+    with precisely(search.precision, device):
+        worked_out, note_on_it = prepared(
+            search.execution,
+            scores_and_gradients,
+            tuple(variables.values()),
+            tolerance=TOLERANCE[search.precision],
+        )
+    if note_on_it is not None and note_on_it not in search.notes:
+        search.notes.append(note_on_it)
 
     def evaluate(at: Variables) -> Evaluation:
-        leaves = {n: at[n].detach().requires_grad_() for n in names}
-        with torch.enable_grad():
-            scores = objective(leaves)
-            gradients = torch.autograd.grad(scores.sum(), list(leaves.values()))
+        with precisely(search.precision, device):
+            scores, *gradients = worked_out(*(at[n] for n in names))
         search.evaluations += count
-        return scores.detach(), dict(zip(names, gradients, strict=True))
+        return scores, dict(zip(names, gradients, strict=True))
 
     best = {n: v.detach().clone() for n, v in variables.items()}
     score = torch.full((count,), torch.inf, device=best[names[0]].device, dtype=torch.float64)

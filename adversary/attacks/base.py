@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from adversary import labels
+from adversary.execution import EXECUTIONS
+from adversary.memory import out_of_memory, room
 from adversary.optimise import (
     Limits,
     Method,
@@ -19,12 +21,11 @@ from adversary.optimise import (
     Variables,
     minimise,
 )
+from adversary.precision import PRECISIONS
 from adversary.problem import Problem
 from adversary.readings import READINGS, Reading, choose
 from adversary.reconstruction import Reconstruction
 from adversary.seeding import generator
-
-AT_ONCE_BYTES = 2**30  # memory that the restarts of one batch may take together, roughly
 
 
 class AttackError(RuntimeError):
@@ -130,6 +131,12 @@ class GradientMatching(Attack):
         :data:`~adversary.readings.READINGS`, or ``"auto"``.
     frames : int
         Pictures of the process to keep of each restart, >= 0.
+    precision : str
+        Arithmetic of attacks that compute in float32: a key of
+        :data:`~adversary.precision.PRECISIONS`.
+    execution : str
+        How evaluations are carried out: a key of :data:`~adversary.execution.EXECUTIONS`.
+        Where an objective cannot be compiled or captured, they are plain ones, and a note says so.
     """
 
     dtype: ClassVar[torch.dtype] = torch.float32
@@ -145,15 +152,18 @@ class GradientMatching(Attack):
         start_image: Tensor | None = None,
         reading: str = "auto",
         frames: int = 0,
+        precision: str = "full",
+        execution: str = "eager",
     ) -> None:
         positive(self, iterations=iterations, restarts=restarts)
         not_negative(self, frames=frames)
-        if reading not in ("auto", *READINGS):
-            allowed = ", ".join(["auto", *READINGS])
-            raise AttackOptionError(f"{self.name}.reading = {reading!r}: must be one of {allowed}")
-        if start != "image" and start not in STARTS:
-            allowed = ", ".join([*STARTS, "image"])
-            raise AttackOptionError(f"{self.name}.start = {start!r}: must be one of {allowed}")
+        one_of(self, "reading", reading, ["auto", *READINGS])
+        one_of(self, "start", start, [*STARTS, "image"])
+        one_of(self, "execution", execution, EXECUTIONS)
+        # Float64 is for digits that the others throw away.
+        one_of(
+            self, "precision", precision, PRECISIONS if self.dtype == torch.float32 else ["full"]
+        )
         if start == "image" and start_image is None:
             raise AttackOptionError("adversary.start = 'image': adversary.start-image is empty")
         self.iterations = iterations
@@ -162,6 +172,8 @@ class GradientMatching(Attack):
         self.start_image = start_image
         self.reading = reading
         self.frames = frames
+        self.precision = precision
+        self.execution = execution
 
     @abstractmethod
     def objective(self, problem: Problem) -> Objective:
@@ -208,31 +220,26 @@ class GradientMatching(Attack):
     ) -> Reconstruction:
         """See :meth:`Attack.run`."""
         problem = problem.to(self.dtype)
-        search = Search(self.name, seed, limits, progress)
+        search = self.search(seed, limits, progress)
         best: Variables | None = None
         best_score = torch.inf
         at_once = self.at_once(problem)
         objective = self.objective(problem)
         reading = self.read(problem)
-        for first in range(0, self.restarts, at_once):
+        first = 0
+        while first < self.restarts and not (first and search.exhausted()):
             restarts = range(first, min(first + at_once, self.restarts))
-            if first and search.exhausted():
-                break
-            found, scores = minimise(
-                objective,
-                self.variables(problem, [seed + r for r in restarts]),
-                self.method(seed + first),
-                iterations=self.iterations,
-                search=search,
-                project=_projection(self, reading),
-                first_restart=first,
-                keep=self.keep,
-                frames=self.frames,
-            )
+            result = self._minimised(problem, objective, reading, restarts, search)
+            if result is None:
+                at_once = len(restarts) // 2
+                search.notes.append(f"memory was short: {at_once} restarts at a time")
+                continue
+            found, scores = result
             winner = int(scores.argmin())
             if float(scores[winner]) < best_score:
                 best_score = float(scores[winner])
                 best = {name: value[winner] for name, value in found.items()}
+            first = restarts.stop
         if best is None:
             raise AttackError(f"{self.name}: no restart reached a finite score")
         return Reconstruction(
@@ -244,8 +251,40 @@ class GradientMatching(Attack):
             stopped=search.stopped,
             history=search.history,
             frames=search.frames,
-            notes=notes_on(problem, reading),
+            notes=(*notes_on(problem, reading), *search.notes),
         )
+
+    def search(self, seed: int, limits: Limits, progress: Progress | None) -> Search:
+        """Return the books of one run of this attack."""
+        return Search(
+            self.name, seed, limits, progress, precision=self.precision, execution=self.execution
+        )
+
+    def _minimised(
+        self,
+        problem: Problem,
+        objective: Objective,
+        reading: Reading,
+        restarts: range,
+        search: Search,
+    ) -> tuple[Variables, Tensor] | None:
+        """Return the best of each of these restarts; None where memory is short for so many."""
+        try:
+            return minimise(
+                objective,
+                self.variables(problem, [search.seed + r for r in restarts]),
+                self.method(search.seed + restarts.start),
+                iterations=self.iterations,
+                search=search,
+                project=_projection(self, reading),
+                first_restart=restarts.start,
+                keep=self.keep,
+                frames=self.frames,
+            )
+        except Exception as error:
+            if len(restarts) == 1 or not out_of_memory(error):
+                raise
+        return None
 
     def _start(self, problem: Problem, seed: int) -> Tensor:
         if self.start == "image":
@@ -299,7 +338,16 @@ def restarts_at_once(problem: Problem, restarts: int) -> int:
     cell = torch.finfo(problem.dtype).bits // 8
     parameters = sum(g.numel() for g in problem.gradient.values())
     pixels = torch.Size(problem.shape).numel()
-    return max(1, min(restarts, AT_ONCE_BYTES // (cell * (10 * parameters + 300 * pixels))))
+    each = cell * (10 * parameters + 300 * pixels)
+    return max(1, min(restarts, room(problem.device) // each))
+
+
+def one_of(attack: Attack, option: str, value: str, allowed: Iterable[str]) -> None:
+    """Raise :class:`AttackOptionError` unless the value is among those allowed."""
+    if value not in (names := list(allowed)):
+        raise AttackOptionError(
+            f"{attack.name}.{option} = {value!r}: must be one of {', '.join(names)}"
+        )
 
 
 def positive(attack: Attack, **values: float) -> None:

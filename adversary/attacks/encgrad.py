@@ -10,16 +10,16 @@ from torch import Tensor
 
 from adversary import labels
 from adversary.attacks.base import (
-    AT_ONCE_BYTES,
     AttackError,
-    AttackOptionError,
     GradientMatching,
     not_negative,
     notes_on,
+    one_of,
     positive,
 )
 from adversary.encodings import RANK_CUTOFF, Encodings, consistent, gra, oha, refine
 from adversary.losses import errors
+from adversary.memory import CPU_BYTES
 from adversary.methods import LBFGS, Adam, one_cycle
 from adversary.objectives import squared_distance
 from adversary.optimise import Limits, Objective, Progress, Search, Variables, minimise
@@ -131,12 +131,8 @@ class EncGradInversion(GradientMatching):
         super().__init__(iterations=max(iterations, 1), start=start, **shared)
         positive(self, lr=lr)
         not_negative(self, iterations=iterations, tv=tv, sixth=sixth, refine=refine)
-        if encodings not in ENCODINGS:
-            allowed = ", ".join(ENCODINGS)
-            raise AttackOptionError(f"encgrad.encodings = {encodings!r}: must be one of {allowed}")
-        if inversion not in INVERSIONS:
-            allowed = ", ".join(INVERSIONS)
-            raise AttackOptionError(f"encgrad.inversion = {inversion!r}: must be one of {allowed}")
+        one_of(self, "encodings", encodings, ENCODINGS)
+        one_of(self, "inversion", inversion, INVERSIONS)
         self.encodings = encodings
         self.inversion = inversion
         self.iterations = iterations
@@ -180,7 +176,7 @@ class EncGradInversion(GradientMatching):
         progress: Progress | None = None,
     ) -> Reconstruction:
         """See :meth:`adversary.attacks.base.Attack.run`."""
-        search = Search(self.name, seed, limits, progress)
+        search = self.search(seed, limits, progress)
         found_labels = labels.recover(problem)
         targets = problem.targets(found_labels)
         encodings = ENCODINGS[self.encodings](problem, targets, seed)
@@ -215,7 +211,7 @@ class EncGradInversion(GradientMatching):
             stopped=search.stopped,
             history=search.history,
             frames=search.frames,
-            notes=tuple(notes),
+            notes=(*notes, *search.notes),
         )
 
     def _film(self, search: Search, score: float, images: Tensor) -> None:
@@ -300,7 +296,7 @@ def _has_jacobian(problem: Problem, encoding: int) -> bool:
         for m in problem.model.modules()
     )
     pixels = torch.Size(problem.shape[1:]).numel()
-    fits = 8 * encoding * (encoding + 2 * pixels) < AT_ONCE_BYTES
+    fits = 8 * encoding * (encoding + 2 * pixels) < CPU_BYTES
     return not coupled and fits and encoding <= LARGEST_ENCODING
 
 

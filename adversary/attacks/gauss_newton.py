@@ -13,8 +13,8 @@ from adversary.attacks.base import (
     STARTS,
     Attack,
     AttackError,
-    AttackOptionError,
     notes_on,
+    one_of,
     positive,
 )
 from adversary.attacks.encgrad import EncGradInversion
@@ -106,12 +106,8 @@ class GaussNewton(Attack):
         prior: str = "public",
     ) -> None:
         positive(self, iterations=iterations, restarts=restarts, sample=sample)
-        if start != ENCODINGS and start not in STARTS:
-            allowed = ", ".join([*STARTS, ENCODINGS])
-            raise AttackOptionError(f"{self.name}.start = {start!r}: must be one of {allowed}")
-        if prior not in PRIORS:
-            allowed = ", ".join(PRIORS)
-            raise AttackOptionError(f"{self.name}.prior = {prior!r}: must be one of {allowed}")
+        one_of(self, "start", start, [*STARTS, ENCODINGS])
+        one_of(self, "prior", prior, PRIORS)
         self.iterations = iterations
         self.sample = sample
         self.restarts = restarts

@@ -12,6 +12,7 @@ from torch.nn import functional
 from adversary import Adversary, Limits, Prior, ThreatModel, TrainingRecipe
 from adversary.attacks import ATTACKS, AttackOptionError, create, options_of
 from adversary.attacks.base import Attack, GradientMatching
+from adversary.optimise import minimise
 from adversary.problem import pose
 
 SHORT = {"iterations": "40"}
@@ -166,10 +167,55 @@ def test_restarts_that_do_not_fit_together_run_in_turn(tiny_net, update, monkeyp
     seen = update(model, smooth_images(1), torch.tensor([0]), TrainingRecipe(lr=0.1, batch_size=1))
     problem = pose(seen, ThreatModel(), model, image_shape=(1, 8, 8))
     together = create("dlg", {"iterations": "10"}, restarts=3).run(problem, seed=7)
-    monkeypatch.setattr("adversary.attacks.base.AT_ONCE_BYTES", 1)
+    monkeypatch.setattr("adversary.attacks.base.room", lambda device: 1)
     in_turn = create("dlg", {"iterations": "10"}, restarts=3).run(problem, seed=7)
     assert {s.restart for s in in_turn.history} == {0, 1, 2}
     assert in_turn.score == pytest.approx(together.score, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("40 GiB"), RuntimeError("DefaultCPUAllocator: not enough memory")],
+    ids=["GPU", "CPU"],
+)
+def test_restarts_that_exceed_memory_are_halved_until_they_fit(
+    tiny_net, update, monkeypatch, error
+):
+    model = tiny_net()
+    seen = update(model, smooth_images(1), torch.tensor([0]), TrainingRecipe(lr=0.1, batch_size=1))
+    problem = pose(seen, ThreatModel(), model, image_shape=(1, 8, 8))
+    attack = create("ing", {"iterations": "10"}, restarts=7)
+    together = attack.run(problem, seed=7)
+    sizes = []
+
+    def short_of_memory(objective, variables, *rest, **settings):
+        sizes.append(len(variables["images"]))
+        if sizes[-1] > 2:
+            raise error
+        return minimise(objective, variables, *rest, **settings)
+
+    monkeypatch.setattr("adversary.attacks.base.minimise", short_of_memory)
+    halved = attack.run(problem, seed=7)
+    assert sizes == [7, 3, 1, 1, 1, 1, 1, 1, 1]
+    assert halved.notes == (
+        "memory was short: 3 restarts at a time",
+        "memory was short: 1 restarts at a time",
+    )
+    assert {s.restart for s in halved.history} == set(range(7))
+    assert halved.score == pytest.approx(together.score, rel=1e-2)
+
+
+def test_a_single_restart_that_exceeds_memory_is_an_error(tiny_net, update, monkeypatch):
+    model = tiny_net()
+    seen = update(model, smooth_images(1), torch.tensor([0]), TrainingRecipe(lr=0.1, batch_size=1))
+    problem = pose(seen, ThreatModel(), model, image_shape=(1, 8, 8))
+
+    def short_of_memory(*args, **settings):
+        raise torch.OutOfMemoryError("40 GiB")
+
+    monkeypatch.setattr("adversary.attacks.base.minimise", short_of_memory)
+    with pytest.raises(torch.OutOfMemoryError):
+        create("ing", {"iterations": "10"}, restarts=3).run(problem, seed=7)
 
 
 @pytest.mark.parametrize("start", ["randn", "rand", "zeros", "grey", "mean", "image"])
