@@ -72,7 +72,13 @@ def victim(name: str, truths: Tensor, outputs: int = OUTPUTS) -> nn.Module:
     return model.eval()
 
 
-def problem(model: nn.Module, truths: Tensor, *, batch_norm: str = "eval") -> Problem:
+def problem(
+    model: nn.Module,
+    truths: Tensor,
+    *,
+    batch_norm: str = "eval",
+    device: torch.device | None = None,
+) -> Problem:
     """Return what the server has: the float32 gradient of images labelled 0, 1, ...; labels known.
 
     The paper's protocol: untrained weights, distinct labels, the labels recovered beforehand.
@@ -99,7 +105,8 @@ def problem(model: nn.Module, truths: Tensor, *, batch_norm: str = "eval") -> Pr
         ),
     )
     shape = (truths.shape[1], truths.shape[2], truths.shape[3])
-    return pose(observation, ThreatModel(labels=labels), model.eval(), image_shape=shape)
+    known = ThreatModel(labels=labels)
+    return pose(observation, known, model.eval(), image_shape=shape, device=device)
 
 
 def scores(found: Tensor, truths: Tensor) -> dict[str, float | None]:
