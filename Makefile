@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 # A file's tests share what is costly to make, and so a worker; more of them than cores are slower.
 WORKERS ?= 2
 
-.PHONY: install demo test lint docs clean
+.PHONY: install demo test lint docs bench clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -13,6 +13,7 @@ help:
 	@echo "make demo      install, then run a small federation and attack it: results/demo/report.html"
 	@echo "make test      install the test tools; lint, types, tests"
 	@echo "make lint      lint and types alone"
+	@echo "make bench     measure speed and scale anew: results/bench (some 40 minutes of an idle machine)"
 	@echo "make docs      install the documentation tools; build site/index.html"
 	@echo "make clean     remove .venv and caches, not results"
 
@@ -31,6 +32,9 @@ lint: $(VENV)/.installed-test
 
 docs: $(VENV)/.installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+bench: install
+	$(BIN)/python -m benchmarks.suite
 
 clean:
 	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,10 +1,10 @@
 """Time and memory of the server in a federation of a thousand clients.
 
-Run as ``python -m benchmarks.thousand_clients --json``. Phantom X-rays, 1 % of the clients a round,
-two of them attacked. While Flower runs, the resident memory of its ServerApp is read twice a
-second. The last line is JSON {"clients", "rounds", "seconds", "peak_mib", "rows": [{round,
-peak_mib}], "growth_mib_per_round", "report_mb", "attacked"}: growth is the slope of a straight
-line through the peaks of the later half of the rounds.
+Run as ``python -m benchmarks.thousand_clients --json``. Phantom X-rays; in a round 1 % of the
+clients train, 1 % evaluate, and two are attacked. While Flower runs, the resident memory of its
+ServerApp is read twice a second. The last line is JSON {"clients", "rounds", "seconds",
+"peak_mib", "growth_mib_per_round", "report_mb", "attacked", "rows": [{round, peak_mib}]}: growth
+is the slope of a straight line through the peaks of the later half of the rounds.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ def measured(given: argparse.Namespace, out: Path) -> dict[str, Any]:
         "clients": given.clients,
         "rounds": given.rounds,
         "strategy.fraction": given.fraction,
+        "strategy.evaluate-fraction": given.fraction,
         "data.name": "phantom",
         "data.num-images": 4 * given.clients,
         "data.test-fraction": 0.05,

@@ -349,6 +349,10 @@ def _check_monitor(settings: Settings, defence: Defence, validation: Sequence[Xr
                 f"{name} = {patience}: needs data.validation-fraction > 0, X-rays that no client "
                 "trains on"
             )
+        if not settings.strategy.evaluate_fraction:
+            raise SettingsError(
+                f"{name} = {patience}: needs strategy.evaluate-fraction > 0, clients that evaluate"
+            )
         if settings.strategy.monitor == "auc" and not any(
             both_kinds_of(part.labels) for part in validation
         ):

@@ -135,6 +135,7 @@ def _strategy(run: Assembly, ledger: Ledger, names: dict[int, str], course: Cour
         wanted.name,
         clients=len(names),
         fraction=wanted.fraction,
+        evaluate_fraction=wanted.evaluate_fraction,
         proximal_mu=wanted.proximal_mu,
     )
     guarded = Guarded(run.defence.strategy(plain, clients=run.trained), client_names=names)

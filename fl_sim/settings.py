@@ -203,6 +203,12 @@ class StrategySettings:
 
     name: str = setting("fedavg", "Flower strategy to wrap", choices=lambda: STRATEGY_NAMES)
     fraction: float = setting(1.0, "share of the clients that train a round", above=0, maximum=1)
+    evaluate_fraction: float = setting(
+        1.0,
+        "share of the clients that evaluate the model after a round; 0 is none",
+        minimum=0,
+        maximum=1,
+    )
     proximal_mu: float = setting(0.1, "proximal term of fedprox", minimum=0)
     monitor: str = setting(
         "auc",

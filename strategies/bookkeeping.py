@@ -6,7 +6,6 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from logging import WARNING
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -188,6 +187,7 @@ class Bookkeeping(Wrapper):
         Weighted by images, over the clients that have an AUC.
         """
         known: list[tuple[float, float]] = []
+        rows: list[dict[str, Any]] = []
         for reply in sorted(replies, key=lambda r: self.name_of(r.metadata.src_node_id)):
             if reply.has_error() or len(reply.content.metric_records) != 1:
                 continue
@@ -195,17 +195,20 @@ class Bookkeeping(Wrapper):
             images = _number(metrics, NUM_EXAMPLES) or 0
             if _number(metrics, "loss", "eval_loss") is None:
                 continue  # it keeps its figures to itself
+            auc = _number(metrics, AUC) if images else None
             row = {
+                "client": self.name_of(reply.metadata.src_node_id),
                 "images": int(images),
                 "loss": _number(metrics, "loss", "eval_loss") if images else None,
                 "accuracy": _number(metrics, "accuracy") if images else None,
-                "auc": _number(metrics, AUC) if images else None,
+                "auc": auc,
                 "auc_left_out": _number(metrics, LEFT_OUT) if images else None,
             }
-            if row["auc"] is not None and math.isfinite(row["auc"]):
-                known.append((row["auc"], images))
-            name = self.name_of(reply.metadata.src_node_id)
-            self._enter(partial(_evaluated, server_round, name, row))
+            if auc is not None and math.isfinite(auc):
+                known.append((auc, images))
+            rows.append(row)
+        if rows:
+            self._enter(lambda ledger: ledger.evaluated(server_round, rows))
         total = sum(images for _, images in known)
         return sum(auc * images for auc, images in known) / total if total else None
 
@@ -282,11 +285,6 @@ class Bookkeeping(Wrapper):
         except Exception as error:
             log(WARNING, "the run's ledger could not be written: %s", in_one_line(error))
         return None
-
-
-def _evaluated(round: int, client: str, row: Mapping[str, Any], ledger: Ledger) -> None:
-    """Write how the model does on a client's own images."""
-    ledger.evaluated(round, client, **row)
 
 
 def _close(ledger: Ledger) -> None:

@@ -48,7 +48,14 @@ def of_the_mean() -> tuple[str, ...]:
     return tuple(name for name, choice in CHOICES.items() if not choice.needs_each)
 
 
-def create(name: str, *, clients: int, fraction: float = 1.0, **options: Any) -> Strategy:
+def create(
+    name: str,
+    *,
+    clients: int,
+    fraction: float = 1.0,
+    evaluate_fraction: float = 1.0,
+    **options: Any,
+) -> Strategy:
     """Return the Flower strategy of that name.
 
     Parameters
@@ -56,9 +63,12 @@ def create(name: str, *, clients: int, fraction: float = 1.0, **options: Any) ->
     name : str
         One of :data:`STRATEGY_NAMES`.
     clients : int
-        Number of clients, all of which evaluate.
+        Number of clients.
     fraction : float
         Share of them that trains a round, in (0, 1]; at least one does.
+    evaluate_fraction : float
+        Share of them that evaluates the model after a round, in [0, 1]; 0 is none, else at least
+        one does.
     **options
         Arguments by name; those that this strategy has no use for are left out.
 
@@ -76,7 +86,8 @@ def create(name: str, *, clients: int, fraction: float = 1.0, **options: Any) ->
     return cls(
         fraction_train=fraction,
         min_train_nodes=max(1, round(fraction * clients)),
-        min_evaluate_nodes=clients,
+        fraction_evaluate=evaluate_fraction,
+        min_evaluate_nodes=max(1, round(evaluate_fraction * clients)),
         min_available_nodes=clients,
         **choice.fixed,
         **{key: options[key] for key in choice.options if key in options},

@@ -161,9 +161,9 @@ class Ledger:
         self.folder.add_account(round=round, client=client, **account)
 
     @_kept_from_training
-    def evaluated(self, round: int, client: str, **figures: Any) -> None:
-        """Write how the model does on a client's own images after a round."""
-        self.folder.add_client(round=round, client=client, **figures)
+    def evaluated(self, round: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write how the model does on each client's own images after a round."""
+        self.folder.add_clients([{"round": round, **row} for row in rows])
 
     @_kept_from_training
     def round_done(self, round: int, **values: Any) -> None:

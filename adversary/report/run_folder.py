@@ -257,12 +257,12 @@ class RunFolder:
         """Append a row to rounds.csv; the columns are :data:`ROUNDS`, missing ones empty."""
         self._append("rounds.csv", ROUNDS, [values])
 
-    def add_client(self, **values: Any) -> None:
-        """Append a row to clients.csv: how the global model does on a client's own images.
+    def add_clients(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Append rows to clients.csv: how the global model does on clients' own images.
 
         The columns are :data:`CLIENTS`; ``auc_left_out`` counts the classes that have no AUC.
         """
-        self._append("clients.csv", CLIENTS, [values])
+        self._append("clients.csv", CLIENTS, rows)
 
     def add_account(self, **values: Any) -> None:
         """Append a row to accounts.csv: what a client has spent after a round it took part in.

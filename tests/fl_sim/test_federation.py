@@ -72,6 +72,13 @@ def test_a_plateau_reduces_the_rate_that_clients_train_with(quick, monkeypatch, 
     assert "round 2 · plateau: learning rate 0.1 from here on" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("share", "clients"), [(0.0, 0), (0.5, 2), (1.0, 3)])
+def test_a_share_of_the_clients_evaluates(quick, share, clients):
+    folder = run(quick(**SILENT, rounds=2, clients=3, strategy__evaluate_fraction=share))
+    assert len(folder.clients()) == 2 * clients
+    assert folder.info()["status"] == "completed"
+
+
 def test_training_stops_early_by_validation_auc(quick, capsys):
     folder = run(
         quick(
@@ -244,6 +251,11 @@ def test_balanced_weights_are_those_of_what_clients_train_on(quick):
             {"strategy__plateau_patience": 2, "defence__name": "dp-sgd",
              "data__validation_fraction": 0.2},
             "strategy.plateau-patience = 2: with defence.name = 'dp-sgd' clients report no figures",
+        ),
+        (
+            {"strategy__stop_patience": 2, "strategy__evaluate_fraction": 0,
+             "data__validation_fraction": 0.3},
+            "strategy.stop-patience = 2: needs strategy.evaluate-fraction > 0",
         ),
         (
             {"data__validation_fraction": 0.01},

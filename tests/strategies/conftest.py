@@ -175,8 +175,9 @@ class FakeLedger:
     def spent(self, round: int, client: str, **account: Any) -> None:
         self._enter("spent", round, client, account)
 
-    def evaluated(self, round: int, client: str, **figures: Any) -> None:
-        self._enter("evaluated", round, client, figures)
+    def evaluated(self, round: int, rows: list[dict[str, Any]]) -> None:
+        for row in rows:
+            self._enter("evaluated", round, row["client"], row)
 
     def round_done(self, round: int, **values: Any) -> None:
         self._enter("round_done", round, values)

@@ -33,6 +33,12 @@ def test_at_least_one_client_trains():
     assert choices.create("fedavg", clients=4, fraction=0.01).min_train_nodes == 1
 
 
+@pytest.mark.parametrize(("fraction", "least"), [(0.5, 2), (0.01, 1)])
+def test_a_share_of_the_clients_evaluates(fraction, least):
+    made = choices.create("fedavg", clients=5, evaluate_fraction=fraction)
+    assert (made.fraction_evaluate, made.min_evaluate_nodes) == (fraction, least)
+
+
 def test_an_unknown_name_is_one_line():
     with pytest.raises(ValueError, match=r"^strategy.name = 'fedsgd': must be one of fedavg, "):
         choices.create("fedsgd", clients=2)

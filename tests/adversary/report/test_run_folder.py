@@ -310,7 +310,7 @@ def test_a_run_is_taken_back_to_the_end_of_a_round(tmp_path):
     folder = RunFolder.create(tmp_path, title="mine")
     for number in (1, 2, 3):
         folder.add_round(round=number, loss=1 / number)
-        folder.add_client(round=number, client="a", auc=0.5)
+        folder.add_clients([{"round": number, "client": "a", "auc": 0.5}])
         folder.add_account(round=number, client="a", epsilon=1.0)
         folder.add_failure(number, "a", "dlg", "no luck")
         folder.note_without_images(number, "b")
