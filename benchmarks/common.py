@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from adversary import Observation, ThreatModel, TrainingRecipe
 from adversary.metrics import fft2d, load_lpips, mse, psnr
+from adversary.priors import Prior
 from adversary.problem import Problem, pose
 from fl_sim.models import create
 
@@ -78,6 +79,7 @@ def problem(
     *,
     batch_norm: str = "eval",
     device: torch.device | None = None,
+    prior: Prior | None = None,
 ) -> Problem:
     """Return what the server has: the float32 gradient of images labelled 0, 1, ...; labels known.
 
@@ -106,7 +108,7 @@ def problem(
     )
     shape = (truths.shape[1], truths.shape[2], truths.shape[3])
     known = ThreatModel(labels=labels)
-    return pose(observation, known, model.eval(), image_shape=shape, device=device)
+    return pose(observation, known, model.eval(), image_shape=shape, device=device, prior=prior)
 
 
 def scores(found: Tensor, truths: Tensor) -> dict[str, float | None]:

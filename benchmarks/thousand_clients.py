@@ -51,9 +51,9 @@ class Watch(threading.Thread):
 
 
 def _server() -> psutil.Process | None:
-    """Return the ServerApp's process among those that this one started."""
+    """Return the process, among those that this one started, in which Flower runs the ServerApp."""
     for process in psutil.Process().children(recursive=True):
-        if any("flwr-serverapp" in word for word in process.cmdline()):
+        if any("flwr-simulation" in word for word in process.cmdline()):
             return process
     return None
 

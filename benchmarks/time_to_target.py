@@ -2,12 +2,13 @@
 
 Run as ``python -m benchmarks.time_to_target --json``, with breaching installed (the extra
 ``bench``). Update, labels, model and starts as in :mod:`benchmarks.versus_breaching`. An optimiser
-with a schedule has to know its number of steps beforehand, so each is run for 10, 25, 50, ...
+with a schedule has to know its number of steps beforehand, so each is run for 5, 7, 10, 14, ...
 steps, every number from the same starts, until the mean PSNR over the starts reaches the target;
-the time is the median of the runs with that number of steps. From a start of noise; here by each
-of ``--attacks``, there by Inverting Gradients. The last line is JSON {"rows": [{model, batch, who,
-attack, iterations, psnr, seconds}], "target", "threads"}; where the target is not reached, the
-figures are those of the most steps, and ``reached`` is false.
+the time is the median of the runs with that number of steps. Here by each of ``--attacks``, from
+noise or, after an @, another start (``dlg@mean``: the mean public X-ray, which that package has no
+use for); there by Inverting Gradients from noise. The last line is JSON {"rows": [{model, batch,
+who, attack, iterations, psnr, seconds, reached}], "target", "threads"}; where the target is not
+reached, the figures are those of the most steps.
 """
 
 from __future__ import annotations
@@ -21,19 +22,22 @@ from typing import Any
 from torch import Tensor
 
 from adversary.attacks import create
+from adversary.priors import Prior
 from adversary.problem import Problem
 from benchmarks import common
 from benchmarks.versus_breaching import CLASSES, Result, theirs
 from fl_sim import data
 
-STEPS = (5, 10, 25, 50, 100, 200, 400, 800)
+STEPS = tuple(round(5 * 2 ** (k / 2)) for k in range(16))
 
 Runner = Callable[[Problem, int, int], Result]
 """From a problem, a number of steps and a seed to what was found."""
 
 
 def ours(attack: str, problem: Problem, steps: int, seed: int) -> Result:
-    found = create(attack, {"iterations": str(steps)}, start="randn").run(problem, seed=seed)
+    name, _, start = attack.partition("@")
+    made = create(name, {"iterations": str(steps)}, start=start or "randn")
+    found = made.run(problem, seed=seed)
     return Result(found.images, found.evaluations, found.seconds)
 
 
@@ -62,7 +66,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="lenet,convnet,resnet18", help="e.g. lenet,convnet")
     parser.add_argument("--batch", type=common.counts, default=[1], help="e.g. 1,4")
-    parser.add_argument("--attacks", default="dlg,ing", help="e.g. dlg,gauss-newton")
+    parser.add_argument("--attacks", default="dlg,dlg@mean,ing", help="e.g. dlg,igi@grey")
     parser.add_argument("--iterations", type=int, default=800, help="steps at most")
     parser.add_argument("--target", type=float, default=20.0, help="mean PSNR to reach, dB")
     parser.add_argument("--tv", type=float, default=1e-2, help="total variation of breaching's")
@@ -71,7 +75,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print the last line alone")
     given = parser.parse_args()
     used = common.threads()
-    xrays = data.load("embedded", image_size=given.size).private
+    images = data.load("embedded", image_size=given.size)
+    prior = Prior(images.public.tensor(range(len(images.public))))
     contestants: list[tuple[str, str, Runner]] = [
         *(("fl-sim", attack, partial(ours, attack)) for attack in given.attacks.split(",")),
         ("breaching", "ing", partial(breaching, given.tv)),
@@ -79,8 +84,9 @@ def main() -> None:
     rows = []
     for model in given.model.split(","):
         for batch in given.batch:
-            truths = xrays.tensor(range(batch))
-            problem = common.problem(common.victim(model, truths, CLASSES), truths)
+            truths = images.private.tensor(range(batch))
+            victim = common.victim(model, truths, CLASSES)
+            problem = common.problem(victim, truths, prior=prior)
             for who, attack, run in contestants:
                 about = {"model": model, "batch": batch, "who": who, "attack": attack}
                 rows.append(about | row(run, problem, truths, given))
