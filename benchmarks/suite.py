@@ -78,9 +78,9 @@ def _pairs(axes: Axes, found: Found, figure: str, title: str) -> None:
 
 
 CLAIMS = (
-    Claim(name="evaluation_speed", arguments=("--iterations", "100")),
-    Claim(name="versus_breaching", arguments=("--batch", "1,4"), draw=_evaluations),
-    Claim(name="time_to_target", arguments=("--batch", "1,4"), draw=_target),
+    Claim(name="evaluation_speed", arguments=("--iterations", "100", "--batch", "1")),
+    Claim(name="versus_breaching", arguments=("--model", "lenet,convnet"), draw=_evaluations),
+    Claim(name="time_to_target", arguments=("--model", "lenet,convnet"), draw=_target),
     Claim(name="beside_training", draw=_beside),
     Claim(name="thousand_clients", draw=_memory),
     Claim(
