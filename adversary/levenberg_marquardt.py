@@ -117,7 +117,7 @@ def descend(
         if search.exhausted():
             break
         moved = _step(equations, place, penalty, make_model, search)
-        if moved is None:  # no damping helps: the digits of float64 are used up
+        if moved is None:  # the digits of float64 are used up
             place.settled = True
             break
         before = place.temperature
@@ -161,6 +161,8 @@ def _step(
                 if quality > (0.5 if cooling else 0.0):
                     reached = Place(moved, residual, temperature, *_next(damping, cooling, quality))
                     return reached, curvature
+            if not cooling and curvature < SETTLED * x.numel():
+                return None  # shorter steps gain even less
         if cooling:
             cooling = cooling / 3 if cooling > SLOWEST else 0.0
         else:

@@ -180,11 +180,17 @@ def row(given: argparse.Namespace, batch: int, repeat: int) -> dict[str, Any]:
     }
 
 
+def rounded(value: Any) -> Any:
+    """Return numbers to six digits, and anything else as it is."""
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
 def keep(rows: list[dict[str, Any]], path: Path) -> None:
     """Write rows to a JSON file, in the place of those of the same settings."""
     before = json.loads(path.read_text())["rows"] if path.exists() else []
     every = {tuple(r[name] for name in SETTINGS): r for r in [*before, *rows]}
-    lines = ",\n".join(json.dumps(every[key]) for key in sorted(every, key=str))
+    kept = [{name: rounded(v) for name, v in every[key].items()} for key in sorted(every, key=str)]
+    lines = ",\n".join(map(json.dumps, kept))
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         temporary.write_text(f'{{"rows": [\n{lines}\n]}}\n')

@@ -39,6 +39,16 @@ class Cubic:
         return lambda u: self._slope(x) * (self.A.T @ u)
 
 
+class Rounded(Cubic):
+    """As worked out with an error of so many sigma, another one each time."""
+
+    error = 0.0
+
+    def __call__(self, x):
+        self.error *= -1
+        return super().__call__(x) + self.error
+
+
 def truth_of(seed=0):
     draw = torch.Generator().manual_seed(seed)
     return smooth_prior((1, 4, 4)).sample(2, generator=draw)
@@ -75,6 +85,18 @@ def test_of_a_nonlinear_model_it_comes_down_to_the_noise(seed):
     torch.testing.assert_close(place.images, truth, rtol=0, atol=1e-4)
     scores = [step.score for step in search.history]
     assert scores[-1] < 1e-6 * scores[0]
+
+
+def test_no_damping_is_tried_where_only_rounding_is_left():
+    equations = Rounded(truth_of(), 80, 1e-5, cubic=0.0)
+    place, _ = run(equations, Flat(), torch.full((2, 1, 4, 4), 0.5).double())
+    equations.error = 1.0
+    both = equations(place.images), equations(place.images)
+    place.residual = min(both, key=torch.linalg.norm)
+    search = Search("test", 0, Limits())
+    after = descend(equations, place, Flat(), Dense, search=search, iterations=30)
+    assert after.settled
+    assert search.evaluations <= 2 * (place.images.numel() + 4)
 
 
 def test_limits_are_kept():
