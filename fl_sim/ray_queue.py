@@ -169,11 +169,9 @@ class RayQueue(AttackQueue):
         if self._sent is None or self._sent[0] is not observation.sent:
             self._sent = observation.sent, self._ray.put(_packed(observation.sent))
         about = dataclasses.replace(observation, sent={}, returned={})
+        arguments = self._sent[1], _packed(observation.returned), about, update.attacks
         worker = self._free.popleft()
-        task = worker.examine.remote(
-            self._sent[1], _packed(observation.returned), about, update.attacks
-        )
-        self._running[task] = update._replace(worker=worker)
+        self._running[worker.examine.remote(*arguments)] = update._replace(worker=worker)
 
     def _result(self, update: _Update, task: Any) -> list[Scored] | str:
         """Return what came of an update, and let its worker have another."""

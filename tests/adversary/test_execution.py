@@ -54,7 +54,8 @@ def test_traced_function_follows_other_values(without_compiler):
 
 
 @needs_compiler
-def test_compiled_function_gives_the_values_of_the_plain_one():
+def test_compiled_function_gives_the_values_of_the_plain_one(monkeypatch):
+    monkeypatch.setattr("torch._inductor.config.compile_threads", 1)  # no processes are left
     made, note = prepared("compiled", rosenbrock, (torch.randn(3, 5),))
     assert note is None
     x = torch.randn(3, 5)

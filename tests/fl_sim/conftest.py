@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from fl_sim.settings import Settings, parse
@@ -36,3 +37,9 @@ def quick(tmp_path: Path) -> Callable[..., Settings]:
 def _no_perceptual_metric(monkeypatch: pytest.MonkeyPatch) -> None:
     """Do not look for weights: these tests are not about metrics."""
     monkeypatch.setattr("adversary.scorer.load_lpips", lambda: (None, "not in this test"))
+
+
+@pytest.fixture
+def earlier() -> set[psutil.Process]:
+    """Return the processes that other tests have left here, such as those of a compiler."""
+    return set(psutil.Process().children(recursive=True))

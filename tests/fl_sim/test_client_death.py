@@ -87,7 +87,7 @@ def first_round(folder: RunFolder) -> dict[str, set[str]]:
 
 
 @pytest.mark.slow
-def test_one_process_that_dies_is_told_and_the_others_go_on(federation, capfd):
+def test_one_process_that_dies_is_told_and_the_others_go_on(federation, capfd, earlier):
     code, folder = federation({1})
     info = folder.info()
     assert rows(folder, 2)["client-01"] == {"failed"}
@@ -106,11 +106,11 @@ def test_one_process_that_dies_is_told_and_the_others_go_on(federation, capfd):
     assert any(line.startswith(f"warning: round 2: client-01 failed: {DIED}") for line in warned)
     assert not any("Traceback" in line for line in warned)
     assert first_round(folder) == {f"client-{c:02d}": {"ok"} for c in range(3)}
-    assert psutil.Process().children(recursive=True) == []
+    assert set(psutil.Process().children(recursive=True)) <= earlier
 
 
 @pytest.mark.slow
-def test_when_every_process_dies_the_run_fails_and_keeps_what_it_had(federation, capfd):
+def test_when_every_process_dies_the_run_fails_and_keeps_what_it_had(federation, capfd, earlier):
     code, folder = federation({0, 1, 2})
     reason = (
         "round 2: none of 3 clients returned a usable update: "
@@ -126,4 +126,4 @@ def test_when_every_process_dies_the_run_fails_and_keeps_what_it_had(federation,
     assert list(folder.rounds()["round"]) == [1]
     assert (folder.path / "report.html").is_file()
     assert first_round(folder) == {f"client-{c:02d}": {"ok"} for c in range(3)}
-    assert psutil.Process().children(recursive=True) == []
+    assert set(psutil.Process().children(recursive=True)) <= earlier

@@ -98,7 +98,7 @@ def leftovers(lines: list[str]) -> list[Path]:
 
 
 @pytest.mark.slow
-def test_a_run_that_completes(tiny, tmp_path):
+def test_a_run_that_completes(tiny, tmp_path, earlier):
     log, lines = tmp_path / "run" / "flower.log", []
     status = run_app(
         tiny, {"note.text-with-hyphen": NOTE}, supernodes=3, log=log, on_line=lines.append
@@ -108,7 +108,7 @@ def test_a_run_that_completes(tiny, tmp_path):
     assert told(lines) == [f"note {NOTE!r}", "3 of 3 replied"]
     assert log.read_text(encoding="utf-8").splitlines() == lines
     assert leftovers(lines) == []
-    assert psutil.Process().children(recursive=True) == []
+    assert set(psutil.Process().children(recursive=True)) <= earlier
 
 
 @pytest.mark.slow
