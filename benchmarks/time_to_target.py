@@ -22,6 +22,7 @@ from typing import Any
 from torch import Tensor
 
 from adversary.attacks import create
+from adversary.metrics import psnr
 from adversary.priors import Prior
 from adversary.problem import Problem
 from benchmarks import common
@@ -54,7 +55,7 @@ def row(run: Runner, problem: Problem, truths: Tensor, given: argparse.Namespace
         results = [run(problem, steps, start) for start in range(given.starts)]
         found = {
             "iterations": steps,
-            "psnr": mean(float(common.scores(r.images, truths)["psnr"] or 0) for r in results),
+            "psnr": mean(float(psnr(r.images, truths).mean()) for r in results),
             "seconds": median(r.seconds for r in results),
         }
         if found["psnr"] >= given.target:

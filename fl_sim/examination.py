@@ -9,6 +9,9 @@ from adversary.observation import Observation
 from adversary.scorer import Scored, Scorer
 from strategies.attack_queue import Threat
 
+MOST_AT_ONCE = 8
+"""Attacks at once where the settings leave it open: each is a process with torch in it."""
+
 
 def examine(
     adversary: Adversary,

@@ -20,11 +20,8 @@ from adversary.observation import Observation, ObservationError, StateDict
 from adversary.report.ledger import Ledger
 from adversary.report.run_folder import RunFolder, round_of
 from adversary.scorer import Scored, Scorer
-from fl_sim.examination import examine
+from fl_sim.examination import MOST_AT_ONCE, examine
 from strategies.attack_queue import Attacked, AttackQueue, Threat, Unattacked
-
-MOST_WORKERS = 8
-"""Attacks at once where the settings leave it open: each is a process with torch in it."""
 
 Packed = dict[str, NDArray[Any]]
 """A state dict on its way to another process."""
@@ -56,7 +53,7 @@ class RayQueue(AttackQueue):
         Whether they stay there when they are attacked.
     workers : int
         Attacks at once, >= 1; 0 is one for each that the cluster has CPUs (or GPUs) for, at most
-        :data:`MOST_WORKERS`.
+        :data:`~fl_sim.examination.MOST_AT_ONCE`.
     cpus : int
         Of an attack, for Ray's account; none are reserved where Flower's clients hold them all.
     gpus : float
@@ -239,7 +236,7 @@ def _room(resources: dict[str, float], cpus: int, gpus: float) -> int:
     room = resources.get("CPU", 1) / cpus
     if gpus:
         room = min(room, resources.get("GPU", 0) / gpus)
-    return max(1, min(int(room), MOST_WORKERS))
+    return max(1, min(int(room), MOST_AT_ONCE))
 
 
 class _Worker:

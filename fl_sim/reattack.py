@@ -14,12 +14,13 @@ from joblib.externals.loky import get_reusable_executor
 from adversary.adversary import Adversary, in_one_line
 from adversary.observation import Observation, ObservationError
 from adversary.report import html
+from adversary.report.ledger import Ledger
 from adversary.report.run_folder import RunFolder, round_of
 from adversary.scorer import Scored, Scorer
 from fl_sim import about
 from fl_sim.assembly import assemble
 from fl_sim.attacker import device
-from fl_sim.examination import examine
+from fl_sim.examination import MOST_AT_ONCE, examine
 from fl_sim.progress import say
 from fl_sim.resume import only_writer
 from fl_sim.settings import Settings, SettingsError, Value, parse
@@ -27,9 +28,6 @@ from strategies.attack_queue import Threat
 from strategies.countdown import Countdown
 
 CHANGEABLE = ("adversary.", "device")
-
-MOST_JOBS = 8
-"""Attacks at once where nothing is said of it: each is a process with torch in it."""
 
 
 class ReattackError(ValueError):
@@ -93,11 +91,11 @@ def _reattack(folder: RunFolder, changes: dict[str, Value], *, missing: bool, jo
         raise ReattackError(f"{path}: run.json holds no settings")
     settings = parse(info["settings"] | changes)
     run = assemble(settings, settings.clients)
-    ledger = run.ledger(folder)
-    ledger.record = False  # they are recorded already
+    adversary, scorer, _ = _parts(settings)
+    ledger = Ledger(folder, scorer=scorer)  # which records nothing: updates are there already
     folder.update(oracles=sorted({*info.get("oracles", ()), *about.oracles(run)}))
 
-    names = [attack.name for attack in run.adversary().attacks]
+    names = [attack.name for attack in adversary.attacks]
     every = dict.fromkeys(folder.recorded_updates(), tuple(names))
     updates = folder.unattacked(names) if missing else every
     todo = [(update, attack) for update, attacks in updates.items() for attack in attacks]
@@ -146,7 +144,7 @@ def _room(settings: Settings) -> int:
     """Return how many attacks to run at once where nothing is said of it."""
     if device(settings).type != "cpu":
         return 1
-    return min(cpu_count() // settings.adversary.num_cpus, MOST_JOBS)
+    return min(cpu_count() // settings.adversary.num_cpus, MOST_AT_ONCE)
 
 
 def _attacked(settings: Settings, update: Path, attack: str) -> tuple[Path, str, Any]:

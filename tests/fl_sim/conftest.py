@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -43,3 +45,21 @@ def _no_perceptual_metric(monkeypatch: pytest.MonkeyPatch) -> None:
 def earlier() -> set[psutil.Process]:
     """Return the processes that other tests have left here, such as those of a compiler."""
     return set(psutil.Process().children(recursive=True))
+
+
+@pytest.fixture(scope="module")
+def ray_of() -> Iterator[Callable[[int], None]]:
+    """Return what starts a Ray of its own, with so many processors, for a file of tests."""
+    import ray
+
+    def start(num_cpus: int) -> None:
+        ray.init(
+            address="local",  # not whatever else runs here
+            num_cpus=num_cpus,
+            include_dashboard=False,
+            log_to_driver=False,
+            runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)}},
+        )
+
+    yield start
+    ray.shutdown()

@@ -5,11 +5,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
-import sys
 from pathlib import Path
 
 import pytest
-import ray
 from safetensors.torch import load_file, save_file
 
 from adversary.adversary import Adversary
@@ -25,16 +23,8 @@ from strategies.attack_queue import Unattacked
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _cluster():
-    ray.init(
-        address="local",  # not whatever else runs here
-        num_cpus=1,
-        include_dashboard=False,
-        log_to_driver=False,
-        runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)}},
-    )
-    yield
-    ray.shutdown()
+def _cluster(ray_of):
+    ray_of(1)
 
 
 @pytest.fixture(autouse=True)

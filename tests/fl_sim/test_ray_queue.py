@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import sys
 from pathlib import Path
 
 import pytest
-import ray
 
 from adversary.adversary import Adversary
 from adversary.attacks import DLG
@@ -23,16 +21,8 @@ from strategies.attack_queue import Attacked, Unattacked
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _cluster():
-    ray.init(
-        address="local",  # not whatever else runs here
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)}},
-    )
-    yield
-    ray.shutdown()
+def _cluster(ray_of):
+    ray_of(2)
 
 
 def table(folder):
