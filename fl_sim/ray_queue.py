@@ -55,7 +55,8 @@ class RayQueue(AttackQueue):
         Attacks at once, >= 1; 0 is one for each that the cluster has CPUs (or GPUs) for, at most
         :data:`~fl_sim.examination.MOST_AT_ONCE`.
     cpus : int
-        Of an attack, for Ray's account; none are reserved where Flower's clients hold them all.
+        Threads of an attack. None are reserved of Ray: Flower's clients hold all that there are,
+        and what seems free while they start is waited for in vain.
     gpus : float
         Of an attack; a share lets several use one.
     limit : int
@@ -83,18 +84,16 @@ class RayQueue(AttackQueue):
         self.limit = limit
         self.attacks = tuple(attack.name for attack in adversary.attacks)
         self.workers = workers or _room(ray.cluster_resources(), cpus, gpus)
-        # All or none: a worker for which there is no room would be waited for in vain.
-        free = ray.available_resources().get("CPU", 0)
-        reserved = cpus if free >= cpus * self.workers else 0
         # Actors: Ray ends the idle processes of plain tasks, and torch takes seconds to load.
         worker: Any = ray.remote(_Worker)
         options = {
-            "num_cpus": reserved,
+            "num_cpus": 0,
+            "memory": 1,  # a byte: where an actor that needs nothing begins is left to chance
             "num_gpus": gpus,
             "max_restarts": -1,
             "max_task_retries": RETRIES,
         }
-        places = _places(ray.nodes(), reserves=bool(reserved or gpus))
+        places = _places(ray.nodes(), gpus)
         parts = ray.put((adversary, scorer, threat))
         self._new_worker = lambda: worker.options(
             **options, scheduling_strategy=next(places)
@@ -221,14 +220,14 @@ def _entry(round: int, client: str, scored: Scored) -> Callable[[Ledger], float 
     return lambda ledger: ledger.scored(round, client, scored)
 
 
-def _places(nodes: list[dict[str, Any]], *, reserves: bool) -> Iterator[Any]:
-    """Yield where to begin each worker: by turns, where Ray has no account to go by."""
+def _places(nodes: list[dict[str, Any]], gpus: float) -> Iterator[Any]:
+    """Yield where to begin each worker: where Ray finds a GPU, or on the nodes by turns."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    if reserves:
+    if gpus:
         return itertools.repeat("SPREAD")
-    alive = [node["NodeID"] for node in nodes if node["Alive"]]
-    return itertools.cycle([NodeAffinitySchedulingStrategy(node, soft=True) for node in alive])
+    able = [node["NodeID"] for node in nodes if node["Alive"] and node["Resources"].get("CPU")]
+    return itertools.cycle([NodeAffinitySchedulingStrategy(node, soft=True) for node in able])
 
 
 def _room(resources: dict[str, float], cpus: int, gpus: float) -> int:
