@@ -68,7 +68,8 @@ class _CosineDistance(torch.autograd.Function):
         size = torch.linalg.vector_norm(torch.stack(norms), dim=0)
         factor = torch.where(size > 0, length / size, 0.0)
         apart = [
-            _norms((_along(factor, f) * f).sub_(g)) for f, g in zip(found, observed, strict=True)
+            _norms(torch.addcmul(g, f, _along(factor, f), value=-1))
+            for f, g in zip(found, observed, strict=True)
         ]
         distance = (torch.linalg.vector_norm(torch.stack(apart), dim=0) / length).square() / 2
         ctx.save_for_backward(distance, length, factor, *gradients)

@@ -184,14 +184,11 @@ class Assembly:
         updates = 2 if self.defence.secure_aggregation else chosen  # the mean, and a masked one
         return attacker.adversary(self.settings, self._first_model, self.prior(), updates=updates)
 
-    def ledger(self, folder: RunFolder, listeners: Sequence[Listener] = ()) -> Ledger:
-        """Return the ledger that writes to ``folder``."""
-        return Ledger(
-            folder,
-            scorer=self.scorer(),
-            record=self.settings.adversary.record,
-            listeners=listeners,
-        )
+    def ledger(
+        self, folder: RunFolder, listeners: Sequence[Listener] = (), *, record: bool
+    ) -> Ledger:
+        """Return the ledger that writes to ``folder``, updates as well if it is to record them."""
+        return Ledger(folder, scorer=self.scorer(), record=record, listeners=listeners)
 
     def scorer(self) -> Scorer:
         """Return what scores reconstructions; it holds the private X-rays."""

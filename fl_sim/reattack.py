@@ -67,7 +67,7 @@ def reattack(
     ------
     ValueError
         If there is no run, it is still written, it recorded nothing, or a setting is wrong; a line
-        each.
+        each. If an update cannot be read, when all others are attacked.
     """
     folder = RunFolder.open(path)
     with only_writer(folder):
@@ -105,11 +105,15 @@ def _reattack(folder: RunFolder, changes: dict[str, Value], *, missing: bool, jo
     countdown.begin()
     countdown.expect(len(todo))
     left = Counter(update for update, _ in todo)
+    unusable: dict[Path, str] = {}
     for update, attack, found in _examined(settings, todo, jobs):
         round, client = round_of(update), update.stem
         position = countdown.position()
-        if isinstance(found, str):
-            raise ReattackError(found)
+        if isinstance(found, str):  # what is known of this update stays
+            countdown.finish()
+            say(f"attack {position} · {found}")
+            unusable.setdefault(update, found)
+            continue
         folder.forget(round, client, attack)
         psnr = ledger.scored(round, client, found)
         result = "done" if psnr is None else f"{psnr:.1f} dB"
@@ -120,9 +124,10 @@ def _reattack(folder: RunFolder, changes: dict[str, Value], *, missing: bool, jo
         if missing and not settings.adversary.record and not left[update]:  # it only waited there
             folder.forget_update(update)
     folder.sort()
-    if ledger.errors:
-        raise ReattackError(f"the report is not complete: {ledger.errors[0]}")
-    return html.render(folder)
+    report = html.render(folder)
+    if errors := [*unusable.values(), *ledger.errors]:
+        raise ReattackError(f"the report is not complete: {errors[0]}")
+    return report
 
 
 def _examined(

@@ -95,7 +95,9 @@ def _serve(grid: Grid, settings: Settings, folder: RunFolder) -> Ledger:
     if not settings.resume:
         folder.update(**about.describe(run))
     about.note_missing(folder, run)
-    ledger = run.ledger(folder, loggers.create(settings, folder))
+    # What attacks beside the training writes the updates itself.
+    record = settings.adversary.record and not in_ray()
+    ledger = run.ledger(folder, loggers.create(settings, folder), record=record)
     names = {node: client_name(number) for node, number in partitions.items()}
     course = Course(pace_of(settings), folder, snapshot.progress if snapshot else None)
     strategy = _strategy(run, ledger, names, course)
@@ -170,9 +172,8 @@ def _strategy(run: Assembly, ledger: Ledger, names: dict[int, str], course: Cour
 
 
 def _queue(run: Assembly, adversary: Adversary, ledger: Ledger) -> RayQueue:
-    """Return what attacks beside the training; it keeps the updates, too."""
+    """Return what attacks beside the training; it keeps the updates, where they are kept."""
     wanted = run.settings.adversary
-    ledger.record = False
     return RayQueue(
         *(adversary, ledger.scorer, run.threat, ledger.folder),
         keep=wanted.record,

@@ -106,8 +106,12 @@ def test_no_run_at_all(tmp_path):
         reattack(tmp_path)
 
 
-def test_a_damaged_update_is_named(recorded):
+def test_a_damaged_update_is_named_and_the_others_are_attacked(recorded):
+    before = recorded.leakage().set_index(KEY)["psnr"]
     update = recorded.recorded_updates()[0]
     update.write_bytes(update.read_bytes()[:100])
     with pytest.raises(ValueError, match="client-00.safetensors: not a recorded update"):
-        reattack(recorded.path)
+        reattack(recorded.path, {"adversary.options": "dlg.iterations=1"})
+    after = recorded.leakage().set_index(KEY)["psnr"]
+    same = after == before.reindex(after.index)  # what was found of the damaged one stays
+    assert set(same[same].index.droplevel("image")) == {(1, "client-00", "dlg")}
