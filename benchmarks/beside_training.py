@@ -5,9 +5,9 @@ and the same attacks alone, each on a Ray node that gives clients one core, so t
 for attacks. A round's seconds are those of rounds.csv; the wall time of a run is that between its
 first round and its last attack, without the start of Flower. The last line is JSON {"training",
 "beside", "attacks", "ratio", "round_alone", "round_recorded", "round_overhead", ...}: ``ratio`` is
-the wall time of both over the larger of each alone, and ``round_overhead`` what a round with
-recording on and its updates queued takes longer than one of plain FedAvg, with attacks that take
-no time, from the medians of paired runs.
+the wall time of both over the larger of each alone, where ``--attacked`` says of how many clients
+updates are attacked. ``round_overhead`` is what a round with recording on and every update queued,
+an evaluation for each, takes longer than one of plain FedAvg, from the medians of paired runs.
 """
 
 from __future__ import annotations
@@ -70,6 +70,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--images", type=int, default=120)
     parser.add_argument("--iterations", type=int, default=1, help="of each attack")
+    parser.add_argument("--attacked", type=int, default=2, help="clients attacked beside training")
     parser.add_argument("--pairs", type=int, default=3, help="runs of each kind for the overhead")
     given = parser.parse_args()
     common_changes = {
@@ -100,6 +101,7 @@ def main() -> None:
                 **common_changes,
                 adversary__record="true",
                 adversary__options=f"ing.iterations={given.iterations}",
+                adversary__clients=given.attacked,
             )
             began = time.monotonic()
             if fl_sim(["attack", str(beside.path)]):
@@ -112,6 +114,8 @@ def main() -> None:
         {
             "model": given.model,
             "rounds": given.rounds,
+            "pairs": given.pairs,
+            "attacks_run": given.rounds * given.attacked,
             "training": training,
             "attacks": attacks,
             "beside": both,
