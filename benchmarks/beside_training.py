@@ -96,6 +96,7 @@ def main() -> None:
                     adversary__evaluations=1,
                 )
                 queued.append(median_round(kept))
+                print(f"a round: {plain[-1]:.1f} s alone, {queued[-1]:.1f} s queued", flush=True)
             beside = run(
                 root / "beside",
                 **common_changes,
@@ -104,7 +105,7 @@ def main() -> None:
                 adversary__clients=given.attacked,
             )
             began = time.monotonic()
-            if fl_sim(["attack", str(beside.path)]):
+            if fl_sim(["attack", str(beside.path), "--jobs", SETTINGS["adversary.workers"]]):
                 raise SystemExit("the attacks failed")
             attacks = time.monotonic() - began
             training, both = wall(alone), wall(beside)

@@ -37,6 +37,11 @@ class Claim:
     gpu: bool = False
     draw: Callable[[Axes, Found], None] | None = None
 
+    @property
+    def module(self) -> str:
+        """The script's name."""
+        return self.name.removesuffix("_gpu")
+
 
 def _beside(axes: Axes, found: Found) -> None:
     parts = {"training": "training", "attacks": "attacks", "both": "beside"}
@@ -56,12 +61,11 @@ def _evaluations(axes: Axes, found: Found) -> None:
 
 
 def _target(axes: Axes, found: Found) -> None:
-    reached = [row for row in found["rows"] if row["reached"]]
     best: dict[tuple[str, int, str], Found] = {}
-    for row in sorted(reached, key=lambda row: row["seconds"], reverse=True):
-        best[row["model"], row["batch"], row["who"]] = row
+    for row in filter(lambda row: row["reached"], found["rows"]):
+        key = row["model"], row["batch"], row["who"]
+        best[key] = min(row, best.get(key, row), key=lambda one: one["seconds"])
     _pairs(axes, {"rows": list(best.values())}, "seconds", f"seconds to {found['target']:.0f} dB")
-    axes.set_yscale("log")
 
 
 def _pairs(axes: Axes, found: Found, figure: str, title: str) -> None:
@@ -95,8 +99,7 @@ def measure(claim: Claim, folder: Path) -> str | None:
     """Run a benchmark and keep what it printed; return why not in a line, if not."""
     if claim.gpu and not torch.cuda.is_available():
         return "no CUDA GPU here"
-    module = f"benchmarks.{claim.name.removesuffix('_gpu')}"
-    command = [sys.executable, "-m", module, "--json", *claim.arguments]
+    command = [sys.executable, "-m", f"benchmarks.{claim.module}", *claim.arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     lines = done.stdout.strip().splitlines()
     if done.returncode or not lines:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -62,6 +63,8 @@ class RayQueue(AttackQueue):
     limit : int
         Updates that may wait before the training does, >= 1.
     """
+
+    beside = True
 
     def __init__(
         self,
@@ -242,6 +245,7 @@ class _Worker:
     """A process that attacks; what it learns of the public X-rays stays with it."""
 
     def __init__(self, parts: tuple[Adversary, Scorer, Threat]) -> None:
+        _yield_to_training()
         self.parts = parts
 
     def examine(
@@ -250,6 +254,18 @@ class _Worker:
         """Attack an update, and score what comes of it."""
         whole = dataclasses.replace(about, sent=_unpacked(sent), returned=_unpacked(returned))
         return examine(*self.parts, whole, attacks)
+
+
+def _yield_to_training() -> None:
+    """Let this thread, and what it begins, have the processors that nobody else wants.
+
+    Clients and the server come first: whoever waits for a round should not wait for an attack.
+    """
+    with suppress(OSError):  # a system may forbid it
+        if hasattr(os, "SCHED_IDLE"):
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        elif hasattr(os, "nice"):
+            os.nice(19)
 
 
 def _packed(state: StateDict) -> Packed:

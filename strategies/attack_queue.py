@@ -54,7 +54,13 @@ class Unattacked:
 
 
 class AttackQueue(ABC):
-    """Attacks updates, now or beside the training; made for one run, used by one thread."""
+    """Attacks updates, now or beside the training; made for one run, used by one thread.
+
+    What attacks beside the training is asked for results while clients train and at the end of
+    the run (:class:`~strategies.watched_grid.WatchedGrid`), never while a round is aggregated.
+    """
+
+    beside = False
 
     @abstractmethod
     def put(self, observation: Observation) -> None:

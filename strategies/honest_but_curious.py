@@ -136,7 +136,8 @@ class HonestButCurious(Bookkeeping):
         self._expect(server_round, len(observations))
         for observation in observations:
             self._put(observation)
-        self.attend()
+        if not self.queue.beside:
+            self.attend()
         return result
 
     def attend(self, timeout: float = 0.0) -> None:
