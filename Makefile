@@ -13,7 +13,7 @@ help:
 	@echo "make demo      install, then run a small federation and attack it: results/demo/report.html"
 	@echo "make test      install the test tools; lint, types, tests"
 	@echo "make lint      lint and types alone"
-	@echo "make bench     measure speed and scale anew: results/bench (some 40 minutes of an idle machine)"
+	@echo "make bench     measure speed and scale anew: results/bench (some 20 minutes of an idle machine)"
 	@echo "make docs      install the documentation tools; build site/index.html"
 	@echo "make clean     remove .venv and caches, not results"
 

@@ -1,6 +1,6 @@
 """Time and memory of the server in a federation of a thousand clients.
 
-Run as ``python -m benchmarks.thousand_clients --json``. Phantom X-rays; in a round 1 % of the
+Run as ``python -m benchmarks.thousand_clients``. Phantom X-rays; in a round 1 % of the
 clients train, 1 % evaluate, and two are attacked. While Flower runs, the resident memory of its
 ServerApp is read twice a second. The last line is JSON {"clients", "rounds", "seconds",
 "peak_mib", "growth_mib_per_round", "report_mb", "attacked", "rows": [{round, peak_mib}]}: growth
@@ -103,7 +103,6 @@ def main() -> None:
     parser.add_argument("--fraction", type=float, default=0.01, help="of the clients, a round")
     parser.add_argument("--attacked", type=int, default=2, help="clients attacked a round")
     parser.add_argument("--out", type=Path, help="folder to keep the run in")
-    parser.add_argument("--json", action="store_true", help="nothing but the last line matters")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         common.json_line(measured(given, given.out or Path(place) / "run"))

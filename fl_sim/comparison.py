@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from joblib import Parallel, delayed
-from joblib.externals.loky import get_reusable_executor
+from joblib import delayed
 
 from adversary.adversary import in_one_line
 from adversary.report import comparison, comparison_html
@@ -20,6 +19,7 @@ from adversary.report.files import private_folder
 from adversary.report.run_folder import RunFolder, RunFolderError, safe_name, writing
 from fl_sim.assembly import assemble
 from fl_sim.attacker import attacks
+from fl_sim.processes import at_once
 from fl_sim.settings import Settings, SettingsError, Value, flat, flatten, parse
 
 Execute = Callable[[Settings], None]
@@ -198,22 +198,18 @@ def run(
 
     if jobs > 1:
         tell(f"{len(todo)} runs, {jobs} at once")
-    several = Parallel(
-        n_jobs=jobs, pre_dispatch="n_jobs", batch_size=1, return_as="generator_unordered"
-    )
     began = time.monotonic()
     try:
-        for done, (key, reason) in enumerate(several(begun()), 1):
-            if reason:
-                failures[key] = reason
-                tell(f"{names[key]} · failed: {reason}")
-            write(wanted, out, failures)
-            each = (time.monotonic() - began) / done
-            if left := len(todo) - done:
-                tell(f"{names[key]} · done, about {_duration(each * left)} left")
+        with at_once(jobs) as several:
+            for done, (key, reason) in enumerate(several(begun()), 1):
+                if reason:
+                    failures[key] = reason
+                    tell(f"{names[key]} · failed: {reason}")
+                write(wanted, out, failures)
+                each = (time.monotonic() - began) / done
+                if left := len(todo) - done:
+                    tell(f"{names[key]} · done, about {_duration(each * left)} left")
     finally:
-        if jobs > 1:
-            get_reusable_executor().shutdown(kill_workers=True)  # else they wait for more, or go on
         write(wanted, out, failures)
     return [f"{label}, seed {seed}: {reason}" for (label, seed), reason in failures.items()]
 

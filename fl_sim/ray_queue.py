@@ -245,7 +245,8 @@ class _Worker:
     """A process that attacks; what it learns of the public X-rays stays with it."""
 
     def __init__(self, parts: tuple[Adversary, Scorer, Threat]) -> None:
-        _yield_to_training()
+        if parts[0].device.type == "cpu":  # a GPU should not wait to be told what to do
+            _yield_to_training()
         self.parts = parts
 
     def examine(

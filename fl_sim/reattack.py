@@ -8,8 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from joblib import Parallel, cpu_count, delayed
-from joblib.externals.loky import get_reusable_executor
+from joblib import cpu_count, delayed
 
 from adversary.adversary import Adversary, in_one_line
 from adversary.observation import Observation, ObservationError
@@ -18,13 +17,13 @@ from adversary.report.ledger import Ledger
 from adversary.report.run_folder import RunFolder, round_of
 from adversary.scorer import Scored, Scorer
 from fl_sim import about
-from fl_sim.assembly import assemble
+from fl_sim.assembly import Assembly, assemble
 from fl_sim.attacker import device
 from fl_sim.examination import MOST_AT_ONCE, examine
+from fl_sim.processes import at_once
 from fl_sim.progress import say
 from fl_sim.resume import only_writer
 from fl_sim.settings import Settings, SettingsError, Value, parse
-from strategies.attack_queue import Threat
 from strategies.countdown import Countdown
 
 CHANGEABLE = ("adversary.", "device")
@@ -90,8 +89,7 @@ def _reattack(folder: RunFolder, changes: dict[str, Value], *, missing: bool, jo
     if not isinstance(info.get("settings"), dict):
         raise ReattackError(f"{path}: run.json holds no settings")
     settings = parse(info["settings"] | changes)
-    run = assemble(settings, settings.clients)
-    adversary, scorer, _ = _parts(settings)
+    run, adversary, scorer = _parts(settings)
     ledger = Ledger(folder, scorer=scorer)  # which records nothing: updates are there already
     folder.update(oracles=sorted({*info.get("oracles", ()), *about.oracles(run)}))
 
@@ -135,14 +133,8 @@ def _examined(
 ) -> Iterator[tuple[Path, str, Scored | str]]:
     """Yield each update and attack, with what came of it, in the order in which they end."""
     jobs = max(1, min(jobs or _room(settings), len(todo)))
-    several = Parallel(
-        n_jobs=jobs, pre_dispatch="n_jobs", batch_size=1, return_as="generator_unordered"
-    )
-    try:
+    with at_once(jobs) as several:
         yield from several(delayed(_attacked)(settings, *one) for one in todo)
-    finally:
-        if jobs > 1:
-            get_reusable_executor().shutdown(kill_workers=True)  # else they wait for more, or go on
 
 
 def _room(settings: Settings) -> int:
@@ -157,12 +149,13 @@ def _attacked(settings: Settings, update: Path, attack: str) -> tuple[Path, str,
         observation = Observation.load(update)
     except ObservationError as error:
         return update, attack, in_one_line(error)
-    found = examine(*_parts(settings), observation, {attack})
+    run, adversary, scorer = _parts(settings)
+    found = examine(adversary, scorer, run.threat, observation, {attack})
     return update, attack, found if isinstance(found, str) else found[0]
 
 
 @lru_cache(maxsize=1)
-def _parts(settings: Settings) -> tuple[Adversary, Scorer, Threat]:
-    """Return what attacks and scores, made once in each process."""
+def _parts(settings: Settings) -> tuple[Assembly, Adversary, Scorer]:
+    """Return the run, what attacks and what scores, made once in each process."""
     run = assemble(settings, settings.clients)
-    return run.adversary(), run.scorer(), run.threat
+    return run, run.adversary(), run.scorer()

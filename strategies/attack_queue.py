@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from adversary.adversary import Adversary, Outcome, in_one_line
 from adversary.observation import Observation
@@ -54,13 +54,11 @@ class Unattacked:
 
 
 class AttackQueue(ABC):
-    """Attacks updates, now or beside the training; made for one run, used by one thread.
+    """Attacks updates, now or beside the training; made for one run, used by one thread."""
 
-    What attacks beside the training is asked for results while clients train and at the end of
-    the run (:class:`~strategies.watched_grid.WatchedGrid`), never while a round is aggregated.
-    """
-
-    beside = False
+    beside: ClassVar[bool] = False
+    """Whether it attacks beside the training: results are then asked for while clients train
+    (:class:`~strategies.watched_grid.WatchedGrid`) and at the end, never while a round ends."""
 
     @abstractmethod
     def put(self, observation: Observation) -> None:
