@@ -131,6 +131,14 @@ def score(
     ]
 
 
+def unscored(reconstruction: Reconstruction) -> list[ImageScore]:
+    """Return a score a reconstruction that holds its label and no more, where no truth is known."""
+    return [
+        ImageScore(image=index, reconstruction=index, truth="", label_recovered=_label(label))
+        for index, label in enumerate(reconstruction.labels)
+    ]
+
+
 def _measure(
     images: Tensor,
     truths: Tensor,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from adversary.report.files import replacing, sha256
@@ -25,7 +27,10 @@ Optimizer = Literal["sgd", "adam"]
 MASKED = "-masked"
 """Ends the name of a client whose update came masked, and is read as if it had not."""
 
-_SENT, _RETURNED = "sent/", "returned/"
+SENT = "sent"
+"""The folder, beside recorded updates, of what was sent to the clients."""
+
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 class ObservationError(ValueError):
@@ -180,10 +185,31 @@ class Observation:
         if not self.sent.keys() & self.returned.keys():
             raise ObservationError(f"{where}: shares no array with the model that was sent")
 
-    def save(self, path: Path) -> None:
-        """Write ``path`` (safetensors) and, beside it, the same name with ``.json``."""
-        tensors = {_SENT + k: v.contiguous() for k, v in self.sent.items()}
-        tensors |= {_RETURNED + k: v.contiguous() for k, v in self.returned.items()}
+    def save(self, path: Path, *, sent: Path | None = None) -> Path:
+        """Write ``path`` (safetensors) and, beside it, the same name with ``.json``.
+
+        What was sent goes into a file of its own, in the folder ``sent`` beside them and named by
+        its SHA-256: a server mostly sends the same to all.
+
+        Parameters
+        ----------
+        path : Path
+            Where to write what came back.
+        sent : Path, optional
+            What an earlier call returned, for the same folder and the same that was sent: it is
+            not written again.
+
+        Returns
+        -------
+        Path
+            The file that holds what was sent.
+        """
+        if sent is None or not sent.exists():
+            content, digest = _content(self.sent)
+            sent = path.parent / SENT / f"{digest}.safetensors"
+            with replacing(sent) as temporary:
+                temporary.write_bytes(content)
+        content, digest = _content(self.returned)
         about: dict[str, Any] = {
             "round": self.round,
             "client": self.client,
@@ -191,12 +217,14 @@ class Observation:
             "view": self.view,
             "members": dict(self.members),
             "recipe": dataclasses.asdict(self.recipe),
+            "sent_sha256": sent.stem,
+            "returned_sha256": digest,
         }
         with replacing(path) as temporary:
-            save_file(tensors, temporary)
-            about["sha256"] = sha256(temporary)
+            temporary.write_bytes(content)
         with replacing(path.with_suffix(".json")) as temporary:
             temporary.write_text(json.dumps(about, indent=1))
+        return sent
 
     @classmethod
     def load(cls, path: Path) -> Observation:
@@ -205,26 +233,38 @@ class Observation:
         Raises
         ------
         ObservationError
-            If either file is missing, truncated or not an observation, or the tensors are not
-            those that were written.
+            If one of the files is missing, truncated or not of an observation, or the tensors are
+            not those that were written.
         """
         try:
             about = json.loads(path.with_suffix(".json").read_text())
             recipe = about.pop("recipe")
-            if about.pop("sha256", written := sha256(path)) != written:
-                raise ValueError("its tensors are not those that were written")
             recipe["class_weights"] = tuple(recipe.get("class_weights", ()))
             recipe = TrainingRecipe(**recipe)
-            sent: StateDict = {}
-            returned: StateDict = {}
-            with safe_open(path, framework="pt") as file:
-                for key in file.keys():  # noqa: SIM118 (not a dict)
-                    side, name = (
-                        (sent, key.removeprefix(_SENT))
-                        if key.startswith(_SENT)
-                        else (returned, key.removeprefix(_RETURNED))
-                    )
-                    side[name] = file.get_tensor(key)
+            if not _SHA256.fullmatch(name := about.pop("sent_sha256")):
+                raise ValueError("what was sent is not named by a SHA-256")
+            sent = _read(path.parent / SENT / f"{name}.safetensors", name)
+            returned = _read(path, about.pop("returned_sha256"))
             return cls(sent=sent, returned=returned, recipe=recipe, **about)
         except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
             raise ObservationError(f"{path}: not a recorded update ({error})") from error
+
+
+def _content(state: StateDict) -> tuple[bytes, str]:
+    """Return the content of a state dict's file, and its SHA-256."""
+    content = save({name: value.contiguous() for name, value in state.items()})
+    return content, hashlib.sha256(content).hexdigest()
+
+
+def _read(path: Path, digest: str) -> StateDict:
+    """Return the tensors of a file of which the SHA-256 is known.
+
+    Raises
+    ------
+    OSError, ValueError, SafetensorError
+        If there is no such file, or something else in it.
+    """
+    if sha256(path) != digest:
+        raise ValueError(f"the tensors in {path.name} are not those that were written")
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)

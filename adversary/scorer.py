@@ -13,6 +13,7 @@ from adversary.evaluation import ImageScore, Truth, score
 from adversary.metrics import load_lpips
 from adversary.observation import Observation, ObservationError
 from adversary.priors import Prior
+from adversary.report.pictures import Pictures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,8 @@ class Scored:
         Why there is none where one was asked for.
     fault : str
         What went wrong in scoring, where something did.
+    drawn : Pictures, optional
+        Its pictures, where they were drawn with it.
     """
 
     outcome: Outcome
@@ -44,6 +47,7 @@ class Scored:
     bound: Bound | None = None
     no_bound: str = ""
     fault: str = ""
+    drawn: Pictures | None = None
 
     @property
     def psnr(self) -> float | None:

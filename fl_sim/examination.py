@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection
 
 from adversary.adversary import Adversary, Outcome, in_one_line, threads_set
 from adversary.observation import Observation
+from adversary.report.ledger import draw
 from adversary.scorer import Scored, Scorer
 from strategies.attack_queue import Threat
 
@@ -20,7 +22,10 @@ def examine(
     observation: Observation,
     attacks: Collection[str],
 ) -> list[Scored] | str:
-    """Return what came of these attacks, or why the update cannot be attacked; never raise."""
+    """Return what came of these attacks, or why the update cannot be attacked; never raise.
+
+    Pictures are drawn here too, so that the process that writes them has other things to do.
+    """
     try:
         with threads_set(adversary.threads):
             granted = threat(observation)
@@ -32,6 +37,7 @@ def examine(
 
 def _scored(scorer: Scorer, observation: Observation, outcome: Outcome) -> Scored:
     try:
-        return scorer.score(observation, outcome)
+        scored = scorer.score(observation, outcome)
+        return dataclasses.replace(scored, drawn=draw(scored))
     except Exception as error:
         return Scored(outcome=outcome, fault=in_one_line(error))

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from adversary.adversary import Adversary, Outcome, in_one_line
 from adversary.observation import Observation, ObservationError, StateDict
 from adversary.report.ledger import Ledger
-from adversary.report.run_folder import RunFolder, round_of
+from adversary.report.run_folder import RunFolder, RunFolderError, round_of
 from adversary.scorer import Scored, Scorer
 from fl_sim.examination import MOST_AT_ONCE, examine
 from strategies.attack_queue import Attacked, AttackQueue, Threat, Unattacked
@@ -27,15 +27,18 @@ from strategies.attack_queue import Attacked, AttackQueue, Threat, Unattacked
 Packed = dict[str, NDArray[Any]]
 """A state dict on its way to another process."""
 
+HELD = 256 * 2**20
+"""Bytes of waiting updates that stay in memory too, so that they need not be read again."""
+
 RETRIES = 1
 """How often an attack is begun again whose process died."""
 
 
 class RayQueue(AttackQueue):
-    """Attacks updates in processes of Ray; what waits lies in the run's folder, not in memory.
+    """Attacks updates in processes of Ray; what waits lies in the run's folder.
 
     Updates are written in a thread beside the server, which has a round to end;
-    :meth:`settle` waits for it.
+    :meth:`settle` waits for it. No more than :data:`HELD` bytes of them wait in memory as well.
 
     An update is one task, with all its attacks and their scores. Which attack is run where, and
     in which order they end, changes nothing in what they find.
@@ -110,13 +113,14 @@ class RayQueue(AttackQueue):
     def put(self, observation: Observation) -> None:
         """Take an update to attack, and write it to the run's folder."""
         path = self.folder.recorded_update(observation.round, observation.client)
-        written = self._writer.submit(observation.save, path)
+        written = self._writer.submit(self.folder.record, observation)
         update = _Update(path, observation.round, observation.client, self.attacks, written)
-        if self._free and not self._waiting:
-            self._begin(update, observation)
-        else:
-            self._waiting.append(update)
-            self._start()
+        held = sum(_size(one.held) for one in self._waiting if one.held is not None)
+        at_once = self._free and not self._waiting
+        if at_once or held + _size(observation) <= HELD:
+            update = update._replace(held=observation)
+        self._waiting.append(update)
+        self._start()
 
     def put_again(self, path: Path, attacks: tuple[str, ...]) -> None:
         """Take an update that lies in the folder already, for these attacks."""
@@ -155,13 +159,11 @@ class RayQueue(AttackQueue):
         while self._waiting and self._free:
             update = self._waiting.popleft()
             try:
-                if update.written is not None:
-                    update.written.result()
-                observation = Observation.load(update.path)
-            except (ObservationError, OSError) as error:
+                observation = update.held or _read(update)
+            except (ObservationError, RunFolderError) as error:
                 self._running[self._ray.put(in_one_line(error))] = update
             else:
-                self._begin(update, observation)
+                self._begin(update._replace(held=None), observation)
 
     def _begin(self, update: _Update, observation: Observation) -> None:
         """Give an update to a worker that is free."""
@@ -211,7 +213,20 @@ class _Update(NamedTuple):
     client: str
     attacks: tuple[str, ...]
     written: Future[None] | None = None
+    held: Observation | None = None
     worker: Any = None
+
+
+def _size(observation: Observation) -> int:
+    """Return the bytes of what came back; what was sent is shared by all of a round."""
+    return sum(value.nbytes for value in observation.returned.values())
+
+
+def _read(update: _Update) -> Observation:
+    """Return an update from the run's folder, as soon as it is written there."""
+    if update.written is not None:
+        update.written.result()
+    return Observation.load(update.path)
 
 
 def in_ray() -> bool:

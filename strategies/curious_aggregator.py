@@ -9,7 +9,6 @@ from flwr.app import Message
 
 from adversary.observation import MASKED, Observation, StateDict
 from strategies.honest_but_curious import HonestButCurious
-from strategies.replies import fault
 from strategies.secure_aggregation import masked_arrays
 
 AGGREGATE = "aggregate"
@@ -27,13 +26,17 @@ class CuriousAggregator(HonestButCurious):
 
     def _observe(self, server_round: int, replies: list[Message]) -> list[Observation]:
         """Return the aggregate, and the masked vector of its first member."""
-        usable = [r for r in replies if fault(r, self.sent_to(r.metadata.src_node_id)) is None]
-        usable.sort(key=lambda reply: self.name_of(reply.metadata.src_node_id))
         try:
             if not self._attacked(server_round):
                 return []
-            each = [self._observation(server_round, reply) for reply in usable]
-            return [_aggregate(each), _masked(each[0], usable[0])] if each else []
+            read = [(self._observation(server_round, reply), reply) for reply in replies]
+            usable = sorted(
+                ((one, reply) for one, reply in read if one is not None),
+                key=lambda pair: pair[0].client,
+            )
+            if not usable:
+                return []
+            return [_aggregate([one for one, _ in usable]), _masked(*usable[0])]
         except Exception as error:
             self._give_up(server_round, AGGREGATE, error)
             return []

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from logging import INFO, WARNING
 from typing import TYPE_CHECKING
 
+import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
@@ -18,7 +19,7 @@ from strategies.attack_queue import Attacked, AttackQueue, InLine, Threat, grant
 from strategies.bookkeeping import Bookkeeping, GoesOn, Spent, always, nothing_accounted
 from strategies.countdown import Countdown
 from strategies.recipes import recipe_of
-from strategies.replies import arrays_of, fault, num_examples
+from strategies.replies import decoded, num_examples
 
 if TYPE_CHECKING:
     from adversary.report.ledger import Ledger
@@ -174,8 +175,8 @@ class HonestButCurious(Bookkeeping):
             if self.name_of(node) not in attacked:
                 continue
             try:
-                if fault(reply, self.sent_to(node)) is None:
-                    observations.append(self._observation(server_round, reply))
+                if (observation := self._observation(server_round, reply)) is not None:
+                    observations.append(observation)
             except Exception as error:
                 self._give_up(server_round, self.name_of(node), error)
         return sorted(observations, key=lambda o: o.client)
@@ -189,9 +190,12 @@ class HonestButCurious(Bookkeeping):
         """Return how many updates a round to come will show, if every client answers."""
         return len(self._attacked(server_round))
 
-    def _observation(self, server_round: int, reply: Message) -> Observation:
+    def _observation(self, server_round: int, reply: Message) -> Observation | None:
+        """Return what a reply shows; None where it cannot be used."""
         node = reply.metadata.src_node_id
-        returned = _tensors(arrays_of(reply.content))
+        if (arrays := decoded(reply, self.sent_to(node))) is None:
+            return None
+        returned = {name: torch.from_numpy(array) for name, array in arrays.items()}
         return Observation(
             round=server_round,
             client=self.name_of(node),

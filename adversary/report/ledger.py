@@ -13,7 +13,8 @@ import pandas as pd
 from adversary.adversary import Outcome, in_one_line, random_state_kept
 from adversary.bounds import Bound
 from adversary.observation import Observation
-from adversary.report import html
+from adversary.report import html, pictures
+from adversary.report.pictures import Pictures
 from adversary.report.run_folder import ALL_ATTACKS, RunFolder, Status
 from adversary.scorer import Scored, Scorer
 
@@ -95,7 +96,7 @@ class Ledger:
     def observed(self, observation: Observation) -> None:
         """Keep an update, if updates are kept."""
         if self.record:
-            observation.save(self.folder.recorded_update(observation.round, observation.client))
+            self.folder.record(observation)
 
     @_kept_from_training
     def unusable(self, round: int, client: str, reason: str) -> None:
@@ -138,9 +139,7 @@ class Ledger:
             outcome.attack,
             outcome.reconstruction,
             scored.scores,
-            scored.truths,
-            # From a few probes the mean is good and the map is noise.
-            bound.deviation if bound is not None and bound.method == "dense" else None,
+            scored.drawn or draw(scored),
         )
 
     def _tell_of(self, bound: Bound) -> None:
@@ -193,6 +192,16 @@ class Ledger:
             except Exception as error:
                 self.errors.append(f"{type(listener).__name__}: {in_one_line(error)}")
                 log.error("report: %s", self.errors[-1])
+
+
+def draw(scored: Scored) -> Pictures | None:
+    """Return the pictures of an attack that gave something; the part of writing that takes time."""
+    if scored.outcome.reconstruction is None:
+        return None
+    bound = scored.bound
+    # From a few probes the mean is good and the map is noise.
+    deviation = bound.deviation if bound is not None and bound.method == "dense" else None
+    return pictures.draw(scored.outcome.reconstruction, scored.scores, scored.truths, deviation)
 
 
 def by_round(leakage: pd.DataFrame) -> ByRound:

@@ -6,6 +6,7 @@ import base64
 import io
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,13 @@ from PIL import Image
 from torch import Tensor
 
 from adversary import metrics
-from adversary.evaluation import ImageScore
-from adversary.reconstruction import Frame
+from adversary.evaluation import ImageScore, unscored
+from adversary.reconstruction import Frame, Reconstruction
 from adversary.report.files import replacing
 from adversary.report.sheets import Panel, Pixels, sheet
+
+Files = dict[str, bytes]
+"""What files are to hold, by name."""
 
 ERROR_SCALE = 0.5
 """Absolute error shown in the brightest colour; the same in every picture, so they compare."""
@@ -31,20 +35,65 @@ _STRIP_SIDE = 160
 _PNG_BYTES = 20_000
 
 
-def save(
-    folder: Path,
-    reconstructions: Tensor,
-    scores: Sequence[ImageScore],
+@dataclass(frozen=True)
+class Pictures:
+    """Of one attack on one update, ready to be written.
+
+    Parameters
+    ----------
+    images : dict of str to bytes
+        truth-00.png, reconstruction-00.png and so on, bound-00.png and so on, grid.png.
+    process : dict of str to bytes
+        How they came about, trial-00-image-00.png and so on.
+    """
+
+    images: Files
+    process: Files
+
+
+def draw(
+    reconstruction: Reconstruction,
+    scores: Sequence[ImageScore] | None = None,
     truths: Tensor | None = None,
-) -> None:
-    """Write truth-00.png, reconstruction-00.png and so on, and grid.png, into ``folder``.
+    deviation: Tensor | None = None,
+) -> Pictures:
+    """Draw all that is shown of one attack on one update.
+
+    Parameters
+    ----------
+    reconstruction : Reconstruction
+        What the attack gave; images (B, C, H, W) in [0, 1], C of 1 or 3 (of others the first
+        channel is shown).
+    scores : sequence of ImageScore, optional
+        One an image, as :func:`results` wants them; by default one a reconstruction.
+    truths : Tensor, optional
+        (T, C, H, W), the true images that ``scores`` counts by.
+    deviation : Tensor, optional
+        (T, C, H, W), as :func:`deviations` wants it.
+    """
+    scores = unscored(reconstruction) if scores is None else scores
+    found = results(reconstruction.images, scores, truths)
+    if deviation is not None:
+        found |= deviations(deviation)
+    return Pictures(found, process(reconstruction.frames, truths))
+
+
+def write(folder: Path, files: Files) -> None:
+    """Write pictures into a folder, made, readable by its owner alone, where missing."""
+    for name, content in files.items():
+        with replacing(folder / name) as temporary:
+            temporary.write_bytes(content)
+
+
+def results(
+    reconstructions: Tensor, scores: Sequence[ImageScore], truths: Tensor | None = None
+) -> Files:
+    """Return truth-00.png, reconstruction-00.png and so on, and grid.png.
 
     The grid shows the first 32 images.
 
     Parameters
     ----------
-    folder : Path
-        Made, readable by its owner alone, where missing.
     reconstructions : Tensor
         (B, C, H, W) in [0, 1], C of 1 or 3 (of others the first channel is shown).
     scores : sequence of ImageScore
@@ -52,6 +101,7 @@ def save(
     truths : Tensor, optional
         (T, C, H, W), counted by ``image``. Without it the grid shows reconstructions only.
     """
+    files: Files = {}
     rows: list[tuple[ImageScore, Pixels | None, Pixels | None]] = []
     for score in scores:
         truth = None if truths is None else to_pixels(truths[score.image])
@@ -61,31 +111,30 @@ def save(
         rows.append((score, truth, found))
         for kind, pixels in (("truth", truth), ("reconstruction", found)):
             if pixels is not None:
-                with replacing(picture(folder, kind, score.image)) as temporary:
-                    Image.fromarray(pixels).save(temporary, format="png")
-    with replacing(folder / "grid.png") as temporary:
-        _grid(rows[:_GRID_ROWS]).save(temporary, format="png")
+                files[_name(kind, score.image)] = _encoded(Image.fromarray(pixels), "png")
+    files["grid.png"] = _encoded(_grid(rows[:_GRID_ROWS]), "png")
+    return files
 
 
-def save_deviation(folder: Path, deviation: Tensor) -> None:
-    """Write bound-00.png and so on: the least standard deviation by pixel, (T, C, H, W).
+def deviations(deviation: Tensor) -> Files:
+    """Return bound-00.png and so on: the least standard deviation by pixel, (T, C, H, W).
 
     Brightest is the largest of each image, as bounds differ by powers of ten.
     """
+    files: Files = {}
     for index, image in enumerate(deviation.detach().cpu().double()):
         values = image.mean(0).numpy()
         colours = _COLOURS(values / max(values.max(), 1e-300), bytes=True)
-        with replacing(picture(folder, "bound", index)) as temporary:
-            Image.fromarray(np.ascontiguousarray(colours[..., :3])).save(temporary, format="png")
+        drawn = Image.fromarray(np.ascontiguousarray(colours[..., :3]))
+        files[_name("bound", index)] = _encoded(drawn, "png")
+    return files
 
 
-def save_process(folder: Path, frames: Sequence[Frame], truths: Tensor | None = None) -> None:
-    """Write trial-00-image-00.png and so on: how each image of each trial came about.
+def process(frames: Sequence[Frame], truths: Tensor | None = None) -> Files:
+    """Return trial-00-image-00.png and so on: how each image of each trial came about.
 
     Parameters
     ----------
-    folder : Path
-        Made where missing.
     frames : sequence of Frame
         Of all trials, each one's in the order of its steps.
     truths : Tensor, optional
@@ -95,6 +144,7 @@ def save_process(folder: Path, frames: Sequence[Frame], truths: Tensor | None = 
     trials: dict[int, list[Frame]] = {}
     for frame in frames:
         trials.setdefault(frame.restart, []).append(frame)
+    files: Files = {}
     for trial, steps in trials.items():
         result = steps[-1].images
         found: Sequence[int | None] = range(len(result))
@@ -104,13 +154,14 @@ def save_process(folder: Path, frames: Sequence[Frame], truths: Tensor | None = 
             if row is None:
                 continue
             truth = None if truths is None else truths[image]
-            with replacing(folder / f"trial-{trial:02d}-image-{image:02d}.png") as temporary:
-                _strip(steps, row, truth).save(temporary, format="png")
+            strip = _strip(steps, row, truth)
+            files[f"trial-{trial:02d}-image-{image:02d}.png"] = _encoded(strip, "png")
+    return files
 
 
 def picture(folder: Path, kind: str, image: int) -> Path:
     """Return the file of one image; ``kind`` is "truth", "reconstruction" or "bound"."""
-    return folder / f"{kind}-{image:02d}.png"
+    return folder / _name(kind, image)
 
 
 def read(path: Path) -> Pixels | None:
@@ -167,6 +218,10 @@ def colour_bar() -> str:
     ramp = np.tile(np.linspace(0, 1, 128), (8, 1))
     colours = _COLOURS(ramp, bytes=True)[..., :3]
     return _data_uri(_encoded(Image.fromarray(np.ascontiguousarray(colours)), "png"), "png")
+
+
+def _name(kind: str, image: int) -> str:
+    return f"{kind}-{image:02d}.png"
 
 
 def _encoded(image: Image.Image, format: str, **options: int) -> bytes:

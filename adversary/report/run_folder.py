@@ -14,16 +14,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal
 
 import pandas as pd
-from torch import Tensor
 
-from adversary.evaluation import ImageScore
-from adversary.observation import MASKED
+from adversary.evaluation import ImageScore, unscored
+from adversary.observation import MASKED, SENT, Observation, StateDict
 from adversary.reconstruction import Reconstruction
 from adversary.report import pictures, table
 from adversary.report.files import left_behind, private_folder, replacing
+from adversary.report.pictures import Files, Pictures
 
 ALL_ATTACKS = "-"
 """Stands for the attack in the line of an update that no attack could be run on."""
@@ -134,6 +135,8 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._updates = Lock()  # one thread may keep updates while another forgets some
+        self._sent: tuple[StateDict, Path] | None = None
 
     @classmethod
     def create(cls, path: str | Path, *, overwrite: bool = False, **about: Any) -> RunFolder:
@@ -285,8 +288,7 @@ class RunFolder:
         attack: str,
         reconstruction: Reconstruction,
         scores: Sequence[ImageScore] | None = None,
-        truths: Tensor | None = None,
-        deviation: Tensor | None = None,
+        drawn: Pictures | None = None,
     ) -> None:
         """Write one attack's pictures, history and rows of leakage.csv, in this order.
 
@@ -299,23 +301,15 @@ class RunFolder:
         scores : sequence of ImageScore, optional
             From :func:`adversary.evaluation.score`; without truth there are none, and the
             rows hold the attacker's own score alone.
-        truths : Tensor, optional
-            (T, C, H, W), the true images that ``scores`` counts by.
-        deviation : Tensor, optional
-            (T, C, H, W), the least standard deviation by pixel that a bound leaves.
+        drawn : Pictures, optional
+            From :func:`~adversary.report.pictures.draw`; by default of the reconstructions alone.
         """
-        if scores is None:
-            recovered = [";".join(map(str, _entries(label))) for label in reconstruction.labels]
-            scores = [
-                ImageScore(image=i, reconstruction=i, truth="", label_recovered=label)
-                for i, label in enumerate(recovered)
-            ]
+        scores = unscored(reconstruction) if scores is None else scores
+        drawn = drawn or pictures.draw(reconstruction, scores)
         folder = self.images(round, client, attack)
         with writing(folder):
-            pictures.save(folder, reconstruction.images, scores, truths)
-            if deviation is not None:
-                pictures.save_deviation(folder, deviation)
-            self._save_history(round, client, attack, reconstruction, truths)
+            pictures.write(folder, drawn.images)
+            self._save_history(round, client, attack, reconstruction, drawn.process)
         self._append(
             "leakage.csv",
             LEAKAGE,
@@ -390,6 +384,16 @@ class RunFolder:
         """The file from which an unfinished run can go on."""
         return self.path / "state.safetensors"
 
+    def record(self, observation: Observation) -> None:
+        """Keep an update; what was sent to several clients of a round is written once."""
+        path = self.recorded_update(observation.round, observation.client)
+        with self._updates, writing(path):
+            there = None
+            if self._sent is not None and self._sent[0] is observation.sent:
+                there = path.parent / self._sent[1]
+            sent = observation.save(path, sent=there)
+            self._sent = observation.sent, sent.relative_to(path.parent)
+
     def recorded_update(self, round: int, client: str) -> Path:
         """Return the file of one recorded observation."""
         return self.path / "updates" / _round(round) / f"{safe_name(client)}.safetensors"
@@ -421,10 +425,12 @@ class RunFolder:
         return found
 
     def forget_update(self, path: Path) -> None:
-        """Remove a recorded update, and its folder if that is empty then."""
-        with writing(path):
+        """Remove a recorded update, and its folder if it was the last one there."""
+        with self._updates, writing(path):
             path.unlink(missing_ok=True)
             path.with_suffix(".json").unlink(missing_ok=True)
+            if not any(path.parent.glob("*.json")):
+                shutil.rmtree(path.parent / SENT, ignore_errors=True)
             for empty in (path.parent, path.parent.parent):
                 if empty.is_dir() and not any(empty.iterdir()):
                     empty.rmdir()
@@ -444,7 +450,7 @@ class RunFolder:
         client: str,
         attack: str,
         reconstruction: Reconstruction,
-        truths: Tensor | None,
+        frames: Files,
     ) -> None:
         history = pd.DataFrame(
             reconstruction.history, columns=["restart", "iteration", "score", "seconds"]
@@ -453,7 +459,7 @@ class RunFolder:
             history.to_csv(temporary, index=False)
         process = self.process(round, client, attack)
         shutil.rmtree(process, ignore_errors=True)  # of an earlier attack, maybe of more trials
-        pictures.save_process(process, reconstruction.frames, truths)
+        pictures.write(process, frames)
 
     def _write_info(self, about: Mapping[str, Any]) -> None:
         with writing(self.path / "run.json"), replacing(self.path / "run.json") as temporary:
@@ -510,10 +516,6 @@ def _notes(reconstruction: Reconstruction) -> tuple[str, ...]:
     if reconstruction.stopped not in ("seconds", "evaluations"):
         return reconstruction.notes
     return (*reconstruction.notes, f"stopped at its limit of {reconstruction.stopped}")
-
-
-def _entries(label: Tensor) -> list[int]:
-    return [round(entry) for entry in label.double().reshape(-1).tolist()]
 
 
 def _plain(value: Any) -> Any:

@@ -36,6 +36,39 @@ def test_what_is_saved_is_what_is_loaded(tmp_path):
             assert torch.equal(other, value)
 
 
+def test_what_was_sent_to_several_clients_is_kept_once(tmp_path):
+    first, second = observation(client="a"), observation(client="b")
+    second = dataclasses.replace(second, sent=first.sent)
+    sent = first.save(tmp_path / "a.safetensors")
+    assert second.save(tmp_path / "b.safetensors", sent=sent) == sent
+    assert second.save(tmp_path / "b.safetensors") == sent  # named by what is in it
+    assert list((tmp_path / "sent").iterdir()) == [sent]
+    for one in (first, second):
+        loaded = Observation.load(tmp_path / f"{one.client}.safetensors")
+        assert torch.equal(loaded.sent["w"], first.sent["w"])
+        assert torch.equal(loaded.returned["w"], one.returned["w"])
+    other = observation(client="c")
+    other.save(tmp_path / "c.safetensors", sent=tmp_path / "sent" / "gone.safetensors")
+    loaded = Observation.load(tmp_path / "c.safetensors")
+    assert torch.equal(loaded.sent["w"], other.sent["w"])
+
+
+@pytest.mark.parametrize("damage", ["changed", "missing", "elsewhere"])
+def test_what_was_sent_must_be_what_was_written(tmp_path, damage):
+    path = tmp_path / "client-03.safetensors"
+    sent = observation().save(path)
+    if damage == "changed":
+        sent.write_bytes(sent.read_bytes()[:-1] + b"\x40")
+    elif damage == "missing":
+        sent.unlink()
+    else:
+        beside = path.with_suffix(".json")
+        about = json.loads(beside.read_text())
+        beside.write_text(json.dumps(about | {"sent_sha256": f"../{sent.stem}"}))
+    with pytest.raises(ObservationError, match=r"client-03\.safetensors: not a recorded update"):
+        Observation.load(path)
+
+
 @pytest.mark.parametrize("damage", ["truncated", "changed", "not json", "no recipe", "missing"])
 def test_a_damaged_record_is_refused_by_name(tmp_path, damage):
     path = tmp_path / "client-03.safetensors"

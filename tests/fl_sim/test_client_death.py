@@ -105,8 +105,9 @@ def test_one_process_that_dies_is_told_and_the_others_go_on(federation, capfd, e
     warned = capfd.readouterr().err.splitlines()
     assert any(line.startswith(f"warning: round 2: client-01 failed: {DIED}") for line in warned)
     assert not any("Traceback" in line for line in warned)
-    assert first_round(folder) == {f"client-{c:02d}": {"ok"} for c in range(3)}
     assert set(psutil.Process().children(recursive=True)) <= earlier
+    # After the processes: attacks in parallel leave Python's own trackers of resources behind.
+    assert first_round(folder) == {f"client-{c:02d}": {"ok"} for c in range(3)}
 
 
 @pytest.mark.slow
@@ -125,5 +126,6 @@ def test_when_every_process_dies_the_run_fails_and_keeps_what_it_had(federation,
     assert rows(folder, 2) == {f"client-{c:02d}": {"failed"} for c in range(3)}
     assert list(folder.rounds()["round"]) == [1]
     assert (folder.path / "report.html").is_file()
-    assert first_round(folder) == {f"client-{c:02d}": {"ok"} for c in range(3)}
     assert set(psutil.Process().children(recursive=True)) <= earlier
+    # After the processes: attacks in parallel leave Python's own trackers of resources behind.
+    assert first_round(folder) == {f"client-{c:02d}": {"ok"} for c in range(3)}

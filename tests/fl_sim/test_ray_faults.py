@@ -15,6 +15,7 @@ from adversary.attacks import DLG
 from adversary.observation import Observation
 from adversary.report import html
 from adversary.report.run_folder import RunFolder
+from fl_sim import ray_queue
 from fl_sim.assembly import assemble
 from fl_sim.local_grid import run_local
 from fl_sim.ray_queue import RayQueue
@@ -74,7 +75,9 @@ def test_kill_9_of_a_worker_costs_its_own_attack_alone(quick, tmp_path):
     assert failures == {client_name(0): None, client_name(2): None}  # before and after
 
 
-def test_an_update_changed_while_it_waits_is_told_and_not_attacked(quick, tmp_path):
+def test_an_update_changed_while_it_waits_is_told_and_not_attacked(quick, tmp_path, monkeypatch):
+    monkeypatch.setattr(ray_queue, "HELD", 0)
+
     def change(folder):
         path = folder.recorded_updates()[-1]
         tensors = load_file(path)

@@ -12,6 +12,7 @@ from adversary.adversary import Adversary
 from adversary.attacks import DLG
 from adversary.observation import Observation
 from adversary.report.run_folder import RunFolder
+from fl_sim import ray_queue
 from fl_sim.assembly import assemble
 from fl_sim.local_grid import run_local
 from fl_sim.ray_queue import RayQueue, in_ray
@@ -133,7 +134,8 @@ def test_what_waits_is_in_the_folder_and_there_is_an_end_to_it(queue):
     assert queue.folder.recorded_updates() == []
 
 
-def test_an_update_that_was_damaged_while_it_waited_is_told(queue):
+def test_an_update_that_was_damaged_where_it_alone_waited_is_told(queue, monkeypatch):
+    monkeypatch.setattr(ray_queue, "HELD", 0)
     queue, updates = queue()
     for update in updates:
         queue.put(update)
@@ -149,10 +151,10 @@ def test_an_update_that_cannot_be_written_is_told_and_the_others_are_attacked(qu
     queue, updates = queue()
     save = Observation.save
 
-    def full(observation, path):
+    def full(observation, path, **kwargs):
         if observation.client == client_name(1):
             raise OSError(28, "No space left on device")
-        save(observation, path)
+        return save(observation, path, **kwargs)
 
     monkeypatch.setattr(Observation, "save", full)
     for update in updates:

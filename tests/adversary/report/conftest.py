@@ -8,6 +8,7 @@ import torch
 from adversary.evaluation import Truth, score
 from adversary.priors import Prior
 from adversary.reconstruction import Reconstruction
+from adversary.report.pictures import draw
 from adversary.report.run_folder import RunFolder
 
 VOID = {"meta", "img", "br"}
@@ -69,7 +70,9 @@ def fill(folder, *, rounds=2, clients=("client-00", "client-01"), attack="ing", 
                 images=images.clamp(0, 1), labels=truth.labels, score=0.1, seconds=1, evaluations=5
             )
             scores = score(found, truth, prior=Prior(rand(2, 1, 16, 16)), candidates=everyone)
-            folder.add_reconstruction(number, client, attack, found, scores, truth.images)
+            folder.add_reconstruction(
+                number, client, attack, found, scores, draw(found, scores, truth.images)
+            )
         folder.add_round(round=number, loss=0.5, auc=0.75, clients=2, clients_failed=0)
     return folder
 

@@ -105,13 +105,13 @@ def report(tmp_path_factory, attacked):
     truth = torch.linspace(0, 1, 256).reshape(1, 1, 16, 16)
     where = 1, "client-00", "ing"
     frames = [Frame(0, i, 1.0 / (i + 1), truth * i / 9) for i in range(10)]
-    pictures.save_process(folder.process(*where), frames, truth)
+    pictures.write(folder.process(*where), pictures.process(frames, truth))
     folder.history(*where).write_text(
         "\n".join(
             ["restart,iteration,score,seconds", *(f"0,{i},{1 / (i + 1)},1" for i in range(10))]
         )
     )
-    pictures.save_deviation(folder.images(*where), truth)
+    pictures.write(folder.images(*where), pictures.deviations(truth))
     folder.add_failure(3, long, "dlg", "x" * 200)
     folder.add_account(round=3, client=long, rounds=3, epsilon=1.5, delta=1e-5)
     folder.update(

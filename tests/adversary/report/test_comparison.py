@@ -26,6 +26,7 @@ from adversary.report.comparison import (
     write_tables,
 )
 from adversary.report.comparison_html import render, summarise
+from adversary.report.pictures import draw
 from adversary.report.run_folder import RunFolder
 from adversary.report.verdict import Level
 
@@ -53,7 +54,9 @@ def ran(path, attacks, *, auc=0.9, epsilon=None, status="completed", names=("a.p
         found = Reconstruction(
             images=images, labels=torch.ones(len(names)), score=0.0, seconds=1.0, evaluations=1
         )
-        folder.add_reconstruction(1, "client-00", attack, found, scores, images)
+        folder.add_reconstruction(
+            1, "client-00", attack, found, scores, draw(found, scores, images)
+        )
     folder.finish(status, "" if status == "completed" else "it rained")
     return path
 

@@ -6,6 +6,7 @@ from adversary.evaluation import Truth, score
 from adversary.priors import Prior
 from adversary.reconstruction import Reconstruction
 from adversary.report import gallery, html, table
+from adversary.report.pictures import draw
 from adversary.report.run_folder import LEAKAGE, RunFolder
 
 ODD = """<script>alert(1)</script>"><img src=x onerror='alert(1)'>&$x_{"""
@@ -114,7 +115,9 @@ def test_a_run_where_nothing_leaks(tmp_path, check):
         evaluations=5,
     )  # fmt: skip
     scores = score(found, truth, prior=Prior(truth.images), candidates=rand(5, 1, 16, 16, seed=1))
-    folder.add_reconstruction(1, "client-00", "ing", found, scores, truth.images)
+    folder.add_reconstruction(
+        1, "client-00", "ing", found, scores, draw(found, scores, truth.images)
+    )
     page = check(html.render(folder))
     assert "saw no more than any chest X-ray shows" in page.text
     assert "Synthetic images." in page.text

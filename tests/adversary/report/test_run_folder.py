@@ -10,7 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from adversary.evaluation import Truth, score
+from adversary.observation import Observation, TrainingRecipe
 from adversary.reconstruction import Frame, Reconstruction, Step
+from adversary.report.pictures import draw
 from adversary.report.run_folder import (
     ACCOUNTS,
     CLIENTS,
@@ -154,7 +156,9 @@ def test_a_reconstruction_leaves_rows_pictures_and_history(tmp_path, channels):
     folder = RunFolder.create(tmp_path)
     found, truth = reconstruct(channels)
     scores = score(found, truth, candidates=truth.images)
-    folder.add_reconstruction(2, "client-01", "ing", found, scores, truth.images)
+    folder.add_reconstruction(
+        2, "client-01", "ing", found, scores, draw(found, scores, truth.images)
+    )
     rows = folder.leakage()
     assert rows["image"].tolist() == [0, 1]
     assert rows["psnr"].tolist() == [one.psnr for one in scores]  # to the last digit
@@ -183,13 +187,17 @@ def test_pictures_of_the_process_are_those_of_the_last_attack(tmp_path):
     for trials in (2, 1):
         frames = [Frame(trial, 0, 0.5, found.images) for trial in range(trials)]
         filmed = dataclasses.replace(found, frames=frames)
-        folder.add_reconstruction(2, "client-01", "my.ing", filmed, scores, truth.images)
+        folder.add_reconstruction(
+            2, "client-01", "my.ing", filmed, scores, draw(filmed, scores, truth.images)
+        )
     process = folder.process(2, "client-01", "my.ing")
     assert process == tmp_path / "history" / "round-002" / "client-01" / "my.ing"
     names = sorted(file.name for file in process.iterdir())
     assert names == ["trial-00-image-00.png", "trial-00-image-01.png"]
     assert process.stat().st_mode & 0o777 == 0o700
-    folder.add_reconstruction(2, "client-01", "my.ing", found, scores, truth.images)
+    folder.add_reconstruction(
+        2, "client-01", "my.ing", found, scores, draw(found, scores, truth.images)
+    )
     assert not process.exists()
 
 
@@ -212,6 +220,31 @@ def test_a_failure_has_a_row_and_a_reason(tmp_path):
     assert folder.info()["failures"] == [
         {"round": 1, "client": "client-00", "attack": "dlg", "reason": "out of memory"}
     ]
+
+
+def test_what_was_sent_goes_with_the_last_update_of_its_round(tmp_path):
+    folder = RunFolder.create(tmp_path)
+    sent = {"w": torch.rand(2)}
+    for round in (1, 2):
+        for client in ("a", "b"):
+            folder.record(
+                Observation(
+                    round=round,
+                    client=client,
+                    sent=sent,
+                    returned={"w": torch.rand(2)},
+                    num_examples=1,
+                    recipe=TrainingRecipe(lr=0.1, batch_size=1),
+                )
+            )
+    updates = folder.recorded_updates()
+    assert [update.stem for update in updates] == ["a", "b", "a", "b"]
+    assert len(list(tmp_path.glob("updates/round-*/sent/*"))) == 2  # one a round
+    folder.forget_update(updates[0])
+    assert torch.equal(Observation.load(updates[1]).sent["w"], sent["w"])
+    folder.forget_update(updates[1])
+    assert not updates[1].parent.exists()
+    assert len(folder.recorded_updates()) == 2
 
 
 def test_recorded_updates_are_found_again(tmp_path):
