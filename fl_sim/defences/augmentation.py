@@ -16,16 +16,19 @@ from fl_sim.defences.base import Defence, DefenceError
 SEPARATOR = "+"
 MOST_SHIFT = 0.2
 MOST_ROTATION = 20.0
+MOST_ZOOM = 0.2
 MOST_CONTRAST = 0.5
 
 
-def _moved(image: Tensor, *, angle: float = 0.0, x: float = 0.0, y: float = 0.0) -> Tensor:
+def _moved(
+    image: Tensor, *, angle: float = 0.0, x: float = 0.0, y: float = 0.0, scale: float = 1.0
+) -> Tensor:
     size = image.shape[-1]
     return transforms.affine(
         image,
         angle=angle,
         translate=[x * size, y * size],
-        scale=1.0,
+        scale=scale,
         shear=[0.0, 0.0],
         interpolation=InterpolationMode.BILINEAR,
     )
@@ -38,6 +41,10 @@ def _shift(image: Tensor, draw: Tensor, strength: float) -> Tensor:
 
 def _rotation(image: Tensor, draw: Tensor, strength: float) -> Tensor:
     return _moved(image, angle=float(draw[0]) * MOST_ROTATION * strength)
+
+
+def _zoom(image: Tensor, draw: Tensor, strength: float) -> Tensor:
+    return _moved(image, scale=1 + float(draw[0]) * MOST_ZOOM * strength)
 
 
 def _contrast(image: Tensor, draw: Tensor, strength: float) -> Tensor:
@@ -55,6 +62,7 @@ def _flip(image: Tensor, draw: Tensor, strength: float) -> Tensor:
 TRANSFORMS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
     "shift": _shift,
     "rotation": _rotation,
+    "zoom": _zoom,
     "contrast": _contrast,
     "brightness": _brightness,
     "flip": _flip,
@@ -74,10 +82,11 @@ class Augmentation(Defence):
     Parameters
     ----------
     policy : str
-        Transforms in their order, joined by "+": shift, rotation, contrast, brightness, flip.
+        Transforms in their order, joined by "+": shift, rotation, zoom, contrast, brightness, flip.
     strength : float
-        Of the largest transform, >= 0 and <= 2: 1 shifts by up to a fifth of the image, rotates
-        by up to 20 degrees, and changes contrast or brightness by up to a half. Flips know none.
+        Of the largest transform, >= 0 and <= 2: 1 shifts, enlarges or reduces by up to a fifth,
+        rotates by up to 20 degrees, and changes contrast or brightness by up to a half. Flips
+        know none.
     """
 
     policy: str = "shift+rotation+contrast"

@@ -9,7 +9,13 @@ from scipy import ndimage
 from adversary.observation import Observation
 from fl_sim.assembly import assemble
 from fl_sim.defences import create
-from fl_sim.defences.augmentation import MOST_CONTRAST, MOST_ROTATION, MOST_SHIFT, TRANSFORMS
+from fl_sim.defences.augmentation import (
+    MOST_CONTRAST,
+    MOST_ROTATION,
+    MOST_SHIFT,
+    MOST_ZOOM,
+    TRANSFORMS,
+)
 
 IMAGES = torch.rand(4, 1, 16, 16, generator=torch.Generator().manual_seed(0))
 
@@ -49,6 +55,16 @@ def test_a_shift_is_that_of_another_library():
 def test_a_rotation_is_that_of_another_library():
     found = TRANSFORMS["rotation"](IMAGES[0], torch.tensor([1.0, 0.0]), 1.0)[0].numpy()
     expected = ndimage.rotate(IMAGES[0, 0].numpy(), -MOST_ROTATION, reshape=False, order=1)
+    torch.testing.assert_close(found[4:12, 4:12], expected[4:12, 4:12], rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("draw", [-1.0, 0.5])
+def test_a_zoom_is_that_of_another_library(draw):
+    found = TRANSFORMS["zoom"](IMAGES[0], torch.tensor([draw, 0.0]), 1.0)[0].numpy()
+    scale, middle = 1 + draw * MOST_ZOOM, 7.5
+    expected = ndimage.affine_transform(
+        IMAGES[0, 0].numpy(), [1 / scale] * 2, middle - middle / scale, order=1
+    )
     torch.testing.assert_close(found[4:12, 4:12], expected[4:12, 4:12], rtol=0, atol=1e-3)
 
 
