@@ -57,10 +57,9 @@ class GaussNewton(Attack):
     the noise is taken as larger than it is (:mod:`adversary.levenberg_marquardt`).
 
     Batches above two under a binary head may end in another minimum; the chi-square says when it
-    has happened. A hypothesis of why, not tested: with c_i = p_i - y_i such a gradient tells, to
-    second order in the images, no more than sum c_i x_i and sum c_i x_i x_i^T, which a group of
-    mixtures of (B - 1)(B - 2)/2 dimensions leaves as they are, so that only the third order
-    would choose among them.
+    has happened. It is no mixture of the images that the gradient leaves as it is to second order
+    (with c_i = p_i - y_i, those that keep sum c_i x_i and sum c_i x_i x_i^T): a search over them
+    from such a minimum finds nothing better.
 
     Parameters
     ----------
