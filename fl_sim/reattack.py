@@ -106,18 +106,14 @@ def _reattack(folder: RunFolder, changes: dict[str, Value], *, missing: bool, jo
     unusable: dict[Path, str] = {}
     for update, attack, found in _examined(settings, todo, jobs):
         round, client = round_of(update), update.stem
-        position = countdown.position()
         if isinstance(found, str):  # what is known of this update stays
+            say(f"attack {countdown.position()} · {found}")
             countdown.finish()
-            say(f"attack {position} · {found}")
             unusable.setdefault(update, found)
             continue
         folder.forget(round, client, attack)
         psnr = ledger.scored(round, client, found)
-        result = "done" if psnr is None else f"{psnr:.1f} dB"
-        told = [f"attack {position}", f"round {round}", client, attack]
-        told += [found.outcome.failure or result, countdown.finish()]
-        say(" · ".join(filter(None, told)))
+        say(countdown.finished(round, client, found.outcome, psnr))
         left[update] -= 1
         if missing and not settings.adversary.record and not left[update]:  # it only waited there
             folder.forget_update(update)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+from adversary.adversary import Outcome
+
 
 class Countdown:
     """Counts attacks against an expected total.
@@ -34,6 +36,20 @@ class Countdown:
         """Return which attack is being worked on, ``5/12``, or ``5`` where no total is known."""
         current = self.done + 1
         return f"{current}" if self.total is None else f"{current}/{max(current, self.total)}"
+
+    def line(self, round: int, client: str, attack: str, *said: str) -> str:
+        """Return a line about the attack that is worked on: its position, whose it is, and more."""
+        parts = f"attack {self.position()}", f"round {round}", client, attack, *said
+        return " · ".join(filter(None, parts))
+
+    def finished(self, round: int, client: str, outcome: Outcome, psnr: float | None) -> str:
+        """Count one attack as done and return a line about it, with what is left of the run."""
+        if outcome.failure is not None:
+            result = f"failed: {outcome.failure}"
+        else:
+            result = "done" if psnr is None else f"{psnr:.1f} dB"
+        line = self.line(round, client, outcome.attack, result)
+        return " · ".join(filter(None, (line, self.finish())))
 
     def finish(self) -> str:
         """Count one attack as done and return what is left of the run, as :meth:`left` does."""

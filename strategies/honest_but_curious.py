@@ -252,25 +252,15 @@ class HonestButCurious(Bookkeeping):
 
     def _finished(self, attacked: Attacked) -> None:
         psnr = self._enter(attacked.enter)
-        outcome = attacked.outcome
-        if outcome.failure is not None:
-            result = f"failed: {outcome.failure}"
-        else:
-            result = "done" if psnr is None else f"{psnr:.1f} dB"
-        position = self._countdown.position()
-        left = self._countdown.finish()
-        whose = f"round {attacked.round} · {attacked.client}"
-        self._tell_attack(f"{position} · {whose}", outcome.attack, result, left)
+        whose = attacked.round, attacked.client
+        self._tell(self._countdown.finished(*whose, attacked.outcome, psnr))
 
     def _running(self, observation: Observation, attack: str, share: float) -> None:
         """Tell of a long attack every few seconds."""
         if time.monotonic() - self._last_line >= TELL_EVERY:
             self._last_line = time.monotonic()
-            whose = f"round {observation.round} · {observation.client}"
-            self._tell_attack(f"{self._countdown.position()} · {whose}", attack, f"{share:.0%}")
-
-    def _tell_attack(self, *parts: str) -> None:
-        self._tell(" · ".join(part for part in (f"attack {parts[0]}", *parts[1:]) if part))
+            whose = observation.round, observation.client
+            self._tell(self._countdown.line(*whose, attack, f"{share:.0%}"))
 
 
 def _tensors(arrays: ArrayRecord) -> StateDict:
