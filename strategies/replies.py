@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -83,8 +83,7 @@ def fault(reply: Message, sent: ArrayRecord) -> str | None:
     returned = arrays_of(reply.content)
     known = _looked_at.get(reply)
     if known is None or known[0] is not returned or known[1] is not sent:
-        _, reason = _decoded(returned, sent)
-        known = _looked_at[reply] = returned, sent, reason
+        known = _looked_at[reply] = returned, sent, _read(returned, sent, lambda name, array: None)
     return known[2]
 
 
@@ -101,7 +100,8 @@ def decoded(reply: Message, sent: ArrayRecord) -> Decoded | None:
     if _not_a_train_reply(reply) is not None:
         return None
     returned = arrays_of(reply.content)
-    arrays, reason = _decoded(returned, sent)
+    arrays: Decoded = {}
+    reason = _read(returned, sent, arrays.__setitem__)
     _looked_at[reply] = returned, sent, reason
     if reason is not None:
         return None
@@ -119,26 +119,29 @@ def _not_a_train_reply(reply: Message) -> str | None:
     return None
 
 
-def _decoded(returned: ArrayRecord, sent: ArrayRecord) -> tuple[Decoded, str | None]:
-    """Return the arrays that were sent and came back, up to the first with a fault, and that."""
-    arrays: Decoded = {}
-    for name in (name for name in sent if name in returned):
+def _read(
+    returned: ArrayRecord, sent: ArrayRecord, take: Callable[[str, NDArray[Any]], None]
+) -> str | None:
+    """Hand on each array that was sent and came back; stop at the first fault, and return it."""
+    shared = [name for name in sent if name in returned]
+    if not shared:
+        return "shares no array with the model that was sent"
+    for name in shared:
         try:
             array = returned[name].numpy()
         # Bytes of a client can make numpy's reader, and its parser of headers, raise anything.
         except Exception as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            return arrays, f"{name} cannot be read: {reason}"
-        arrays[name] = array
+            return f"{name} cannot be read: {' '.join(str(error).split()) or type(error).__name__}"
         if array.shape != tuple(sent[name].shape):
-            return arrays, f"{name} has shape {array.shape}, sent {tuple(sent[name].shape)}"
+            return f"{name} has shape {array.shape}, sent {tuple(sent[name].shape)}"
         if (size := len(returned[name].data)) > array.nbytes + LONGEST_HEADER:
-            return arrays, f"{name} comes in {size} bytes, its values take {array.nbytes}"
+            return f"{name} comes in {size} bytes, its values take {array.nbytes}"
         if array.dtype.kind not in "fiubc":
-            return arrays, f"{name} holds {array.dtype}, no numbers"
+            return f"{name} holds {array.dtype}, no numbers"
         if array.dtype.kind in "fc" and not np.isfinite(array).all():
-            return arrays, f"{name} holds NaN or infinite values"
-    return arrays, None if arrays else "shares no array with the model that was sent"
+            return f"{name} holds NaN or infinite values"
+        take(name, array)
+    return None
 
 
 def odd_ones(contents: Mapping[int, RecordDict]) -> dict[int, str]:

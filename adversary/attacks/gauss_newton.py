@@ -57,9 +57,9 @@ class GaussNewton(Attack):
     the noise is taken as larger than it is (:mod:`adversary.levenberg_marquardt`).
 
     Batches above two under a binary head may end in another minimum; the chi-square says when it
-    has happened. It is no mixture of the images that the gradient leaves as it is to second order
-    (with c_i = p_i - y_i, those that keep sum c_i x_i and sum c_i x_i x_i^T): a search over them
-    from such a minimum finds nothing better.
+    has happened. In the case examined (LeNet, four images) it is no mixture of the images that the
+    gradient leaves as it is to second order (with c_i = p_i - y_i, those that keep sum c_i x_i and
+    sum c_i x_i x_i^T): a search over them from there found nothing better.
 
     Parameters
     ----------
