@@ -1,4 +1,4 @@
-"""Gauss-Newton on one update: how exact the images come back, and at what cost.
+"""Gauss-Newton, or another attack, on one update: how exact the images come back, at what cost.
 
 Run as ``python -m benchmarks.exact_recovery --data pneumoniamnist_28.npz --model gelu --head binary
 --batch 1,2``. The victim computes in float32; labels are recovered, not given. Victims are the
@@ -20,8 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adversary import Observation, ThreatModel, TrainingRecipe
-from adversary.attacks import GaussNewton
+from adversary import Observation, ThreatModel, TrainingRecipe, attacks
 from adversary.bounds import Budget, bound
 from adversary.evaluation import Truth
 from adversary.metrics import match, psnr
@@ -48,7 +47,7 @@ CLIENTS, CLIENT_IMAGES = 4, 64
 BOUND_WORK = 5e12
 SETTINGS = (
     "model", "head", "batch", "start", "prior", "labels", "local_steps", "trained_rounds", "size",
-    "repeat",
+    "repeat", "attack",
 )  # fmt: skip
 """What tells one row from another."""
 
@@ -151,7 +150,8 @@ def bounded(given: argparse.Namespace, problem: Problem, truth: Truth) -> dict[s
 
 def row(given: argparse.Namespace, batch: int, repeat: int) -> dict[str, Any]:
     problem, truth = posed(given, batch, repeat)
-    attack = GaussNewton(iterations=given.iterations, start=given.start, prior=given.prior)
+    options = {"iterations": given.iterations, "start": given.start, "prior": given.prior}
+    attack = attacks.create(given.attack, dict(given.options), **options)
     before = time.process_time()
     found = attack.run(problem, seed=repeat)
     spent = time.process_time() - before
@@ -177,7 +177,15 @@ def row(given: argparse.Namespace, batch: int, repeat: int) -> dict[str, Any]:
         "trained_rounds": given.trained,
         "size": given.size,
         "repeat": repeat,
+        "attack": given.attack,
+        "evaluations": found.evaluations,
     }
+
+
+def option(text: str) -> tuple[str, str]:
+    """Return the name and value of an attack's own option."""
+    name, _, value = text.partition("=")
+    return name, value
 
 
 def rounded(value: Any) -> Any:
@@ -200,6 +208,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="npz with train and val images")
     parser.add_argument("--model", choices=MODELS, default="gelu")
+    parser.add_argument("--attack", choices=sorted(attacks.ATTACKS), default="gauss-newton")
+    parser.add_argument("--options", type=option, nargs="*", default=[], help="e.g. lr=0.03")
     parser.add_argument("--head", choices=HEADS, default="binary")
     parser.add_argument("--batch", type=common.counts, default=[1], help="e.g. 1,2,4")
     parser.add_argument("--start", choices=("grey", "mean", "randn", "encodings"), default="grey")

@@ -14,6 +14,7 @@ from adversary.attacks.encgrad import EncGradInversion
 from adversary.attacks.gauss_newton import GaussNewton
 from adversary.attacks.igi import IGI
 from adversary.attacks.ing import ING
+from adversary.attacks.recursive import Recursive
 from adversary.attacks.stg import STG
 from adversary.plugins import Registry
 
@@ -27,8 +28,10 @@ def _fault(name: str, cls: type[Attack]) -> str | None:
     return f"{cls.__name__} lacks the method {missing[0]}" if missing else None
 
 
+_OWN = (DLG, IGI, ING, STG, EncGradInversion, GaussNewton, BatchStatistics, Recursive)
+
 ATTACKS: Registry[Attack] = Registry(
-    {cls.name: cls for cls in (DLG, IGI, ING, STG, EncGradInversion, GaussNewton, BatchStatistics)},
+    {cls.name: cls for cls in _OWN},
     group="adversary.attacks",
     base=Attack,  # type: ignore[type-abstract]
     fault=_fault,
@@ -47,6 +50,7 @@ __all__ = [
     "BatchStatistics",
     "EncGradInversion",
     "GaussNewton",
+    "Recursive",
     "create",
     "options_of",
 ]

@@ -17,8 +17,8 @@ from adversary.problem import pose
 
 SHORT = {"iterations": "40"}
 
-BY_GRADIENT = sorted(ATTACKS.keys() - {"batch-statistics"})
-"""Attacks that need nothing but a gradient."""
+BY_GRADIENT = sorted(ATTACKS.keys() - {"batch-statistics", "recursive"})
+"""Attacks that need nothing but a gradient, of any network."""
 
 
 def psnr(found, truth):

@@ -1,0 +1,194 @@
+"""Images from the inputs of every layer, from the head down."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from adversary import labels
+from adversary.attacks.base import Attack, AttackError, notes_on, positive
+from adversary.least_deviations import explain
+from adversary.optimise import Limits, Progress, Search
+from adversary.peeling import Known, PeelError, Peeling, factors
+from adversary.priors import GaussianPrior
+from adversary.problem import Problem
+from adversary.readings import OneGradient
+from adversary.reconstruction import Reconstruction
+from adversary.residuals import residuals
+from adversary.smoothness import smooth_prior
+from adversary.sparse_jacobian import SparseJacobian
+
+MEMORY_BYTES = 8 * 2**30
+"""What the normal equations of an image may take."""
+
+SAMPLE = 4.0
+"""Entries of the update for every pixel at which the images are checked in the end."""
+
+
+class Recursive(Attack):
+    """What each layer was given, from the head down, and the images from the first one that tells.
+
+    For ReLU networks and one gradient. A layer's inputs follow by linear equations from the
+    gradient of its weights and the errors at its outputs, and these errors from the inputs of the
+    layer above, which say what units are on (:mod:`adversary.peeling`). Nothing is searched for,
+    so that neither depth nor kinks matter; a ResNet18 takes a second. The lowest layer that can
+    be told gives the images, through what lies before it, as the least absolute deviations from
+    its outputs (:mod:`adversary.least_deviations`), most probable under public X-rays or, without
+    any, smooth ones. Labels need not be known.
+
+    Several images are told apart where the head has one output or two under softmax, images times
+    positions of the last layer before its mean are few
+    (:data:`adversary.switch_patterns.MOST`; a ResNet has one position at 32 x 32, four at 64 x
+    64), and every layer has more weights to a channel than images times positions.
+
+    A unit whose output is within the noise may be taken for on where it is off; all below it is
+    then wrong, and the chi-square says so. Batch normalisation must use running statistics.
+
+    Parameters
+    ----------
+    iterations : int
+        Reweighted steps at most to find each image.
+    """
+
+    name: ClassVar[str] = "recursive"
+    title: ClassVar[str] = "Layer by layer, from the head down"
+    reference: ClassVar[str] = "Zhu and Blaschko, ICLR 2021"
+
+    FLOOR = 2.0
+    """Reduced chi-square at which the noise floor counts as reached."""
+
+    def __init__(self, *, iterations: int = 80) -> None:
+        positive(self, iterations=iterations)
+        self.iterations = iterations
+
+    def run(
+        self,
+        problem: Problem,
+        *,
+        seed: int = 0,
+        limits: Limits = Limits(),  # noqa: B008 (frozen)
+        progress: Progress | None = None,
+    ) -> Reconstruction:
+        """See :meth:`adversary.attacks.base.Attack.run`."""
+        self._check(problem)
+        problem = problem.to(torch.float64)
+        search = Search(self.name, seed, limits, progress)
+        try:
+            peeling = Peeling(problem)
+            lowest = self._told(peeling)
+            scales, found = self._scales(peeling, lowest)
+        except PeelError as error:
+            raise AttackError(f"{self.name}: {error}") from error
+        images = self._images(peeling, lowest, scales, search)
+        equations = residuals(problem, problem.targets(found), SAMPLE, seed)
+        residual = equations.calibrated(images, seed)(images)
+        chi_square = float(residual.square().mean())
+        if not math.isfinite(chi_square):
+            raise AttackError(f"{self.name}: what the layers tell gives no finite images")
+        return Reconstruction(
+            images=images.clamp(0, 1).float().cpu(),
+            labels=found.cpu(),
+            score=chi_square,
+            seconds=search.seconds,
+            evaluations=search.evaluations,
+            stopped=search.stopped,
+            history=search.history,
+            notes=self._notes(problem, peeling, lowest, chi_square),
+        )
+
+    def _check(self, problem: Problem) -> None:
+        """Refuse what is no plain gradient of images one by one."""
+        channel = problem.threat.channel
+        norms = [m for m in problem.model.modules() if isinstance(m, _BatchNorm)]
+        reason = ""
+        if problem.observation.steps > 1:
+            reason = "several local steps are no single gradient"
+        elif math.isfinite(min(channel.clip, channel.example_clip)) or problem.beyond:
+            reason = "clipping or an adaptive optimiser hides the size of the gradient"
+        elif channel.observed or problem.hidden:
+            reason = "entries of the update are not told"
+        elif any(m.training or m.running_mean is None for m in norms):
+            reason = "batch normalisation by the batch's own statistics mixes the images"
+        elif _memory(problem) > MEMORY_BYTES:
+            reason = f"images of {problem.shape[-2]} x {problem.shape[-1]} need too much memory"
+        if reason:
+            raise AttackError(f"{self.name}: {reason}")
+
+    def _told(self, peeling: Peeling) -> list[Known]:
+        """Return the lowest known layers, if they tell enough."""
+        lowest = peeling.lowest
+        told = sum(k.values[0].numel() for k in lowest)
+        pixels = math.prod(peeling.problem.shape[1:])
+        if told < pixels:
+            why = f": {peeling.end}" if peeling.end else ""
+            raise PeelError(f"{told} values an image are told, of {pixels} pixels{why}")
+        return lowest
+
+    def _scales(self, peeling: Peeling, lowest: list[Known]) -> tuple[Tensor, Tensor]:
+        """Return each image's factor, and the labels."""
+        if peeling.factor is None:
+            return factors(peeling, lowest[-1])
+        return lowest[-1].values.new_tensor([peeling.factor]), labels.recover(peeling.problem)
+
+    def _images(
+        self, peeling: Peeling, lowest: list[Known], scales: Tensor, search: Search
+    ) -> Tensor:
+        """Return the images, (B, C, H, W)."""
+        parts = [peeling.graph.below(known.node) for known in lowest]
+        batch = len(scales)
+        values = torch.cat([k.values.reshape(batch, -1) for k in lowest], 1) / scales[:, None]
+        on = torch.cat(
+            [
+                (k.on if rectified else torch.ones_like(k.on)).reshape(batch, -1)
+                for k, (_, rectified) in zip(lowest, parts, strict=True)
+            ],
+            1,
+        )
+        prior = _distribution(peeling.problem)
+        layers = SparseJacobian(
+            lambda x: torch.cat([below(x).flatten(1) for below, _ in parts], 1), prior.mean
+        )
+        found, settled = [], True
+        for image in range(batch):
+            x, still = explain(
+                layers,
+                values[image : image + 1],
+                on[image : image + 1],
+                prior,
+                iterations=self.iterations,
+                search=search,
+                restart=image,
+            )
+            found.append(x)
+            settled = settled and still
+            search.report((image + 1) / batch)
+        if settled:
+            search.stopped = "converged"
+        return torch.cat(found)
+
+    def _notes(
+        self, problem: Problem, peeling: Peeling, lowest: list[Known], chi_square: float
+    ) -> tuple[str, ...]:
+        reached = (
+            "the noise floor is reached" if chi_square < self.FLOOR else "above the noise floor"
+        )
+        return (
+            f"inputs of {len(peeling.known)} layers found, down to {lowest[0].node.name}",
+            f"reduced chi-square {chi_square:.3g}: {reached}",
+            *notes_on(problem, OneGradient()),
+        )
+
+
+def _memory(problem: Problem) -> int:
+    """Return the bytes that the normal equations of an image need, with their factor."""
+    return 8 * 4 * math.prod(problem.shape[1:]) ** 2
+
+
+def _distribution(problem: Problem) -> GaussianPrior:
+    """Return that of the public X-rays, else of smooth images."""
+    found = smooth_prior(problem.shape[1:]) if problem.prior is None else problem.prior.gaussian
+    return found.to(problem.device, problem.dtype)

@@ -1,0 +1,403 @@
+"""Down a ReLU network from its head: what every layer was given, from the gradient alone.
+
+The gradient of a layer's weights is linear in the layer's inputs once the errors at its outputs
+are known; a ReLU hands an error on where its own output, found as the input of the layer above,
+is positive. So errors and inputs follow each other down from the head, each by a linear system
+with as many equations as there are weights to a channel, and which units are on is never searched
+for. Zhu and Blaschko, "R-GAP: Recursive gradient attack on privacy" (ICLR 2021), for one image and
+chains of layers. Here also for residual networks, for layers before a mean over positions and for
+several images, whose pattern of units that are on is found first
+(:mod:`adversary.switch_patterns`).
+
+Of each image all errors are known up to a factor f that they share, and so are inputs:
+what a layer was given comes as f times its value (:func:`factors`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx, nn
+from torch.func import jvp
+from torch.nn import functional
+
+from adversary.layer_graph import LAYERS, GraphError, LayerGraph
+from adversary.problem import Problem
+from adversary.switch_patterns import MOST, factorisations, placed
+
+CONDITION = 1e6
+"""Of a layer's linear system, from which on its inputs count as not told."""
+
+DOUBT = 20.0
+"""Standard deviations of its error above which a unit's output is taken for positive."""
+
+ROUNDING = 1e-6
+"""Error of outputs that rounding leaves, relative to the layer's largest."""
+
+RANK = 1e-3
+"""Second singular value of the head's gradient, relative to the first, up to which it has one."""
+
+LEAST, GRID = 5, 256
+"""Factors looked at, from 10^-5 to 1 times the largest."""
+
+DIP = 1.0
+"""Excess of an image's error over its factor, relative to it, that may become none."""
+
+EXACT = 1e-3
+"""Excess, relative to the factor, that counts as none."""
+
+STEPS = 12
+"""Of Gauss-Newton to a factor."""
+
+CHUNK = 32
+"""Factors whose logits are worked out together."""
+
+
+class PeelError(ValueError):
+    """The network or the update cannot be taken apart; the message says why."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What was found of one layer's values.
+
+    Parameters
+    ----------
+    node : fx.Node
+        Whose values they are.
+    values : Tensor
+        (B, ...), each image's f times its values.
+    error : Tensor
+        Standard deviation of each, same shape.
+    """
+
+    node: fx.Node
+    values: Tensor
+    error: Tensor
+
+    @property
+    def on(self) -> Tensor:
+        """Whether each value is positive beyond doubt, (B, ...)."""
+        return self.values > DOUBT * self.error
+
+
+class Peeling:
+    """The layers of an update, taken off one by one from the head on.
+
+    Parameters
+    ----------
+    problem : Problem
+        One gradient, of a network of convolutions, linear layers, ReLUs, sums, means over
+        positions and batch normalisation by running statistics; in float64.
+
+    Attributes
+    ----------
+    graph : LayerGraph
+        The network.
+    known : list of Known
+        What was found, from the head down.
+    direction : Tensor
+        v, (outputs,): the gradient by an image's logits is f v.
+    end : str
+        Why the layers below the last one known could not be taken off.
+    signs : Tensor
+        (B,), 1 or -1: v's for each image, chosen so that f > 0.
+    factor : float, optional
+        f of a single image; of several they are not told here.
+
+    Raises
+    ------
+    PeelError
+        If the head's gradient, or which units of the highest ReLU are on, cannot be told.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.batch = problem.shape[0]
+        images = next(iter(problem.gradient.values())).new_zeros(problem.shape)
+        try:
+            self.graph = LayerGraph(problem.model, images)
+        except GraphError as error:
+            raise PeelError(str(error)) from error
+        self.known: list[Known] = []
+        self.end = ""
+        self._found: dict[fx.Node, Known] = {}
+        self._errors: dict[fx.Node, Tensor] = {}
+        self.signs = torch.ones(self.batch).to(images)
+        self.direction, self.factor = self._of_logits()
+        self._errors[self.graph.result] = self.direction.expand(self.batch, -1)
+        for node in reversed(self.graph.nodes[:-1]):
+            if node in self._errors and not self._take_off(node):
+                break
+
+    @property
+    def lowest(self) -> list[Known]:
+        """What tells most of the images: the lowest known layer that all of them pass.
+
+        And before it the known layers below that, which they can pass by.
+        """
+        order = self.graph.nodes.index
+        known = sorted(self.known, key=lambda k: order(k.node))
+        for count, each in enumerate(known, 1):
+            if self.graph.cuts(each.node):
+                return known[:count]
+        return known
+
+    def _of_logits(self) -> tuple[Tensor, float | None]:
+        """Return v, and f of a single image."""
+        weight, bias = self.problem.head_gradient
+        layer = self.graph.layer(self.graph.result)
+        if not isinstance(layer, nn.Linear):
+            raise PeelError("its last layer is not linear")
+        if weight is None or bias is None:
+            raise PeelError("the gradient of its last layer is not told")
+        if self.batch == 1:
+            return bias / bias.norm(), float(bias.norm())
+        left, values, _ = torch.linalg.svd(torch.cat([weight, bias[:, None]], 1))
+        if len(values) > 1 and values[1] > RANK * values[0]:
+            raise PeelError("several images need a head with one or, under softmax, two outputs")
+        return left[:, 0], None
+
+    def _take_off(self, node: fx.Node) -> bool:
+        """Pass the error at a node's value on to its inputs; return whether that could be done."""
+        graph = self.graph
+        if graph.rectifies(node):
+            known = self._found.get(node)
+            try:
+                on = self._pattern(node) if known is None else known.on
+            except PeelError as end:
+                self.end = str(end)
+                return False
+            self._hand_on(node.all_input_nodes[0], self._errors[node] * on)
+            return True
+        if not graph.affine(node):
+            self.end = f"what passes {node.name} cannot be followed"
+            return False
+        layer, above = graph.layer(node), node.all_input_nodes
+        if isinstance(layer, LAYERS) and above[0] not in self._found:
+            solved = self._input(node, layer)
+            if solved is not None:
+                self._note(above[0], *solved)
+        elif graph.keeps(node) and node in self._found:
+            found, shape = self._found[node], graph.shape(above[0])
+            self._note(above[0], found.values.view(shape), found.error.view(shape))
+        for source, pulled in zip(above, graph.pull(node, self._errors[node]), strict=True):
+            self._hand_on(source, pulled)
+        return True
+
+    def _hand_on(self, node: fx.Node, error: Tensor) -> None:
+        before = self._errors.get(node)
+        self._errors[node] = error if before is None else before + error
+
+    def _note(self, node: fx.Node, values: Tensor, error: Tensor) -> None:
+        self._found[node] = Known(node, values, error)
+        self.known.append(self._found[node])
+
+    def _weights(self, node: fx.Node) -> Tensor | None:
+        """Return the gradient of a layer's weights, (O, I, k, k'); None where it is not told."""
+        found = self.problem.gradient.get(f"{node.target}.weight")
+        return None if found is None else found.view(*found.shape, *[1] * (4 - found.ndim))
+
+    def _input(self, node: fx.Node, layer: nn.Module) -> tuple[Tensor, Tensor] | None:
+        """Return a layer's input and its standard deviation by least squares; None if untold."""
+        gradient = self._weights(node)
+        shape = self.graph.shape(node.all_input_nodes[0])
+        taps = self._taps(layer, shape)
+        if gradient is None or taps is None:
+            return None
+        error = self._errors[node].flatten(2) if len(shape) == 4 else self._errors[node][..., None]
+        channels = gradient.shape[1]
+        system = torch.einsum("bop,qkp->okbq", error, taps)
+        system = system.reshape(system.shape[0] * system.shape[1], -1)
+        right = gradient.flatten(2).transpose(1, 2).reshape(len(system), channels)
+        if system.shape[1] > len(system):
+            return None
+        q, r = torch.linalg.qr(system)
+        sizes = torch.linalg.svdvals(r)
+        if not sizes[-1] * CONDITION > sizes[0]:
+            return None
+        inverse = torch.linalg.inv(r)
+        found = inverse @ (q.T @ right)
+        spare = max(1, len(system) - system.shape[1])
+        noise = (right - system @ found).square().sum(0).div(spare).sqrt()
+        deviation = inverse.norm(dim=1)[:, None] * noise
+
+        def arranged(of: Tensor) -> Tensor:
+            return of.view(self.batch, -1, channels).transpose(1, 2).reshape(shape)
+
+        return arranged(found), arranged(deviation)
+
+    @staticmethod
+    def _taps(layer: nn.Module, shape: torch.Size) -> Tensor | None:
+        """Return which input position each weight meets for each output, (positions, k k', P)."""
+        if isinstance(layer, nn.Linear):
+            return torch.ones(1, 1, 1).to(layer.weight) if len(shape) == 2 else None
+        assert isinstance(layer, nn.Conv2d)
+        plain = layer.groups == 1 and layer.padding_mode == "zeros"
+        if not plain or isinstance(layer.padding, str):
+            return None
+        height, width = shape[-2:]
+        every = torch.eye(height * width).to(layer.weight).view(-1, 1, height, width)
+        size, padding = layer.kernel_size, layer.padding
+        found: Tensor = functional.unfold(
+            every,
+            (size[0], size[1]),
+            dilation=(layer.dilation[0], layer.dilation[1]),
+            padding=(int(padding[0]), int(padding[1])),
+            stride=(layer.stride[0], layer.stride[1]),
+        )
+        return found
+
+    def _pattern(self, node: fx.Node) -> Tensor:
+        """Return which units of a ReLU are on of whose output nothing is known yet, (B, ...).
+
+        Raises
+        ------
+        PeelError
+            If they cannot be told.
+        """
+        error = self._errors[node]
+        own = error[:1, :, :1, :1] if error.ndim == 4 else error[:1]
+        layer_node = self._layer_before(node.all_input_nodes[0])
+        if layer_node is None or not torch.allclose(error, own.expand_as(error)):
+            raise PeelError(f"nothing tells which units of {node.name} are on")
+        layer, gradient = self.graph.layer(layer_node), self._weights(layer_node)
+        if gradient is None or not self.graph.rectifies(layer_node.all_input_nodes[0]):
+            raise PeelError(f"nothing tells which units of {node.name} are on")
+        grid = error.shape[2:]
+        count = self.batch * math.prod(grid)
+        if count > MOST:
+            raise PeelError(
+                f"{count} images and positions at {node.name}: at most {MOST} can be told apart"
+            )
+        size = self._factor_to(node.all_input_nodes[0], layer_node, own.expand_as(error))
+        size = size.flatten(2)[0, :, 0] if size.ndim == 4 else size[0]
+        used = size.abs() > 1e-12 * size.abs().max()
+        rows = torch.zeros_like(gradient.flatten(1))
+        rows[used] = gradient.flatten(1)[used] / size[used, None]
+        stride = layer.stride if isinstance(layer, nn.Conv2d) else ()
+        ways = (
+            (units, seen, at)
+            for units, seen in factorisations(rows, size.abs() * used, count)
+            if (at := placed(seen.view(-1, *gradient.shape[1:]), stride, grid)) is not None
+        )
+        units, seen, at = next(ways, (None, None, None))
+        if units is None or seen is None or at is None:
+            raise PeelError(f"the gradient does not tell which units of {node.name} are on")
+        order = at.argsort().to(units.device)
+        on = units[:, order].T.reshape(self.batch, *grid, -1).movedim(-1, 1).reshape(error.shape)
+        # The layer below was given the outputs of a ReLU, so that f > 0 makes them >= 0.
+        self.signs = seen[order].sum(1).view(self.batch, -1).sum(1).sign()
+        turn = self.signs.view(-1, *[1] * (error.ndim - 1))
+        self._errors[node] = error * turn
+        return on
+
+    def _layer_before(self, node: fx.Node) -> fx.Node | None:
+        """Return the nearest layer with weights whose outputs reach a node unswitched."""
+        if isinstance(self.graph.layer(node), LAYERS):
+            return node
+        if not self.graph.affine(node):
+            return None
+        found = (self._layer_before(source) for source in node.all_input_nodes)
+        return next((each for each in found if each is not None), None)
+
+    def _factor_to(self, node: fx.Node, layer: fx.Node, error: Tensor) -> Tensor:
+        """Return the error at a layer's outputs if that at a node's is this."""
+        if node is layer:
+            return error
+        for source, pulled in zip(node.all_input_nodes, self.graph.pull(node, error), strict=True):
+            if self._layer_before(source) is layer:
+                return self._factor_to(source, layer, pulled)
+        raise AssertionError("the layer was found from this node")
+
+
+def factors(peeling: Peeling, at: Known) -> tuple[Tensor, Tensor]:
+    """Return the factor f of each of several images, (B,), and their labels.
+
+    At a layer that all images pass. An image's own values give its logits, and the gradient of
+    its loss by these, with the right label, is f v; and they give what is known of the layers
+    above. Of several solutions those are taken whose sum the bias tells.
+
+    Raises
+    ------
+    PeelError
+        If an image has none.
+    """
+    found = [_Scale(peeling, at, image).solutions() for image in range(peeling.batch)]
+    if not all(found):
+        raise PeelError("no factor of an image explains its own gradient")
+    bias = peeling.problem.head_gradient[1]
+    assert bias is not None
+    told, signs = float(bias @ peeling.direction), peeling.signs.tolist()
+
+    def astray(chosen: tuple[tuple[float, Tensor], ...]) -> float:
+        return abs(sum(f * sign for (f, _), sign in zip(chosen, signs, strict=True)) - told)
+
+    best = min(itertools.product(*found), key=astray)
+    return torch.tensor([f for f, _ in best]).to(at.values), torch.stack([y for _, y in best])
+
+
+class _Scale:
+    """How the values of one image, f times what they are, tell f."""
+
+    def __init__(self, peeling: Peeling, at: Known, image: int) -> None:
+        graph, self.problem, self.batch = peeling.graph, peeling.problem, peeling.batch
+        self.values = at.values[image]
+        self.direction = peeling.signs[image] * peeling.direction
+        order = graph.nodes.index
+        others = [k for k in peeling.known if order(k.node) > order(at.node)]
+        self.above = graph.above(at.node, [graph.result, *(k.node for k in others)])
+        told = [k.values[image].flatten() for k in others]
+        self.known = torch.cat(told)
+        self.unit = torch.cat([(ROUNDING * v.abs().max()).expand(len(v)) for v in told])
+
+    def solutions(self) -> list[tuple[float, Tensor]]:
+        """Return the factors, with their labels, at which the image explains its own error."""
+        classes = torch.arange(2, device=self.values.device)
+        labels = classes if self.problem.loss == "cross-entropy" else classes[:, None]
+        grid = torch.logspace(-LEAST, 0, GRID).to(self.values) * 2 / self.batch
+        with torch.no_grad():
+            logits = torch.cat([self._at(part)[0] for part in grid.split(CHUNK)])
+        found: list[tuple[float, Tensor]] = []
+        for label in labels:
+            size = self._excess(grid, logits, label).abs() / grid
+            padded = functional.pad(size[None], (1, 1), value=torch.inf)[0]
+            dips = (size <= padded[:-2]) & (size <= padded[2:]) & (size < DIP)
+            for i in dips.nonzero()[:, 0].tolist():
+                factor, left = self._refined(grid[i : i + 1], label)
+                if left < EXACT and not any(
+                    abs(f / factor - 1) < EXACT and y.equal(label) for f, y in found
+                ):
+                    found.append((factor, label))
+        return found
+
+    def _refined(self, start: Tensor, label: Tensor) -> tuple[float, float]:
+        """Return where Gauss-Newton steps end, and the excess there relative to the factor."""
+
+        def gaps(logarithm: Tensor) -> Tensor:
+            f = logarithm.exp()
+            logits, *values = self._at(f)
+            there = (f * torch.cat([v.flatten() for v in values]) - self.known) / self.unit
+            return torch.cat([there, self._excess(f, logits, label) / f / ROUNDING])
+
+        at = start.log()
+        for _ in range(STEPS):
+            gap, slope = jvp(gaps, (at,), (torch.ones_like(at),))[:2]
+            at = at - ((slope @ gap) / (slope @ slope)).clamp(-0.3, 0.3)
+        return float(at.exp()), ROUNDING * abs(float(gaps(at)[-1]))
+
+    def _at(self, f: Tensor) -> tuple[Tensor, ...]:
+        """Return the logits, (n, outputs), and the known layers' values at n factors."""
+        return self.above(self.values / f.view(-1, *[1] * self.values.ndim))
+
+    def _excess(self, f: Tensor, logits: Tensor, label: Tensor) -> Tensor:
+        """Return by how much the error that logits give exceeds f, (n,)."""
+        targets = self.problem.targets(label[None]).expand(len(f), -1)
+
+        def loss(logits: Tensor) -> Tensor:
+            return len(f) / self.batch * self.problem.mean_loss(logits, targets)
+
+        return torch.func.grad(loss)(logits) @ self.direction - f

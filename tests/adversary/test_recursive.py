@@ -1,0 +1,313 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from adversary import Limits, Prior, ThreatModel, TrainingRecipe
+from adversary.attacks import AttackError, AttackOptionError, create
+from adversary.attacks import recursive as module
+from adversary.channel import Channel
+from adversary.layer_graph import GraphError, LayerGraph
+from adversary.peeling import PeelError, Peeling, factors
+from adversary.problem import pose
+
+
+class Block(nn.Module):
+    """A residual block, with a convolution in its shortcut where it changes the shape."""
+
+    def __init__(self, width, out, stride):
+        super().__init__()
+        self.conv1 = nn.Conv2d(width, out, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out)
+        self.conv2 = nn.Conv2d(out, out, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out)
+        self.relu = nn.ReLU()
+        same = width == out and stride == 1
+        self.short = nn.Identity() if same else nn.Conv2d(width, out, 1, stride)
+
+    def forward(self, x):
+        inner = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
+        return self.relu(inner + self.short(x))
+
+
+class SmallResNet(nn.Module):
+    """Three blocks, as ResNet has them, for 16 x 16 images; 2 x 2 positions before the mean."""
+
+    def __init__(self, outputs=2, pooled=False):
+        super().__init__()
+        stem = [nn.Conv2d(1, 64, 5, 2, 2, bias=False), nn.BatchNorm2d(64), nn.ReLU()]
+        self.stem = nn.Sequential(*stem, nn.MaxPool2d(3, 2, 1) if pooled else nn.Identity())
+        last = Block(96, 128, 1 if pooled else 2)
+        self.blocks = nn.Sequential(Block(64, 64, 1), Block(64, 96, 2), last)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.head = nn.Linear(128, outputs)
+
+    def forward(self, images):
+        return self.head(torch.flatten(self.pool(self.blocks(self.stem(images - 0.5))), 1))
+
+
+class Chain(nn.Module):
+    """Convolutions and functional ReLUs, flattened for two linear layers."""
+
+    def __init__(self, outputs=3):
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 24, 3, 2, 1)
+        self.conv2 = nn.Conv2d(24, 48, 3, 2, 1)
+        self.hidden = nn.Linear(48 * 16, 40)
+        self.head = nn.Linear(40, outputs)
+
+    def forward(self, images):
+        x = torch.relu(self.conv2(functional.relu(self.conv1(images))))
+        return self.head(self.hidden(x.flatten(1)).relu())
+
+
+def made(kind, seed, **options):
+    """Return a network whose batch normalisation has seen something."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = kind(**options)
+        for layer in model.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                nn.init.normal_(layer.bias, std=0.1)
+                nn.init.uniform_(layer.weight, 0.5, 1.5)
+                layer.running_mean.normal_(std=0.1)
+                layer.running_var.uniform_(0.5, 1.5)
+    return model
+
+
+def smooth_images(count, seed):
+    noise = torch.rand(count, 1, 4, 4, generator=torch.Generator().manual_seed(seed))
+    return functional.interpolate(noise, size=(16, 16), mode="bicubic").clamp(0, 1)
+
+
+def posed(train, kind=SmallResNet, *, batch=1, seed=0, labels=None, threat=None, **recipe):
+    options = {"outputs": recipe.pop("outputs")} if "outputs" in recipe else {}
+    model = made(kind, seed, **options)
+    images = smooth_images(batch, seed)
+    labels = torch.arange(batch) % 2 if labels is None else labels
+    recipe = {"lr": 0.1, "batch_size": batch, "batch_norm": "eval", "update": "gradient", **recipe}
+    told = TrainingRecipe(**recipe)
+    seen = train(model, images, labels, dataclasses.replace(told, update="weights"))
+    if told.update == "gradient":
+        model.eval()
+        logits = model(images)
+        loss = (
+            functional.cross_entropy(logits, labels)
+            if told.loss == "cross-entropy"
+            else functional.binary_cross_entropy_with_logits(logits, labels)
+        )
+        names, weights = zip(*model.named_parameters(), strict=True)
+        gradient = dict(zip(names, torch.autograd.grad(loss, weights), strict=True))
+        seen = dataclasses.replace(seen, returned=gradient, recipe=told)
+    return pose(seen, threat or ThreatModel(), model, image_shape=(1, 16, 16)), images, labels
+
+
+def psnr(found, truth):
+    return float(-10 * (found - truth).square().mean().log10())
+
+
+def paired(found, truth):
+    """Return for each true image the nearest found one, each once."""
+    apart = torch.cdist(truth.flatten(1), found.flatten(1))
+    order = apart.argmin(1)
+    assert sorted(order.tolist()) == list(range(len(truth)))
+    return order
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("kind", [SmallResNet, Chain])
+def test_one_image_comes_back_exactly(update, kind, seed):
+    problem, images, labels = posed(update, kind, seed=seed)
+    found = create("recursive").run(problem)
+    assert psnr(found.images, images) > 100
+    assert found.labels.tolist() == labels.tolist()
+    assert found.score < 2
+    assert found.stopped == "converged"
+    assert any("the noise floor is reached" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_two_images_of_four_positions_are_told_apart(update, seed):
+    problem, images, labels = posed(update, batch=2, seed=seed)
+    found = create("recursive").run(problem, seed=1)
+    order = paired(found.images, images)
+    assert psnr(found.images[order], images) > 80
+    assert found.labels[order].tolist() == labels.tolist()
+    assert found.score < 10
+
+
+def test_a_single_sigmoid_output_is_attacked_as_well(update):
+    labels = torch.tensor([[1.0], [0.0]])
+    problem, images, _ = posed(update, batch=2, seed=4, labels=labels, loss="bce", outputs=1)
+    found = create("recursive").run(problem)
+    order = paired(found.images, images)
+    assert psnr(found.images[order], images) > 80
+    assert found.labels[order].tolist() == labels.tolist()
+
+
+class Pooled(SmallResNet):
+    def __init__(self):
+        super().__init__(pooled=True)
+
+
+def test_a_stem_that_keeps_the_largest_only_hides_little(update):
+    problem, images, _ = posed(update, Pooled)
+    found = create("recursive").run(problem)
+    assert psnr(found.images, images) > 20
+    assert any("down to stem_3" in note for note in found.notes)
+
+
+def test_the_weights_after_one_step_tell_the_image_too(update):
+    problem, images, _ = posed(update, update="weights", lr=1.0, seed=1)
+    found = create("recursive").run(problem)
+    assert psnr(found.images, images) > 50
+
+
+@pytest.mark.parametrize(("kind", "batch"), [(SmallResNet, 1), (SmallResNet, 2), (Chain, 1)])
+def test_inputs_of_all_layers_are_what_they_were(update, kind, batch):
+    problem, images, _ = posed(update, kind, batch=batch)
+    peeling = Peeling(problem.to(torch.float64))
+    lowest = peeling.lowest[-1]
+    if batch == 1:
+        scales = torch.tensor([peeling.factor])
+        order = torch.tensor([0])
+    else:
+        scales, _ = factors(peeling, lowest)
+    expected: dict[str, torch.Tensor] = {}
+    with torch.no_grad():
+        for known in peeling.known:
+            below, rectified = peeling.graph.below(known.node)
+            value = below(images.double())
+            expected[known.node.name] = value.relu() if rectified else value
+    if batch > 1:
+        at = lowest.values / scales.view(-1, 1, 1, 1)
+        order = paired(at, expected[lowest.node.name])
+    names = set(expected)
+    assert {"stem_2"} <= names if kind is SmallResNet else {"relu"} <= names
+    for known in peeling.known:
+        truth = expected[known.node.name]
+        found = (known.values / scales.view(-1, *[1] * (truth.ndim - 1)))[order]
+        assert float((found - truth).abs().max()) < 1e-4 * float(truth.abs().max())
+        assert (known.on[order] == (truth > 0)).all()
+
+
+def test_layers_are_parts_of_the_network():
+    model = made(SmallResNet, 0).eval().double()
+    images = smooth_images(2, 0).double()
+    graph = LayerGraph(model, images)
+    middle = next(n for n in graph.nodes if n.name == "blocks_0_relu_1")
+    with torch.no_grad():
+        below, rectified = graph.below(middle)
+        assert rectified
+        value = below(images).relu()
+        (logits,) = graph.above(middle, [graph.result])(value)
+        assert torch.equal(logits, model(images))
+    inside = next(n for n in graph.nodes if n.name == "blocks_1_relu")
+    assert graph.cuts(middle)
+    assert not graph.cuts(inside)
+
+
+class Branching(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(256, 2)
+
+    def forward(self, images):
+        return self.head(images.flatten(1) if images.sum() > 0 else -images.flatten(1))
+
+
+def test_a_network_that_cannot_be_traced_is_one_line():
+    with pytest.raises(GraphError, match=r"its layers cannot be traced \(.*\)$"):
+        LayerGraph(Branching(), torch.rand(1, 1, 16, 16))
+
+
+def refused(problem, message):
+    with pytest.raises(AttackError, match=message) as caught:
+        create("recursive").run(problem)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_it_cannot_take_apart_it_refuses_in_a_line(update):
+    refused(posed(update, batch_norm="train", update="weights", batch=2)[0], "mixes the images")
+    refused(
+        posed(update, update="weights", batch=2, batch_size=1)[0],
+        "several local steps are no single gradient",
+    )
+    clipped = ThreatModel(channel=Channel(clip=1.0))
+    refused(posed(update, threat=clipped)[0], "clipping or an adaptive optimiser hides")
+    adam = posed(update, update="weights", optimizer="adam")[0]
+    refused(adam, "clipping or an adaptive optimiser hides")
+    mask = {"head.weight": torch.zeros(2, 128, dtype=torch.bool)}
+    refused(posed(update, threat=ThreatModel(channel=Channel(observed=mask)))[0], "are not told")
+    refused(posed(update, outputs=5, batch=2)[0], "several images need a head with one or")
+    refused(posed(update, batch=5)[0], "20 images and positions at .*: at most 16")
+
+
+class Smooth(SmallResNet):
+    def __init__(self):
+        super().__init__()
+        for block in self.blocks:
+            block.relu = nn.SiLU()
+
+
+def test_smooth_networks_are_left_to_others(update):
+    problem = posed(update, Smooth)[0]
+    refused(problem, "128 values an image are told, of 256 pixels: what passes blocks_2_relu_1")
+
+
+def test_images_that_need_too_much_memory_are_refused(update, monkeypatch):
+    monkeypatch.setattr(module, "MEMORY_BYTES", 1000)
+    refused(posed(update)[0], "images of 16 x 16 need too much memory")
+
+
+def test_noise_beyond_its_switches_is_told_by_the_chi_square_or_a_refusal(update):
+    problem, _, _ = posed(update)
+    draw = torch.Generator().manual_seed(0)
+    blurred = {
+        n: g + 0.05 * g.std().item() * torch.randn(g.shape, generator=draw) if g.numel() > 1 else g
+        for n, g in problem.gradient.items()
+    }
+    noisy = dataclasses.replace(problem, gradient=blurred)
+    try:
+        found = create("recursive").run(noisy)
+    except AttackError:
+        return
+    assert found.score > 2
+    assert any("above the noise floor" in note for note in found.notes)
+
+
+def test_one_seed_one_result_and_a_prior_of_public_images(update):
+    problem, images, _ = posed(update)
+    problem = dataclasses.replace(problem, prior=Prior(smooth_images(40, 9)))
+    first, second = (create("recursive").run(problem, seed=2) for _ in range(2))
+    assert torch.equal(first.images, second.images)
+    assert psnr(first.images, images) > 100
+
+
+def test_limits_and_options(update):
+    problem, _, _ = posed(update)
+    found = create("recursive").run(problem, limits=Limits(evaluations=1))
+    assert found.stopped == "evaluations"
+    assert found.evaluations == 1
+    short = create("recursive", {"iterations": "2"}).run(problem)
+    assert short.stopped == "iterations"
+    assert len(short.history) == 2
+    with pytest.raises(AttackOptionError, match=r"recursive.iterations = 0: must be > 0"):
+        create("recursive", {"iterations": "0"})
+
+
+def test_peeling_says_where_it_ends(update):
+    problem, _, _ = posed(update)
+    hidden = {n: g for n, g in problem.gradient.items() if n != "blocks.0.conv2.weight"}
+    peeling = Peeling(dataclasses.replace(problem, gradient=hidden).to(torch.float64))
+    assert "nothing tells which units of blocks_0_relu are on" in peeling.end
+    assert math.isfinite(peeling.factor)
+    with pytest.raises(PeelError, match="gradient of its last layer is not told"):
+        Peeling(
+            dataclasses.replace(problem, gradient={"head.weight": problem.gradient["head.weight"]})
+        )
