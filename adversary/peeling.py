@@ -31,8 +31,8 @@ from adversary.switch_patterns import MOST, factorisations, placed
 CONDITION = 1e6
 """Of a layer's linear system, from which on its inputs count as not told."""
 
-DOUBT = 20.0
-"""Standard deviations of its error above which a unit's output is taken for positive."""
+DOUBT = (4.0, 40.0)
+"""Standard deviations of its error between which a unit's output may be noise or not."""
 
 ROUNDING = 1e-6
 """Error of outputs that rounding leaves, relative to the layer's largest."""
@@ -80,8 +80,16 @@ class Known:
 
     @property
     def on(self) -> Tensor:
-        """Whether each value is positive beyond doubt, (B, ...)."""
-        return self.values > DOUBT * self.error
+        """Whether each value is positive, (B, ...).
+
+        Noise and outputs part where no value lies, in the widest gap within :data:`DOUBT`.
+        """
+        ratios = self.values / self.error.clamp_min(torch.finfo(self.error.dtype).tiny)
+        least, most = DOUBT
+        inside = ratios[(ratios > least) & (ratios < most)]
+        edges = torch.cat([inside.new_tensor(DOUBT), inside]).sort().values.log()
+        widest = int(edges.diff().argmax())
+        return ratios > (edges[widest : widest + 2].mean()).exp()
 
 
 class Peeling:

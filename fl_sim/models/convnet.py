@@ -24,7 +24,7 @@ def convnet(spec: Spec) -> Classifier:
 
     No batch normalisation, so a gradient depends on the images of the batch one by one. The
     activation decides how smoothly it depends on them: a ReLU's gradient jumps where a unit
-    switches, which stops second-order attacks.
+    switches.
     """
     spec.require_size(8)
     if spec.activation not in ACTIVATIONS:
