@@ -34,6 +34,15 @@ CONDITION = 1e6
 DOUBT = (4.0, 40.0)
 """Standard deviations of its error between which a unit's output may be noise or not."""
 
+FLIPPED = 64
+"""Units at most that are tried on and off: those nearest to the threshold."""
+
+SUSPECT = 3.0
+"""Share that a layer leaves unexplained, beside the layer above, from which on they are."""
+
+BETTER = 0.5
+"""Factor by which what a layer leaves unexplained must fall for a unit to count as mistaken."""
+
 ROUNDING = 1e-6
 """Error of outputs that rounding leaves, relative to the layer's largest."""
 
@@ -79,17 +88,23 @@ class Known:
     error: Tensor
 
     @property
-    def on(self) -> Tensor:
-        """Whether each value is positive, (B, ...).
+    def ratios(self) -> Tensor:
+        """Values in units of their standard deviations, (B, ...)."""
+        return self.values / self.error.clamp_min(torch.finfo(self.error.dtype).tiny)
 
-        Noise and outputs part where no value lies, in the widest gap within :data:`DOUBT`.
-        """
-        ratios = self.values / self.error.clamp_min(torch.finfo(self.error.dtype).tiny)
-        least, most = DOUBT
+    @property
+    def threshold(self) -> float:
+        """Ratio at which noise and outputs part: in the widest gap within :data:`DOUBT`."""
+        ratios, (least, most) = self.ratios, DOUBT
         inside = ratios[(ratios > least) & (ratios < most)]
         edges = torch.cat([inside.new_tensor(DOUBT), inside]).sort().values.log()
         widest = int(edges.diff().argmax())
-        return ratios > (edges[widest : widest + 2].mean()).exp()
+        return math.exp(float(edges[widest : widest + 2].mean()))
+
+    @property
+    def on(self) -> Tensor:
+        """Whether each value is positive, (B, ...)."""
+        return self.ratios > self.threshold
 
 
 class Peeling:
@@ -132,6 +147,7 @@ class Peeling:
             raise PeelError(str(error)) from error
         self.known: list[Known] = []
         self.end = ""
+        self._left = 0.0
         self._found: dict[fx.Node, Known] = {}
         self._errors: dict[fx.Node, Tensor] = {}
         self.signs = torch.ones(self.batch).to(images)
@@ -154,6 +170,29 @@ class Peeling:
                 return known[:count]
         return known
 
+    def mismatch(self, scales: Tensor) -> float:
+        """Return how far what the lowest layer gives is from what is known above it, relative.
+
+        Given each image's factor, (B,). Of order 1 where units were mistaken.
+        """
+        lowest = self.lowest[-1]
+        order = self.graph.nodes.index
+        others = [k for k in self.known if order(k.node) > order(lowest.node)]
+        if not others:
+            return 0.0
+
+        def scaled(values: Tensor, by: Tensor) -> Tensor:
+            return values * by.view(-1, *[1] * (values.ndim - 1))
+
+        above = self.graph.above(lowest.node, [k.node for k in others])
+        with torch.no_grad():
+            found = above(scaled(lowest.values, 1 / scales))
+        gaps = [
+            (scaled(value, scales) - k.values).norm() / k.values.norm()
+            for value, k in zip(found, others, strict=True)
+        ]
+        return float(torch.stack(gaps).max())
+
     def _of_logits(self) -> tuple[Tensor, float | None]:
         """Return v, and f of a single image."""
         weight, bias = self.problem.head_gradient
@@ -175,7 +214,7 @@ class Peeling:
         if graph.rectifies(node):
             known = self._found.get(node)
             try:
-                on = self._pattern(node) if known is None else known.on
+                on = self._pattern(node) if known is None else self._mended(node, known)
             except PeelError as end:
                 self.end = str(end)
                 return False
@@ -186,9 +225,9 @@ class Peeling:
             return False
         layer, above = graph.layer(node), node.all_input_nodes
         if isinstance(layer, LAYERS) and above[0] not in self._found:
-            solved = self._input(node, layer)
+            solved = self._input(node, self._errors[node])
             if solved is not None:
-                self._note(above[0], *solved)
+                self._note(above[0], *solved[:2])
         elif graph.keeps(node) and node in self._found:
             found, shape = self._found[node], graph.shape(above[0])
             self._note(above[0], found.values.view(shape), found.error.view(shape))
@@ -209,14 +248,17 @@ class Peeling:
         found = self.problem.gradient.get(f"{node.target}.weight")
         return None if found is None else found.view(*found.shape, *[1] * (4 - found.ndim))
 
-    def _input(self, node: fx.Node, layer: nn.Module) -> tuple[Tensor, Tensor] | None:
-        """Return a layer's input and its standard deviation by least squares; None if untold."""
-        gradient = self._weights(node)
+    def _input(self, node: fx.Node, error: Tensor) -> tuple[Tensor, Tensor, float] | None:
+        """Return a layer's input by least squares, its standard deviation, and what is left.
+
+        Given the error at its outputs. None where the gradient does not tell it.
+        """
+        gradient, layer = self._weights(node), self.graph.layer(node)
         shape = self.graph.shape(node.all_input_nodes[0])
-        taps = self._taps(layer, shape)
+        taps = None if layer is None else self._taps(layer, shape)
         if gradient is None or taps is None:
             return None
-        error = self._errors[node].flatten(2) if len(shape) == 4 else self._errors[node][..., None]
+        error = error.flatten(2) if len(shape) == 4 else error[..., None]
         channels = gradient.shape[1]
         system = torch.einsum("bop,qkp->okbq", error, taps)
         system = system.reshape(system.shape[0] * system.shape[1], -1)
@@ -231,12 +273,48 @@ class Peeling:
         found = inverse @ (q.T @ right)
         spare = max(1, len(system) - system.shape[1])
         noise = (right - system @ found).square().sum(0).div(spare).sqrt()
+        left = float(noise.norm() / right.norm())
         deviation = inverse.norm(dim=1)[:, None] * noise
 
         def arranged(of: Tensor) -> Tensor:
             return of.view(self.batch, -1, channels).transpose(1, 2).reshape(shape)
 
-        return arranged(found), arranged(deviation)
+        return arranged(found), arranged(deviation), left
+
+    def _mended(self, node: fx.Node, known: Known) -> Tensor:
+        """Return which units of a ReLU are on, those in doubt as the layer below explains best.
+
+        One unit that is mistaken leaves much of that layer's gradient unexplained.
+        """
+        on, away = (
+            known.on.contiguous(),
+            (known.ratios.clamp_min(1e-9) / known.threshold).log().abs(),
+        )
+        doubtful = away.flatten().topk(min(FLIPPED, on.numel()), largest=False).indices
+        source = node.all_input_nodes[0]
+        layer = self._layer_before(source)
+        if layer is None:
+            return on
+
+        def unexplained(on: Tensor) -> float:
+            error = self._factor_to(source, layer, self._errors[node] * on)
+            solved = self._input(layer, error)
+            return math.inf if solved is None else solved[2]
+
+        least = unexplained(on)
+        while SUSPECT * self._left < least < math.inf:
+            trials = []
+            for unit in doubtful.tolist():
+                trial = on.flatten().clone()
+                trial[unit] = ~trial[unit]
+                trial = trial.view(on.shape)
+                trials.append((unexplained(trial), trial))
+            left, trial = min(trials, key=lambda each: each[0])
+            if not left < BETTER * least:
+                break
+            least, on = left, trial
+        self._left = least
+        return on
 
     @staticmethod
     def _taps(layer: nn.Module, shape: torch.Size) -> Tensor | None:

@@ -25,6 +25,9 @@ from adversary.sparse_jacobian import SparseJacobian
 MEMORY_BYTES = 8 * 2**30
 """What the normal equations of an image may take."""
 
+MISTAKEN = 0.3
+"""Relative mismatch of layers from which on there is nothing to find."""
+
 SAMPLE = 4.0
 """Entries of the update for every pixel at which the images are checked in the end."""
 
@@ -46,7 +49,8 @@ class Recursive(Attack):
     64), and every layer has more weights to a channel than images times positions.
 
     A unit whose output is within the noise may be taken for on where it is off; all below it is
-    then wrong, and the chi-square says so. Batch normalisation must use running statistics.
+    then wrong, and the chi-square, or a refusal, says so. Batch normalisation must use running
+    statistics.
 
     Parameters
     ----------
@@ -81,6 +85,8 @@ class Recursive(Attack):
             peeling = Peeling(problem)
             lowest = self._told(peeling)
             scales, found = self._scales(peeling, lowest)
+            if not peeling.mismatch(scales) < MISTAKEN:
+                raise PeelError("noise hides which units are on")
         except PeelError as error:
             raise AttackError(f"{self.name}: {error}") from error
         images = self._images(peeling, lowest, scales, search)

@@ -9,11 +9,12 @@ from torch import nn
 from torch.nn import functional
 
 from adversary import Limits, Prior, ThreatModel, TrainingRecipe
+from adversary import peeling as peeling_module
 from adversary.attacks import AttackError, AttackOptionError, create
 from adversary.attacks import recursive as module
 from adversary.channel import Channel
 from adversary.layer_graph import GraphError, LayerGraph
-from adversary.peeling import PeelError, Peeling, factors
+from adversary.peeling import Known, PeelError, Peeling, factors
 from adversary.problem import pose
 
 
@@ -194,6 +195,26 @@ def test_inputs_of_all_layers_are_what_they_were(update, kind, batch):
         found = (known.values / scales.view(-1, *[1] * (truth.ndim - 1)))[order]
         assert float((found - truth).abs().max()) < 1e-4 * float(truth.abs().max())
         assert (known.on[order] == (truth > 0)).all()
+
+
+def test_a_mistaken_unit_is_mended_by_what_the_layer_below_leaves_unexplained(update, monkeypatch):
+    problem, images, _ = posed(update)
+    mistaken = []
+
+    def with_one_off(known):
+        on = (known.ratios > known.threshold).contiguous()
+        if known.node.name == "blocks_1_relu":
+            least = torch.where(on, known.ratios, torch.inf).argmin()
+            mistaken.append(int(least))
+            on.view(-1)[least] = False
+        return on
+
+    assert psnr(create("recursive").run(problem).images, images) > 100
+    monkeypatch.setattr(Known, "on", property(with_one_off))
+    assert psnr(create("recursive").run(problem).images, images) > 100
+    assert mistaken
+    monkeypatch.setattr(peeling_module, "FLIPPED", 0)
+    refused(problem, "noise hides which units are on|finite images")
 
 
 def test_layers_are_parts_of_the_network():
