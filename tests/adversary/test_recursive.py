@@ -201,20 +201,23 @@ def test_a_mistaken_unit_is_mended_by_what_the_layer_below_leaves_unexplained(up
     problem, images, _ = posed(update)
     mistaken = []
 
-    def with_one_off(known):
+    def with_one_more(known):
         on = (known.ratios > known.threshold).contiguous()
         if known.node.name == "blocks_1_relu":
-            least = torch.where(on, known.ratios, torch.inf).argmin()
-            mistaken.append(int(least))
-            on.view(-1)[least] = False
+            nearest = torch.where(on, -torch.inf, known.ratios).argmax()
+            mistaken.append(int(nearest))
+            on.view(-1)[nearest] = True
         return on
 
     assert psnr(create("recursive").run(problem).images, images) > 100
-    monkeypatch.setattr(Known, "on", property(with_one_off))
+    monkeypatch.setattr(Known, "on", property(with_one_more))
     assert psnr(create("recursive").run(problem).images, images) > 100
     assert mistaken
-    monkeypatch.setattr(peeling_module, "FLIPPED", 0)
-    refused(problem, "noise hides which units are on|finite images")
+    mended = Peeling(problem.to(torch.float64))
+    assert mended.mismatch(torch.tensor([mended.factor]).double()) < 1e-4
+    monkeypatch.setattr(peeling_module, "SUSPECT", math.inf)
+    left = Peeling(problem.to(torch.float64))
+    assert left.mismatch(torch.tensor([left.factor]).double()) > 1e-3
 
 
 def test_layers_are_parts_of_the_network():
