@@ -147,7 +147,7 @@ class Peeling:
             raise PeelError(str(error)) from error
         self.known: list[Known] = []
         self.end = ""
-        self._left = 0.0
+        self._left = math.inf
         self._found: dict[fx.Node, Known] = {}
         self._errors: dict[fx.Node, Tensor] = {}
         self.signs = torch.ones(self.batch).to(images)
