@@ -24,9 +24,12 @@ RECTIFIERS: frozenset[Any] = frozenset({torch.relu, functional.relu, "relu"})
 
 POOLS = (nn.AvgPool2d, nn.AdaptiveAvgPool2d)
 
+POOLING: frozenset[Any] = frozenset({functional.avg_pool2d, functional.adaptive_avg_pool2d})
+
 MAX_POOLS = (nn.MaxPool2d,)
 
-SUMS: frozenset[Any] = frozenset({operator.add, torch.add})
+SUMS: frozenset[Any] = frozenset({operator.add, torch.add, torch.cat})
+"""Functions of several values, affine in them all."""
 
 
 class GraphError(ValueError):
@@ -77,7 +80,7 @@ class LayerGraph:
     def keeps(self, node: fx.Node) -> bool:
         """Whether a node's values are those of its input, rearranged at most."""
         layer = self.layer(node)
-        if isinstance(layer, POOLS):  # of single values
+        if isinstance(layer, POOLS) or node.target in POOLING:  # of single values
             return self.shape(node).numel() == self.shape(node.all_input_nodes[0]).numel()
         return isinstance(layer, KEEPING) or (layer is None and node.target in SHAPES)
 
@@ -92,7 +95,7 @@ class LayerGraph:
         if isinstance(layer, nn.BatchNorm2d):
             return not layer.training and layer.running_mean is not None
         if layer is None:
-            return node.target in SHAPES or node.target in SUMS
+            return node.target in SHAPES | SUMS | POOLING
         return isinstance(layer, (*LAYERS, *POOLS, *KEEPING))
 
     def call(self, node: fx.Node, *inputs: Tensor) -> Tensor:
