@@ -124,17 +124,17 @@ class Peeling:
         What was found, from the head down.
     direction : Tensor
         v, (outputs,): the gradient by an image's logits is f v.
-    end : str
-        Why the layers below the last one known could not be taken off.
     signs : Tensor
         (B,), 1 or -1: v's for each image, chosen so that f > 0.
+    end : str
+        Why the layers below the last one known could not be taken off.
     factor : float, optional
         f of a single image; of several they are not told here.
 
     Raises
     ------
     PeelError
-        If the head's gradient, or which units of the highest ReLU are on, cannot be told.
+        If the network cannot be traced, or the head's gradient is not that of one direction.
     """
 
     def __init__(self, problem: Problem) -> None:
@@ -286,11 +286,9 @@ class Peeling:
 
         One unit that is mistaken leaves much of that layer's gradient unexplained.
         """
-        on, away = (
-            known.on.contiguous(),
-            (known.ratios.clamp_min(1e-9) / known.threshold).log().abs(),
-        )
-        doubtful = away.flatten().topk(min(FLIPPED, on.numel()), largest=False).indices
+        on = known.on.contiguous()
+        away = (known.ratios.clamp_min(1e-9) / known.threshold).log().abs().flatten()
+        doubtful = away.topk(min(FLIPPED, len(away)), largest=False).indices
         source = node.all_input_nodes[0]
         layer = self._layer_before(source)
         if layer is None:
