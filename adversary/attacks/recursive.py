@@ -49,8 +49,8 @@ class Recursive(Attack):
     64), and every layer has more weights to a channel than images times positions.
 
     A unit whose output is within the noise may be taken for on where it is off; all below it is
-    then wrong, and the chi-square, or a refusal, says so. Batch normalisation must use running
-    statistics.
+    then wrong. A small chi-square proves the images; a large one may come of a single unit that is
+    almost off, too. Batch normalisation must use running statistics.
 
     Parameters
     ----------
