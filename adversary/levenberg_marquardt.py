@@ -116,7 +116,9 @@ def descend(
     for _ in range(iterations):
         if search.exhausted():
             break
-        moved = _step(equations, place, penalty, make_model, search)
+        model = make_model(equations, place.images, place.residual, penalty)
+        moved = _step(equations, place, penalty, model, search)
+        search.evaluations += model.evaluations
         if moved is None:  # the digits of float64 are used up
             place.settled = True
             break
@@ -132,7 +134,7 @@ def descend(
 
 
 def _step(
-    equations: Residuals, place: Place, penalty: Penalty, make_model: ModelMaker, search: Search
+    equations: Residuals, place: Place, penalty: Penalty, model: Model, search: Search
 ) -> tuple[Place, float] | None:
     """Return the next place and d^T H d of the step to it; None where no step goes down."""
 
@@ -140,9 +142,7 @@ def _step(
         return float(residual @ residual) / temperature + penalty.value(images)
 
     x = place.images
-    model = make_model(equations, x, place.residual, penalty)
     pull = equations.pullback(x)
-    search.evaluations += x.numel()
     damping, cooling = place.damping, place.cooling if place.temperature > 1 else 0.0
     for _ in range(TRIES):
         temperature = max(1.0, place.temperature * math.exp(-cooling))

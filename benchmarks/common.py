@@ -17,6 +17,9 @@ from adversary import Observation, ThreatModel, TrainingRecipe
 from adversary.metrics import fft2d, load_lpips, mse, psnr
 from adversary.priors import Prior
 from adversary.problem import Problem, pose
+from adversary.seeding import generator
+from fl_sim.data.kermany import source
+from fl_sim.data.source import Request
 from fl_sim.models import create
 
 SEED = 1234
@@ -55,7 +58,13 @@ def labels(path: Path, count: int) -> Tensor:
 
 
 def labelled(path: Path, split: str, count: int, size: int = 32) -> tuple[Tensor, Tensor]:
-    """Return a MedMNIST split's first images, as :func:`images`, and its classes."""
+    """Return a MedMNIST split's first images, as :func:`images`, and its classes.
+
+    Of Kermany's zip file, whose own split has 16 images to validate with, "train" and "val" are
+    images of other patients, in an order drawn by the seed.
+    """
+    if path.suffix == ".zip":
+        return _of_kermany(path, split, count, size)
     try:
         with np.load(path) as file:
             pixels, labels = file[f"{split}_images"][:count], file[f"{split}_labels"][:count]
@@ -64,6 +73,32 @@ def labelled(path: Path, split: str, count: int, size: int = 32) -> tuple[Tensor
     if len(pixels) < count:
         raise SystemExit(f"--data {path}: {split} has only {len(pixels)} of {count} images")
     return _prepared(pixels, size), torch.from_numpy(labels).flatten().long()
+
+
+def _of_kermany(path: Path, split: str, count: int, size: int) -> tuple[Tensor, Tensor]:
+    request = Request(
+        name="kermany",
+        path=str(path),
+        image_size=size,
+        channels=1,
+        num_images=0,
+        public=0,
+        test_fraction=0.0,
+        seed=SEED,
+    )
+    found = source(request)
+    part = {"train": "private", "val": "private", "test": "test"}[split]
+    patients = sorted({p for p, of in zip(found.patients, found.parts, strict=True) if of == part})
+    order = torch.randperm(len(patients), generator=generator(SEED, "patients")).tolist()
+    half = len(patients) // 2
+    chosen = {"train": order[:half], "val": order[half:], "test": order}[split]
+    rank = {patients[index]: place for place, index in enumerate(chosen)}
+    places = [i for i, p in enumerate(found.patients) if p in rank and found.parts[i] == part]
+    places.sort(key=lambda i: rank[found.patients[i]])
+    if len(places) < count:
+        raise SystemExit(f"--data {path}: {split} has only {len(places)} of {count} images")
+    taken = found.take(np.array(places[:count]))
+    return taken.images.float() / 255, taken.labels
 
 
 def victim(name: str, truths: Tensor, outputs: int = OUTPUTS) -> nn.Module:

@@ -206,7 +206,7 @@ def keep(rows: list[dict[str, Any]], path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="npz with train and val images")
+    parser.add_argument("--data", type=Path, required=True, help="npz with train and val images, or Kermany's zip file")
     parser.add_argument("--model", choices=MODELS, default="gelu")
     parser.add_argument("--attack", choices=sorted(attacks.ATTACKS), default="gauss-newton")
     parser.add_argument("--options", type=option, nargs="*", default=[], help="e.g. lr=0.03")

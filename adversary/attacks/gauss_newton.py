@@ -21,7 +21,7 @@ from adversary.attacks.encgrad import EncGradInversion
 from adversary.homotopy import SHARPNESS, has_kinks, softened
 from adversary.label_candidates import likely_labels
 from adversary.levenberg_marquardt import ModelMaker, Place, descend
-from adversary.normal_equations import Dense, Flat, MatrixFree, Penalty, Probable, Sketched
+from adversary.normal_equations import Dense, Flat, MatrixFree, Penalty, Probable, Sketch, Sketched
 from adversary.optimise import Limits, Progress, Search
 from adversary.priors import GaussianPrior
 from adversary.problem import Problem
@@ -261,7 +261,7 @@ class GaussNewton(Attack):
         sketched = min(len(equations), int(self.sample * unknowns))
         if Dense.memory(unknowns, sketched) > MEMORY_BYTES:
             return MatrixFree
-        return Dense if sketched == len(equations) else partial(Sketched, self.sample)
+        return partial(Sketched, Sketch(self.sample))
 
     def _distribution(self, problem: Problem) -> GaussianPrior | None:
         if self.prior == "none":
