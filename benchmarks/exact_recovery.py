@@ -39,6 +39,7 @@ MODELS = {
     "relu": ("convnet", "relu"),
     "sigmoid": ("convnet", "sigmoid"),
     "efficientnet-b0": ("efficientnet-b0", "silu"),
+    "convnext-tiny": ("convnext-tiny", "gelu"),
     "resnet18": ("resnet18", "relu"),
 }
 HEADS = {"binary": 2, "100": 100}

@@ -18,6 +18,7 @@ _TORCHVISION = {
     "resnet50": "resnet50",
     "densenet121": "densenet121",
     "efficientnet-b0": "efficientnet_b0",
+    "convnext-tiny": "convnext_tiny",
 }
 NORMALISATION = 0.449, 0.226
 """What ImageNet's models were trained on, (x - mean) / std, as one number for grey X-rays."""

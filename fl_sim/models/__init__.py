@@ -9,6 +9,7 @@ import torch
 from fl_sim.models.adapt import batch_to_group_norm
 from fl_sim.models.classifier import Classifier, ModelError, Spec
 from fl_sim.models.convnet import convnet
+from fl_sim.models.convnext_tiny import convnext_tiny
 from fl_sim.models.densenet121 import densenet121
 from fl_sim.models.efficientnet0 import efficientnet0
 from fl_sim.models.efficientnet_b0 import efficientnet_b0
@@ -30,6 +31,7 @@ MODELS: dict[str, Callable[[Spec], Classifier]] = {
     "mobilenet": mobilenet,
     "efficientnet0": efficientnet0,
     "efficientnet-b0": efficientnet_b0,
+    "convnext-tiny": convnext_tiny,
 }
 NORMS = ("batch", "group")
 

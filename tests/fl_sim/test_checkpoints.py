@@ -115,6 +115,7 @@ TORCHVISION = {
     "resnet50": "resnet50",
     "densenet121": "densenet121",
     "efficientnet-b0": "efficientnet_b0",
+    "convnext-tiny": "convnext_tiny",
 }
 
 

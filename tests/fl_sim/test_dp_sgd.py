@@ -26,7 +26,13 @@ from fl_sim.models import create as create_model
 from fl_sim.privacy import PrivacyError, noise_for
 from fl_sim.training import LOSSES, TrainingError
 
-SMALLEST = {"densenet121": 32, "resnet18": 16, "efficientnet-b0": 16, "efficientnet0": 16}
+SMALLEST = {
+    "densenet121": 32,
+    "convnext-tiny": 32,
+    "resnet18": 16,
+    "efficientnet-b0": 16,
+    "efficientnet0": 16,
+}
 WITH_BATCH_NORM = ("resnet18", "densenet121", "resnet18-sigmoid", "efficientnet-b0")
 CPU = torch.device("cpu")
 

@@ -22,6 +22,7 @@ SMALLEST = {
     "resnet50": 8,
     "densenet121": 32,
     "efficientnet-b0": 8,
+    "convnext-tiny": 32,
 }
 ENCODINGS = {
     "lenet": lambda s: 12 * math.ceil(s / 4) ** 2,
@@ -33,6 +34,7 @@ ENCODINGS = {
     "resnet50": lambda s: 2048,
     "densenet121": lambda s: 1024,
     "efficientnet-b0": lambda s: 1280,
+    "convnext-tiny": lambda s: 768,
 }
 
 
@@ -169,7 +171,9 @@ def test_nothing_works_in_place_or_at_random(name):
     assert torch.equal(model(x), model(x))
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "densenet121", "efficientnet-b0"])
+@pytest.mark.parametrize(
+    "name", ["resnet18", "resnet50", "densenet121", "efficientnet-b0", "convnext-tiny"]
+)
 def test_a_grey_stem_sees_a_grey_image_as_rgb_copies(name):
     grey, colour = build(name, channels=1).eval(), build(name, channels=3).eval()
     x = images(2)
