@@ -15,7 +15,7 @@ import argparse
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,8 @@ MODELS = {
     "efficientnet-b0": ("efficientnet-b0", "silu"),
     "convnext-tiny": ("convnext-tiny", "gelu"),
     "resnet18": ("resnet18", "relu"),
+    "densenet121": ("densenet121", "relu"),
+    "resnet18-sigmoid": ("resnet18-sigmoid", "sigmoid"),
 }
 HEADS = {"binary": 2, "100": 100}
 PUBLIC = 512
@@ -48,7 +50,7 @@ CLIENTS, CLIENT_IMAGES = 4, 64
 BOUND_WORK = 5e12
 SETTINGS = (
     "model", "head", "batch", "start", "prior", "labels", "local_steps", "trained_rounds", "size",
-    "repeat", "attack",
+    "repeat", "attack", "batch_norm",
 )  # fmt: skip
 """What tells one row from another."""
 
@@ -81,18 +83,25 @@ def federate(model: nn.Module, images: Tensor, labels: Tensor, rounds: int) -> N
         model.load_state_dict({n: v.to(sent[n].dtype) for n, v in mean.items()})
 
 
-def observe(model: nn.Module, images: Tensor, labels: Tensor, batch: int, lr: float) -> Observation:
+def observe(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    batch: int,
+    lr: float,
+    batch_norm: Literal["eval", "train"],
+) -> Observation:
     """Return the gradient of one batch or, of several, the weights after a step on each."""
     steps = len(images) // batch
     recipe = TrainingRecipe(
         lr=lr,
         batch_size=batch,
-        batch_norm="eval",
+        batch_norm=batch_norm,
         update="gradient" if steps == 1 else "weights",
     )
     sent = {n: v.clone() for n, v in model.state_dict().items()}
     if steps == 1:
-        model.eval()
+        model.train(batch_norm == "train")
         loss = nn.functional.cross_entropy(model(images), labels)
         names, parameters = zip(*model.named_parameters(), strict=True)
         returned = dict(zip(names, torch.autograd.grad(loss, parameters), strict=True))
@@ -129,7 +138,7 @@ def posed(given: argparse.Namespace, batch: int, repeat: int) -> tuple[Problem, 
         labels = torch.arange(count) % HEADS[given.head]
     model = victim(given.model, given.head, truths, seed)
     federate(model, every[:others], found[:others], given.trained)
-    seen = observe(model, truths, labels, batch, given.lr)
+    seen = observe(model, truths, labels, batch, given.lr, given.batch_norm)
     shape = (truths.shape[1], truths.shape[2], truths.shape[3])
     truth = Truth(images=truths, labels=labels, names=tuple(map(str, range(count))))
     return pose(seen, ThreatModel(), model, image_shape=shape, prior=Prior(public)), truth
@@ -179,6 +188,7 @@ def row(given: argparse.Namespace, batch: int, repeat: int) -> dict[str, Any]:
         "size": given.size,
         "repeat": repeat,
         "attack": given.attack,
+        "batch_norm": given.batch_norm,
         "evaluations": found.evaluations,
     }
 
@@ -207,7 +217,12 @@ def keep(rows: list[dict[str, Any]], path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="npz with train and val images, or Kermany's zip file")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        help="npz with train and val images, or Kermany's zip file",
+    )
     parser.add_argument("--model", choices=MODELS, default="gelu")
     parser.add_argument("--attack", choices=sorted(attacks.ATTACKS), default="gauss-newton")
     parser.add_argument("--options", type=option, nargs="*", default=[], help="e.g. lr=0.03")
@@ -219,6 +234,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1, help="local SGD steps of a client")
     parser.add_argument("--lr", type=float, default=0.1, help="of the local steps")
     parser.add_argument("--trained", type=int, default=0, help="rounds trained on other images")
+    parser.add_argument("--batch-norm", choices=("eval", "train"), default="eval")
     parser.add_argument("--size", type=int, default=32, help="pixels a side")
     parser.add_argument("--repeats", type=int, default=1, help="updates, each of other images")
     parser.add_argument("--iterations", type=int, default=40)
