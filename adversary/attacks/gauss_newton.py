@@ -28,6 +28,7 @@ from adversary.problem import Problem
 from adversary.readings import OneGradient, Unrolled
 from adversary.reconstruction import Reconstruction
 from adversary.residuals import Residuals, residuals
+from adversary.scouting import scouted
 from adversary.seeding import generator
 from adversary.smoothness import smooth_prior
 from adversary.switches import OPEN, Switched, resolve
@@ -56,10 +57,9 @@ class GaussNewton(Attack):
     labels in the orders that :mod:`adversary.label_candidates` leaves open. Far from the images
     the noise is taken as larger than it is (:mod:`adversary.levenberg_marquardt`).
 
-    Batches above two under a binary head may end in another minimum; the chi-square says when it
-    has happened. In the case examined (LeNet, four images) it is no mixture of the images that the
-    gradient leaves as it is to second order (with c_i = p_i - y_i, those that keep sum c_i x_i and
-    sum c_i x_i x_i^T): a search over them from there found nothing better.
+    One gradient of more than two images, some of one label, has several minima, and descents from
+    hot noise end in a wrong one. Starts in few coordinates choose among them
+    (:mod:`adversary.scouting`); a wrong choice can end near the noise floor.
 
     Parameters
     ----------
@@ -213,6 +213,8 @@ class GaussNewton(Attack):
 
         every = residuals(problem, problem.targets(given), math.inf, seed)
         sample = self._sample(every)
+        if not len(place.residual) and self._ambiguous(problem, given, every):
+            place = Place(self._scouted(problem, given, place.images, seed, search), place.residual)
         if has_kinks(problem.model):
             for sharpness in SHARPNESS:
                 place = match(softened(problem, sharpness, place.images), place, self.SOFT)
@@ -250,6 +252,23 @@ class GaussNewton(Attack):
             restart=restart,
             enough=self.FLOOR,
         )
+
+    def _ambiguous(self, problem: Problem, given: Tensor, equations: Residuals) -> bool:
+        """Whether the batch may have several minima, and starts in few coordinates suit it."""
+        rows = given.reshape(len(given), -1)
+        shared = len(rows) > 2 and len(rows.unique(dim=0)) < len(rows)
+        smooth = not has_kinks(problem.model) and self._model(equations) is not MatrixFree
+        wanted = self.start != ENCODINGS and self.prior != "none"
+        return wanted and shared and smooth and equations.separable
+
+    def _scouted(
+        self, problem: Problem, given: Tensor, images: Tensor, seed: int, search: Search
+    ) -> Tensor:
+        """Return where the starts in few coordinates end."""
+        prior = self._distribution(problem)
+        assert prior is not None
+        equations = residuals(problem, problem.targets(given), self.sample, seed)
+        return scouted(equations.calibrated(images, seed), prior, search, seed)
 
     def _sample(self, equations: Residuals) -> float:
         """Return how many equations a pixel to match on the way: all that memory allows."""

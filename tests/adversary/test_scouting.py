@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import math
+
+import torch
+
+from adversary import ThreatModel, TrainingRecipe, scouting
+from adversary.optimise import Limits, Search
+from adversary.problem import pose
+from adversary.residuals import residuals
+from adversary.scouting import Level, scouted, standard
+from adversary.smoothness import smooth_prior
+
+
+def test_scouts_come_nearer_to_the_update_than_the_mean(tiny_net, update, monkeypatch):
+    monkeypatch.setattr(scouting, "LEVELS", (Level(3, 3.0, 2, 8, 1.0), Level(8, 3.0, 1, 8, 0.5)))
+    prior = smooth_prior((1, 8, 8))
+    images = prior.sample(3, generator=torch.Generator().manual_seed(0)).float()
+    labels = torch.tensor([0, 1, 0])
+    seen = update(tiny_net(seed=3), images, labels, TrainingRecipe(lr=0.1, batch_size=3))
+    problem = pose(seen, ThreatModel(labels=labels), tiny_net(seed=3), image_shape=(1, 8, 8))
+    problem = problem.to(torch.float64)
+    equations = residuals(problem, problem.targets(labels), math.inf, 0)
+    found = scouted(equations, prior, Search("test", 0, Limits()))
+    mean = prior.mean.repeat(3, 1, 1, 1)
+    assert equations(found).norm() < 0.1 * equations(mean).norm()
+    together = (found - images).sum(0).norm() / (mean - images).sum(0).norm()
+    assert together < 1
+
+
+def test_the_standard_distribution_leaves_coordinates_as_they_are():
+    z = torch.randn(2, 1, 1, 5, generator=torch.Generator().manual_seed(0)).double()
+    prior = standard(z)
+    torch.testing.assert_close(prior.whiten(z), z.flatten(1))
+    torch.testing.assert_close(prior.precision(), torch.eye(5).double())
