@@ -234,15 +234,11 @@ def attacked(given: argparse.Namespace, cell: Cell) -> dict[str, Any]:
     }
 
 
-KEYS = {
-    "training": ("model", "size", "xrays"),
-    "attack": tuple(field.name for field in fields(Cell)),
-}
-"""What tells one row from another, by what it is of."""
-
-
 def key(row: dict[str, Any]) -> tuple[Any, ...]:
-    return row["what"], *(row[name] for name in KEYS[row["what"]])
+    """Return what tells a row from others of its kind."""
+    cell = [field.name for field in fields(Cell)]
+    names = cell if row["what"] == "attack" else ["model", "size", "xrays"]
+    return row["what"], *(row[name] for name in names)
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
