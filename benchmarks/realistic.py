@@ -5,7 +5,8 @@ train attack``. ``train`` runs ``configs/kermany.toml`` in this process and keep
 round. ``attack`` takes the models that were sent in rounds 1, 2, 5 and 10, lets clients make one
 update each of them, and reconstructs their images. The same patients in every round, not
 augmented, with the first round's learning rate, so that rounds differ by the model alone; labels
-are not given. A cell is the mean over at least two images.
+are not given. A cell is the mean over at least two images. ``--xrays`` limits both the training
+and the patients among whom to re-identify, where whole ones take too long.
 
 Every row is appended to ``--rows`` as soon as it is known, and no row that is there is worked out
 again: the same command goes on where it was stopped. Every cell has the same number of gradients
@@ -22,7 +23,7 @@ import json
 import time
 import tomllib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,7 @@ class Cell:
 
     model: str
     size: int
+    xrays: int
     round: int
     batch: int
     steps: int
@@ -80,6 +82,7 @@ def cells(given: argparse.Namespace) -> list[Cell]:
         Cell(
             model=given.model,
             size=given.size,
+            xrays=given.xrays,
             round=given.rounds[r],
             batch=given.batches[b],
             steps=given.steps[s],
@@ -97,6 +100,7 @@ def configured(given: argparse.Namespace, **changes: Any) -> Settings:
     own = {
         "data.path": str(given.data),
         "data.image-size": given.size,
+        "data.num-images": given.xrays,
         "model.name": given.model,
         "out": str(run_folder(given)),
         "device": "cpu",
@@ -105,7 +109,8 @@ def configured(given: argparse.Namespace, **changes: Any) -> Settings:
 
 
 def run_folder(given: argparse.Namespace) -> Path:
-    return Path(given.runs) / f"{given.model}-{given.size}"
+    few = f"-{given.xrays}" if given.xrays else ""
+    return Path(given.runs) / f"{given.model}-{given.size}{few}"
 
 
 def training(given: argparse.Namespace) -> dict[str, Any]:
@@ -119,6 +124,7 @@ def training(given: argparse.Namespace) -> dict[str, Any]:
         "what": "training",
         "model": given.model,
         "size": given.size,
+        "xrays": given.xrays,
         "auc": rounds["auc"].tolist(),
         "loss": rounds["loss"].tolist(),
         "lr": settings.local.lr,
@@ -228,12 +234,11 @@ def attacked(given: argparse.Namespace, cell: Cell) -> dict[str, Any]:
     }
 
 
-KEYS = ("what", "model", "size", "round", "batch", "steps", "batch_norm", "reading", "attack")
-"""What tells one row from another."""
-
-
 def key(row: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(row.get(name) for name in KEYS)
+    """Return what tells a row from others of its kind."""
+    cell = [field.name for field in fields(Cell)]
+    names = cell if row["what"] == "attack" else ["model", "size", "xrays"]
+    return row["what"], *(row[name] for name in names)
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -262,7 +267,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     head = [f"r{round} B{batch}" for round, batch in columns]
     lines = ["| model | attack | BN | steps | " + " | ".join(head) + " |"]
     lines.append("|" + " --- |" * (4 + len(head)))
-    names = ("model", "size", "reading", "attack", "batch_norm", "steps")
+    names = ("model", "size", "xrays", "reading", "attack", "batch_norm", "steps")
     for line in sorted({tuple(row[name] for name in names) for row in found.values()}):
         of = dict(zip(names, line, strict=True))
         places = [
@@ -273,7 +278,8 @@ def table(rows: list[dict[str, Any]]) -> str:
             f"{at['psnr']:.1f} / {at['rdlv']:.2f} / {at['reidentified']:.0%}" if at else ""
             for at in places
         ]
-        named = f"{of['model']} {of['size']} | {of['attack']} | {of['batch_norm']} | {of['steps']}"
+        model = f"{of['model']} {of['size']}" + (f", {of['xrays']}" if of["xrays"] else "")
+        named = f"{model} | {of['attack']} | {of['batch_norm']} | {of['steps']}"
         lines.append(f"| {named} | " + " | ".join(values) + " |")
     return "\n".join(lines)
 
@@ -292,6 +298,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="Kermany's zip file or folder")
     parser.add_argument("--model", default="resnet18")
     parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--xrays", type=int, default=0, help="in all three splits; 0 is all")
     parser.add_argument("--runs", type=Path, default=Path("results/realistic"))
     parser.add_argument("--rows", type=Path, default=ROWS, help="JSON lines to go on with")
     parser.add_argument("--rounds", type=common.counts, default=ROUNDS, help="e.g. 1,10,2,5")
@@ -308,7 +315,12 @@ def main() -> None:
     torch.set_num_threads(common.threads())
     began = time.monotonic()
     if "train" in given.parts:
-        row = {"what": "training", "model": given.model, "size": given.size}
+        row = {
+            "what": "training",
+            "model": given.model,
+            "size": given.size,
+            "xrays": given.xrays,
+        }
         if key(row) not in {key(other) for other in read_rows(given.rows)}:
             append(given.rows, training(given))
     left = 0

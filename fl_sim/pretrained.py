@@ -31,7 +31,8 @@ def start_from(weights: str, name: str, model: Classifier) -> None:
     ----------
     weights : str
         Empty: those that it has. ``imagenet``: torchvision's, for all but the head, with images
-        normalised as there. Else the path of a checkpoint or a run's folder, for all arrays.
+        normalised as there. Else the path of a checkpoint or a run's folder, for all arrays, or
+        for all but the head where it was trained on another number of outputs.
     name : str
         Which architecture it is, a key of :data:`fl_sim.models.MODELS`.
 
@@ -47,7 +48,9 @@ def start_from(weights: str, name: str, model: Classifier) -> None:
             checkpoints.load_into(model, _imagenet(name), head=False)
             model.mean, model.std = NORMALISATION
         else:
-            checkpoints.load_into(model, checkpoints.read(Path(weights).expanduser()))
+            state = checkpoints.read(Path(weights).expanduser())
+            same = checkpoints.outputs(state) == model.head.out_features
+            checkpoints.load_into(model, state, head=same)
     except CheckpointError as error:
         raise ModelError(f"model.weights = {weights!r}: {error}") from error
 

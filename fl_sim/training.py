@@ -301,7 +301,7 @@ def evaluate(
     loss: Loss,
     *,
     device: str | torch.device,
-    batch_size: int = 256,
+    batch_size: int = 32,
 ) -> Evaluation:
     """Return how well ``model`` does on ``images``; moves it to ``device``, in eval mode.
 

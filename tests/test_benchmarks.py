@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from benchmarks import realistic
 from benchmarks.suite import CLAIMS
 
 UNKNOWN = "--no-such-option"
@@ -19,3 +20,8 @@ def test_the_options_of_every_claim_are_understood(claim, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         script.main()
     assert capsys.readouterr().err.strip().endswith(f"unrecognized arguments: {UNKNOWN}")
+
+
+def test_every_row_of_the_realistic_benchmark_is_told_from_the_others():
+    rows = realistic.read_rows(realistic.ROWS)
+    assert len({realistic.key(row) for row in rows}) == len(rows)

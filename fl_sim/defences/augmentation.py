@@ -18,6 +18,7 @@ MOST_SHIFT = 0.2
 MOST_ROTATION = 20.0
 MOST_ZOOM = 0.2
 MOST_CONTRAST = 0.5
+MOST_GAMMA = 2.0
 
 
 def _moved(
@@ -55,6 +56,10 @@ def _brightness(image: Tensor, draw: Tensor, strength: float) -> Tensor:
     return transforms.adjust_brightness(image, 1 + float(draw[0]) * MOST_CONTRAST * strength)
 
 
+def _gamma(image: Tensor, draw: Tensor, strength: float) -> Tensor:
+    return transforms.adjust_gamma(image, MOST_GAMMA ** (float(draw[0]) * strength))
+
+
 def _flip(image: Tensor, draw: Tensor, strength: float) -> Tensor:
     return transforms.horizontal_flip(image) if draw[0] < 0 else image
 
@@ -65,6 +70,7 @@ TRANSFORMS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
     "zoom": _zoom,
     "contrast": _contrast,
     "brightness": _brightness,
+    "gamma": _gamma,
     "flip": _flip,
 }
 """From an image (C, H, W), two draws from [-1, 1] and a strength to an image in [0, 1]."""
@@ -82,10 +88,12 @@ class Augmentation(Defence):
     Parameters
     ----------
     policy : str
-        Transforms in their order, joined by "+": shift, rotation, zoom, contrast, brightness, flip.
+        Transforms in their order, joined by "+": shift, rotation, zoom, contrast, brightness,
+        gamma, flip.
     strength : float
         Of the largest transform, >= 0 and <= 2: 1 shifts, enlarges or reduces by up to a fifth,
-        rotates by up to 20 degrees, and changes contrast or brightness by up to a half. Flips
+        rotates by up to 20 degrees, changes contrast or brightness by up to a half, and raises
+        all values to a power of 1/2 to 2 (gamma: of the exposure, black levels above all). Flips
         know none.
     """
 

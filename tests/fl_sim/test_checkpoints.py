@@ -178,6 +178,15 @@ def test_a_model_starts_from_a_file(tmp_path):
         start_from("/nowhere.pt", "lenet", model)
 
 
+def test_a_head_of_other_outputs_stays_the_models_own(tmp_path):
+    source, model = build("lenet", seed=1, outputs=14), build("lenet", seed=2)
+    save_file(dict(source.state_dict()), tmp_path / "a.safetensors")
+    head = model.head.weight.detach().clone()
+    start_from(str(tmp_path / "a.safetensors"), "lenet", model)
+    assert torch.equal(model.head.weight, head)
+    assert same(dict(model.body.state_dict()), dict(source.body.state_dict()))
+
+
 def test_imagenet_weights_are_taken_where_they_can_be_had(monkeypatch):
     theirs = get_model("resnet18", weights=None)
     monkeypatch.setattr(

@@ -11,6 +11,7 @@ from fl_sim.assembly import assemble
 from fl_sim.defences import create
 from fl_sim.defences.augmentation import (
     MOST_CONTRAST,
+    MOST_GAMMA,
     MOST_ROTATION,
     MOST_SHIFT,
     MOST_ZOOM,
@@ -76,6 +77,14 @@ def test_contrast_stretches_about_the_mean_and_brightness_about_black(draw):
     stretched = image.mean() + factor * (image - image.mean())
     torch.testing.assert_close(TRANSFORMS["contrast"](image, draws, 1.0), stretched)
     torch.testing.assert_close(TRANSFORMS["brightness"](image, draws, 1.0), factor * image)
+
+
+@pytest.mark.parametrize("draw", [-1.0, 0.5])
+def test_gamma_is_a_power_that_leaves_black_and_white(draw):
+    found = TRANSFORMS["gamma"](IMAGES[0], torch.tensor([draw, 0.0]), 0.8)
+    torch.testing.assert_close(found, IMAGES[0] ** (MOST_GAMMA ** (0.8 * draw)))
+    ends = torch.tensor([[[0.0, 1.0]]])
+    assert torch.equal(TRANSFORMS["gamma"](ends, torch.tensor([draw, 0.0]), 1.0), ends)
 
 
 def test_truth_is_what_the_network_saw(quick):
