@@ -50,7 +50,7 @@ CLIENTS, CLIENT_IMAGES = 4, 64
 BOUND_WORK = 5e12
 SETTINGS = (
     "model", "head", "batch", "start", "prior", "labels", "local_steps", "trained_rounds", "size",
-    "repeat", "attack", "batch_norm",
+    "repeat", "attack", "batch_norm", "data",
 )  # fmt: skip
 """What tells one row from another."""
 
@@ -189,6 +189,7 @@ def row(given: argparse.Namespace, batch: int, repeat: int) -> dict[str, Any]:
         "repeat": repeat,
         "attack": given.attack,
         "batch_norm": given.batch_norm,
+        "data": given.data.name,
         "evaluations": found.evaluations,
     }
 
@@ -247,10 +248,10 @@ def main() -> None:
     for batch in given.batch:
         for repeat in range(given.repeats):
             rows.append(row(given, batch, repeat))
-            if given.out:
-                keep(rows, given.out)
             if not given.json:
                 print(", ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
+            if given.out:
+                keep(rows, given.out)
     common.json_line({"rows": rows, "threads": used, "torch": torch.__version__})
 
 

@@ -149,7 +149,7 @@ class GaussNewton(Attack):
             evaluations=search.evaluations,
             stopped=search.stopped,
             history=search.history,
-            notes=self._notes(problem, place.chi_square),
+            notes=self._notes(problem, place.chi_square, found_labels),
         )
 
     def _solve(
@@ -255,11 +255,9 @@ class GaussNewton(Attack):
 
     def _ambiguous(self, problem: Problem, given: Tensor, equations: Residuals) -> bool:
         """Whether the batch may have several minima, and starts in few coordinates suit it."""
-        rows = given.reshape(len(given), -1)
-        shared = len(rows) > 2 and len(rows.unique(dim=0)) < len(rows)
         smooth = not has_kinks(problem.model) and self._model(equations) is not MatrixFree
         wanted = self.start != ENCODINGS and self.prior != "none"
-        return wanted and shared and smooth and equations.separable
+        return wanted and _shared(given) and smooth and equations.separable
 
     def _scouted(
         self, problem: Problem, given: Tensor, images: Tensor, seed: int, search: Search
@@ -308,13 +306,21 @@ class GaussNewton(Attack):
                 x = x + self.NUDGE * away.cpu()
         return x.to(problem.device, problem.dtype)
 
-    def _notes(self, problem: Problem, chi_square: float) -> tuple[str, ...]:
+    def _notes(self, problem: Problem, chi_square: float, labels: Tensor) -> tuple[str, ...]:
         reached = (
             "the noise floor is reached" if chi_square < self.FLOOR else "above the noise floor"
         )
         notes: tuple[str, ...] = (f"reduced chi-square {chi_square:.3g}: {reached}",)
+        if _shared(labels):
+            notes += ("several images of one label: others may explain the update nearly as well",)
         seen = problem.observation
         if seen.steps * seen.recipe.batch_size > seen.images:
             notes += ("every epoch is taken to use the images in the same order",)
         unrolled = seen.steps > 1 and seen.view == "client"
         return notes + notes_on(problem, Unrolled() if unrolled else OneGradient())
+
+
+def _shared(labels: Tensor) -> bool:
+    """Whether there are more than two images, and some of one label."""
+    rows = labels.reshape(len(labels), -1)
+    return len(rows) > 2 and len(rows.unique(dim=0)) < len(rows)
