@@ -469,20 +469,20 @@ def conjugate_gradients(
     bool
         Whether the residual came down to :data:`CG_TOLERANCE` of b.
     """
-    enough = CG_TOLERANCE**2 * float(right @ precondition(right))
+    enough = CG_TOLERANCE**2 * (right @ precondition(right)).item()
     x = start.clone()
     residual = right - matvec(x) if bool(x.any()) else right.clone()
     z = precondition(residual)
     direction = z.clone()
-    size = float(residual @ z)
+    size = (residual @ z).item()
     for _ in range(iterations):
         if size <= enough:
             break
         image = matvec(direction)
-        length = size / float(direction @ image)
+        length = size / (direction @ image).item()
         x += length * direction
         residual -= length * image
         z = precondition(residual)
-        before, size = size, float(residual @ z)
+        before, size = size, (residual @ z).item()
         direction = z + size / before * direction
     return x, size <= enough
