@@ -163,7 +163,8 @@ class Residuals:
         """
         whole = mix or (lambda residual: residual)
         if not self.separable:
-            return jacobian(lambda x: whole(self(x)), images, chunk).T
+            part = max(1, chunk // len(images))  # as much memory as for images on their own
+            return jacobian(lambda x: whole(self(x)), images, part).T
         found = []
         for i in range(len(images)):
             one, target = images[i : i + 1], self.targets[i : i + 1]
