@@ -37,7 +37,7 @@ MEMORY_BYTES = 8 * 2**30
 """What the dense Jacobian and normal equations may take together."""
 
 PRIORS = ("public", "smooth", "none")
-ENCODINGS = "encodings"
+GREY, ENCODINGS = "grey", "encodings"
 
 
 class GaussNewton(Attack):
@@ -72,8 +72,9 @@ class GaussNewton(Attack):
     restarts : int
         Starts from different seeds until one reaches the noise floor.
     start : str
-        One of the common starts, grey by default, or ``"encodings"``: phase 2 of
-        :class:`~adversary.attacks.encgrad.EncGradInversion`.
+        One of the common starts, or ``"encodings"``: phase 2 of
+        :class:`~adversary.attacks.encgrad.EncGradInversion`. With grey, the default, batches that
+        have several minima begin where starts in few coordinates lead.
     prior : {"public", "smooth", "none"}
         Normal distribution of X-rays: learned from public ones, where there are any, else
         of smooth images (:mod:`adversary.smoothness`); "none" is maximum likelihood.
@@ -101,7 +102,7 @@ class GaussNewton(Attack):
         iterations: int = 40,
         sample: float = 4.0,
         restarts: int = 1,
-        start: str = "grey",
+        start: str = GREY,
         prior: str = "public",
     ) -> None:
         positive(self, iterations=iterations, restarts=restarts, sample=sample)
@@ -214,7 +215,8 @@ class GaussNewton(Attack):
         every = residuals(problem, problem.targets(given), math.inf, seed)
         sample = self._sample(every)
         if not len(place.residual) and self._ambiguous(problem, given, every):
-            place = Place(self._scouted(problem, given, place.images, seed, search), place.residual)
+            found = self._scouted(problem, given, place.images, seed + restart, search)
+            place = Place(found, place.residual)
         if has_kinks(problem.model):
             for sharpness in SHARPNESS:
                 place = match(softened(problem, sharpness, place.images), place, self.SOFT)
@@ -256,7 +258,7 @@ class GaussNewton(Attack):
     def _ambiguous(self, problem: Problem, given: Tensor, equations: Residuals) -> bool:
         """Whether the batch may have several minima, and starts in few coordinates suit it."""
         smooth = not has_kinks(problem.model) and self._model(equations) is not MatrixFree
-        wanted = self.start != ENCODINGS and self.prior != "none"
+        wanted = self.start == GREY and self.prior != "none"
         return wanted and _shared(given) and smooth and equations.separable
 
     def _scouted(

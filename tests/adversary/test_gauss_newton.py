@@ -135,3 +135,24 @@ def test_unknown_choices_are_told_in_one_line():
         GaussNewton(prior="flat")
     with pytest.raises(AttackOptionError, match=r"start = 'nowhere': .* grey, mean, encodings"):
         GaussNewton(start="nowhere")
+
+
+@pytest.mark.parametrize(("start", "seeds"), [("grey", [3, 4]), ("zeros", [])])
+def test_each_restart_looks_for_starts_of_its_own_unless_one_is_chosen(
+    tiny_net, update, monkeypatch, start, seeds
+):
+    asked = []
+
+    def noted(equations, prior, search, seed):
+        asked.append(seed)
+        return prior.mean.repeat(3, 1, 1, 1)
+
+    monkeypatch.setattr("adversary.attacks.gauss_newton.scouted", noted)
+    monkeypatch.setattr(GaussNewton, "FLOOR", 0.0)
+    labels = torch.tensor([1, 0, 1])
+    model = tiny_net(seed=3)
+    seen = update(model, smooth_images(3), labels, TrainingRecipe(lr=0.3, batch_size=3))
+    problem = pose(seen, ThreatModel(labels=labels), model, image_shape=(1, 8, 8))
+    found = GaussNewton(start=start, restarts=2, iterations=1).run(problem, seed=3)
+    assert asked == seeds
+    assert any("one label" in note for note in found.notes)
