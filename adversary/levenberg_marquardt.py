@@ -27,6 +27,12 @@ BEND = 0.5
 TRIES = 16
 """Coolings and dampings tried for one step."""
 
+EXCESS = 3.0
+"""Chi-square at most, in units of the temperature, else the noise is taken for larger again."""
+
+FALL, PATIENCE = 0.9, 2
+"""Factor by which the misfit falls at least in so many steps, where the noise is at its least."""
+
 SETTLED = 1e-3
 """Mean squared step, in standard deviations of the posterior, from which on nothing moves."""
 
@@ -66,6 +72,10 @@ class Place:
         """Mean squared residual: about 1 where the noise alone is left."""
         return float(self.residual.square().mean())
 
+    def cost(self, penalty: Penalty, temperature: float) -> float:
+        """Return ||r||^2 / temperature + penalty."""
+        return float(self.residual @ self.residual) / temperature + penalty.value(self.images)
+
 
 def descend(
     equations: Residuals,
@@ -77,6 +87,7 @@ def descend(
     search: Search,
     restart: int = 0,
     enough: float = 0.0,
+    worth: Callable[[Place, float], bool] = lambda place, temperature: True,
 ) -> Place:
     """Minimise ||r||^2 + penalty by at most so many accepted steps.
 
@@ -88,7 +99,8 @@ def descend(
     the update tells only together (those of one label, to first order) each is found on the
     branch that the prior makes most probable, where a fall at once ends in another minimum.
     A step to less noise is taken if its curvature is small beside it and it gains what it
-    promised, else the fall is made smaller. Steps follow the curvature of the path by geodesic
+    promised, else the fall is made smaller. Noise far below the misfit is never taken: where
+    the misfit no longer falls, the descent ends. Steps follow the curvature of the path by geodesic
     acceleration (Transtrum and Sethna 2012).
 
     Parameters
@@ -110,7 +122,10 @@ def descend(
         Number of the descent in the history.
     enough : float
         Chi-square at which to stop.
+    worth : callable
+        Whether to go on from a place, given it and the temperature at which the step to it began.
     """
+    lowest, held = math.inf, 0
     if not len(search.history):
         search.history.append(Step(restart, 0, place.chi_square, search.seconds))
     for _ in range(iterations):
@@ -128,7 +143,11 @@ def descend(
         search.history.append(Step(restart, count, place.chi_square, search.seconds))
         still = decrement < SETTLED * place.images.numel()
         place.settled = still and place.temperature in (1, before)
-        if place.settled or place.chi_square < enough:
+        if place.settled or place.chi_square < enough or not worth(place, before):
+            break
+        falls = place.temperature == 1 or place.chi_square < FALL * lowest
+        lowest, held = min(lowest, place.chi_square), 0 if falls else held + 1
+        if held > PATIENCE:
             break
     return place
 
@@ -160,6 +179,7 @@ def _step(
                 quality = (cost(place.residual, x) - cost(residual, moved)) / promised
                 if quality > (0.5 if cooling else 0.0):
                     reached = Place(moved, residual, temperature, *_next(damping, cooling, quality))
+                    reached.temperature = max(temperature, reached.chi_square / EXCESS)
                     return reached, curvature
             if not cooling and curvature < SETTLED * x.numel():
                 return None  # shorter steps gain even less

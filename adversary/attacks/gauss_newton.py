@@ -18,6 +18,7 @@ from adversary.attacks.base import (
     positive,
 )
 from adversary.attacks.encgrad import EncGradInversion
+from adversary.exchanges import untangled
 from adversary.homotopy import SHARPNESS, has_kinks, softened
 from adversary.label_candidates import likely_labels
 from adversary.levenberg_marquardt import ModelMaker, Place, descend
@@ -170,16 +171,45 @@ class GaussNewton(Attack):
         first = Place(start, start.new_empty(0))
         candidates = likely_labels(problem, start.mean(0, keepdim=True).expand_as(start))
         if len(candidates) == 1:
-            return go_on(candidates[0], first, self.iterations), candidates[0]
-        scouted: list[tuple[Place, Tensor]] = []
-        for given in candidates:
-            scouted.append((go_on(given, first, self.SCOUT), given))
-            if search.exhausted() or scouted[-1][0].chi_square < self.FLOOR:
-                break
-        best, found = min(scouted, key=lambda pair: pair[0].chi_square)
-        if not best.settled:
-            best = go_on(found, best, self.iterations - self.SCOUT)
+            best, found = go_on(candidates[0], first, self.iterations), candidates[0]
+        else:
+            scouted: list[tuple[Place, Tensor]] = []
+            for given in candidates:
+                scouted.append((go_on(given, first, self.SCOUT), given))
+                if search.exhausted() or scouted[-1][0].chi_square < self.FLOOR:
+                    break
+            best, found = min(scouted, key=lambda pair: pair[0].chi_square)
+            if not best.settled:
+                best = go_on(found, best, self.iterations - self.SCOUT)
+        if not has_kinks(problem.model):
+            better = self._untangled(problem, found, best, penalty, seed, search, restart)
+            if better is not best:
+                best = go_on(found, better, self.iterations)
         return best, found
+
+    def _untangled(
+        self,
+        problem: Problem,
+        given: Tensor,
+        place: Place,
+        penalty: Penalty,
+        seed: int,
+        search: Search,
+        restart: int,
+    ) -> Place:
+        """Return where exchanges between images of one label lead; the place if nowhere better."""
+        equations = residuals(problem, problem.targets(given), self.sample, seed)
+        equations = equations.calibrated(place.images, seed)
+        return untangled(
+            equations,
+            place,
+            penalty,
+            self._model(equations),
+            iterations=self.iterations,
+            search=search,
+            restart=restart,
+            enough=self.FLOOR,
+        )
 
     def _descend(
         self,
