@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
@@ -17,6 +18,7 @@ SEPARATOR = "+"
 MOST_SHIFT = 0.2
 MOST_ROTATION = 20.0
 MOST_ZOOM = 0.2
+MOST_STRETCH = 1.6
 MOST_CONTRAST = 0.5
 MOST_GAMMA = 2.0
 
@@ -48,6 +50,13 @@ def _zoom(image: Tensor, draw: Tensor, strength: float) -> Tensor:
     return _moved(image, scale=1 + float(draw[0]) * MOST_ZOOM * strength)
 
 
+def _stretch(image: Tensor, draw: Tensor, strength: float) -> Tensor:
+    height, width = (MOST_STRETCH ** (draw * strength)).tolist()
+    inverse = torch.tensor([[[1 / width, 0.0, 0.0], [0.0, 1 / height, 0.0]]])
+    grid = F.affine_grid(inverse.to(image), [1, *image.shape], align_corners=False)
+    return F.grid_sample(image[None], grid, align_corners=False)[0]
+
+
 def _contrast(image: Tensor, draw: Tensor, strength: float) -> Tensor:
     return transforms.adjust_contrast(image, 1 + float(draw[0]) * MOST_CONTRAST * strength)
 
@@ -68,6 +77,7 @@ TRANSFORMS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
     "shift": _shift,
     "rotation": _rotation,
     "zoom": _zoom,
+    "stretch": _stretch,
     "contrast": _contrast,
     "brightness": _brightness,
     "gamma": _gamma,
@@ -88,13 +98,14 @@ class Augmentation(Defence):
     Parameters
     ----------
     policy : str
-        Transforms in their order, joined by "+": shift, rotation, zoom, contrast, brightness,
-        gamma, flip.
+        Transforms in their order, joined by "+": shift, rotation, zoom, stretch, contrast,
+        brightness, gamma, flip.
     strength : float
         Of the largest transform, >= 0 and <= 2: 1 shifts, enlarges or reduces by up to a fifth,
-        rotates by up to 20 degrees, changes contrast or brightness by up to a half, and raises
-        all values to a power of 1/2 to 2 (gamma: of the exposure, black levels above all). Flips
-        know none.
+        rotates by up to 20 degrees, stretches height and width by factors of 1/1.6 to 1.6 each
+        (radiographs of all formats are made squares), changes contrast or brightness by up to a
+        half, and raises all values to a power of 1/2 to 2 (gamma: of the exposure, black levels
+        above all). Flips know none.
     """
 
     policy: str = "shift+rotation+contrast"

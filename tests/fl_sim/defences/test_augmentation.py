@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from scipy import ndimage
@@ -14,6 +15,7 @@ from fl_sim.defences.augmentation import (
     MOST_GAMMA,
     MOST_ROTATION,
     MOST_SHIFT,
+    MOST_STRETCH,
     MOST_ZOOM,
     TRANSFORMS,
 )
@@ -67,6 +69,16 @@ def test_a_zoom_is_that_of_another_library(draw):
         IMAGES[0, 0].numpy(), [1 / scale] * 2, middle - middle / scale, order=1
     )
     torch.testing.assert_close(found[4:12, 4:12], expected[4:12, 4:12], rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("draws", [(1.0, -0.5), (-1.0, 0.3)])
+def test_a_stretch_is_that_of_another_library(draws):
+    found = TRANSFORMS["stretch"](IMAGES[0], torch.tensor(draws), 1.0)[0].numpy()
+    inverse, middle = MOST_STRETCH ** -np.array(draws), 7.5  # of rows and columns
+    expected = ndimage.affine_transform(
+        IMAGES[0, 0].numpy(), inverse, middle - middle * inverse, order=1
+    )
+    torch.testing.assert_close(found[5:11, 5:11], expected[5:11, 5:11], rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("draw", [-1.0, 0.4])
