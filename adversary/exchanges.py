@@ -68,12 +68,17 @@ def untangled(
         return float(equations(images).square().mean())
 
     best = Place(place.images, equations(place.images), place.temperature)
+    wins = False
 
-    def better(rival: Place, temperature: float) -> bool:
-        return rival.cost(penalty, temperature) < CLEARLY * best.cost(penalty, temperature)
+    def winning(rival: Place, temperature: float) -> bool:
+        """Note whether a rival costs less, at the noise for which it has last been improved."""
+        nonlocal wins
+        wins = rival.cost(penalty, temperature) < CLEARLY * best.cost(penalty, temperature)
+        return wins
 
     for _ in range(EXCHANGES):
         for one in exchanges(misfit, best.images, equations.targets)[:RIVALS]:
+            wins = False
             images = one.of(best.images)
             residual = equations(images)
             rival = descend(
@@ -85,9 +90,9 @@ def untangled(
                 search=search,
                 restart=restart,
                 enough=enough,
-                worth=better,
+                worth=winning,
             )
-            if better(rival, max(rival.temperature, best.temperature)):
+            if wins:
                 place = best = rival
                 break
             if search.exhausted():

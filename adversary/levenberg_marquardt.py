@@ -143,7 +143,7 @@ def descend(
         search.history.append(Step(restart, count, place.chi_square, search.seconds))
         still = decrement < SETTLED * place.images.numel()
         place.settled = still and place.temperature in (1, before)
-        if place.settled or place.chi_square < enough or not worth(place, before):
+        if not worth(place, before) or place.settled or place.chi_square < enough:
             break
         falls = place.temperature == 1 or place.chi_square < FALL * lowest
         lowest, held = min(lowest, place.chi_square), 0 if falls else held + 1

@@ -58,9 +58,9 @@ class GaussNewton(Attack):
     labels in the orders that :mod:`adversary.label_candidates` leaves open. Far from the images
     the noise is taken as larger than it is (:mod:`adversary.levenberg_marquardt`).
 
-    One gradient of more than two images, some of one label, has several minima, and descents from
-    hot noise end in a wrong one. Starts in few coordinates choose among them
-    (:mod:`adversary.scouting`); a wrong choice can end near the noise floor.
+    One gradient of several images of one label has several minima. Starts in few coordinates
+    choose among them (:mod:`adversary.scouting`), and where regions of two images are exchanged
+    afterwards still, they are exchanged back (:mod:`adversary.exchanges`).
 
     Parameters
     ----------
