@@ -158,10 +158,10 @@ def exchanges(misfit: Callable[[Tensor], float], images: Tensor, targets: Tensor
     return _distinct(sorted(found, key=lambda one: one.stiffness))
 
 
-def pairs(targets: Tensor) -> Iterator[tuple[int, int]]:
-    """Yield the pairs of images of one label, of targets (B, outputs)."""
-    for first, second in combinations(range(len(targets)), 2):
-        if torch.equal(targets[first], targets[second]):
+def pairs(labels: Tensor) -> Iterator[tuple[int, int]]:
+    """Yield the pairs of images of one label, of labels (B, ...)."""
+    for first, second in combinations(range(len(labels)), 2):
+        if torch.equal(labels[first], labels[second]):
             yield first, second
 
 

@@ -18,7 +18,7 @@ from adversary.attacks.base import (
     positive,
 )
 from adversary.attacks.encgrad import EncGradInversion
-from adversary.exchanges import untangled
+from adversary.exchanges import pairs, untangled
 from adversary.homotopy import SHARPNESS, has_kinks, softened
 from adversary.label_candidates import likely_labels
 from adversary.levenberg_marquardt import ModelMaker, Place, descend
@@ -181,7 +181,7 @@ class GaussNewton(Attack):
             best, found = min(scouted, key=lambda pair: pair[0].chi_square)
             if not best.settled:
                 best = go_on(found, best, self.iterations - self.SCOUT)
-        if not has_kinks(problem.model):
+        if any(pairs(found)) and not has_kinks(problem.model):
             better = self._untangled(problem, found, best, penalty, seed, search, restart)
             if better is not best:
                 best = go_on(found, better, self.iterations)

@@ -8,6 +8,7 @@ from adversary import Limits, ThreatModel, TrainingRecipe
 from adversary.attacks import GaussNewton
 from adversary.attacks.base import AttackOptionError
 from adversary.channel import Channel
+from adversary.exchanges import exchanged
 from adversary.problem import pose
 from adversary.residuals import residuals
 
@@ -156,3 +157,23 @@ def test_each_restart_looks_for_starts_of_its_own_unless_one_is_chosen(
     found = GaussNewton(start=start, restarts=2, iterations=1).run(problem, seed=3)
     assert asked == seeds
     assert any("one label" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("undone", [True, False])
+def test_a_region_that_two_images_have_exchanged_is_exchanged_back(
+    tiny_net, update, monkeypatch, undone
+):
+    images, labels = smooth_images(3), torch.tensor([1, 0, 1])
+    left = (torch.arange(8) < 4).expand(8, 8)
+    wrong = exchanged(images.double(), 0, 2, left)
+    monkeypatch.setattr("adversary.attacks.gauss_newton.scouted", lambda *given: wrong)
+    if not undone:
+        monkeypatch.setattr(
+            "adversary.attacks.gauss_newton.untangled", lambda equations, place, *_, **__: place
+        )
+    model = tiny_net(seed=3)
+    seen = update(model, images, labels, TrainingRecipe(lr=0.3, batch_size=3))
+    problem = pose(seen, ThreatModel(labels=labels), model, image_shape=(1, 8, 8))
+    found = GaussNewton(prior="smooth").run(problem)
+    assert (psnr(found.images, images) > 60) is undone
+    assert (found.score < GaussNewton.FLOOR) is undone
