@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import cast
 
@@ -18,6 +19,9 @@ from adversary.seeding import generator
 
 HOT = 10.0
 """Temperature of the starts."""
+
+STILL = 0.997
+"""Factor by which a step at the true noise makes the cost smaller, else the start has ended."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,14 @@ def _descended(few: FewCoordinates, start: Tensor, steps: int, search: Search) -
     place = Place(start, few(start), HOT)
     penalty = Probable(standard(start))
     equations = cast(Residuals, few)  # of the same interface
-    place = descend(equations, place, penalty, Dense, iterations=steps, search=clock)
+    lowest = math.inf
+
+    def falling(place: Place, temperature: float) -> bool:
+        nonlocal lowest
+        before, lowest = lowest, min(lowest, _cost(place))
+        return temperature > 1 or lowest < STILL * before
+
+    place = descend(equations, place, penalty, Dense, iterations=steps, search=clock, worth=falling)
     search.evaluations += clock.evaluations
     return place
 
