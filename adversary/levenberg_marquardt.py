@@ -169,7 +169,7 @@ def _step(
             gradient = model.gradient()
             step = model.solve(-gradient)
             curvature = model.curvature(step)
-            promised = -2 * float(step @ gradient) - curvature
+            promised = -2 * (step @ gradient).item() - curvature
             bend = equations.bend(x, step.view_as(x))
             turn = -0.5 * model.solve(pull(bend / temperature))
             search.evaluations += 4
