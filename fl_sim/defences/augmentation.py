@@ -18,7 +18,7 @@ SEPARATOR = "+"
 MOST_SHIFT = 0.2
 MOST_ROTATION = 20.0
 MOST_ZOOM = 0.2
-MOST_STRETCH = 2.0
+MOST_STRETCH = 1.6
 MOST_CONTRAST = 0.5
 MOST_GAMMA = 2.0
 
@@ -102,7 +102,7 @@ class Augmentation(Defence):
         brightness, gamma, flip.
     strength : float
         Of the largest transform, >= 0 and <= 2: 1 shifts, enlarges or reduces by up to a fifth,
-        rotates by up to 20 degrees, stretches height and width by factors of 1/2 to 2 each
+        rotates by up to 20 degrees, stretches height and width by factors of 1/1.6 to 1.6 each
         (radiographs of all formats are made squares), changes contrast or brightness by up to a
         half, and raises all values to a power of 1/2 to 2 (gamma: of the exposure, black levels
         above all). Flips know none.
