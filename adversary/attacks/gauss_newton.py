@@ -95,7 +95,7 @@ class GaussNewton(Attack):
     """Of equal images, in standard deviations of the prior."""
 
     SCOUT = 5
-    """Steps after which candidate labels are compared."""
+    """Steps after which candidate labels are compared, to go on with the likeliest first."""
 
     def __init__(
         self,
@@ -178,9 +178,14 @@ class GaussNewton(Attack):
                 scouted.append((go_on(given, first, self.SCOUT), given))
                 if search.exhausted() or scouted[-1][0].chi_square < self.FLOOR:
                     break
-            best, found = min(scouted, key=lambda pair: pair[0].chi_square)
-            if not best.settled:
-                best = go_on(found, best, self.iterations - self.SCOUT)
+            ends = []
+            for place, given in sorted(scouted, key=lambda pair: pair[0].chi_square):
+                if not place.settled:
+                    place = go_on(given, place, self.iterations - self.SCOUT)
+                ends.append((place, given))
+                if search.exhausted() or place.chi_square < self.FLOOR:
+                    break
+            best, found = min(ends, key=lambda pair: pair[0].chi_square)
         if any(pairs(found)) and not has_kinks(problem.model):
             better = self._untangled(problem, found, best, penalty, seed, search, restart)
             if better is not best:
