@@ -156,10 +156,6 @@ def _step(
     equations: Residuals, place: Place, penalty: Penalty, model: Model, search: Search
 ) -> tuple[Place, float] | None:
     """Return the next place and d^T H d of the step to it; None where no step goes down."""
-
-    def cost(residual: Tensor, images: Tensor) -> float:
-        return float(residual @ residual) / temperature + penalty.value(images)
-
     x = place.images
     pull = equations.pullback(x)
     damping, cooling = place.damping, place.cooling if place.temperature > 1 else 0.0
@@ -175,11 +171,12 @@ def _step(
             search.evaluations += 4
             if 2 * penalty.length(turn) <= BEND * penalty.length(step):
                 moved = x + (step + turn).view_as(x)
-                residual = equations(moved)
-                quality = (cost(place.residual, x) - cost(residual, moved)) / promised
+                reached = Place(moved, equations(moved), temperature)
+                gained = place.cost(penalty, temperature) - reached.cost(penalty, temperature)
+                quality = gained / promised
                 if quality > (0.5 if cooling else 0.0):
-                    reached = Place(moved, residual, temperature, *_next(damping, cooling, quality))
                     reached.temperature = max(temperature, reached.chi_square / EXCESS)
+                    reached.damping, reached.cooling = _next(damping, cooling, quality)
                     return reached, curvature
             if not cooling and curvature < SETTLED * x.numel():
                 return None  # shorter steps gain even less
