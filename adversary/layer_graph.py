@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -54,12 +56,15 @@ class LayerGraph:
 
     def __init__(self, model: nn.Module, images: Tensor) -> None:
         try:
-            self.module = fx.symbolic_trace(model)
+            self.module = _pooled_first(fx.symbolic_trace(model))
             ShapeProp(self.module).propagate(images)
         except Exception as error:  # tracing runs the model's own code
             raise GraphError(f"its layers cannot be traced ({_line(error)})") from error
         self.nodes = list(self.module.graph.nodes)
         self._modules = dict(self.module.named_modules())
+        self._reaching: dict[fx.Node, list[fx.Node]] = {}
+        self._feeding: dict[fx.Node, list[fx.Node]] = {}
+        self._follow()
 
     @property
     def result(self) -> fx.Node:
@@ -98,6 +103,32 @@ class LayerGraph:
             return node.target in SHAPES | SUMS | POOLING
         return isinstance(layer, (*LAYERS, *POOLS, *KEEPING))
 
+    def reaching(self, node: fx.Node) -> list[fx.Node]:
+        """Return the layers with weights whose outputs reach a node's value unswitched."""
+        return self._reaching[node]
+
+    def feeding(self, node: fx.Node) -> list[fx.Node]:
+        """Return the layers with weights of whose outputs a ReLU is the first to be given.
+
+        Unswitched, and first from the images on.
+        """
+        return self._feeding.get(node, [])
+
+    def joined(self, node: fx.Node) -> tuple[list[fx.Node], list[fx.Node]]:
+        """Return what joins the inputs of a ReLU channel by channel, and what it joins.
+
+        The nodes between, from the ReLU's input on to the concatenation; both empty if that is not
+        what it is given.
+        """
+        between, source = [], node.all_input_nodes[0]
+        while True:
+            between.append(source)
+            if source.target is torch.cat:
+                return between, list(source.all_input_nodes)
+            if not (self.keeps(source) or isinstance(self.layer(source), nn.BatchNorm2d)):
+                return [], []
+            source = source.all_input_nodes[0]
+
     def call(self, node: fx.Node, *inputs: Tensor) -> Tensor:
         """Return the value of a node whose input nodes have these values."""
         given = dict(zip(node.all_input_nodes, inputs, strict=True))
@@ -121,23 +152,52 @@ class LayerGraph:
         )
         return list(found)
 
-    def below(self, node: fx.Node) -> tuple[Callable[[Tensor], Tensor], bool]:
+    def parts(self, node: fx.Node) -> list[int]:
+        """Return the channels of each of the values that a node's are made of side by side."""
+        joint = self._joint(node)
+        sources = [node] if joint is None else joint.all_input_nodes
+        return [self.shape(source)[1] for source in sources]
+
+    def below(
+        self, node: fx.Node, channels: int | None = None
+    ) -> tuple[Callable[[Tensor], Tensor], bool]:
         """Return the part of the network from images to a node, and whether it ends in a ReLU.
 
         Such a last ReLU is left out, as it tells nothing of the sign of what it is given. Where
         only a pooling of the largest follows it, that is the same on either side of it.
+
+        Parameters
+        ----------
+        node : fx.Node
+            At whose value it ends.
+        channels : int, optional
+            Of the value's, from the first on, where not all: as many as some of its
+            :meth:`parts` have. What the others are made of is left out.
         """
         last = node
         while isinstance(self.layer(last), MAX_POOLS) or self.keeps(last):
             last = last.all_input_nodes[0]
+        joint = None if channels is None else self._joint(node)
+        kept: list[fx.Node] = []
+        lacking = sum(self.parts(node)) - (channels or 0)
+        if joint is not None:
+            ends = itertools.accumulate(self.parts(node))
+            every = zip(joint.all_input_nodes, ends, strict=True)
+            kept = [part for part, end in every if end <= (channels or 0)]
         graph = fx.Graph()
         copies: dict[fx.Node, fx.Node] = {}
-        for each in self._up_to(node):
+        for each in self._up_to(node, instead={} if joint is None else {joint: kept}):
             if each is last and self.rectifies(each):
                 copies[each] = copies[each.all_input_nodes[0]]
+            elif each is joint:
+                less = graph.call_function(torch.cat, ([copies[n] for n in kept], 1))
+                copies[each] = graph.call_function(functional.pad, (less, (0, 0, 0, 0, 0, lacking)))
             else:
                 copies[each] = graph.node_copy(each, lambda n: copies[n])
-        graph.output(copies[node])
+        found = copies[node]
+        if joint is not None:
+            found = graph.call_method("narrow", (found, 1, 0, channels))
+        graph.output(found)
         return fx.GraphModule(self.module, graph), self.rectifies(last)
 
     def above(
@@ -155,15 +215,73 @@ class LayerGraph:
         """Whether images come to the logits through a node's value alone."""
         return all(n.op != "placeholder" for n in self._up_to(self.result, known=node))
 
-    def _up_to(self, *wanted: fx.Node, known: fx.Node | None = None) -> list[fx.Node]:
-        """Return all that values come from, in order, but for one that is known."""
+    def _follow(self) -> None:
+        """Find what :meth:`reaching` and :meth:`feeding` return."""
+        fed: set[fx.Node] = set()
+        for node in self.nodes:
+            above = [layer for n in node.all_input_nodes for layer in self._reaching[n]]
+            above = list(dict.fromkeys(above))
+            if self.rectifies(node):
+                self._feeding[node] = [layer for layer in above if layer not in fed]
+                fed.update(above)
+            if isinstance(self.layer(node), LAYERS):
+                self._reaching[node] = [node]
+            else:
+                self._reaching[node] = above if self.affine(node) else []
+
+    def _joint(self, node: fx.Node) -> fx.Node | None:
+        """Return the concatenation whose channels a node's values are, each for itself."""
+        single = (*POOLS, *MAX_POOLS, nn.BatchNorm2d)
+        while node.target is not torch.cat:
+            alone = self.keeps(node) or self.rectifies(node) or isinstance(self.layer(node), single)
+            if not alone or self.shape(node)[:2] != self.shape(node.all_input_nodes[0])[:2]:
+                return None
+            node = node.all_input_nodes[0]
+        return node
+
+    def _up_to(
+        self,
+        *wanted: fx.Node,
+        known: fx.Node | None = None,
+        instead: Mapping[fx.Node, Sequence[fx.Node]] = MappingProxyType({}),
+    ) -> list[fx.Node]:
+        """Return all that values come from, in order, but for one that is known.
+
+        Of the inputs of some nodes others may be taken instead.
+        """
         needed, queue = set(wanted) - {known}, [n for n in wanted if n is not known]
         while queue:
-            for source in queue.pop().all_input_nodes:
+            last = queue.pop()
+            for source in instead.get(last, last.all_input_nodes):
                 if source is not known and source not in needed:
                     needed.add(source)
                     queue.append(source)
         return [each for each in self.nodes if each in needed]
+
+
+def _pooled_first(module: fx.GraphModule) -> fx.GraphModule:
+    """Return the same network with means over positions before convolutions of one position.
+
+    Of which they take the outputs alone: the two commute, and the gradient of such a convolution
+    tells the means of its inputs, never their single values.
+    """
+    modules = dict(module.named_modules())
+    for pool in list(module.graph.nodes):
+        averages = modules.get(str(pool.target)) if pool.op == "call_module" else None
+        if not isinstance(averages, POOLS) or getattr(averages, "padding", 0) not in (0, (0, 0)):
+            continue
+        source = pool.all_input_nodes[0]
+        layer = modules.get(str(source.target)) if source.op == "call_module" else None
+        if not isinstance(layer, nn.Conv2d) or len(source.users) != 1:
+            continue
+        if {*layer.kernel_size, *layer.stride} != {1} or any(map(bool, layer.padding)):
+            continue
+        pool.replace_all_uses_with(source)
+        pool.replace_input_with(source, source.all_input_nodes[0])
+        pool.append(source)
+        source.replace_input_with(source.all_input_nodes[0], pool)
+    module.recompile()
+    return module
 
 
 def _line(error: Exception) -> str:

@@ -5,9 +5,13 @@ are known; a ReLU hands an error on where its own output, found as the input of 
 is positive. So errors and inputs follow each other down from the head, each by a linear system
 with as many equations as there are weights to a channel, and which units are on is never searched
 for. Zhu and Blaschko, "R-GAP: Recursive gradient attack on privacy" (ICLR 2021), for one image and
-chains of layers. Here also for residual networks, for layers before a mean over positions and for
-several images, whose pattern of units that are on is found first
-(:mod:`adversary.switch_patterns`).
+chains of layers. Here also for residual and densely connected networks, for layers before a mean
+over positions and for several images, whose pattern of units that are on is found first
+(:mod:`adversary.switch_patterns`, :mod:`adversary.switch_cones`).
+
+In a densely connected network a ReLU is given the outputs of many layers, and only of the last of
+them is it the first ReLU. Which units of these channels are on tells the layers on which that last
+one rests, among them all other channels, and so the rest of the ReLU (:meth:`Peeling._settle`).
 
 Of each image all errors are known up to a factor f that they share, and so are inputs:
 what a layer was given comes as f times its value (:func:`factors`).
@@ -24,24 +28,15 @@ from torch import Tensor, fx, nn
 from torch.func import jvp
 from torch.nn import functional
 
+from adversary.layer_equations import Solved, solved
 from adversary.layer_graph import LAYERS, GraphError, LayerGraph
+from adversary.open_switches import Open, shared
 from adversary.problem import Problem
+from adversary.switch_cones import cones
 from adversary.switch_patterns import MOST, factorisations, placed
-
-CONDITION = 1e6
-"""Of a layer's linear system, from which on its inputs count as not told."""
 
 DOUBT = (4.0, 40.0)
 """Standard deviations of its error between which a unit's output may be noise or not."""
-
-FLIPPED = 64
-"""Units at most that are tried on and off: those nearest to the threshold."""
-
-SUSPECT = 3.0
-"""Share that a layer leaves unexplained, beside the layer above, from which on they are."""
-
-BETTER = 0.5
-"""Factor by which what a layer leaves unexplained must fall for a unit to count as mistaken."""
 
 ROUNDING = 1e-6
 """Error of outputs that rounding leaves, relative to the layer's largest."""
@@ -113,8 +108,8 @@ class Peeling:
     Parameters
     ----------
     problem : Problem
-        One gradient, of a network of convolutions, linear layers, ReLUs, sums, means over
-        positions and batch normalisation by running statistics; in float64.
+        One gradient, of a network of convolutions, linear layers, ReLUs, sums, concatenations,
+        means over positions and batch normalisation by running statistics; in float64.
 
     Attributes
     ----------
@@ -150,6 +145,8 @@ class Peeling:
         self._left = math.inf
         self._found: dict[fx.Node, Known] = {}
         self._errors: dict[fx.Node, Tensor] = {}
+        self._open: Open | None = None
+        self._doubt: dict[fx.Node, Tensor] = {}
         self.signs = torch.ones(self.batch).to(images)
         self.direction, self.factor = self._of_logits()
         self._errors[self.graph.result] = self.direction.expand(self.batch, -1)
@@ -211,29 +208,79 @@ class Peeling:
     def _take_off(self, node: fx.Node) -> bool:
         """Pass the error at a node's value on to its inputs; return whether that could be done."""
         graph = self.graph
+        if self._open is not None and node in self._open.parts and node is not self._open.layer:
+            self.end = f"nothing tells which units of {self._open.node.name} are on"
+            return False
         if graph.rectifies(node):
-            known = self._found.get(node)
             try:
-                on = self._pattern(node) if known is None else self._mended(node, known)
+                self._switch(node)
             except PeelError as end:
                 self.end = str(end)
                 return False
-            self._hand_on(node.all_input_nodes[0], self._errors[node] * on)
             return True
         if not graph.affine(node):
             self.end = f"what passes {node.name} cannot be followed"
             return False
         layer, above = graph.layer(node), node.all_input_nodes
         if isinstance(layer, LAYERS) and above[0] not in self._found:
-            solved = self._input(node, self._errors[node])
-            if solved is not None:
-                self._note(above[0], *solved[:2])
+            told = self._solved(node, self._errors[node])
+            if told is not None:
+                self._note(above[0], told.inputs, told.deviation)
+                self._errors[node], self._left = told.errors, told.left
         elif graph.keeps(node) and node in self._found:
             found, shape = self._found[node], graph.shape(above[0])
             self._note(above[0], found.values.view(shape), found.error.view(shape))
         for source, pulled in zip(above, graph.pull(node, self._errors[node]), strict=True):
             self._hand_on(source, pulled)
         return True
+
+    def _switch(self, node: fx.Node) -> None:
+        """Pass the error at a ReLU's output on to its input, or to the last layer before it.
+
+        Raises
+        ------
+        PeelError
+            If nothing tells which units are on.
+        """
+        known, source = self._found.get(node), node.all_input_nodes[0]
+        if known is not None:
+            if self._open is not None:
+                self._settle(self._open, known)
+            self._hand_on(source, self._errors[node] * self._mended(node, known))
+            return
+        layer = self._layer_before(node)
+        if layer is None or self._open is not None:
+            raise PeelError(f"nothing tells which units of {node.name} are on")
+        on = self._pattern(node, layer)
+        between, parts = self.graph.joined(node)
+        if len(parts) > 1:
+            self._open = Open(node, layer, between, parts)
+            self._hand_on(layer, self._factor_to(source, layer, self._errors[node]) * on)
+        else:
+            self._hand_on(source, self._errors[node] * on)
+
+    def _settle(self, left: Open, known: Known) -> None:
+        """Pass an open ReLU's error on, by the outputs of one that was given the same values.
+
+        Raises
+        ------
+        PeelError
+            If these do not tell which units are on.
+        """
+        _, parts = self.graph.joined(known.node)
+        if {*parts, left.layer} != {*left.parts}:
+            return
+        error = self._errors[left.node]
+        told = shared(self.graph, left, known.node, known.values, known.on, self.factor)
+        if told is None:
+            raise PeelError(f"the thresholds of {left.node.name} hide several images' units")
+        on, unsure = told
+        self._open = None
+        self._hand_on(left.between[0], error * on)
+        for node in left.between:
+            self._take_off(node)
+        for layer in self.graph.reaching(left.between[0]):
+            self._doubt[layer] = self._factor_to(left.between[0], layer, error * unsure)
 
     def _hand_on(self, node: fx.Node, error: Tensor) -> None:
         before = self._errors.get(node)
@@ -248,71 +295,37 @@ class Peeling:
         found = self.problem.gradient.get(f"{node.target}.weight")
         return None if found is None else found.view(*found.shape, *[1] * (4 - found.ndim))
 
-    def _input(self, node: fx.Node, error: Tensor) -> tuple[Tensor, Tensor, float] | None:
-        """Return a layer's input by least squares, its standard deviation, and what is left.
-
-        Given the error at its outputs. None where the gradient does not tell it.
-        """
+    def _solved(self, node: fx.Node, error: Tensor) -> Solved | None:
+        """Return a layer's input and mended errors, given these; None where they are not told."""
         gradient, layer = self._weights(node), self.graph.layer(node)
         shape = self.graph.shape(node.all_input_nodes[0])
         taps = None if layer is None else self._taps(layer, shape)
         if gradient is None or taps is None:
             return None
-        error = error.flatten(2) if len(shape) == 4 else error[..., None]
-        channels = gradient.shape[1]
-        system = torch.einsum("bop,qkp->okbq", error, taps)
-        system = system.reshape(system.shape[0] * system.shape[1], -1)
-        right = gradient.flatten(2).transpose(1, 2).reshape(len(system), channels)
-        if system.shape[1] > len(system):
+        flat = error.reshape(*error.shape[:2], -1)
+        doubt = self._doubt.get(node)
+        doubt = None if doubt is None else doubt.reshape(flat.shape)
+        found = solved(gradient.flatten(2), flat, taps, doubt=doubt, usual=self._left)
+        if found is None:
             return None
-        q, r = torch.linalg.qr(system)
-        sizes = torch.linalg.svdvals(r)
-        if not sizes[-1] * CONDITION > sizes[0]:
-            return None
-        inverse = torch.linalg.inv(r)
-        found = inverse @ (q.T @ right)
-        spare = max(1, len(system) - system.shape[1])
-        noise = (right - system @ found).square().sum(0).div(spare).sqrt()
-        left = float(noise.norm() / right.norm())
-        deviation = inverse.norm(dim=1)[:, None] * noise
-
-        def arranged(of: Tensor) -> Tensor:
-            return of.view(self.batch, -1, channels).transpose(1, 2).reshape(shape)
-
-        return arranged(found), arranged(deviation), left
+        return Solved(
+            found.inputs.reshape(shape),
+            found.deviation.reshape(shape),
+            found.errors.view_as(error),
+            found.left,
+        )
 
     def _mended(self, node: fx.Node, known: Known) -> Tensor:
-        """Return which units of a ReLU are on, those in doubt as the layer below explains best.
-
-        One unit that is mistaken leaves much of that layer's gradient unexplained.
-        """
-        on = known.on.contiguous()
-        away = (known.ratios.clamp_min(1e-9) / known.threshold).log().abs().flatten()
-        doubtful = away.topk(min(FLIPPED, len(away)), largest=False).indices
-        source = node.all_input_nodes[0]
-        layer = self._layer_before(source)
-        if layer is None:
-            return on
-
-        def unexplained(on: Tensor) -> float:
-            error = self._factor_to(source, layer, self._errors[node] * on)
-            solved = self._input(layer, error)
-            return math.inf if solved is None else solved[2]
-
-        least = unexplained(on)
-        while SUSPECT * self._left < least < math.inf:
-            trials = []
-            for unit in doubtful.tolist():
-                trial = on.flatten().clone()
-                trial[unit] = ~trial[unit]
-                trial = trial.view(on.shape)
-                trials.append((unexplained(trial), trial))
-            left, trial = min(trials, key=lambda each: each[0])
-            if not left < BETTER * least:
-                break
-            least, on = left, trial
-        self._left = least
-        return on
+        """Return which units of a ReLU are on, mistaken ones as the layer below explains best."""
+        source, layer = node.all_input_nodes[0], self._layer_before(node)
+        if layer is None or self.graph.joined(node)[1]:
+            return known.on
+        size = self._factor_to(source, layer, self._errors[node])
+        told = self._solved(layer, size * known.on)
+        if told is None:
+            return known.on
+        changed = (told.errors != size * known.on) & (size.abs() > 0)
+        return torch.where(changed, told.errors / size > 0.5, known.on)
 
     @staticmethod
     def _taps(layer: nn.Module, shape: torch.Size) -> Tensor | None:
@@ -335,67 +348,85 @@ class Peeling:
         )
         return found
 
-    def _pattern(self, node: fx.Node) -> Tensor:
-        """Return which units of a ReLU are on of whose output nothing is known yet, (B, ...).
+    def _pattern(self, node: fx.Node, layer_node: fx.Node) -> Tensor:
+        """Return which units of the last layer before a ReLU are on, (B, ...).
+
+        Where nothing is known yet of what the ReLU puts out.
 
         Raises
         ------
         PeelError
             If they cannot be told.
         """
-        error = self._errors[node]
-        own = error[:1, :, :1, :1] if error.ndim == 4 else error[:1]
-        layer_node = self._layer_before(node.all_input_nodes[0])
-        if layer_node is None or not torch.allclose(error, own.expand_as(error)):
-            raise PeelError(f"nothing tells which units of {node.name} are on")
-        layer, gradient = self.graph.layer(layer_node), self._weights(layer_node)
+        error, gradient = self._errors[node], self._weights(layer_node)
         if gradient is None or not self.graph.rectifies(layer_node.all_input_nodes[0]):
             raise PeelError(f"nothing tells which units of {node.name} are on")
-        grid = error.shape[2:]
+        own = error[:1, :, :1, :1] if error.ndim == 4 else error[:1]
+        alike = torch.allclose(error, own.expand_as(error))
+        size = self._factor_to(node.all_input_nodes[0], layer_node, error)
+        on = (self._enumerated if alike else self._separated)(node, layer_node, gradient, size)
+        if on is None:
+            raise PeelError(f"the gradient does not tell which units of {node.name} are on")
+        return on
+
+    def _separated(
+        self, node: fx.Node, layer_node: fx.Node, gradient: Tensor, size: Tensor
+    ) -> Tensor | None:
+        """Return which units are on where errors differ from place to place."""
+        layer = self.graph.layer(layer_node)
+        shape = self.graph.shape(layer_node.all_input_nodes[0])
+        taps = None if layer is None else self._taps(layer, shape)
+        if taps is None:
+            return None
+        count, most = len(taps) * self.batch, min(gradient[:, 0].numel(), gradient.shape[1])
+        if count > most:
+            raise PeelError(
+                f"{count} images and positions at {node.name}: at most {most} can be told apart"
+            )
+        on = cones(gradient.flatten(2), size.reshape(*size.shape[:2], -1), taps)
+        return None if on is None else on.view_as(size)
+
+    def _enumerated(
+        self, node: fx.Node, layer_node: fx.Node, gradient: Tensor, size: Tensor
+    ) -> Tensor | None:
+        """Return which units are on where all images and places have the same error."""
+        layer, grid = self.graph.layer(layer_node), size.shape[2:]
         count = self.batch * math.prod(grid)
         if count > MOST:
             raise PeelError(
                 f"{count} images and positions at {node.name}: at most {MOST} can be told apart"
             )
-        size = self._factor_to(node.all_input_nodes[0], layer_node, own.expand_as(error))
-        size = size.flatten(2)[0, :, 0] if size.ndim == 4 else size[0]
-        used = size.abs() > 1e-12 * size.abs().max()
+        scale = size.flatten(2)[0, :, 0] if size.ndim == 4 else size[0]
+        used = scale.abs() > 1e-12 * scale.abs().max()
         rows = torch.zeros_like(gradient.flatten(1))
-        rows[used] = gradient.flatten(1)[used] / size[used, None]
+        rows[used] = gradient.flatten(1)[used] / scale[used, None]
         stride = layer.stride if isinstance(layer, nn.Conv2d) else ()
         ways = (
             (units, seen, at)
-            for units, seen in factorisations(rows, size.abs() * used, count)
+            for units, seen in factorisations(rows, scale.abs() * used, count)
             if (at := placed(seen.view(-1, *gradient.shape[1:]), stride, grid)) is not None
         )
         units, seen, at = next(ways, (None, None, None))
         if units is None or seen is None or at is None:
-            raise PeelError(f"the gradient does not tell which units of {node.name} are on")
+            return None
         order = at.argsort().to(units.device)
-        on = units[:, order].T.reshape(self.batch, *grid, -1).movedim(-1, 1).reshape(error.shape)
+        on = units[:, order].T.reshape(self.batch, *grid, -1).movedim(-1, 1).view(size.shape)
         # The layer below was given the outputs of a ReLU, so that f > 0 makes them >= 0.
         self.signs = seen[order].sum(1).view(self.batch, -1).sum(1).sign()
-        turn = self.signs.view(-1, *[1] * (error.ndim - 1))
-        self._errors[node] = error * turn
+        error = self._errors[node]
+        self._errors[node] = error * self.signs.view(-1, *[1] * (error.ndim - 1))
         return on
 
     def _layer_before(self, node: fx.Node) -> fx.Node | None:
-        """Return the nearest layer with weights whose outputs reach a node unswitched."""
-        if isinstance(self.graph.layer(node), LAYERS):
-            return node
-        if not self.graph.affine(node):
-            return None
-        found = (self._layer_before(source) for source in node.all_input_nodes)
-        return next((each for each in found if each is not None), None)
+        """Return a layer with weights all of whose errors are known with a ReLU's."""
+        return next(iter(self.graph.feeding(node)), None)
 
     def _factor_to(self, node: fx.Node, layer: fx.Node, error: Tensor) -> Tensor:
-        """Return the error at a layer's outputs if that at a node's is this."""
-        if node is layer:
-            return error
-        for source, pulled in zip(node.all_input_nodes, self.graph.pull(node, error), strict=True):
-            if self._layer_before(source) is layer:
-                return self._factor_to(source, layer, pulled)
-        raise AssertionError("the layer was found from this node")
+        """Return the error at a layer's outputs by that at a node's alone."""
+        while node is not layer:
+            pulled = zip(node.all_input_nodes, self.graph.pull(node, error), strict=True)
+            node, error = next(p for p in pulled if layer in self.graph.reaching(p[0]))
+        return error
 
 
 def factors(peeling: Peeling, at: Known) -> tuple[Tensor, Tensor]:

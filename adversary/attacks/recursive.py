@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import ClassVar
 
@@ -11,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from adversary import labels
 from adversary.attacks.base import Attack, AttackError, notes_on, positive
+from adversary.layer_graph import LayerGraph
 from adversary.least_deviations import explain
 from adversary.optimise import Limits, Progress, Search
 from adversary.peeling import Known, PeelError, Peeling, factors
@@ -27,6 +29,12 @@ MEMORY_BYTES = 8 * 2**30
 
 MISTAKEN = 0.3
 """Relative mismatch of layers from which on there is nothing to find."""
+
+ENOUGH, FEWEST = 2.0, 0.75
+"""Values for every pixel that images are of, from the first layers on, and by a layer's channels.
+
+Of units that are on.
+"""
 
 SAMPLE = 4.0
 """Entries of the update for every pixel at which the images are checked in the end."""
@@ -144,13 +152,15 @@ class Recursive(Attack):
         self, peeling: Peeling, lowest: list[Known], scales: Tensor, search: Search
     ) -> Tensor:
         """Return the images, (B, C, H, W)."""
-        parts = [peeling.graph.below(known.node) for known in lowest]
         batch = len(scales)
-        values = torch.cat([k.values.reshape(batch, -1) for k in lowest], 1) / scales[:, None]
+        told = _simplest(peeling.graph, lowest, math.prod(peeling.problem.shape[1:]))
+        parts = [peeling.graph.below(known.node, channels) for known, channels in told]
+        values = torch.cat([k.values[:, :c].reshape(batch, -1) for k, c in told], 1)
+        values = values / scales[:, None]
         on = torch.cat(
             [
-                (k.on if rectified else torch.ones_like(k.on)).reshape(batch, -1)
-                for k, (_, rectified) in zip(lowest, parts, strict=True)
+                (k.on[:, :c] if rectified else torch.ones_like(k.on[:, :c])).reshape(batch, -1)
+                for (k, c), (_, rectified) in zip(told, parts, strict=True)
             ],
             1,
         )
@@ -187,6 +197,31 @@ class Recursive(Attack):
             f"reduced chi-square {chi_square:.3g}: {reached}",
             *notes_on(problem, OneGradient()),
         )
+
+
+def _simplest(graph: LayerGraph, known: list[Known], pixels: int) -> list[tuple[Known, int | None]]:
+    """Return as many of the known layers as tell enough of that many pixels, the first first.
+
+    All images pass the last of them, but the first see less of an image each. And with each how
+    many of its channels, from the first on, tell enough where a layer is given many layers'
+    outputs side by side; None for all.
+    """
+    told: list[tuple[Known, int | None]] = []
+    count = 0
+    for each in known:
+        told.append((each, _channels(graph, each, FEWEST * pixels)))
+        count += int(each.on[0, : told[-1][1]].sum())
+        if count >= ENOUGH * pixels:
+            break
+    return told
+
+
+def _channels(graph: LayerGraph, known: Known, least: float) -> int | None:
+    """Return how many channels of a layer tell at least so many values; None for all."""
+    for channels in itertools.accumulate(graph.parts(known.node)[:-1]):
+        if int(known.on[0, :channels].sum()) >= least:
+            return channels
+    return None
 
 
 def _memory(problem: Problem) -> int:

@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
-from adversary import Limits, Prior, ThreatModel, TrainingRecipe
-from adversary import peeling as peeling_module
+from adversary import Limits, Prior, ThreatModel, TrainingRecipe, layer_equations
 from adversary.attacks import AttackError, AttackOptionError, create
 from adversary.attacks import recursive as module
 from adversary.channel import Channel
@@ -52,6 +52,47 @@ class SmallResNet(nn.Module):
         return self.head(torch.flatten(self.pool(self.blocks(self.stem(images - 0.5))), 1))
 
 
+class DenseLayer(nn.Module):
+    """Two convolutions, each after a normalisation and a ReLU; its output beside its input."""
+
+    def __init__(self, width, growth, inner):
+        super().__init__()
+        self.norm1, self.conv1 = nn.BatchNorm2d(width), nn.Conv2d(width, inner, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(inner)
+        self.conv2 = nn.Conv2d(inner, growth, 3, 1, 1, bias=False)
+        self.relu = nn.ReLU()
+
+    def forward(self, *parts):
+        x = self.conv1(self.relu(self.norm1(torch.cat(parts, 1))))
+        return self.conv2(self.relu(self.norm2(x)))
+
+
+class SmallDenseNet(nn.Module):
+    """Two densely connected blocks, as DenseNet has them: 4 x 4 and 2 x 2 positions."""
+
+    def __init__(self, outputs=2, growth=24, inner=48):
+        super().__init__()
+        stem = [nn.Conv2d(1, 64, 7, 4, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU()]
+        self.stem = nn.Sequential(*stem)
+        self.first = nn.ModuleList(DenseLayer(64 + i * growth, growth, inner) for i in range(2))
+        wide = 64 + 2 * growth
+        self.between = nn.Sequential(nn.BatchNorm2d(wide), nn.ReLU(), nn.Conv2d(wide, 56, 1))
+        self.average = nn.AvgPool2d(2)
+        self.second = nn.ModuleList(DenseLayer(56 + i * growth, growth, inner) for i in range(2))
+        self.norm = nn.BatchNorm2d(56 + 2 * growth)
+        self.head = nn.Linear(56 + 2 * growth, outputs)
+
+    def forward(self, images):
+        parts = [self.stem(images - 0.5)]
+        for layer in self.first:
+            parts.append(layer(*parts))
+        parts = [self.average(self.between(torch.cat(parts, 1)))]
+        for layer in self.second:
+            parts.append(layer(*parts))
+        x = torch.relu(self.norm(torch.cat(parts, 1)))
+        return self.head(functional.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
 class Chain(nn.Module):
     """Convolutions and functional ReLUs, flattened for two linear layers."""
 
@@ -87,7 +128,7 @@ def smooth_images(count, seed):
 
 
 def posed(train, kind=SmallResNet, *, batch=1, seed=0, labels=None, threat=None, **recipe):
-    options = {"outputs": recipe.pop("outputs")} if "outputs" in recipe else {}
+    options = {name: recipe.pop(name) for name in ("outputs", "inner") if name in recipe}
     model = made(kind, seed, **options)
     images = smooth_images(batch, seed)
     labels = torch.arange(batch) % 2 if labels is None else labels
@@ -133,6 +174,23 @@ def test_one_image_comes_back_exactly(update, kind, seed):
 
 
 @pytest.mark.parametrize("seed", range(3))
+def test_a_densely_connected_network_is_taken_apart_too(update, seed):
+    problem, images, labels = posed(update, SmallDenseNet, seed=seed)
+    found = create("recursive").run(problem)
+    assert psnr(found.images, images) > 100
+    assert found.labels.tolist() == labels.tolist()
+
+
+def test_where_only_sums_over_windows_are_told_they_give_most_of_the_image(update):
+    problem, images, _ = posed(update, SmallDenseNet, inner=12)
+    peeling = Peeling(problem.to(torch.float64))
+    assert peeling.lowest[0].node.name == "average"
+    assert re.search("16 images and positions at between_1: at most 12", peeling.end)
+    found = create("recursive").run(problem)
+    assert psnr(found.images, images) > 25
+
+
+@pytest.mark.parametrize("seed", range(3))
 def test_two_images_of_four_positions_are_told_apart(update, seed):
     problem, images, labels = posed(update, batch=2, seed=seed)
     found = create("recursive").run(problem, seed=1)
@@ -169,7 +227,9 @@ def test_the_weights_after_one_step_tell_the_image_too(update):
     assert psnr(found.images, images) > 50
 
 
-@pytest.mark.parametrize(("kind", "batch"), [(SmallResNet, 1), (SmallResNet, 2), (Chain, 1)])
+@pytest.mark.parametrize(
+    ("kind", "batch"), [(SmallResNet, 1), (SmallResNet, 2), (SmallDenseNet, 1), (Chain, 1)]
+)
 def test_inputs_of_all_layers_are_what_they_were(update, kind, batch):
     problem, images, _ = posed(update, kind, batch=batch)
     peeling = Peeling(problem.to(torch.float64))
@@ -189,7 +249,7 @@ def test_inputs_of_all_layers_are_what_they_were(update, kind, batch):
         at = lowest.values / scales.view(-1, 1, 1, 1)
         order = paired(at, expected[lowest.node.name])
     names = set(expected)
-    assert {"stem_2"} <= names if kind is SmallResNet else {"relu"} <= names
+    assert {SmallResNet: "stem_2", SmallDenseNet: "first_0_relu", Chain: "relu"}[kind] in names
     for known in peeling.known:
         truth = expected[known.node.name]
         found = (known.values / scales.view(-1, *[1] * (truth.ndim - 1)))[order]
@@ -215,7 +275,7 @@ def test_a_mistaken_unit_is_mended_by_what_the_layer_below_leaves_unexplained(up
     assert mistaken
     mended = Peeling(problem.to(torch.float64))
     assert mended.mismatch(torch.tensor([mended.factor]).double()) < 1e-4
-    monkeypatch.setattr(peeling_module, "SUSPECT", math.inf)
+    monkeypatch.setattr(layer_equations, "SUSPECT", math.inf)
     left = Peeling(problem.to(torch.float64))
     assert left.mismatch(torch.tensor([left.factor]).double()) > 1e-3
 

@@ -1,0 +1,139 @@
+"""What a layer was given, and the errors at its outputs, from the gradient of its weights.
+
+The gradient is the sum over images and positions of an output's error times what stands there: it
+is linear in the inputs where errors are known, with an equation for each output and tap, and linear
+in the errors where inputs are, with one for each input channel and tap. There are more of either
+than unknowns. So where the errors of a few outputs are mistaken, the others tell the inputs, and
+these tell the few.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+CONDITION = 1e6
+"""Of a linear system, from which on its unknowns count as not told."""
+
+SUSPECT = 3.0
+"""Share left unexplained, relative to what is usual, from which on outputs are mistaken."""
+
+BETTER = 0.5
+"""Factor by which that share must fall if some are left out."""
+
+SPARE = 1.2
+"""Equations for every unknown that must be left then."""
+
+
+@dataclass(frozen=True)
+class Solved:
+    """What a layer's gradient tells.
+
+    Parameters
+    ----------
+    inputs, deviation : Tensor
+        (B, I, Q), and the standard deviation of each.
+    errors : Tensor
+        (B, O, P), at its outputs.
+    left : float
+        Share of the gradient that they leave unexplained, root mean square by degrees of freedom.
+    """
+
+    inputs: Tensor
+    deviation: Tensor
+    errors: Tensor
+    left: float
+
+
+def solved(
+    gradient: Tensor, errors: Tensor, taps: Tensor, *, doubt: Tensor | None = None, usual: float
+) -> Solved | None:
+    """Return a layer's inputs, and its errors with mistaken ones mended; None if not told.
+
+    Parameters
+    ----------
+    gradient : Tensor
+        (O, I, k), of the layer's weights, k taps.
+    errors : Tensor
+        (B, O, P), at its outputs.
+    taps : Tensor
+        (Q, k, P), one where a tap meets an input position for an output position.
+    doubt : Tensor, optional
+        (B, O, P), what some errors may lack: all of it or nothing; 0 where they are sure.
+    usual : float
+        Share of a gradient that is left unexplained where nothing is mistaken.
+    """
+    every = torch.ones(len(gradient), dtype=torch.bool, device=gradient.device)
+    doubt = torch.zeros_like(errors) if doubt is None else doubt
+    first = _inputs(gradient, errors, taps, every)
+    if first is None:
+        return None
+    sure = ~doubt.transpose(0, 1).flatten(1).any(1)
+    found = first if sure.all() else _inputs(gradient, errors, taps, sure) or first
+    while found.left > SUSPECT * usual:
+        largest = found.unexplained[found.kept].max()
+        fewer = _inputs(gradient, errors, taps, found.kept & (found.unexplained <= largest / 2))
+        if fewer is None:
+            break
+        found = fewer
+    best = Solved(first.inputs, first.deviation, errors, first.left)
+    if found.left < BETTER * first.left:
+        told = errors.clone()
+        told[:, ~found.kept] = _errors(gradient[~found.kept], found.inputs, taps)
+        lacking = ((told - errors) / doubt > 0.5) & (doubt != 0)
+        for mended in (torch.where(sure[:, None], told, errors + doubt * lacking), told):
+            again = _inputs(gradient, mended, taps, every)
+            if again is not None and again.left < BETTER * best.left:
+                best = Solved(again.inputs, again.deviation, mended, again.left)
+    return best
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """Inputs by the outputs that were ``kept``, (O,); ``unexplained`` of each output's gradient."""
+
+    inputs: Tensor
+    deviation: Tensor
+    left: float
+    unexplained: Tensor
+    kept: Tensor
+
+
+def _inputs(gradient: Tensor, errors: Tensor, taps: Tensor, kept: Tensor) -> _Inputs | None:
+    """Return the inputs by least squares over some outputs."""
+    rows = torch.einsum("bop,qkp->okbq", errors, taps).flatten(2)
+    right = gradient.transpose(1, 2)
+    system, known = rows[kept].flatten(0, 1), right[kept].flatten(0, 1)
+    least = 1 if kept.all() else SPARE
+    if len(system) < least * system.shape[1]:
+        return None
+    q, r = torch.linalg.qr(system)
+    sizes = torch.linalg.svdvals(r)
+    if not sizes[-1] * CONDITION > sizes[0]:
+        return None
+    inverse = torch.linalg.inv(r)
+    found = inverse @ (q.T @ known)
+    gaps = right - rows @ found
+    spare = max(1, len(system) - system.shape[1])
+    noise = gaps[kept].flatten(0, 1).square().sum(0).div(spare).sqrt()
+    deviation = inverse.norm(dim=1)[:, None] * noise
+
+    def arranged(of: Tensor) -> Tensor:
+        return of.view(len(errors), -1, gradient.shape[1]).transpose(1, 2)
+
+    return _Inputs(
+        inputs=arranged(found),
+        deviation=arranged(deviation),
+        left=float(noise.norm() / known.norm()) * len(system) ** 0.5,
+        unexplained=gaps.flatten(1).norm(dim=1),
+        kept=kept,
+    )
+
+
+def _errors(gradient: Tensor, inputs: Tensor, taps: Tensor) -> Tensor:
+    """Return errors, (B, O, P), by least squares over the gradient of each output, (O, I, k)."""
+    met = torch.einsum("biq,qkp->ikbp", inputs, taps).flatten(0, 1).flatten(1)
+    found: Tensor = torch.linalg.lstsq(met, gradient.flatten(1).T).solution
+    return found.view(len(inputs), -1, len(gradient)).transpose(1, 2)
