@@ -9,6 +9,8 @@ programming", 2005).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -33,6 +35,25 @@ PATIENCE = 12
 """Steps in which the scale must fall by a tenth."""
 
 
+@dataclass(frozen=True)
+class Explained:
+    """An image with which a layer gives known outputs.
+
+    Parameters
+    ----------
+    image : Tensor
+        (1, C, H, W).
+    settled : bool
+        Whether steps had come to their end.
+    exact : bool
+        Whether all equations hold.
+    """
+
+    image: Tensor
+    settled: bool = False
+    exact: bool = False
+
+
 def explain(
     layer: SparseJacobian,
     outputs: Tensor,
@@ -42,8 +63,9 @@ def explain(
     iterations: int,
     search: Search,
     restart: int = 0,
-) -> tuple[Tensor, bool]:
-    """Return the image with which a layer gives these outputs, and whether steps had settled.
+    start: Tensor | None = None,
+) -> Explained:
+    """Return the image with which a layer gives these outputs.
 
     Least of sum |r_i| / s + (x - mu)^T P (x - mu), by reweighted least squares (Schlossmacher
     1973), with s falling as the equations come to hold: too small a scale while some are in the
@@ -65,10 +87,12 @@ def explain(
         Clock, limits and history; gains one step each.
     restart : int
         Number of the image, for the history.
+    start : Tensor, optional
+        Image to begin with; the prior's mean unless given.
     """
     shape = prior.mean.shape
     mean, precision = prior.mean.flatten(), prior.precision()
-    x = mean.clone()
+    x = mean.clone() if start is None else start.flatten()
     wanted = torch.where(on, outputs, 0).flatten()
     largest = float(outputs.abs().max())
     least = COARSE * largest
@@ -88,7 +112,7 @@ def explain(
         search.history.append(Step(restart, len(scales), scale, search.seconds))
         stuck = len(scales) > PATIENCE and scale > 0.9 * min(scales[:-PATIENCE])
         if least <= FINE * largest or stuck:
-            return image, True
+            return Explained(image, settled=True, exact=least <= FINE * largest)
         scales.append(scale)
         search.evaluations += 1
         rows = layer(image)[used.nonzero()[:, 0].cpu().numpy()]
@@ -99,4 +123,4 @@ def explain(
         normal = torch.from_numpy(curvature).to(x) + precision
         slope = torch.from_numpy(pull).to(x) + precision @ (x - mean)
         x = x - torch.cholesky_solve(slope[:, None], torch.linalg.cholesky(normal))[:, 0]
-    return x.view(shape), False
+    return Explained(x.view(shape))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
+from collections.abc import Iterable
 from typing import ClassVar
 
 import torch
@@ -13,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from adversary import labels
 from adversary.attacks.base import Attack, AttackError, notes_on, positive
 from adversary.layer_graph import LayerGraph
-from adversary.least_deviations import explain
+from adversary.least_deviations import Explained, explain
 from adversary.optimise import Limits, Progress, Search
 from adversary.peeling import Known, PeelError, Peeling, factors
 from adversary.priors import GaussianPrior
@@ -30,11 +32,8 @@ MEMORY_BYTES = 8 * 2**30
 MISTAKEN = 0.3
 """Relative mismatch of layers from which on there is nothing to find."""
 
-ENOUGH, FEWEST = 2.0, 0.75
-"""Values for every pixel that images are of, from the first layers on, and by a layer's channels.
-
-Of units that are on.
-"""
+ENOUGH = (0.75, 2.0)
+"""Values of units that are on, for every pixel, that images are of at first and in the end."""
 
 SAMPLE = 4.0
 """Entries of the update for every pixel at which the images are checked in the end."""
@@ -46,15 +45,16 @@ class Recursive(Attack):
     For ReLU networks and one gradient. A layer's inputs follow by linear equations from the
     gradient of its weights and the errors at its outputs, and these errors from the inputs of the
     layer above, which say what units are on (:mod:`adversary.peeling`). Nothing is searched for,
-    so that neither depth nor kinks matter; a ResNet18 takes a second. The lowest layer that can
-    be told gives the images, through what lies before it, as the least absolute deviations from
-    its outputs (:mod:`adversary.least_deviations`), most probable under public X-rays or, without
-    any, smooth ones. Labels need not be known.
+    so that neither depth nor kinks matter; a ResNet18 takes a second, a DenseNet121 five. The
+    lowest layer that can be told gives the images, through what lies before it, as the least
+    absolute deviations from its outputs (:mod:`adversary.least_deviations`), most probable under
+    public X-rays or, without any, smooth ones. Labels need not be known.
 
     Several images are told apart where the head has one output or two under softmax, images times
     positions of the last layer before its mean are few
     (:data:`adversary.switch_patterns.MOST`; a ResNet has one position at 32 x 32, four at 64 x
-    64), and every layer has more weights to a channel than images times positions.
+    64), and every layer has more weights to a channel than images times positions. In densely
+    connected networks thresholds must be 0, too, as before training.
 
     A unit whose output is within the noise may be taken for on where it is off; all below it is
     then wrong. A small chi-square proves the images; a large one may come of a single unit that is
@@ -152,36 +152,28 @@ class Recursive(Attack):
         self, peeling: Peeling, lowest: list[Known], scales: Tensor, search: Search
     ) -> Tensor:
         """Return the images, (B, C, H, W)."""
-        batch = len(scales)
-        told = _simplest(peeling.graph, lowest, math.prod(peeling.problem.shape[1:]))
-        parts = [peeling.graph.below(known.node, channels) for known, channels in told]
-        values = torch.cat([k.values[:, :c].reshape(batch, -1) for k, c in told], 1)
-        values = values / scales[:, None]
-        on = torch.cat(
-            [
-                (k.on[:, :c] if rectified else torch.ones_like(k.on[:, :c])).reshape(batch, -1)
-                for (k, c), (_, rectified) in zip(told, parts, strict=True)
-            ],
-            1,
-        )
         prior = _distribution(peeling.problem)
-        layers = SparseJacobian(
-            lambda x: torch.cat([below(x).flatten(1) for below, _ in parts], 1), prior.mean
-        )
+        stages = [_Equations(peeling.graph, lowest, scales, prior.mean, n) for n in ENOUGH]
+        stages = stages[: 1 if stages[0].told == stages[-1].told else None]
         found, settled = [], True
-        for image in range(batch):
-            x, still = explain(
-                layers,
-                values[image : image + 1],
-                on[image : image + 1],
-                prior,
-                iterations=self.iterations,
-                search=search,
-                restart=image,
-            )
-            found.append(x)
-            settled = settled and still
-            search.report((image + 1) / batch)
+        for image in range(len(scales)):
+            last = Explained(prior.mean)
+            for equations in stages:
+                last = explain(
+                    equations.jacobian,
+                    equations.values[image : image + 1],
+                    equations.on[image : image + 1],
+                    prior,
+                    iterations=self.iterations,
+                    search=search,
+                    restart=image,
+                    start=last.image,
+                )
+                if last.exact:
+                    break
+            found.append(last.image)
+            settled = settled and last.settled
+            search.report((image + 1) / len(scales))
         if settled:
             search.stopped = "converged"
         return torch.cat(found)
@@ -199,29 +191,51 @@ class Recursive(Attack):
         )
 
 
-def _simplest(graph: LayerGraph, known: list[Known], pixels: int) -> list[tuple[Known, int | None]]:
-    """Return as many of the known layers as tell enough of that many pixels, the first first.
+class _Equations:
+    """What the first of the known layers tell of each image, as few of them as are enough.
 
-    All images pass the last of them, but the first see less of an image each. And with each how
-    many of its channels, from the first on, tell enough where a layer is given many layers'
-    outputs side by side; None for all.
+    All images pass the last one, but the first see less of an image each, and are simpler. Where
+    one is given many layers' outputs side by side, it tells of them one by one.
+
+    Attributes
+    ----------
+    told : list
+        The layers, and of each how many channels; None for all.
+    values, on : Tensor
+        (B, m), and whether they are positive; of the others it is known that they are not.
     """
-    told: list[tuple[Known, int | None]] = []
-    count = 0
-    for each in known:
-        told.append((each, _channels(graph, each, FEWEST * pixels)))
-        count += int(each.on[0, : told[-1][1]].sum())
-        if count >= ENOUGH * pixels:
-            break
-    return told
 
+    def __init__(
+        self, graph: LayerGraph, known: list[Known], scales: Tensor, like: Tensor, enough: float
+    ) -> None:
+        least = enough * like.numel()
+        self.told: list[tuple[Known, int | None]] = []
+        count = 0
+        for each in known:
+            ends = itertools.accumulate(graph.parts(each.node)[:-1])
+            sums = ((end, int(each.on[0, :end].sum())) for end in ends)
+            channels = next((end for end, told in sums if count + told >= least), None)
+            self.told.append((each, channels))
+            count += int(each.on[0, :channels].sum())
+            if count >= least:
+                break
+        below = [graph.below(each.node, channels) for each, channels in self.told]
 
-def _channels(graph: LayerGraph, known: Known, least: float) -> int | None:
-    """Return how many channels of a layer tell at least so many values; None for all."""
-    for channels in itertools.accumulate(graph.parts(known.node)[:-1]):
-        if int(known.on[0, :channels].sum()) >= least:
-            return channels
-    return None
+        def joined(parts: Iterable[Tensor]) -> Tensor:
+            return torch.cat([part.flatten(1) for part in parts], 1)
+
+        self.values = joined(k.values[:, :c] for k, c in self.told) / scales[:, None]
+        self.on = joined(
+            k.on[:, :c] if rectified else torch.ones_like(k.on[:, :c])
+            for (k, c), (_, rectified) in zip(self.told, below, strict=True)
+        )
+        self._function = lambda x: joined(part(x) for part, _ in below)
+        self._like = like
+
+    @functools.cached_property
+    def jacobian(self) -> SparseJacobian:
+        """Of the layers' values in the pixels of an image."""
+        return SparseJacobian(self._function, self._like)
 
 
 def _memory(problem: Problem) -> int:

@@ -28,10 +28,8 @@ def explained(layer, outputs, on, **options):
     search = Search("test", 0, options.pop("limits", Limits()))
     prior = smooth_prior(SHAPE).to(dtype=torch.float64)
     jacobian = SparseJacobian(layer, prior.mean)
-    image, settled = explain(
-        jacobian, outputs, on, prior, search=search, **{"iterations": 80, **options}
-    )
-    return image, settled, search
+    found = explain(jacobian, outputs, on, prior, search=search, **{"iterations": 80, **options})
+    return found.image, found.settled, search
 
 
 def psnr(found, truth):
