@@ -320,6 +320,8 @@ class Peeling:
         source, layer = node.all_input_nodes[0], self._layer_before(node)
         if layer is None or self.graph.joined(node)[1]:
             return known.on
+        if any(n in self._errors for n in self._path(source, layer)):
+            return known.on  # the layer gets errors from elsewhere, too, not known yet
         size = self._factor_to(source, layer, self._errors[node])
         told = self._solved(layer, size * known.on)
         if told is None:
@@ -423,10 +425,18 @@ class Peeling:
 
     def _factor_to(self, node: fx.Node, layer: fx.Node, error: Tensor) -> Tensor:
         """Return the error at a layer's outputs by that at a node's alone."""
-        while node is not layer:
-            pulled = zip(node.all_input_nodes, self.graph.pull(node, error), strict=True)
-            node, error = next(p for p in pulled if layer in self.graph.reaching(p[0]))
+        path = self._path(node, layer)
+        for each, source in itertools.pairwise(path):
+            error = self.graph.pull(each, error)[each.all_input_nodes.index(source)]
         return error
+
+    def _path(self, node: fx.Node, layer: fx.Node) -> list[fx.Node]:
+        """Return the nodes from one down to a layer that reaches it unswitched."""
+        path = [node]
+        while path[-1] is not layer:
+            sources = path[-1].all_input_nodes
+            path.append(next(n for n in sources if layer in self.graph.reaching(n)))
+        return path
 
 
 def factors(peeling: Peeling, at: Known) -> tuple[Tensor, Tensor]:
