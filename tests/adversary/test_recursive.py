@@ -52,6 +52,33 @@ class SmallResNet(nn.Module):
         return self.head(torch.flatten(self.pool(self.blocks(self.stem(images - 0.5))), 1))
 
 
+class Before(nn.Module):
+    """A residual block whose normalisations and ReLUs come before its convolutions."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.bn1, self.conv1 = nn.BatchNorm2d(width), nn.Conv2d(width, width, 3, 1, 1, bias=False)
+        self.bn2, self.conv2 = nn.BatchNorm2d(width), nn.Conv2d(width, width, 3, 1, 1, bias=False)
+
+    def forward(self, x):
+        return x + self.conv2(self.bn2(self.conv1(self.bn1(x).relu())).relu())
+
+
+class PreActivation(nn.Module):
+    """Residual blocks that are switched before they convolve; 2 x 2 positions before the mean."""
+
+    def __init__(self, outputs=2):
+        super().__init__()
+        self.stem = nn.Conv2d(1, 64, 7, 4, 3, bias=False)
+        self.first = nn.Sequential(Before(64), nn.BatchNorm2d(64), nn.ReLU())
+        self.second = nn.Sequential(nn.Conv2d(64, 96, 3, 2, 1), Before(96), nn.BatchNorm2d(96))
+        self.head = nn.Linear(96, outputs)
+
+    def forward(self, images):
+        x = self.second(self.first(self.stem(images - 0.5))).relu()
+        return self.head(functional.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
 class DenseLayer(nn.Module):
     """Two convolutions, each after a normalisation and a ReLU; its output beside its input."""
 
@@ -162,7 +189,7 @@ def paired(found, truth):
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("kind", [SmallResNet, Chain])
+@pytest.mark.parametrize("kind", [SmallResNet, PreActivation, Chain])
 def test_one_image_comes_back_exactly(update, kind, seed):
     problem, images, labels = posed(update, kind, seed=seed)
     found = create("recursive").run(problem)
