@@ -45,13 +45,13 @@ class Explained:
         (1, C, H, W).
     settled : bool
         Whether steps had come to their end.
-    exact : bool
-        Whether all equations hold.
+    holds : bool
+        Whether all equations do, but for noise.
     """
 
     image: Tensor
     settled: bool = False
-    exact: bool = False
+    holds: bool = False
 
 
 def explain(
@@ -112,7 +112,7 @@ def explain(
         search.history.append(Step(restart, len(scales), scale, search.seconds))
         stuck = len(scales) > PATIENCE and scale > 0.9 * min(scales[:-PATIENCE])
         if least <= FINE * largest or stuck:
-            return Explained(image, settled=True, exact=least <= FINE * largest)
+            return Explained(image, settled=True, holds=float(size.max()) < COARSE * largest)
         scales.append(scale)
         search.evaluations += 1
         rows = layer(image)[used.nonzero()[:, 0].cpu().numpy()]

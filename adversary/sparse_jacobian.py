@@ -49,6 +49,11 @@ class SparseJacobian:
         self._shape = first.shape[1], len(self._colours)
         self._entries = _entries(image.shape[1:], first, last, span)
 
+    @property
+    def share(self) -> float:
+        """Tangents for every pixel: 1 where some output sees the whole image."""
+        return len(self._tangents) / len(self._colours)
+
     def __call__(self, image: Tensor) -> csr_array:
         """Return the Jacobian at an image, (m, n), on the CPU."""
         told = torch.cat(

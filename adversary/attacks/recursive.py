@@ -35,6 +35,9 @@ MISTAKEN = 0.3
 ENOUGH = (0.75, 2.0)
 """Values of units that are on, for every pixel, that images are of at first and in the end."""
 
+NARROW, FEW = 0.25, 12
+"""Share of an image that a value may depend on, and steps at most where one depends on more."""
+
 SAMPLE = 4.0
 """Entries of the update for every pixel at which the images are checked in the end."""
 
@@ -164,12 +167,12 @@ class Recursive(Attack):
                     equations.values[image : image + 1],
                     equations.on[image : image + 1],
                     prior,
-                    iterations=self.iterations,
+                    iterations=equations.affordable(self.iterations),
                     search=search,
                     restart=image,
                     start=last.image,
                 )
-                if last.exact:
+                if last.holds:
                     break
             found.append(last.image)
             settled = settled and last.settled
@@ -231,6 +234,10 @@ class _Equations:
         )
         self._function = lambda x: joined(part(x) for part, _ in below)
         self._like = like
+
+    def affordable(self, iterations: int) -> int:
+        """Return how many steps to take, fewer where a value depends on much of the image."""
+        return iterations if self.jacobian.share <= NARROW else min(iterations, FEW)
 
     @functools.cached_property
     def jacobian(self) -> SparseJacobian:

@@ -31,6 +31,12 @@ def test_it_is_the_jacobian(kind, channels, seed):
     np.testing.assert_allclose(found.toarray(), expected, atol=1e-12)
 
 
+def test_its_share_is_what_an_output_sees_of_the_image():
+    image = torch.zeros(1, 1, 8, 8)
+    assert SparseJacobian(nn.Conv2d(1, 2, 2, 2), image).share == 4 / 64
+    assert SparseJacobian(nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), image).share == 1
+
+
 def test_a_large_image_takes_no_more_tangents_than_a_window_has_pixels():
     layer = nn.Conv2d(1, 2, 3, padding=1).double().requires_grad_(False)
     calls = []
