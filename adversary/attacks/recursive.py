@@ -38,6 +38,9 @@ ENOUGH = (0.75, 2.0)
 NARROW, FEW = 0.25, 12
 """Share of an image that a value may depend on, and steps at most where one depends on more."""
 
+EFFORT = 2.5e6
+"""Values times pixels up to which those of more channels are used after the first."""
+
 SAMPLE = 4.0
 """Entries of the update for every pixel at which the images are checked in the end."""
 
@@ -157,7 +160,8 @@ class Recursive(Attack):
         """Return the images, (B, C, H, W)."""
         prior = _distribution(peeling.problem)
         stages = [_Equations(peeling.graph, lowest, scales, prior.mean, n) for n in ENOUGH]
-        stages = stages[: 1 if stages[0].told == stages[-1].told else None]
+        more = stages[-1].told != stages[0].told and stages[-1].effort <= EFFORT
+        stages = stages if more else stages[:1]
         found, settled = [], True
         for image in range(len(scales)):
             last = Explained(prior.mean)
@@ -234,6 +238,11 @@ class _Equations:
         )
         self._function = lambda x: joined(part(x) for part, _ in below)
         self._like = like
+
+    @property
+    def effort(self) -> float:
+        """Values times pixels."""
+        return self.values.shape[1] * self._like.numel()
 
     def affordable(self, iterations: int) -> int:
         """Return how many steps to take, fewer where a value depends on much of the image."""
