@@ -67,14 +67,15 @@ def solved(
     """
     every = torch.ones(len(gradient), dtype=torch.bool, device=gradient.device)
     doubt = torch.zeros_like(errors) if doubt is None else doubt
-    first = _inputs(gradient, errors, taps, every)
+    rows = _rows(errors, taps)
+    first = _inputs(gradient, rows, every)
     if first is None:
         return None
     sure = ~doubt.transpose(0, 1).flatten(1).any(1)
-    found = first if sure.all() else _inputs(gradient, errors, taps, sure) or first
+    found = first if sure.all() else _inputs(gradient, rows, sure) or first
     while found.left > SUSPECT * usual:
         largest = found.unexplained[found.kept].max()
-        fewer = _inputs(gradient, errors, taps, found.kept & (found.unexplained <= largest / 2))
+        fewer = _inputs(gradient, rows, found.kept & (found.unexplained <= largest / 2))
         if fewer is None:
             break
         found = fewer
@@ -84,7 +85,7 @@ def solved(
         told[:, ~found.kept] = _errors(gradient[~found.kept], found.inputs, taps)
         lacking = ((told - errors) / doubt > 0.5) & (doubt != 0)
         for mended in (torch.where(sure[:, None], told, errors + doubt * lacking), told):
-            again = _inputs(gradient, mended, taps, every)
+            again = _inputs(gradient, _rows(mended, taps), every)
             if again is not None and again.left < BETTER * best.left:
                 best = Solved(again.inputs, again.deviation, mended, again.left)
     return best
@@ -101,9 +102,14 @@ class _Inputs:
     kept: Tensor
 
 
-def _inputs(gradient: Tensor, errors: Tensor, taps: Tensor, kept: Tensor) -> _Inputs | None:
+def _rows(errors: Tensor, taps: Tensor) -> Tensor:
+    """Return the equations of the inputs, (O, k, B, Q)."""
+    return torch.einsum("bop,qkp->okbq", errors, taps)
+
+
+def _inputs(gradient: Tensor, rows: Tensor, kept: Tensor) -> _Inputs | None:
     """Return the inputs by least squares over some outputs."""
-    rows = torch.einsum("bop,qkp->okbq", errors, taps).flatten(2)
+    batch, rows = rows.shape[2], rows.flatten(2)
     right = gradient.transpose(1, 2)
     system, known = rows[kept].flatten(0, 1), right[kept].flatten(0, 1)
     least = 1 if kept.all() else SPARE
@@ -121,7 +127,7 @@ def _inputs(gradient: Tensor, errors: Tensor, taps: Tensor, kept: Tensor) -> _In
     deviation = inverse.norm(dim=1)[:, None] * noise
 
     def arranged(of: Tensor) -> Tensor:
-        return of.view(len(errors), -1, gradient.shape[1]).transpose(1, 2)
+        return of.view(batch, -1, gradient.shape[1]).transpose(1, 2)
 
     return _Inputs(
         inputs=arranged(found),

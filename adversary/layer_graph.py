@@ -120,14 +120,8 @@ class LayerGraph:
         The nodes between, from the ReLU's input on to the concatenation; both empty if that is not
         what it is given.
         """
-        between, source = [], node.all_input_nodes[0]
-        while True:
-            between.append(source)
-            if source.target is torch.cat:
-                return between, list(source.all_input_nodes)
-            if not (self.keeps(source) or isinstance(self.layer(source), nn.BatchNorm2d)):
-                return [], []
-            source = source.all_input_nodes[0]
+        between = self._to_joint(node.all_input_nodes[0], (nn.BatchNorm2d,))
+        return between, list(between[-1].all_input_nodes) if between else []
 
     def call(self, node: fx.Node, *inputs: Tensor) -> Tensor:
         """Return the value of a node whose input nodes have these values."""
@@ -231,13 +225,27 @@ class LayerGraph:
 
     def _joint(self, node: fx.Node) -> fx.Node | None:
         """Return the concatenation whose channels a node's values are, each for itself."""
-        single = (*POOLS, *MAX_POOLS, nn.BatchNorm2d)
+        through = (*POOLS, *MAX_POOLS, nn.BatchNorm2d, nn.ReLU)
+        path = self._to_joint(node, through, RECTIFIERS)
+        return path[-1] if path else None
+
+    def _to_joint(
+        self, node: fx.Node, through: tuple[type, ...], functions: frozenset[Any] = frozenset()
+    ) -> list[fx.Node]:
+        """Return the nodes from one down to the concatenation whose channels it has, each alone.
+
+        Empty where there is none, or others than those said, and rearrangements, lie between.
+        """
+        path = [node]
         while node.target is not torch.cat:
-            alone = self.keeps(node) or self.rectifies(node) or isinstance(self.layer(node), single)
-            if not alone or self.shape(node)[:2] != self.shape(node.all_input_nodes[0])[:2]:
-                return None
-            node = node.all_input_nodes[0]
-        return node
+            keeps = self.keeps(node) or isinstance(self.layer(node), through)
+            if not keeps and not (self.layer(node) is None and node.target in functions):
+                return []
+            source = node.all_input_nodes[0]
+            if self.shape(node)[:2] != self.shape(source)[:2]:
+                return []
+            path.append(node := source)
+        return path
 
     def _up_to(
         self,
