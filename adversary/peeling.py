@@ -297,9 +297,8 @@ class Peeling:
 
     def _solved(self, node: fx.Node, error: Tensor) -> Solved | None:
         """Return a layer's input and mended errors, given these; None where they are not told."""
-        gradient, layer = self._weights(node), self.graph.layer(node)
+        gradient, taps = self._weights(node), self._taps(node)
         shape = self.graph.shape(node.all_input_nodes[0])
-        taps = None if layer is None else self._taps(layer, shape)
         if gradient is None or taps is None:
             return None
         flat = error.reshape(*error.shape[:2], -1)
@@ -329,9 +328,9 @@ class Peeling:
         changed = (told.errors != size * known.on) & (size.abs() > 0)
         return torch.where(changed, told.errors / size > 0.5, known.on)
 
-    @staticmethod
-    def _taps(layer: nn.Module, shape: torch.Size) -> Tensor | None:
+    def _taps(self, node: fx.Node) -> Tensor | None:
         """Return which input position each weight meets for each output, (positions, k k', P)."""
+        layer, shape = self.graph.layer(node), self.graph.shape(node.all_input_nodes[0])
         if isinstance(layer, nn.Linear):
             return torch.ones(1, 1, 1).to(layer.weight) if len(shape) == 2 else None
         assert isinstance(layer, nn.Conv2d)
@@ -375,9 +374,7 @@ class Peeling:
         self, node: fx.Node, layer_node: fx.Node, gradient: Tensor, size: Tensor
     ) -> Tensor | None:
         """Return which units are on where errors differ from place to place."""
-        layer = self.graph.layer(layer_node)
-        shape = self.graph.shape(layer_node.all_input_nodes[0])
-        taps = None if layer is None else self._taps(layer, shape)
+        taps = self._taps(layer_node)
         if taps is None:
             return None
         count, most = len(taps) * self.batch, min(gradient[:, 0].numel(), gradient.shape[1])
