@@ -175,13 +175,23 @@ def unrolled(
     batches : sequence of Tensor, optional
         Images of each step, as indices (b,); by default :func:`assumed_batches`.
     """
+    batches = assumed_batches(problem.observation) if batches is None else batches
+    return trained(problem, parameters, [(images[batch], targets[batch]) for batch in batches])
+
+
+def trained(
+    problem: Problem, parameters: StateDict, steps: Sequence[tuple[Tensor, Tensor]]
+) -> StateDict:
+    """Return what :func:`unrolled` does, of the images and targets of each step by themselves.
+
+    So that what went before images that are differentiated is not differentiated with them.
+    """
     seen = problem.observation
     recipe = seen.recipe
     step = CLIENT_OPTIMIZERS[recipe.optimizer](recipe)
     weights = dict(parameters)
-    batches = assumed_batches(seen) if batches is None else batches
-    for batch, rate in zip(batches, recipe.rates(seen.steps), strict=True):
-        pulls = _step(problem, weights, images[batch], targets[batch])
+    for (images, targets), rate in zip(steps, recipe.rates(seen.steps), strict=True):
+        pulls = _step(problem, weights, images, targets)
         if recipe.weight_decay:
             pulls = {n: g + recipe.weight_decay * weights[n] for n, g in pulls.items()}
         if recipe.proximal_mu:

@@ -13,11 +13,14 @@ from torch.func import jvp, vjp, vmap
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from adversary.problem import Problem
-from adversary.readings import unrolled
+from adversary.readings import assumed_batches, trained, unrolled
 from adversary.seeding import generator
 
 CHUNK = 64
 """Columns of a Jacobian worked out together: on a CPU more of them only fall out of its cache."""
+
+MOVED_BYTES = 2**30
+"""What the weights may take that pixels worked out together move, of several local steps."""
 
 WORTH = 16
 """Entries of arrays that are differentiated for one that is matched, roughly at most."""
@@ -150,7 +153,8 @@ class Residuals:
         """Return the transposed Jacobian at images, (n, m): a row a pixel.
 
         Forward over reverse mode. Where images do not depend on each other a pixel costs the
-        gradient of its own image instead of that of the batch.
+        gradient of its own image instead of that of the batch; of several local steps, those
+        from the first on that its image is used in.
 
         Parameters
         ----------
@@ -162,6 +166,8 @@ class Residuals:
             Linear map from (m,) to (k,); the Jacobian is then that of mixed residuals, (n, k).
         """
         whole = mix or (lambda residual: residual)
+        if self.unrolled:
+            return self._rows_by_step(images, chunk, whole)
         if not self.separable:
             part = max(1, chunk // len(images))  # as much memory as for images on their own
             return jacobian(lambda x: whole(self(x)), images, part).T
@@ -173,6 +179,27 @@ class Residuals:
                 return whole(self._model(x, target) / (len(images) * self._sigma))
 
             found.append(jacobian(share, one, chunk).T)
+        return torch.cat(found)
+
+    def _rows_by_step(self, images: Tensor, chunk: int, whole: Mix) -> Tensor:
+        """Return :meth:`rows` of several local steps, the images of one after those of another."""
+        seen = self.problem.observation
+        batches = assumed_batches(seen)
+        epoch = math.ceil(seen.images / seen.recipe.batch_size)  # later ones use the same images
+        size = sum(w.numel() * w.element_size() for w in self._weights.values())
+        found = []
+        for batch in batches[:epoch]:
+            part = max(1, min(chunk // len(batch), MOVED_BYTES // size))
+
+            def after(moved: Tensor, batch: Tensor = batch) -> Tensor:
+                steps = [
+                    (moved if torch.equal(other, batch) else images[other], self.targets[other])
+                    for other in batches
+                ]
+                told = trained(self.problem, self._weights, steps)
+                return whole(self._picked(told) / self._sigma)
+
+            found.append(jacobian(after, images[batch], part).T)
         return torch.cat(found)
 
     def forward(self, images: Tensor, tangent: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from adversary import Observation, ThreatModel, TrainingRecipe, attacks
 from adversary.bounds import Budget, bound
 from adversary.evaluation import Truth
 from adversary.metrics import match, psnr
+from adversary.optimise import Limits
 from adversary.priors import Prior
 from adversary.problem import Problem, pose
 from adversary.report.files import replacing
@@ -163,7 +164,7 @@ def row(given: argparse.Namespace, batch: int, repeat: int) -> dict[str, Any]:
     options = {"iterations": given.iterations, "start": given.start, "prior": given.prior}
     attack = attacks.create(given.attack, dict(given.options), **options)
     before = time.process_time()
-    found = attack.run(problem, seed=repeat)
+    found = attack.run(problem, seed=repeat, limits=Limits(seconds=given.seconds))
     spent = time.process_time() - before
     order = [index for index in match(found.images, truth.images) if index is not None]
     each = psnr(found.images[order], truth.images)
@@ -191,6 +192,7 @@ def row(given: argparse.Namespace, batch: int, repeat: int) -> dict[str, Any]:
         "batch_norm": given.batch_norm,
         "data": given.data.name,
         "evaluations": found.evaluations,
+        "stopped": found.stopped,
     }
 
 
@@ -239,6 +241,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=32, help="pixels a side")
     parser.add_argument("--repeats", type=int, default=1, help="updates, each of other images")
     parser.add_argument("--iterations", type=int, default=40)
+    parser.add_argument("--seconds", type=float, help="time limit of each attack")
     parser.add_argument("--bounds", choices=("off", "auto", "dense", "stochastic"), default="auto")
     parser.add_argument("--out", type=Path, help="JSON file to keep the rows in")
     parser.add_argument("--json", action="store_true", help="print the last line alone")

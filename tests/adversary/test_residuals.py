@@ -47,6 +47,9 @@ def test_the_jacobian_is_that_of_reverse_mode(chunk):
         ({"channel": Channel(clip=0.01)}, False),
         ({"channel": Channel(example_clip=0.5)}, True),
         ({"batch_size": 1}, False),
+        ({"batch": 3, "batch_size": 2, "momentum": 0.9}, False),
+        ({"batch": 3, "batch_size": 1, "local_epochs": 2, "weight_decay": 0.1}, False),
+        ({"batch_size": 1, "channel": Channel(example_clip=0.5)}, False),
     ],
 )
 def test_rows_are_the_jacobian_whether_images_depend_on_each_other_or_not(
