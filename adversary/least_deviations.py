@@ -10,8 +10,12 @@ programming", 2005).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
+from scipy.sparse import csr_array
 from torch import Tensor
 
 from adversary.optimise import Search
@@ -30,6 +34,9 @@ FINER = 0.3
 
 GROSS = 10.0
 """Scales from which on an equation is."""
+
+FILLED = 0.2
+"""Share of entries other than 0 from which on dense products are quicker."""
 
 PATIENCE = 12
 """Steps in which the scale must fall by a tenth."""
@@ -118,9 +125,18 @@ def explain(
         rows = layer(image)[used.nonzero()[:, 0].cpu().numpy()]
         trusted = size.clamp_min(scale) if len(scales) > 1 else torch.full_like(size, scale)
         weights = (1 / (scale * trusted)).cpu().numpy()
-        curvature = (rows.T @ (rows * weights[:, None])).toarray()
+        normal = torch.from_numpy(curvature(rows, weights)).to(x) + precision
         pull = rows.T @ (weights * gap.cpu().numpy())
-        normal = torch.from_numpy(curvature).to(x) + precision
         slope = torch.from_numpy(pull).to(x) + precision @ (x - mean)
         x = x - torch.cholesky_solve(slope[:, None], torch.linalg.cholesky(normal))[:, 0]
     return Explained(x.view(shape))
+
+
+def curvature(rows: csr_array, weights: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return A^T W A, (n, n), of (m, n) and a diagonal W, (m,)."""
+    weighted = rows * weights[:, None]
+    if rows.nnz > FILLED * np.prod(rows.shape):
+        found: npt.NDArray[Any] = rows.toarray().T @ weighted.toarray()
+    else:
+        found = (rows.T @ weighted).toarray()
+    return found

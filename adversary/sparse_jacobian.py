@@ -18,8 +18,8 @@ from torch.func import jvp, vmap
 
 Indices = npt.NDArray[np.int64]
 
-CHUNK = 16
-"""Tangents worked out together: a convolution of more falls out of a CPU's cache."""
+PIXELS = 2**16
+"""Of the tangents worked out together: convolutions of more fall out of a CPU's cache."""
 
 
 class SparseJacobian:
@@ -46,6 +46,7 @@ class SparseJacobian:
         tangents = torch.zeros(int(self._colours.max()) + 1, *image.shape[1:])
         tangents.flatten(1)[self._colours, torch.arange(len(self._colours))] = 1
         self._tangents = tangents[:, None].to(image)
+        self._chunk = _chunk(image)
         self._shape = first.shape[1], len(self._colours)
         self._entries = _entries(image.shape[1:], first, last, span)
 
@@ -59,7 +60,7 @@ class SparseJacobian:
         told = torch.cat(
             [
                 vmap(lambda v: jvp(self.function, (image,), (v,))[1].flatten())(part)
-                for part in self._tangents.split(CHUNK)
+                for part in self._tangents.split(self._chunk)
             ]
         )
         colour, row, column = self._entries
@@ -72,7 +73,7 @@ class SparseJacobian:
         """Return the first and last channel, row and column that each output sees, (3, m) each."""
         pixels = torch.tensor(list(np.ndindex(*image.shape[1:])), device=image.device)
         first = last = None
-        for part in torch.arange(len(pixels), device=image.device).split(CHUNK):
+        for part in torch.arange(len(pixels), device=image.device).split(_chunk(image)):
             spoilt = image.expand(len(part), *image.shape[1:]).clone()
             spoilt.flatten(1)[torch.arange(len(part)), part] = torch.nan
             seen = self.function(spoilt).flatten(1).isnan()
@@ -86,6 +87,11 @@ class SparseJacobian:
         assert first is not None
         assert last is not None
         return first.cpu(), last.cpu()
+
+
+def _chunk(image: Tensor) -> int:
+    """Return how many images to work on together."""
+    return max(1, PIXELS // image.numel())
 
 
 def _residues(shape: torch.Size, span: list[int]) -> Tensor:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from scipy.sparse import random_array
 from torch import nn
 from torch.nn import functional
 
-from adversary.least_deviations import explain
+from adversary.least_deviations import FILLED, curvature, explain
 from adversary.optimise import Limits, Search
 from adversary.smoothness import smooth_prior
 from adversary.sparse_jacobian import SparseJacobian
@@ -81,3 +83,12 @@ def test_limits_end_it_where_it_is():
     _, settled, search = explained(layer, outputs, outputs > 0, iterations=3)
     assert not settled
     assert search.evaluations == 3
+
+
+@pytest.mark.parametrize("filled", [FILLED / 2, 2 * FILLED])
+def test_normal_equations_are_the_same_however_many_entries_there_are(filled):
+    draw = np.random.default_rng(0)
+    rows = random_array((40, 30), density=filled, format="csr", rng=draw)
+    weights = draw.random(40)
+    expected = rows.toarray().T @ np.diag(weights) @ rows.toarray()
+    np.testing.assert_allclose(curvature(rows, weights), expected, atol=1e-14)
