@@ -127,12 +127,11 @@ class GaussNewton(Attack):
         problem = problem.to(torch.float64)
         search = Search(self.name, seed, limits, progress)
         distribution = self._distribution(problem)
-        penalty: Penalty = Flat() if distribution is None else Probable(distribution)
         best: tuple[float, Place, Tensor] | None = None
         for restart in range(self.restarts):
             start = self._start(problem, distribution, seed + restart, search)
-            place, found_labels = self._solve(problem, start, penalty, seed, search, restart)
-            cost = float(place.residual.square().sum()) + penalty.value(place.images)
+            place, found_labels = self._solve(problem, start, distribution, seed, search, restart)
+            cost = place.cost(_penalty(distribution), 1.0)
             if math.isfinite(cost) and (best is None or cost < best[0]):
                 best = cost, place, found_labels
             search.report((restart + 1) / self.restarts)
@@ -158,18 +157,20 @@ class GaussNewton(Attack):
         self,
         problem: Problem,
         start: Tensor,
-        penalty: Penalty,
+        prior: GaussianPrior | None,
         seed: int,
         search: Search,
         restart: int,
     ) -> tuple[Place, Tensor]:
         """Return where the steps end, and with which labels."""
+        penalty = _penalty(prior)
 
         def go_on(given: Tensor, place: Place, iterations: int) -> Place:
             return self._descend(problem, given, place, penalty, iterations, seed, search, restart)
 
         first = Place(start, start.new_empty(0))
-        candidates = likely_labels(problem, start.mean(0, keepdim=True).expand_as(start))
+        likely = start.mean(0, keepdim=True) if prior is None else prior.mean
+        candidates = likely_labels(problem, likely.expand_as(start))
         if len(candidates) == 1:
             best, found = go_on(candidates[0], first, self.iterations), candidates[0]
         else:
@@ -355,6 +356,11 @@ class GaussNewton(Attack):
             notes += ("every epoch is taken to use the images in the same order",)
         unrolled = seen.steps > 1 and seen.view == "client"
         return notes + notes_on(problem, Unrolled() if unrolled else OneGradient())
+
+
+def _penalty(prior: GaussianPrior | None) -> Penalty:
+    """Return what is added to the misfit."""
+    return Flat() if prior is None else Probable(prior)
 
 
 def _shared(labels: Tensor) -> bool:
