@@ -91,10 +91,6 @@ class FewCoordinates:
         values, vectors = torch.linalg.eigh(prior.covariance())
         basis = (vectors * values.clamp(min=0).sqrt()).T.flip(0)
         self.basis, self._others = basis[:count].contiguous(), basis[count:].contiguous()
-        self._each = [
-            Residuals(equations.problem, target[None], equations.picks, equations.sigma)
-            for target in equations.targets
-        ]
         self.noise = self._learned(inflation, draws, seed)
 
     def images(self, coordinates: Tensor, others: Tensor | None = None) -> Tensor:
@@ -115,7 +111,7 @@ class FewCoordinates:
     def rows(self, coordinates: Tensor, chunk: int = CHUNK) -> Tensor:
         """Return the transposed Jacobian, (B k, m)."""
         images = self.images(coordinates)
-        each = [self._along(images, i, self.basis, chunk) for i in range(self.batch)]
+        each = [self.equations.along(images, i, self.basis, chunk) for i in range(self.batch)]
         return self.noise.whiten(torch.cat(each))
 
     def bend(self, coordinates: Tensor, tangent: Tensor) -> Tensor:
@@ -156,7 +152,8 @@ class FewCoordinates:
         found = torch.cat([vmap(beyond)(*part) for part in parts])
         found = found - found.mean(0)
         first = [
-            self._along(mean, i, self._others, CHUNK) * count**0.5 for i, count in self._distinct()
+            self.equations.along(mean, i, self._others) * count**0.5
+            for i, count in self._distinct()
         ]
         strong = torch.cat([*first, found[: draws[0]] / draws[0] ** 0.5])
         return Noise(strong, found[draws[0] :], inflation)
@@ -167,15 +164,3 @@ class FewCoordinates:
             return [(i, 1) for i in range(self.batch)]
         rows = [tuple(row) for row in self.equations.targets.reshape(self.batch, -1).tolist()]
         return [(rows.index(row), rows.count(row)) for row in dict.fromkeys(rows)]
-
-    def _along(self, images: Tensor, index: int, directions: Tensor, chunk: int) -> Tensor:
-        """Return the derivatives along directions, (k, n), of one of the images, (k, m)."""
-        tangents = directions.view(-1, 1, *images.shape[1:])
-        if self.equations.separable:
-            one, image, share = self._each[index], images[index : index + 1], 1 / self.batch
-        else:
-            one, image, share = self.equations, images, 1.0
-            place = torch.eye(self.batch).to(images)[index]
-            tangents = tangents * place.view(-1, 1, 1, 1)
-        push = vmap(lambda tangent: one.forward(image, tangent))
-        return torch.cat([push(part) for part in tangents.split(chunk)]) * share

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 from torch import Tensor
@@ -35,6 +35,7 @@ JITTER = 0.01
 """Of these candidates, in grey levels from 0 to 1: each rounds in another way."""
 
 
+Function = Callable[[Tensor], Tensor]
 Mix = Callable[[Tensor], Tensor]
 
 
@@ -165,42 +166,45 @@ class Residuals:
         mix : callable, optional
             Linear map from (m,) to (k,); the Jacobian is then that of mixed residuals, (n, k).
         """
-        whole = mix or (lambda residual: residual)
-        if self.unrolled:
-            return self._rows_by_step(images, chunk, whole)
-        if not self.separable:
-            part = max(1, chunk // len(images))  # as much memory as for images on their own
-            return jacobian(lambda x: whole(self(x)), images, part).T
         found = []
-        for i in range(len(images)):
-            one, target = images[i : i + 1], self.targets[i : i + 1]
-
-            def share(x: Tensor, target: Tensor = target) -> Tensor:
-                return whole(self._model(x, target) / (len(images) * self._sigma))
-
-            found.append(jacobian(share, one, chunk).T)
+        for index in range(len(images)):
+            of_image, part = self._of_image(images, index, chunk)
+            whole = (lambda x, of=of_image: mix(of(x))) if mix else of_image
+            found.append(jacobian(whole, images[index : index + 1], part).T)
         return torch.cat(found)
 
-    def _rows_by_step(self, images: Tensor, chunk: int, whole: Mix) -> Tensor:
-        """Return :meth:`rows` of several local steps, the images of one after those of another."""
-        seen = self.problem.observation
-        batches = assumed_batches(seen)
-        epoch = math.ceil(seen.images / seen.recipe.batch_size)  # later ones use the same images
+    def along(self, images: Tensor, index: int, directions: Tensor, chunk: int = CHUNK) -> Tensor:
+        """Return the derivatives along directions, (k, C H W), of one of the images, (k, m)."""
+        of_image, part = self._of_image(images, index, chunk)
+        image = images[index : index + 1]
+        tangents = directions.view(-1, *image.shape)
+        push = vmap(lambda tangent: jvp(of_image, (image,), (tangent,))[1])
+        return torch.cat([push(some) for some in tangents.split(part)])
+
+    def _of_image(self, images: Tensor, index: int, chunk: int) -> tuple[Function, int]:
+        """Return the residuals, but for a constant, as a function of one image, (1, C, H, W).
+
+        And how many directions to send through it together, for the memory of ``chunk`` images.
+        """
+        if self.separable:
+            target = self.targets[index : index + 1]
+            scale = len(images) * self._sigma
+            return lambda image: self._model(image, target) / scale, chunk
+
+        def among(image: Tensor, batch: Sequence[int]) -> Tensor:
+            return torch.cat([image if i == index else images[i : i + 1] for i in batch])
+
+        if not self.unrolled:
+            every = range(len(images))
+            return lambda image: self(among(image, every)), max(1, chunk // len(images))
+        batches = assumed_batches(self.problem.observation)
         size = sum(w.numel() * w.element_size() for w in self._weights.values())
-        found = []
-        for batch in batches[:epoch]:
-            part = max(1, min(chunk // len(batch), MOVED_BYTES // size))
 
-            def after(moved: Tensor, batch: Tensor = batch) -> Tensor:
-                steps = [
-                    (moved if torch.equal(other, batch) else images[other], self.targets[other])
-                    for other in batches
-                ]
-                told = trained(self.problem, self._weights, steps)
-                return whole(self._picked(told) / self._sigma)
+        def after(image: Tensor) -> Tensor:
+            steps = [(among(image, b.tolist()), self.targets[b]) for b in batches]
+            return self._picked(trained(self.problem, self._weights, steps)) / self._sigma
 
-            found.append(jacobian(after, images[batch], part).T)
-        return torch.cat(found)
+        return after, max(1, min(chunk // len(batches[0]), MOVED_BYTES // size))
 
     def forward(self, images: Tensor, tangent: Tensor) -> Tensor:
         """Return J v, (m,), of (B, C, H, W)."""

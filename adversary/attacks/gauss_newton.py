@@ -204,8 +204,7 @@ class GaussNewton(Attack):
         restart: int,
     ) -> Place:
         """Return where exchanges between images of one label lead; the place if nowhere better."""
-        equations = residuals(problem, problem.targets(given), self.sample, seed)
-        equations = equations.calibrated(place.images, seed)
+        equations = self._sampled(problem, given, place.images, seed)
         return untangled(
             equations,
             place,
@@ -295,7 +294,7 @@ class GaussNewton(Attack):
         """Whether the batch may have several minima, and starts in few coordinates suit it."""
         smooth = not has_kinks(problem.model) and self._model(equations) is not MatrixFree
         wanted = self.start == GREY and self.prior != "none"
-        return wanted and _shared(given) and smooth and equations.separable
+        return wanted and _shared(given) and smooth
 
     def _scouted(
         self, problem: Problem, given: Tensor, images: Tensor, seed: int, search: Search
@@ -303,8 +302,12 @@ class GaussNewton(Attack):
         """Return where the starts in few coordinates end."""
         prior = self._distribution(problem)
         assert prior is not None
+        return scouted(self._sampled(problem, given, images, seed), prior, search, seed)
+
+    def _sampled(self, problem: Problem, given: Tensor, images: Tensor, seed: int) -> Residuals:
+        """Return a sample of the equations, in units of the noise near the images."""
         equations = residuals(problem, problem.targets(given), self.sample, seed)
-        return scouted(equations.calibrated(images, seed), prior, search, seed)
+        return equations.calibrated(images, seed)
 
     def _sample(self, equations: Residuals) -> float:
         """Return how many equations a pixel to match on the way: all that memory allows."""
