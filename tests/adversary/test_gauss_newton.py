@@ -139,8 +139,9 @@ def test_unknown_choices_are_told_in_one_line():
 
 
 @pytest.mark.parametrize(("start", "seeds"), [("grey", [3, 4]), ("zeros", [])])
+@pytest.mark.parametrize("batch_size", [3, 1], ids=["one step", "three steps"])
 def test_each_restart_looks_for_starts_of_its_own_unless_one_is_chosen(
-    tiny_net, update, monkeypatch, start, seeds
+    tiny_net, update, monkeypatch, start, seeds, batch_size
 ):
     asked = []
 
@@ -152,7 +153,8 @@ def test_each_restart_looks_for_starts_of_its_own_unless_one_is_chosen(
     monkeypatch.setattr(GaussNewton, "FLOOR", 0.0)
     labels = torch.tensor([1, 0, 1])
     model = tiny_net(seed=3)
-    seen = update(model, smooth_images(3), labels, TrainingRecipe(lr=0.3, batch_size=3))
+    recipe = TrainingRecipe(lr=0.3, batch_size=batch_size)
+    seen = update(model, smooth_images(3), labels, recipe)
     problem = pose(seen, ThreatModel(labels=labels), model, image_shape=(1, 8, 8))
     found = GaussNewton(start=start, restarts=2, iterations=1).run(problem, seed=3)
     assert asked == seeds

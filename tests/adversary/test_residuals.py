@@ -61,6 +61,12 @@ def test_rows_are_the_jacobian_whether_images_depend_on_each_other_or_not(
     assert equations.separable == separable
     expected = torch.func.jacrev(equations)(x).reshape(len(equations), -1).T
     torch.testing.assert_close(equations.rows(x, 16), expected, rtol=1e-8, atol=1e-6)
+    draw = torch.Generator().manual_seed(1)
+    directions = torch.randn(5, 64, generator=draw, dtype=torch.float64)
+    of_last = directions @ expected[-64:]
+    torch.testing.assert_close(
+        equations.along(x, len(x) - 1, directions, 3), of_last, rtol=1e-7, atol=1e-5
+    )
 
 
 def test_products_are_those_of_the_jacobian(tiny_net, update):

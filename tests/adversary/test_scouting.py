@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
 
 from adversary import ThreatModel, TrainingRecipe, scouting
@@ -12,12 +13,13 @@ from adversary.scouting import Level, scouted, standard
 from adversary.smoothness import smooth_prior
 
 
-def test_scouts_come_nearer_to_the_update_than_the_mean(tiny_net, update, monkeypatch):
+@pytest.mark.parametrize("batch_size", [3, 1], ids=["one step", "three steps"])
+def test_scouts_come_nearer_to_the_update_than_the_mean(tiny_net, update, monkeypatch, batch_size):
     monkeypatch.setattr(scouting, "LEVELS", (Level(3, 3.0, 2, 8, 1.0), Level(8, 3.0, 1, 8, 0.5)))
     prior = smooth_prior((1, 8, 8))
     images = prior.sample(3, generator=torch.Generator().manual_seed(0)).float()
     labels = torch.tensor([0, 1, 0])
-    seen = update(tiny_net(seed=3), images, labels, TrainingRecipe(lr=0.1, batch_size=3))
+    seen = update(tiny_net(seed=3), images, labels, TrainingRecipe(lr=0.1, batch_size=batch_size))
     problem = pose(seen, ThreatModel(labels=labels), tiny_net(seed=3), image_shape=(1, 8, 8))
     problem = problem.to(torch.float64)
     equations = residuals(problem, problem.targets(labels), math.inf, 0)
