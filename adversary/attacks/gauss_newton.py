@@ -172,26 +172,26 @@ class GaussNewton(Attack):
         likely = start.mean(0, keepdim=True) if prior is None else prior.mean
         candidates = likely_labels(problem, likely.expand_as(start))
         if len(candidates) == 1:
-            best, found = go_on(candidates[0], first, self.iterations), candidates[0]
+            begun, left = [(first, candidates[0])], self.iterations
         else:
-            scouted: list[tuple[Place, Tensor]] = []
+            begun, left = [], self.iterations - self.SCOUT
             for given in candidates:
-                scouted.append((go_on(given, first, self.SCOUT), given))
-                if search.exhausted() or scouted[-1][0].chi_square < self.FLOOR:
+                begun.append((go_on(given, first, self.SCOUT), given))
+                if search.exhausted() or begun[-1][0].chi_square < self.FLOOR:
                     break
-            ends = []
-            for place, given in sorted(scouted, key=lambda pair: pair[0].chi_square):
-                if not place.settled:
-                    place = go_on(given, place, self.iterations - self.SCOUT)
-                ends.append((place, given))
-                if search.exhausted() or place.chi_square < self.FLOOR:
-                    break
-            best, found = min(ends, key=lambda pair: pair[0].chi_square)
-        if any(pairs(found)) and not has_kinks(problem.model):
-            better = self._untangled(problem, found, best, penalty, seed, search, restart)
-            if better is not best:
-                best = go_on(found, better, self.iterations)
-        return best, found
+            begun.sort(key=lambda pair: pair[0].chi_square)
+        ends = []
+        for place, given in begun:
+            if not place.settled:
+                place = go_on(given, place, left)
+            if any(pairs(given)) and not has_kinks(problem.model):
+                better = self._untangled(problem, given, place, penalty, seed, search, restart)
+                if better is not place:
+                    place = go_on(given, better, self.iterations)
+            ends.append((place, given))
+            if search.exhausted() or place.chi_square < self.FLOOR:
+                break
+        return min(ends, key=lambda pair: pair[0].chi_square)
 
     def _untangled(
         self,
