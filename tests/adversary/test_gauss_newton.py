@@ -161,6 +161,29 @@ def test_each_restart_looks_for_starts_of_its_own_unless_one_is_chosen(
     assert any("one label" in note for note in found.notes)
 
 
+def test_regions_are_exchanged_under_all_labels_that_stay_above_the_floor(
+    tiny_net, update, monkeypatch
+):
+    labels = torch.tensor([1, 0, 1])
+    candidates = [torch.tensor([1, 0, 0]), labels, torch.tensor([0, 1, 2])]
+    tried = []
+
+    def noted(equations, place, *_, **__):
+        tried.append(equations.targets.argmax(1).tolist())
+        return place
+
+    module = "adversary.attacks.gauss_newton"
+    monkeypatch.setattr(f"{module}.likely_labels", lambda *_: candidates)
+    monkeypatch.setattr(f"{module}.scouted", lambda *_: smooth_images(3).double() + 0.3)
+    monkeypatch.setattr(f"{module}.untangled", noted)
+    monkeypatch.setattr(GaussNewton, "FLOOR", 0.0)
+    model = tiny_net(seed=3)
+    seen = update(model, smooth_images(3), labels, TrainingRecipe(lr=0.3, batch_size=3))
+    problem = pose(seen, ThreatModel(), model, image_shape=(1, 8, 8))
+    GaussNewton(iterations=6).run(problem)
+    assert sorted(tried) == [[1, 0, 0], [1, 0, 1]]
+
+
 @pytest.mark.parametrize("undone", [True, False])
 def test_a_region_that_two_images_have_exchanged_is_exchanged_back(
     tiny_net, update, monkeypatch, undone
