@@ -37,6 +37,12 @@ from adversary.switches import OPEN, Switched, resolve
 MEMORY_BYTES = 8 * 2**30
 """What the dense Jacobian and normal equations may take together."""
 
+NUDGE = 0.3
+"""Of equal images, in standard deviations of the prior."""
+
+STUCK = 0.01
+"""Root mean square, in grey levels from 0 to 1, by which images move that leave their start."""
+
 PRIORS = ("public", "smooth", "none")
 GREY, ENCODINGS = "grey", "encodings"
 
@@ -75,7 +81,8 @@ class GaussNewton(Attack):
     start : str
         One of the common starts, or ``"encodings"``: phase 2 of
         :class:`~adversary.attacks.encgrad.EncGradInversion`. With grey, the default, batches that
-        have several minima begin where starts in few coordinates lead.
+        have several minima begin where starts in few coordinates lead. Where no step leads away
+        from it, the prior's mean is the next start.
     prior : {"public", "smooth", "none"}
         Normal distribution of X-rays: learned from public ones, where there are any, else
         of smooth images (:mod:`adversary.smoothness`); "none" is maximum likelihood.
@@ -90,9 +97,6 @@ class GaussNewton(Attack):
 
     SOFT = 4.0
     """That at which a softened network is left: what it cannot explain is no noise."""
-
-    NUDGE = 0.3
-    """Of equal images, in standard deviations of the prior."""
 
     SCOUT = 5
     """Steps after which candidate labels are compared, to go on with the likeliest first."""
@@ -130,10 +134,15 @@ class GaussNewton(Attack):
         best: tuple[float, Place, Tensor] | None = None
         for restart in range(self.restarts):
             start = self._start(problem, distribution, seed + restart, search)
-            place, found_labels = self._solve(problem, start, distribution, seed, search, restart)
+            place, found = self._solve(problem, start, distribution, seed, search, restart)
+            stuck = float((place.images - start).square().mean()) < STUCK**2
+            if stuck and distribution is not None and not place.chi_square < self.FLOOR:
+                # as at plain grey under a layer norm of patches
+                start = _apart(distribution.mean.expand_as(start), distribution, seed + restart)
+                place, found = self._solve(problem, start, distribution, seed, search, restart)
             cost = place.cost(_penalty(distribution), 1.0)
             if math.isfinite(cost) and (best is None or cost < best[0]):
-                best = cost, place, found_labels
+                best = cost, place, found
             search.report((restart + 1) / self.restarts)
             if search.exhausted() or place.chi_square < self.FLOOR:
                 break
@@ -338,14 +347,7 @@ class GaussNewton(Attack):
             found = attack.run(problem.to(torch.float32), seed=seed, limits=search.limits)
             return found.images.to(problem.device, problem.dtype)
         x = STARTS[self.start](problem, generator(seed, "start")).double()
-        if problem.shape[0] > 1:  # images of equal label must not start equal
-            draw = generator(seed, "nudge")
-            if distribution is None:
-                x = x + 0.02 * torch.randn(problem.shape, generator=draw)
-            else:
-                away = distribution.sample(problem.shape[0], generator=draw) - distribution.mean
-                x = x + self.NUDGE * away.cpu()
-        return x.to(problem.device, problem.dtype)
+        return _apart(x, distribution, seed).to(problem.device, problem.dtype)
 
     def _notes(self, problem: Problem, chi_square: float, labels: Tensor) -> tuple[str, ...]:
         reached = (
@@ -359,6 +361,16 @@ class GaussNewton(Attack):
             notes += ("every epoch is taken to use the images in the same order",)
         unrolled = seen.steps > 1 and seen.view == "client"
         return notes + notes_on(problem, Unrolled() if unrolled else OneGradient())
+
+
+def _apart(images: Tensor, prior: GaussianPrior | None, seed: int) -> Tensor:
+    """Return images moved a little where there are several: those of a label must not be equal."""
+    if len(images) == 1:
+        return images
+    draw = generator(seed, "nudge")
+    if prior is None:
+        return images + 0.02 * torch.randn(images.shape, generator=draw).to(images)
+    return images + NUDGE * (prior.sample(len(images), generator=draw) - prior.mean).to(images)
 
 
 def _penalty(prior: GaussianPrior | None) -> Penalty:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from torch.nn import functional
@@ -9,6 +11,8 @@ from adversary.attacks import GaussNewton
 from adversary.attacks.base import AttackOptionError
 from adversary.channel import Channel
 from adversary.exchanges import exchanged
+from adversary.levenberg_marquardt import Place
+from adversary.priors import Prior
 from adversary.problem import pose
 from adversary.residuals import residuals
 
@@ -37,6 +41,30 @@ def test_a_single_image_comes_back_to_the_rounding_of_the_update(tiny_net, updat
     assert found.score < GaussNewton.FLOOR
     assert "the noise floor is reached" in found.notes[0]
     assert found.stopped == "converged"
+
+
+@pytest.mark.parametrize(
+    ("moved", "left", "starts"), [(0.0, 9.0, 2), (0.5, 9.0, 1), (0.0, 1.0, 1)],
+    ids=["stuck", "moved", "at the floor"],
+)  # fmt: skip
+def test_where_no_step_leads_away_from_grey_the_mean_is_the_next_start(
+    tiny_net, update, monkeypatch, moved, left, starts
+):
+    problem = problem_of(tiny_net, update, smooth_images(1), torch.tensor([1]))
+    problem = dataclasses.replace(problem, prior=Prior(smooth_images(40)))
+    begun = []
+
+    def solve(self, problem, start, *_):
+        begun.append(start)
+        place = Place(start + moved, torch.full((4,), left**0.5).double())
+        return place, torch.tensor([1])
+
+    monkeypatch.setattr(GaussNewton, "_solve", solve)
+    GaussNewton().run(problem)
+    expected = [torch.full((1, 1, 8, 8), 0.5).double(), problem.prior.gaussian.mean.double()]
+    assert len(begun) == starts
+    for found, wanted in zip(begun, expected, strict=False):
+        torch.testing.assert_close(found, wanted.view(1, 1, 8, 8))
 
 
 @pytest.mark.filterwarnings("error:Converting a tensor")
