@@ -136,8 +136,8 @@ class GaussNewton(Attack):
             start = self._start(problem, distribution, seed + restart, search)
             place, found = self._solve(problem, start, distribution, seed, search, restart)
             stuck = float((place.images - start).square().mean()) < STUCK**2
-            if stuck and distribution is not None and not place.chi_square < self.FLOOR:
-                # as at plain grey under a layer norm of patches
+            stuck = stuck and not place.chi_square < self.FLOOR and self.start != "mean"
+            if stuck and distribution is not None:  # as at plain grey under a layer norm of patches
                 start = _apart(distribution.mean.expand_as(start), distribution, seed + restart)
                 place, found = self._solve(problem, start, distribution, seed, search, restart)
             cost = place.cost(_penalty(distribution), 1.0)
