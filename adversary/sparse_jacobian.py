@@ -46,7 +46,6 @@ class SparseJacobian:
         tangents = torch.zeros(int(self._colours.max()) + 1, *image.shape[1:])
         tangents.flatten(1)[self._colours, torch.arange(len(self._colours))] = 1
         self._tangents = tangents[:, None].to(image)
-        self._chunk = _chunk(image)
         self._shape = first.shape[1], len(self._colours)
         self._entries = _entries(image.shape[1:], first, last, span)
 
@@ -60,7 +59,7 @@ class SparseJacobian:
         told = torch.cat(
             [
                 vmap(lambda v: jvp(self.function, (image,), (v,))[1].flatten())(part)
-                for part in self._tangents.split(self._chunk)
+                for part in self._tangents.split(_chunk(image))
             ]
         )
         colour, row, column = self._entries
