@@ -73,7 +73,9 @@ def scouted(equations: Residuals, prior: GaussianPrior, search: Search, seed: in
     """
     draw = generator(seed, "scouts")
     batch, found = len(equations.targets), prior.mean.new_zeros(len(equations.targets), 1, 1, 0)
-    for level in LEVELS:
+    for index, level in enumerate(LEVELS):
+        if index and search.exhausted():  # to learn the next level's noise takes long
+            break
         count = min(level.count, prior.size // 2)
         few = FewCoordinates(equations, prior, count, inflation=level.inflation, seed=seed)
         places = []

@@ -207,10 +207,22 @@ def rounded(value: Any) -> Any:
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
+def cut(found: dict[str, Any]) -> bool:
+    """Whether a row's attack was ended by its time limit."""
+    return bool(found.get("stopped") == "seconds")
+
+
 def keep(rows: list[dict[str, Any]], path: Path) -> None:
-    """Write rows to a JSON file, in the place of those of the same settings."""
+    """Write rows to a JSON file, in the place of those of the same settings.
+
+    A row that a time limit ended takes no place of a whole one.
+    """
     before = json.loads(path.read_text())["rows"] if path.exists() else []
-    every = {tuple(r[name] for name in SETTINGS): r for r in [*before, *rows]}
+    every: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for found in [*before, *rows]:
+        key = tuple(found[name] for name in SETTINGS)
+        if not (cut(found) and key in every and not cut(every[key])):
+            every[key] = found
     kept = [{name: rounded(v) for name, v in every[key].items()} for key in sorted(every, key=str)]
     lines = ",\n".join(map(json.dumps, kept))
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 
 import pytest
 
-from benchmarks import realistic
+from benchmarks import exact_recovery, realistic
 from benchmarks.suite import CLAIMS
 
 UNKNOWN = "--no-such-option"
@@ -25,3 +26,12 @@ def test_the_options_of_every_claim_are_understood(claim, monkeypatch, capsys):
 def test_every_row_of_the_realistic_benchmark_is_told_from_the_others():
     rows = realistic.read_rows(realistic.ROWS)
     assert len({realistic.key(row) for row in rows}) == len(rows)
+
+
+def test_a_row_that_a_time_limit_ended_takes_no_place_of_a_whole_one(tmp_path):
+    file = tmp_path / "rows.json"
+    row = dict.fromkeys(exact_recovery.SETTINGS, 1)
+    ended = ["seconds", "converged", "seconds", "evaluations"]
+    for psnr, (stopped, expected) in enumerate(zip(ended, [0, 1, 1, 3], strict=True)):
+        exact_recovery.keep([row | {"stopped": stopped, "psnr": psnr}], file)
+        assert [one["psnr"] for one in json.loads(file.read_text())["rows"]] == [expected]

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from adversary import ThreatModel, TrainingRecipe, scouting
+from adversary.few_coordinates import FewCoordinates
 from adversary.optimise import Limits, Search
 from adversary.problem import pose
 from adversary.residuals import residuals
@@ -28,6 +29,27 @@ def test_scouts_come_nearer_to_the_update_than_the_mean(tiny_net, update, monkey
     assert equations(found).norm() < 0.1 * equations(mean).norm()
     together = (found - images).sum(0).norm() / (mean - images).sum(0).norm()
     assert together < 1
+
+
+def test_scouts_out_of_time_begin_no_further_level(tiny_net, update, monkeypatch):
+    monkeypatch.setattr(scouting, "LEVELS", (Level(3, 3.0, 2, 8, 1.0), Level(8, 3.0, 1, 8, 0.5)))
+    counts = []
+
+    class Counted(FewCoordinates):
+        def __init__(self, equations, prior, count, **options):
+            counts.append(count)
+            super().__init__(equations, prior, count, **options)
+
+    monkeypatch.setattr(scouting, "FewCoordinates", Counted)
+    images, labels = torch.rand(3, 1, 8, 8), torch.tensor([0, 1, 0])
+    seen = update(tiny_net(seed=3), images, labels, TrainingRecipe(lr=0.1, batch_size=3))
+    problem = pose(seen, ThreatModel(labels=labels), tiny_net(seed=3), image_shape=(1, 8, 8))
+    problem = problem.to(torch.float64)
+    equations = residuals(problem, problem.targets(labels), math.inf, 0)
+    found = scouted(equations, smooth_prior((1, 8, 8)), Search("test", 0, Limits(evaluations=1)))
+    assert counts == [3]
+    assert found.shape == images.shape
+    assert found.isfinite().all()
 
 
 def test_the_standard_distribution_leaves_coordinates_as_they_are():
