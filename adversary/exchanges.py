@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from adversary.levenberg_marquardt import ModelMaker, Place, descend
-from adversary.normal_equations import Penalty
 from adversary.optimise import Search
+from adversary.penalties import Penalty
 from adversary.residuals import Residuals
 
 WIDTHS = (1.0, 2.0)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from adversary.normal_equations import Model, Penalty
+from adversary.normal_equations import Model
 from adversary.optimise import Search
+from adversary.penalties import Penalty
 from adversary.reconstruction import Step
 from adversary.residuals import Residuals
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from adversary.adversary import Outcome, in_one_line, random_state_kept, threads_set
-from adversary.bounds import Bound, BoundError
+from adversary.bounds import Bound
 from adversary.evaluation import ImageScore, Truth, score
+from adversary.information import BoundError
 from adversary.metrics import load_lpips
 from adversary.observation import Observation, ObservationError
 from adversary.priors import Prior

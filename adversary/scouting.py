@@ -11,8 +11,9 @@ from torch import Tensor
 
 from adversary.few_coordinates import FewCoordinates
 from adversary.levenberg_marquardt import Place, descend
-from adversary.normal_equations import Dense, Probable
+from adversary.normal_equations import Dense
 from adversary.optimise import Search
+from adversary.penalties import Probable
 from adversary.priors import GaussianPrior
 from adversary.residuals import Residuals
 from adversary.seeding import generator

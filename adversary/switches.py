@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from torch.func import jvp, vmap
 
 from adversary.levenberg_marquardt import Place
-from adversary.normal_equations import Penalty, symmetric_product
+from adversary.normal_equations import symmetric_product
 from adversary.optimise import Search
+from adversary.penalties import Penalty
 from adversary.problem import Problem
 from adversary.reconstruction import Step
 from adversary.residuals import CHUNK, Residuals

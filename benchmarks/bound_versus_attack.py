@@ -29,9 +29,10 @@ from torch import Tensor, nn
 
 from adversary import Observation, Prior, ThreatModel, TrainingRecipe
 from adversary.attacks import GaussNewton
-from adversary.bounds import Information, least_variance
+from adversary.bounds import least_variance
 from adversary.channel import Channel
 from adversary.evaluation import Truth
+from adversary.information import Information
 from adversary.problem import Problem, pose
 from adversary.seeding import generator
 from benchmarks import common

@@ -22,8 +22,9 @@ from adversary.exchanges import pairs, untangled
 from adversary.homotopy import SHARPNESS, has_kinks, softened
 from adversary.label_candidates import likely_labels
 from adversary.levenberg_marquardt import ModelMaker, Place, descend
-from adversary.normal_equations import Dense, Flat, MatrixFree, Penalty, Probable, Sketch, Sketched
+from adversary.normal_equations import Dense, MatrixFree, Sketch, Sketched
 from adversary.optimise import Limits, Progress, Search
+from adversary.penalties import Flat, Penalty, Probable
 from adversary.priors import GaussianPrior
 from adversary.problem import Problem
 from adversary.readings import OneGradient, Unrolled

@@ -14,10 +14,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from adversary import labels
 from adversary.attacks.base import Attack, AttackError, notes_on, positive
+from adversary.image_factors import factors
 from adversary.layer_graph import LayerGraph
 from adversary.least_deviations import Explained, explain
 from adversary.optimise import Limits, Progress, Search
-from adversary.peeling import Known, PeelError, Peeling, factors
+from adversary.peeling import Known, PeelError, Peeling
 from adversary.priors import GaussianPrior
 from adversary.problem import Problem
 from adversary.readings import OneGradient

@@ -10,9 +10,10 @@ from torch import nn
 
 from adversary import Observation, ThreatModel, TrainingRecipe
 from adversary.attacks import GaussNewton
-from adversary.bounds import BCR, CR, BoundError, Budget, Information, _stochastic, bound, noise
+from adversary.bounds import Budget, _stochastic, bound
 from adversary.channel import Channel
 from adversary.evaluation import Truth
+from adversary.information import BCR, CR, BoundError, Information, noise
 from adversary.priors import GaussianPrior, Prior
 from adversary.problem import pose
 from adversary.readings import unrolled
@@ -236,7 +237,7 @@ def test_the_dense_matrix_is_the_same_by_products(tiny_net, monkeypatch, prior):
     problem, truth = posed(tiny_net(), draw_images(2), torch.tensor([0, 1]), scale=1e-3)
     information = Information(problem.to(torch.float64), truth, prior)
     joined = information.dense()
-    monkeypatch.setattr("adversary.bounds.MEMORY_BYTES", 0)
+    monkeypatch.setattr("adversary.information.MEMORY_BYTES", 0)
     torch.testing.assert_close(information.dense(), joined, rtol=1e-9, atol=1e-9 * joined.max())
     identity = torch.eye(128, dtype=torch.float64)
     torch.testing.assert_close(information @ identity, joined, rtol=1e-9, atol=1e-9 * joined.max())

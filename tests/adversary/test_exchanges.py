@@ -8,8 +8,9 @@ from torch.func import jacfwd, vjp
 
 from adversary.exchanges import exchanged, exchanges, pairs, regions, smoothed, untangled
 from adversary.levenberg_marquardt import Place, descend
-from adversary.normal_equations import Dense, Probable
+from adversary.normal_equations import Dense
 from adversary.optimise import Limits, Search
+from adversary.penalties import Probable
 from adversary.smoothness import smooth_prior
 
 SIDE = 12

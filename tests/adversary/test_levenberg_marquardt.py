@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from adversary.levenberg_marquardt import Place, descend
-from adversary.normal_equations import Dense, Flat, Probable
+from adversary.normal_equations import Dense
 from adversary.optimise import Limits, Search
+from adversary.penalties import Flat, Probable
 from adversary.smoothness import smooth_prior
 
 

@@ -6,17 +6,16 @@ from functools import partial
 import pytest
 import torch
 
+from adversary.conjugate_gradients import conjugate_gradients
 from adversary.normal_equations import (
     Dense,
-    Flat,
     MatrixFree,
-    Probable,
     Sketch,
     Sketched,
-    conjugate_gradients,
     grouped,
     symmetric_product,
 )
+from adversary.penalties import Flat, Probable
 from adversary.smoothness import covariance, smooth_prior
 
 

@@ -13,8 +13,9 @@ from adversary import Limits, Prior, ThreatModel, TrainingRecipe, layer_equation
 from adversary.attacks import AttackError, AttackOptionError, create
 from adversary.attacks import recursive as module
 from adversary.channel import Channel
+from adversary.image_factors import factors
 from adversary.layer_graph import GraphError, LayerGraph
-from adversary.peeling import Known, PeelError, Peeling, factors
+from adversary.peeling import Known, PeelError, Peeling
 from adversary.problem import pose
 
 

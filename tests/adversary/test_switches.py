@@ -11,8 +11,8 @@ from adversary import ThreatModel, TrainingRecipe
 from adversary.attacks import GaussNewton
 from adversary.channel import Channel
 from adversary.levenberg_marquardt import Place
-from adversary.normal_equations import Flat, Probable
 from adversary.optimise import Limits, Search
+from adversary.penalties import Flat, Probable
 from adversary.problem import pose
 from adversary.residuals import residuals
 from adversary.smoothness import smooth_prior

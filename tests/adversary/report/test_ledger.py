@@ -5,8 +5,9 @@ import torch
 from PIL import Image
 
 from adversary import Observation, Outcome, Reconstruction, TrainingRecipe
-from adversary.bounds import BCR, Bound, BoundError
+from adversary.bounds import Bound
 from adversary.evaluation import Truth
+from adversary.information import BCR, BoundError
 from adversary.report import html
 from adversary.report.ledger import Ledger
 from adversary.report.run_folder import RunFolder
