@@ -14,7 +14,13 @@ ROOT = Path(__file__).resolve().parents[1]
 FORBIDDEN = {
     "adversary": ("flwr", "ray", "strategies", "fl_sim"),
     "strategies": ("ray", "fl_sim"),
-    "adversary/attacks": ("adversary.evaluation", "adversary.metrics", "adversary.report"),
+    "adversary/attacks": (
+        "adversary.evaluation",
+        "adversary.metrics",
+        "adversary.information",
+        "adversary.bounds",
+        "adversary.report",
+    ),
     "fl_sim/settings.py": ("flwr", "ray"),
     "fl_sim/assembly.py": ("flwr", "ray"),
     "fl_sim/reattack.py": ("flwr", "ray"),
@@ -87,6 +93,11 @@ def test_attacks_cannot_name_the_truth():
     [
         ("adversary.adversary, adversary.report.html", "flwr ray strategies fl_sim"),
         ("strategies", "ray fl_sim"),
+        (
+            "adversary.attacks, adversary.adversary",
+            "adversary.evaluation adversary.metrics adversary.information adversary.bounds "
+            "adversary.scorer",
+        ),
         ("fl_sim.assembly, fl_sim.reattack, fl_sim.audit, fl_sim.comparison", "flwr ray"),
     ],
 )
