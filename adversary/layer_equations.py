@@ -5,6 +5,9 @@ is linear in the inputs where errors are known, with an equation for each output
 in the errors where inputs are, with one for each input channel and tap. There are more of either
 than unknowns. So where the errors of a few outputs are mistaken, the others tell the inputs, and
 these tell the few.
+
+Inputs that a ReLU put out are not negative, and many are zero. Where there are few equations for each
+unknown that leaves far less of the noise in them.
 """
 
 from __future__ import annotations
@@ -13,6 +16,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from adversary.nonnegative import nonnegative
 
 CONDITION = 1e6
 """Of a linear system, from which on its unknowns count as not told."""
@@ -24,7 +29,10 @@ BETTER = 0.5
 """Factor by which that share must fall if some are left out."""
 
 SPARE = 1.2
-"""Equations for every unknown that must be left then."""
+"""Equations for every unknown that must be left then; of those that may be zero, that are not."""
+
+AMPLE = 3.0
+"""Equations for every unknown from which on signs need not be told."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +56,13 @@ class Solved:
 
 
 def solved(
-    gradient: Tensor, errors: Tensor, taps: Tensor, *, doubt: Tensor | None = None, usual: float
+    gradient: Tensor,
+    errors: Tensor,
+    taps: Tensor,
+    *,
+    doubt: Tensor | None = None,
+    usual: float,
+    positive: bool = False,
 ) -> Solved | None:
     """Return a layer's inputs, and its errors with mistaken ones mended; None if not told.
 
@@ -64,18 +78,23 @@ def solved(
         (B, O, P), what some errors may lack: all of it or nothing; 0 where they are sure.
     usual : float
         Share of a gradient that is left unexplained where nothing is mistaken.
+    positive : bool
+        Whether no input is negative.
     """
     every = torch.ones(len(gradient), dtype=torch.bool, device=gradient.device)
     doubt = torch.zeros_like(errors) if doubt is None else doubt
     rows = _rows(errors, taps)
-    first = _inputs(gradient, rows, every)
+    unknowns = len(errors) * len(taps)
+    scarce = len(gradient) * taps.shape[1] < AMPLE * unknowns
+    inputs = _positive_inputs if positive and scarce else _inputs
+    first = inputs(gradient, rows, every)
     if first is None:
         return None
     sure = ~doubt.transpose(0, 1).flatten(1).any(1)
-    found = first if sure.all() else _inputs(gradient, rows, sure) or first
+    found = first if sure.all() else inputs(gradient, rows, sure) or first
     while found.left > SUSPECT * usual:
         largest = found.unexplained[found.kept].max()
-        fewer = _inputs(gradient, rows, found.kept & (found.unexplained <= largest / 2))
+        fewer = inputs(gradient, rows, found.kept & (found.unexplained <= largest / 2))
         if fewer is None:
             break
         found = fewer
@@ -85,7 +104,7 @@ def solved(
         told[:, ~found.kept] = _errors(gradient[~found.kept], found.inputs, taps)
         lacking = ((told - errors) / doubt > 0.5) & (doubt != 0)
         for mended in (torch.where(sure[:, None], told, errors + doubt * lacking), told):
-            again = _inputs(gradient, _rows(mended, taps), every)
+            again = inputs(gradient, _rows(mended, taps), every)
             if again is not None and again.left < BETTER * best.left:
                 best = Solved(again.inputs, again.deviation, mended, again.left)
     return best
@@ -109,9 +128,7 @@ def _rows(errors: Tensor, taps: Tensor) -> Tensor:
 
 def _inputs(gradient: Tensor, rows: Tensor, kept: Tensor) -> _Inputs | None:
     """Return the inputs by least squares over some outputs."""
-    batch, rows = rows.shape[2], rows.flatten(2)
-    right = gradient.transpose(1, 2)
-    system, known = rows[kept].flatten(0, 1), right[kept].flatten(0, 1)
+    system, known = _equations(gradient, rows, kept)
     least = 1 if kept.all() else SPARE
     if len(system) < least * system.shape[1]:
         return None
@@ -120,19 +137,54 @@ def _inputs(gradient: Tensor, rows: Tensor, kept: Tensor) -> _Inputs | None:
     if not sizes[-1] * CONDITION > sizes[0]:
         return None
     inverse = torch.linalg.inv(r)
-    found = inverse @ (q.T @ known)
-    gaps = right - rows @ found
-    spare = max(1, len(system) - system.shape[1])
+    free = torch.ones_like(known[0]) * system.shape[1]
+    spread = inverse.norm(dim=1)[:, None]
+    return _arranged(gradient, rows, kept, inverse @ (q.T @ known), spread, free)
+
+
+def _positive_inputs(gradient: Tensor, rows: Tensor, kept: Tensor) -> _Inputs | None:
+    """Return the inputs by least squares over some outputs, none of them negative."""
+    system, known = _equations(gradient, rows, kept)
+    gram = system.T @ system
+    if kept.all():
+        sizes = torch.linalg.eigvalsh(gram)
+        if len(system) < len(gram) or not sizes[0] * CONDITION**2 > sizes[-1]:
+            return None
+    found, spread = nonnegative(gram, system.T @ known)
+    free = found > 0
+    count = free.sum(0)
+    if not kept.all() and len(system) < SPARE * float(count.double().mean()):
+        return None
+    spread = torch.where(free, spread, (spread.sum(0) / count.clamp_min(1)))
+    return _arranged(gradient, rows, kept, found, spread, count)
+
+
+def _equations(gradient: Tensor, rows: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the system, (m, B Q), and right-hand sides, (m, I), of some outputs."""
+    right = gradient.transpose(1, 2)
+    return rows[kept].flatten(2).flatten(0, 1), right[kept].flatten(0, 1)
+
+
+def _arranged(
+    gradient: Tensor, rows: Tensor, kept: Tensor, found: Tensor, spread: Tensor, free: Tensor
+) -> _Inputs:
+    """Return inputs with their deviations, of solutions and these for unit noise, (B Q, I).
+
+    ``free`` unknowns of each input channel, (I,), use up equations.
+    """
+    gaps = gradient.transpose(1, 2) - rows.flatten(2) @ found
+    known = gradient[kept]
+    equations = known[:, 0].numel()
+    spare = (equations - free).clamp_min(1)
     noise = gaps[kept].flatten(0, 1).square().sum(0).div(spare).sqrt()
-    deviation = inverse.norm(dim=1)[:, None] * noise
 
     def arranged(of: Tensor) -> Tensor:
-        return of.view(batch, -1, gradient.shape[1]).transpose(1, 2)
+        return of.view(rows.shape[2], -1, gradient.shape[1]).transpose(1, 2)
 
     return _Inputs(
         inputs=arranged(found),
-        deviation=arranged(deviation),
-        left=float(noise.norm() / known.norm()) * len(system) ** 0.5,
+        deviation=arranged(spread * noise),
+        left=float(noise.norm() / known.norm()) * equations**0.5,
         unexplained=gaps.flatten(1).norm(dim=1),
         kept=kept,
     )

@@ -94,6 +94,13 @@ class LayerGraph:
         layer = self.layer(node)
         return type(layer) is nn.ReLU or (layer is None and node.target in RECTIFIERS)
 
+    def positive(self, node: fx.Node) -> bool:
+        """Whether no value of a node is negative: a ReLU's outputs, also pooled or rearranged."""
+        if self.rectifies(node):
+            return True
+        pools = isinstance(self.layer(node), (*POOLS, *MAX_POOLS)) or node.target in POOLING
+        return (pools or self.keeps(node)) and self.positive(node.all_input_nodes[0])
+
     def affine(self, node: fx.Node) -> bool:
         """Whether a node's value is an affine function of its inputs, for each image alone."""
         layer = self.layer(node)

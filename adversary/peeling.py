@@ -37,6 +37,9 @@ from adversary.switch_patterns import MOST, factorisations, placed
 DOUBT = (4.0, 40.0)
 """Standard deviations of its error between which a unit's output may be noise or not."""
 
+BEYOND = 10
+"""Multiple of that up to which outputs are counted, to know how frequent they are below."""
+
 RANK = 1e-3
 """Second singular value of the head's gradient, relative to the first, up to which it has one."""
 
@@ -70,12 +73,20 @@ class Known:
 
     @property
     def threshold(self) -> float:
-        """Ratio at which noise and outputs part: in the widest gap within :data:`DOUBT`."""
+        """Ratio at which noise and outputs part, within :data:`DOUBT`, with fewest mistakes.
+
+        Outputs are as frequent for each unit of the ratio as they are above; what there is more
+        of them is noise.
+        """
         ratios, (least, most) = self.ratios, DOUBT
         inside = ratios[(ratios > least) & (ratios < most)]
-        edges = torch.cat([inside.new_tensor(DOUBT), inside]).sort().values.log()
-        widest = int(edges.diff().argmax())
-        return math.exp(float(edges[widest : widest + 2].mean()))
+        edges = torch.cat([inside.new_tensor(DOUBT), inside]).sort().values
+        between = (edges[1:] * edges[:-1]).sqrt()
+        beyond = (ratios >= most) & (ratios < BEYOND * most)
+        frequency = float(beyond.sum()) / ((BEYOND - 1) * most)
+        above = torch.arange(len(inside), -1, -1).to(between)
+        noise = (above - frequency * (most - between)).clamp_min(0)
+        return float(between[(noise + frequency * between).argmin()])
 
     @property
     def on(self) -> Tensor:
@@ -129,6 +140,7 @@ class Peeling:
         self._open: Open | None = None
         self._doubt: dict[fx.Node, Tensor] = {}
         self.signs = torch.ones(self.batch).to(images)
+        self._signed = self.batch == 1
         self.direction, self.factor = self._of_logits()
         self._errors[self.graph.result] = self.direction.expand(self.batch, -1)
         for node in reversed(self.graph.nodes[:-1]):
@@ -136,35 +148,33 @@ class Peeling:
                 break
 
     @property
-    def lowest(self) -> list[Known]:
-        """What tells most of the images: the lowest known layer that all of them pass.
+    def levels(self) -> list[list[Known]]:
+        """What tells the images, the lowest first: the known layers that all of them pass.
 
-        And before it the known layers below that, which they can pass by.
+        Each after the known layers right below it, which they can pass by.
         """
         order = self.graph.nodes.index
         known = sorted(self.known, key=lambda k: order(k.node))
-        for count, each in enumerate(known, 1):
-            if self.graph.cuts(each.node):
-                return known[:count]
-        return known
+        ends = [i for i, each in enumerate(known, 1) if self.graph.cuts(each.node)]
+        return [known[first:end] for first, end in itertools.pairwise([0, *ends])] or [known]
 
-    def mismatch(self, scales: Tensor) -> float:
-        """Return how far what the lowest layer gives is from what is known above it, relative.
+    def mismatch(self, at: Known, scales: Tensor) -> float:
+        """Return how far what a layer gives is from what is known above it, relative.
 
-        Given each image's factor, (B,). Of order 1 where units were mistaken.
+        A layer that all images pass, given each image's factor, (B,). Of order 1 where units were
+        mistaken.
         """
-        lowest = self.lowest[-1]
         order = self.graph.nodes.index
-        others = [k for k in self.known if order(k.node) > order(lowest.node)]
+        others = [k for k in self.known if order(k.node) > order(at.node)]
         if not others:
             return 0.0
 
         def scaled(values: Tensor, by: Tensor) -> Tensor:
             return values * by.view(-1, *[1] * (values.ndim - 1))
 
-        above = self.graph.above(lowest.node, [k.node for k in others])
+        above = self.graph.above(at.node, [k.node for k in others])
         with torch.no_grad():
-            found = above(scaled(lowest.values, 1 / scales))
+            found = above(scaled(at.values, 1 / scales))
         gaps = [
             (scaled(value, scales) - k.values).norm() / k.values.norm()
             for value, k in zip(found, others, strict=True)
@@ -285,7 +295,10 @@ class Peeling:
         flat = error.reshape(*error.shape[:2], -1)
         doubt = self._doubt.get(node)
         doubt = None if doubt is None else doubt.reshape(flat.shape)
-        found = solved(gradient.flatten(2), flat, taps, doubt=doubt, usual=self._left)
+        positive = self._signed and self.graph.positive(node.all_input_nodes[0])
+        found = solved(
+            gradient.flatten(2), flat, taps, doubt=doubt, usual=self._left, positive=positive
+        )
         if found is None:
             return None
         return Solved(
@@ -393,6 +406,7 @@ class Peeling:
         on = units[:, order].T.reshape(self.batch, *grid, -1).movedim(-1, 1).view(size.shape)
         # The layer below was given the outputs of a ReLU, so that f > 0 makes them >= 0.
         self.signs = seen[order].sum(1).view(self.batch, -1).sum(1).sign()
+        self._signed = True
         error = self._errors[node]
         self._errors[node] = error * self.signs.view(-1, *[1] * (error.ndim - 1))
         return on

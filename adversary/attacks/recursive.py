@@ -30,6 +30,9 @@ from adversary.sparse_jacobian import SparseJacobian
 MEMORY_BYTES = 8 * 2**30
 """What the normal equations of an image may take."""
 
+FITTING = 0.01
+"""Relative mismatch of layers up to which those below the rest are trusted."""
+
 MISTAKEN = 0.3
 """Relative mismatch of layers from which on there is nothing to find."""
 
@@ -98,10 +101,7 @@ class Recursive(Attack):
         search = Search(self.name, seed, limits, progress)
         try:
             peeling = Peeling(problem)
-            lowest = self._told(peeling)
-            scales, found = self._scales(peeling, lowest)
-            if not peeling.mismatch(scales) < MISTAKEN:
-                raise PeelError("noise hides which units are on")
+            lowest, scales, found = self._trusted(peeling)
         except PeelError as error:
             raise AttackError(f"{self.name}: {error}") from error
         images = self._images(peeling, lowest, scales, search)
@@ -139,21 +139,44 @@ class Recursive(Attack):
         if reason:
             raise AttackError(f"{self.name}: {reason}")
 
-    def _told(self, peeling: Peeling) -> list[Known]:
-        """Return the lowest known layers, if they tell enough."""
-        lowest = peeling.lowest
-        told = sum(k.values[0].numel() for k in lowest)
+    def _trusted(self, peeling: Peeling) -> tuple[list[Known], Tensor, Tensor]:
+        """Return the lowest layers that fit those above them, each image's factor, the labels.
+
+        Where units were mistaken the layers below them fit no more.
+        """
+        best: tuple[float, list[Known], Tensor, Tensor] | None = None
+        reasons: list[PeelError] = []
+        for level in peeling.levels:
+            try:
+                self._check_enough(peeling, level)
+                scales, found = self._scales(peeling, level[-1])
+            except PeelError as error:
+                reasons.append(error)
+                continue
+            mismatch = peeling.mismatch(level[-1], scales)
+            if best is None or mismatch < best[0]:
+                best = mismatch, level, scales, found
+            if mismatch < FITTING:
+                break
+        if best is None:
+            raise reasons[0]
+        if not best[0] < MISTAKEN:
+            raise PeelError("noise hides which units are on")
+        return best[1:]
+
+    def _check_enough(self, peeling: Peeling, level: list[Known]) -> None:
+        """Refuse layers that tell fewer values than there are pixels."""
+        told = sum(k.values[0].numel() for k in level)
         pixels = math.prod(peeling.problem.shape[1:])
         if told < pixels:
             why = f": {peeling.end}" if peeling.end else ""
             raise PeelError(f"{told} values an image are told, of {pixels} pixels{why}")
-        return lowest
 
-    def _scales(self, peeling: Peeling, lowest: list[Known]) -> tuple[Tensor, Tensor]:
+    def _scales(self, peeling: Peeling, at: Known) -> tuple[Tensor, Tensor]:
         """Return each image's factor, and the labels."""
         if peeling.factor is None:
-            return factors(peeling, lowest[-1])
-        return lowest[-1].values.new_tensor([peeling.factor]), labels.recover(peeling.problem)
+            return factors(peeling, at)
+        return at.values.new_tensor([peeling.factor]), labels.recover(peeling.problem)
 
     def _images(
         self, peeling: Peeling, lowest: list[Known], scales: Tensor, search: Search

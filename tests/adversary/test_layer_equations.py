@@ -64,6 +64,36 @@ def test_errors_in_doubt_are_all_there_or_not_at_all(seed):
     torch.testing.assert_close(found.inputs, values, rtol=0, atol=1e-8)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_signs_tell_where_equations_are_scarce(seed):
+    gradient, errors, values, taps = case(2, 9, 20, 6, seed)  # 81 equations, 72 unknowns
+    noise = 1e-3 * torch.randn(gradient.shape, generator=torch.Generator().manual_seed(seed))
+    noisy = gradient + noise.double()
+    plain = solved(noisy, errors, taps, usual=1e-2)
+    found = solved(noisy, errors, taps, usual=1e-2, positive=True)
+    assert plain is not None
+    assert found is not None
+    off = values == 0
+    assert (found.inputs >= 0).all()
+    assert (found.inputs - values).norm() < 0.6 * (plain.inputs - values).norm()
+    ratios = (found.inputs - values) / found.deviation
+    assert ratios[~off].square().mean().sqrt() < 2
+    assert (found.inputs / found.deviation)[off].max() < 8
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_mistaken_errors_are_mended_where_signs_are_needed(seed):
+    gradient, errors, values, taps = case(2, 12, 40, 6, seed)  # 108 equations, 72 unknowns
+    wrong = errors.clone()
+    wrong[1, seed, 17] += 0.7
+    plain = solved(gradient, wrong, taps, usual=1e-9)
+    found = solved(gradient, wrong, taps, usual=1e-9, positive=True)
+    assert plain is not None
+    assert found is not None
+    torch.testing.assert_close(found.errors, errors, rtol=0, atol=1e-6)
+    torch.testing.assert_close(found.inputs, values, rtol=0, atol=1e-6)
+
+
 def test_what_nothing_explains_is_left_as_it_is():
     gradient, errors, _, taps = case(1, 24, 20, 4, 0)
     wrong = errors + torch.randn(errors.shape, generator=torch.Generator().manual_seed(0)) * 0.3
