@@ -6,8 +6,8 @@ in the errors where inputs are, with one for each input channel and tap. There a
 than unknowns. So where the errors of a few outputs are mistaken, the others tell the inputs, and
 these tell the few.
 
-Inputs that a ReLU put out are not negative, and many are zero. Where there are few equations for each
-unknown that leaves far less of the noise in them.
+Inputs that a ReLU put out are not negative, and many are zero. Where there are few equations for
+each unknown that leaves far less of the noise in them.
 """
 
 from __future__ import annotations

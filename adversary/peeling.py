@@ -34,11 +34,15 @@ from adversary.problem import Problem
 from adversary.switch_cones import cones
 from adversary.switch_patterns import MOST, factorisations, placed
 
-DOUBT = (4.0, 40.0)
-"""Standard deviations of its error between which a unit's output may be noise or not."""
+DOUBT = (4.0, 7.0, 40.0)
+"""Standard deviations of its error from which, and up to which at least and at most, a unit's
+output may be noise or not."""
 
-BEYOND = 10
-"""Multiple of that up to which outputs are counted, to know how frequent they are below."""
+REACH = 3.0
+"""Of noise to one side, times that to the other."""
+
+FREQUENT = 30
+"""Outputs between that last number of deviations and ten times as many, that some are below."""
 
 RANK = 1e-3
 """Second singular value of the head's gradient, relative to the first, up to which it has one."""
@@ -73,20 +77,18 @@ class Known:
 
     @property
     def threshold(self) -> float:
-        """Ratio at which noise and outputs part, within :data:`DOUBT`, with fewest mistakes.
+        """Ratio at which noise and outputs part: in the widest gap within :data:`DOUBT`.
 
-        Outputs are as frequent for each unit of the ratio as they are above; what there is more
-        of them is noise.
+        Where outputs are so frequent that several are expected there, noise is taken to reach up
+        at most :data:`REACH` times as far as it does down, where there are no outputs.
         """
-        ratios, (least, most) = self.ratios, DOUBT
+        ratios, (least, middle, most) = self.ratios, DOUBT
+        if int((ratios > most).sum() - (ratios > 10 * most).sum()) > FREQUENT:
+            most = min(most, max(middle, -REACH * float(ratios.min())))
         inside = ratios[(ratios > least) & (ratios < most)]
-        edges = torch.cat([inside.new_tensor(DOUBT), inside]).sort().values
-        between = (edges[1:] * edges[:-1]).sqrt()
-        beyond = (ratios >= most) & (ratios < BEYOND * most)
-        frequency = float(beyond.sum()) / ((BEYOND - 1) * most)
-        above = torch.arange(len(inside), -1, -1).to(between)
-        noise = (above - frequency * (most - between)).clamp_min(0)
-        return float(between[(noise + frequency * between).argmin()])
+        edges = torch.cat([inside.new_tensor([least, most]), inside]).sort().values.log()
+        widest = int(edges.diff().argmax())
+        return math.exp(float(edges[widest : widest + 2].mean()))
 
     @property
     def on(self) -> Tensor:
@@ -139,6 +141,7 @@ class Peeling:
         self._errors: dict[fx.Node, Tensor] = {}
         self._open: Open | None = None
         self._doubt: dict[fx.Node, Tensor] = {}
+        self._tried: dict[fx.Node, tuple[Tensor, Solved | None]] = {}
         self.signs = torch.ones(self.batch).to(images)
         self._signed = self.batch == 1
         self.direction, self.factor = self._of_logits()
@@ -288,6 +291,13 @@ class Peeling:
 
     def _solved(self, node: fx.Node, error: Tensor) -> Solved | None:
         """Return a layer's input and mended errors, given these; None where they are not told."""
+        before = self._tried.get(node)
+        if before is not None and torch.equal(before[0], error):
+            return before[1]
+        self._tried[node] = error, self._solve(node, error)
+        return self._tried[node][1]
+
+    def _solve(self, node: fx.Node, error: Tensor) -> Solved | None:
         gradient, taps = self._weights(node), self._taps(node)
         shape = self.graph.shape(node.all_input_nodes[0])
         if gradient is None or taps is None:

@@ -285,6 +285,39 @@ def test_inputs_of_all_layers_are_what_they_were(update, kind, batch):
         assert (known.on[order] == (truth > 0)).all()
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_layers_that_do_not_fit_those_above_them_are_left_out(update, seed, monkeypatch):
+    problem, images, _ = posed(update, seed=seed)
+    note = Peeling._note
+
+    def mistaken(self, node, values, error):
+        if node.name.startswith("stem"):
+            values = values.flip(1)
+        note(self, node, values, error)
+
+    monkeypatch.setattr(Peeling, "_note", mistaken)
+    found = create("recursive").run(problem)
+    assert any("down to blocks_0" in note for note in found.notes)
+    assert psnr(found.images, images) > 40
+
+
+def known(ratios):
+    return Known(None, ratios, torch.ones_like(ratios))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_noise_and_outputs_part_where_noise_ends(seed):
+    draw = torch.Generator().manual_seed(seed)
+    noise = torch.randn(20_000, generator=draw).double()
+    frequent = torch.rand(2_000, generator=draw).double() * 4_000  # one in two units of the ratio
+    assert known(torch.cat([noise, frequent])).threshold < 14
+    assert known(torch.cat([noise.relu(), frequent])).threshold < 7
+    tails = torch.tensor([-12.0, -8.0, 6.0, 9.0, 14.0]).double()
+    rare = 1_000 + torch.rand(20_000, generator=draw).double() * 1e6
+    assert 14 < known(torch.cat([noise, tails, rare])).threshold < 40
+    assert 4 < known(rare).threshold < 40
+
+
 def fit(peeling):
     """Return how far the lowest layer of one image is from those above."""
     return peeling.mismatch(peeling.levels[0][-1], torch.tensor([peeling.factor]).double())
@@ -311,6 +344,14 @@ def test_a_mistaken_unit_is_mended_by_what_the_layer_below_leaves_unexplained(up
     monkeypatch.setattr(layer_equations, "SUSPECT", math.inf)
     left = Peeling(problem.to(torch.float64))
     assert fit(left) > 1e-3
+
+
+def test_outputs_of_relus_are_not_negative_pooled_or_not():
+    graph = LayerGraph(Pooled().eval(), smooth_images(1, 0))
+    positive = {node.name for node in graph.nodes if graph.positive(node)}
+    assert {"stem_2", "stem_3", "blocks_0_relu_1", "pool", "flatten"} <= positive
+    assert not {"images", "x", "stem_0", "stem_1", "blocks_0_conv1", "head", "add"} & positive
+    assert all(graph.positive(n) for n in graph.nodes if graph.rectifies(n))
 
 
 def test_layers_are_parts_of_the_network():
