@@ -56,9 +56,10 @@ class Recursive(Attack):
     gradient of its weights and the errors at its outputs, and these errors from the inputs of the
     layer above, which say what units are on (:mod:`adversary.peeling`). Nothing is searched for,
     so that neither depth nor kinks matter; a ResNet18 takes a second, a DenseNet121 five. The
-    lowest layer that can be told gives the images, through what lies before it, as the least
-    absolute deviations from its outputs (:mod:`adversary.least_deviations`), most probable under
-    public X-rays or, without any, smooth ones. Labels need not be known.
+    lowest layers that fit what is known above them give the images, through what lies before
+    them, as the least absolute deviations from their outputs
+    (:mod:`adversary.least_deviations`), most probable under public X-rays or, without any, smooth
+    ones. Labels need not be known.
 
     Several images are told apart where the head has one output or two under softmax, images times
     positions of the last layer before its mean are few
