@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import torch
 from torch import Tensor
@@ -35,14 +36,21 @@ def factors(peeling: Peeling, at: Known) -> tuple[Tensor, Tensor]:
 
     At a layer that all images pass. An image's own values give its logits, and the gradient of
     its loss by these, with the right label, is f v; and they give what is known of the layers
-    above. Of several solutions those are taken whose sum the bias tells.
+    above. Of several solutions those are taken whose sum the bias tells. An image that the update
+    hides there has no values, and the factor NaN.
 
     Raises
     ------
     PeelError
-        If an image has none.
+        If an image has none, or all are hidden.
     """
-    found = [_Scale(peeling, at, image).solutions() for image in range(peeling.batch)]
+    there = at.values.flatten(1).any(1).tolist()
+    if not any(there):
+        raise PeelError("the update hides all images")
+    found = [
+        _Scale(peeling, at, image).solutions() if there[image] else [_hidden(peeling, image)]
+        for image in range(peeling.batch)
+    ]
     if not all(found):
         raise PeelError("no factor of an image explains its own gradient")
     bias = peeling.problem.head_gradient[1]
@@ -50,10 +58,19 @@ def factors(peeling: Peeling, at: Known) -> tuple[Tensor, Tensor]:
     told, signs = float(bias @ peeling.direction), peeling.signs.tolist()
 
     def astray(chosen: tuple[tuple[float, Tensor], ...]) -> float:
-        return abs(sum(f * sign for (f, _), sign in zip(chosen, signs, strict=True)) - told)
+        known = ((f * sign) for (f, _), sign in zip(chosen, signs, strict=True) if f == f)
+        return abs(sum(known) - told)
 
     best = min(itertools.product(*found), key=astray)
     return torch.tensor([f for f, _ in best]).to(at.values), torch.stack([y for _, y in best])
+
+
+def _hidden(peeling: Peeling, image: int) -> tuple[float, Tensor]:
+    """Return no factor, and the label that the sign of the gradient by its logits tells."""
+    direction = peeling.signs[image] * peeling.direction
+    if peeling.problem.loss == "cross-entropy":
+        return math.nan, direction.argmin()
+    return math.nan, (direction < 0).long()
 
 
 class _Scale:

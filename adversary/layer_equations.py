@@ -133,8 +133,7 @@ def _inputs(gradient: Tensor, rows: Tensor, kept: Tensor) -> _Inputs | None:
     if len(system) < least * system.shape[1]:
         return None
     q, r = torch.linalg.qr(system)
-    sizes = torch.linalg.svdvals(r)
-    if not sizes[-1] * CONDITION > sizes[0]:
+    if not _told(r.T @ r):
         return None
     inverse = torch.linalg.inv(r)
     free = torch.ones_like(known[0]) * system.shape[1]
@@ -146,10 +145,8 @@ def _positive_inputs(gradient: Tensor, rows: Tensor, kept: Tensor) -> _Inputs | 
     """Return the inputs by least squares over some outputs, none of them negative."""
     system, known = _equations(gradient, rows, kept)
     gram = system.T @ system
-    if kept.all():
-        sizes = torch.linalg.eigvalsh(gram)
-        if len(system) < len(gram) or not sizes[0] * CONDITION**2 > sizes[-1]:
-            return None
+    if kept.all() and not (len(system) >= len(gram) and _told(gram)):
+        return None
     found, spread = nonnegative(gram, system.T @ known)
     free = found > 0
     count = free.sum(0)
@@ -157,6 +154,15 @@ def _positive_inputs(gradient: Tensor, rows: Tensor, kept: Tensor) -> _Inputs | 
         return None
     spread = torch.where(free, spread, (spread.sum(0) / count.clamp_min(1)))
     return _arranged(gradient, rows, kept, found, spread, count)
+
+
+def _told(gram: Tensor) -> bool:
+    """Whether normal equations determine their unknowns, whatever these are measured in."""
+    sizes = gram.diagonal()
+    if not sizes.min() > 0:
+        return False
+    values = torch.linalg.eigvalsh(gram * sizes.rsqrt() * sizes.rsqrt()[:, None])
+    return bool(values[0] * CONDITION**2 > values[-1])
 
 
 def _equations(gradient: Tensor, rows: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:

@@ -164,9 +164,11 @@ class Peeling:
     def mismatch(self, at: Known, scales: Tensor) -> float:
         """Return how far what a layer gives is from what is known above it, relative.
 
-        A layer that all images pass, given each image's factor, (B,). Of order 1 where units were
-        mistaken.
+        A layer that all images pass, given each image's factor, (B,), NaN for hidden ones. Of
+        order 1 where units were mistaken.
         """
+        there = scales.isfinite()
+        scales = scales[there]
         order = self.graph.nodes.index
         others = [k for k in self.known if order(k.node) > order(at.node)]
         if not others:
@@ -177,9 +179,9 @@ class Peeling:
 
         above = self.graph.above(at.node, [k.node for k in others])
         with torch.no_grad():
-            found = above(scaled(at.values, 1 / scales))
+            found = above(scaled(at.values[there], 1 / scales))
         gaps = [
-            (scaled(value, scales) - k.values).norm() / k.values.norm()
+            (scaled(value, scales) - k.values[there]).norm() / k.values[there].norm()
             for value, k in zip(found, others, strict=True)
         ]
         return float(torch.stack(gaps).max())
@@ -302,19 +304,26 @@ class Peeling:
         shape = self.graph.shape(node.all_input_nodes[0])
         if gradient is None or taps is None:
             return None
-        flat = error.reshape(*error.shape[:2], -1)
+        there = error.flatten(1).any(1)  # images that the update does not hide here
+        flat = error.reshape(*error.shape[:2], -1)[there]
         doubt = self._doubt.get(node)
-        doubt = None if doubt is None else doubt.reshape(flat.shape)
+        doubt = None if doubt is None else doubt.reshape(*error.shape[:2], -1)[there]
         positive = self._signed and self.graph.positive(node.all_input_nodes[0])
         found = solved(
             gradient.flatten(2), flat, taps, doubt=doubt, usual=self._left, positive=positive
         )
         if found is None:
             return None
+
+        def among_all(of: Tensor, shape: torch.Size, hidden: float) -> Tensor:
+            every = of.new_full(shape, hidden)
+            every[there] = of.reshape(len(of), *shape[1:])
+            return every
+
         return Solved(
-            found.inputs.reshape(shape),
-            found.deviation.reshape(shape),
-            found.errors.view_as(error),
+            among_all(found.inputs, shape, 0.0),
+            among_all(found.deviation, shape, math.inf),
+            among_all(found.errors, error.shape, 0.0),
             found.left,
         )
 
@@ -406,8 +415,8 @@ class Peeling:
         stride = layer.stride if isinstance(layer, nn.Conv2d) else ()
         ways = (
             (units, seen, at)
-            for units, seen in factorisations(rows, scale.abs() * used, count)
-            if (at := placed(seen.view(-1, *gradient.shape[1:]), stride, grid)) is not None
+            for units, seen, noise in factorisations(rows, scale.abs() * used, count)
+            if (at := placed(seen.view(-1, *gradient.shape[1:]), stride, grid, noise)) is not None
         )
         units, seen, at = next(ways, (None, None, None))
         if units is None or seen is None or at is None:

@@ -36,11 +36,19 @@ TRIED = 200_000
 SLACK = 1e-3
 """Share of a row's largest entry up to which others may have the other sign."""
 
+SIGMAS = 5.0
+"""Standard deviations of its noise up to which they may."""
+
+BEYOND = 1.5
+"""Of what noise makes two positions differ by, more than which is a difference."""
+
 ALIKE = 1e-2
 """Relative difference of what two positions see in common."""
 
 
-def factorisations(rows: Tensor, weights: Tensor, count: int) -> Iterator[tuple[Tensor, Tensor]]:
+def factorisations(
+    rows: Tensor, weights: Tensor, count: int
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yield ways to write a matrix as M R, M of zeros and ones, each row of R of one sign.
 
     Where few units differ between positions, M R has many ways with an M of zeros and ones; that
@@ -58,7 +66,8 @@ def factorisations(rows: Tensor, weights: Tensor, count: int) -> Iterator[tuple[
     Yields
     ------
     tuple of Tensor
-        M, (m, n), and R, (n, k). Nothing if the rank is another or there are no such vectors.
+        M, (m, n), R, (n, k), and the standard deviation of an entry of each row of R, (n,).
+        Nothing if the rank is another or there are no such vectors.
     """
     if not 0 < count <= min(MOST, *rows.shape):
         return
@@ -71,6 +80,9 @@ def factorisations(rows: Tensor, weights: Tensor, count: int) -> Iterator[tuple[
     basis = space[pivots]
     space = torch.linalg.solve(basis.T, space.T).T
     seen = basis * values[:count] @ right[:count]  # rows = space @ seen
+    spare = max(1, (len(rows) - count) * (rows.shape[1] - count))
+    noise = (values[count:].square().sum() / spare).sqrt()
+    spread = torch.linalg.pinv(space * weights[:, None])  # of what unit noise leaves in R
     codes = _binary(space, weights.square() / weights.square().sum(), count)
     for chosen in _sets(len(codes), count, rows.device):
         sets = codes[chosen]
@@ -79,11 +91,13 @@ def factorisations(rows: Tensor, weights: Tensor, count: int) -> Iterator[tuple[
         if not len(sets):
             continue
         found = torch.linalg.solve(sets.transpose(1, 2), seen.expand(len(sets), -1, -1))
+        own = torch.linalg.solve(sets.transpose(1, 2), spread.expand(len(sets), -1, -1))
+        deviation = noise * own.norm(dim=2)
         largest, least = found.amax(2), found.amin(2)
-        allowed = SLACK * torch.maximum(largest, -least)
+        allowed = SLACK * torch.maximum(largest, -least) + SIGMAS * deviation
         fitting = ((least >= -allowed) | (largest <= allowed)).all(1)
-        for code, one in zip(sets[fitting], found[fitting], strict=True):
-            yield (space @ code.T).round().clamp(0, 1), one
+        for code, one, error in zip(sets[fitting], found[fitting], deviation[fitting], strict=True):
+            yield (space @ code.T).round().clamp(0, 1), one, error
 
 
 def _binary(space: Tensor, share: Tensor, count: int) -> Tensor:
@@ -125,7 +139,9 @@ def _pivots(space: Tensor) -> Tensor:
     return torch.tensor(found, device=space.device)
 
 
-def placed(patches: Tensor, stride: Sequence[int], grid: Sequence[int]) -> Tensor | None:
+def placed(
+    patches: Tensor, stride: Sequence[int], grid: Sequence[int], noise: Tensor | None = None
+) -> Tensor | None:
     """Return at which image and position each patch was taken, by what neighbours share.
 
     Parameters
@@ -136,6 +152,8 @@ def placed(patches: Tensor, stride: Sequence[int], grid: Sequence[int]) -> Tenso
         Of the convolution, down and right.
     grid : sequence of int
         Its output's height and width; empty where it has no positions.
+    noise : Tensor, optional
+        (n,), standard deviation of an entry of each patch; by default 0.
 
     Returns
     -------
@@ -146,8 +164,9 @@ def placed(patches: Tensor, stride: Sequence[int], grid: Sequence[int]) -> Tenso
     if math.prod(grid) == 1:
         return torch.arange(len(patches))
     height, width = grid
-    right = _follows(patches, stride[1])
-    down = _follows(patches.transpose(2, 3), stride[0])
+    noise = patches.new_zeros(len(patches)) if noise is None else noise
+    right = _follows(patches, stride[1], noise)
+    down = _follows(patches.transpose(2, 3), stride[0], noise)
     found = torch.full((len(patches),), -1)
     image = 0
     for first in range(len(patches)):
@@ -178,7 +197,7 @@ def placed(patches: Tensor, stride: Sequence[int], grid: Sequence[int]) -> Tenso
     return found
 
 
-def _follows(patches: Tensor, step: int) -> Tensor:
+def _follows(patches: Tensor, step: int, noise: Tensor) -> Tensor:
     """Return whether j is the right neighbour of i, (n, n): they share all but ``step`` columns."""
     if step >= patches.shape[3]:
         return torch.zeros(len(patches), len(patches), dtype=torch.bool)
@@ -186,5 +205,9 @@ def _follows(patches: Tensor, step: int) -> Tensor:
     right = patches[..., :-step].flatten(1)
     size = left.norm(dim=1)[:, None] + right.norm(dim=1)[None, :]
     apart = torch.cdist(left, right)
-    near = (apart < ALIKE * size) & (size > ALIKE * patches.flatten(1).norm(dim=1).max())
+    entries = left.shape[1]
+    least = BEYOND * (entries * (noise[:, None].square() + noise.square())).sqrt()
+    whole = patches.flatten(1).norm(dim=1)
+    shown = size > ALIKE * torch.maximum(whole[:, None], whole) + least
+    near = (apart < ALIKE * size + least) & shown
     return near & ~torch.eye(len(patches), dtype=torch.bool, device=patches.device)

@@ -119,7 +119,7 @@ class Recursive(Attack):
             evaluations=search.evaluations,
             stopped=search.stopped,
             history=search.history,
-            notes=self._notes(problem, peeling, lowest, chi_square),
+            notes=self._notes(problem, peeling, lowest, scales, chi_square),
         )
 
     def _check(self, problem: Problem) -> None:
@@ -184,13 +184,14 @@ class Recursive(Attack):
     ) -> Tensor:
         """Return the images, (B, C, H, W)."""
         prior = _distribution(peeling.problem)
-        stages = [_Equations(peeling.graph, lowest, scales, prior.mean, n) for n in ENOUGH]
+        there = int(scales.isfinite().nonzero()[0])
+        stages = [_Equations(peeling.graph, lowest, scales, prior.mean, n, there) for n in ENOUGH]
         more = stages[-1].told != stages[0].told and stages[-1].effort <= EFFORT
         stages = stages if more else stages[:1]
         found, settled = [], True
-        for image in range(len(scales)):
+        for image, scale in enumerate(scales.tolist()):
             last = Explained(prior.mean)
-            for equations in stages:
+            for equations in stages if math.isfinite(scale) else ():
                 last = explain(
                     equations.jacobian,
                     equations.values[image : image + 1],
@@ -211,12 +212,20 @@ class Recursive(Attack):
         return torch.cat(found)
 
     def _notes(
-        self, problem: Problem, peeling: Peeling, lowest: list[Known], chi_square: float
+        self,
+        problem: Problem,
+        peeling: Peeling,
+        lowest: list[Known],
+        scales: Tensor,
+        chi_square: float,
     ) -> tuple[str, ...]:
         reached = (
             "the noise floor is reached" if chi_square < self.FLOOR else "above the noise floor"
         )
+        hidden = int(scales.isnan().sum())
+        sure = f"{hidden} of {len(scales)} images hidden by noise: the model is too sure of them"
         return (
+            *([sure] if hidden else []),
             f"inputs of {len(peeling.known)} layers found, down to {lowest[0].node.name}",
             f"reduced chi-square {chi_square:.3g}: {reached}",
             *notes_on(problem, OneGradient()),
@@ -238,17 +247,23 @@ class _Equations:
     """
 
     def __init__(
-        self, graph: LayerGraph, known: list[Known], scales: Tensor, like: Tensor, enough: float
+        self,
+        graph: LayerGraph,
+        known: list[Known],
+        scales: Tensor,
+        like: Tensor,
+        enough: float,
+        image: int,
     ) -> None:
         least = enough * like.numel()
         self.told: list[tuple[Known, int | None]] = []
         count = 0
         for each in known:
             ends = itertools.accumulate(graph.parts(each.node)[:-1])
-            sums = ((end, int(each.on[0, :end].sum())) for end in ends)
+            sums = ((end, int(each.on[image, :end].sum())) for end in ends)
             channels = next((end for end, told in sums if count + told >= least), None)
             self.told.append((each, channels))
-            count += int(each.on[0, :channels].sum())
+            count += int(each.on[image, :channels].sum())
             if count >= least:
                 break
         below = [graph.below(each.node, channels) for each, channels in self.told]
