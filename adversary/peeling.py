@@ -415,16 +415,21 @@ class Peeling:
         stride = layer.stride if isinstance(layer, nn.Conv2d) else ()
         ways = (
             (units, seen, at)
-            for units, seen, noise in factorisations(rows, scale.abs() * used, count)
+            for there in range(self.batch, 0, -1)  # noise hides images that the model is sure of
+            for units, seen, noise in factorisations(
+                rows, scale.abs() * used, there * math.prod(grid)
+            )
             if (at := placed(seen.view(-1, *gradient.shape[1:]), stride, grid, noise)) is not None
         )
         units, seen, at = next(ways, (None, None, None))
         if units is None or seen is None or at is None:
             return None
         order = at.argsort().to(units.device)
-        on = units[:, order].T.reshape(self.batch, *grid, -1).movedim(-1, 1).view(size.shape)
+        there = len(order) // math.prod(grid)
+        on = torch.zeros_like(size)
+        on[:there] = units[:, order].T.reshape(there, *grid, -1).movedim(-1, 1).view_as(on[:there])
         # The layer below was given the outputs of a ReLU, so that f > 0 makes them >= 0.
-        self.signs = seen[order].sum(1).view(self.batch, -1).sum(1).sign()
+        self.signs[:there] = seen[order].sum(1).view(there, -1).sum(1).sign()
         self._signed = True
         error = self._errors[node]
         self._errors[node] = error * self.signs.view(-1, *[1] * (error.ndim - 1))

@@ -301,6 +301,23 @@ def test_layers_that_do_not_fit_those_above_them_are_left_out(update, seed, monk
     assert psnr(found.images, images) > 40
 
 
+@pytest.mark.parametrize("sure", [6.0, 15.0], ids=["lost on the way", "lost from the start"])
+def test_an_image_that_the_model_is_sure_of_is_hidden_alone(update, sure):
+    model, images = made(SmallResNet, 0).eval(), smooth_images(2, 0)
+    with torch.no_grad():
+        features = model.pool(model.blocks(model.stem(images - 0.5))).flatten(1)
+        towards = features[1] - features[0]
+        row = sure * towards / towards.square().sum()
+        model.head.weight.copy_(torch.stack([-row, row]))
+        model.head.bias.copy_(torch.stack([row, -row]) @ features[0])
+    recipe = TrainingRecipe(lr=1.0, batch_size=2, batch_norm="eval")
+    seen = update(model, images, torch.tensor([0, 1]), recipe)
+    found = create("recursive").run(pose(seen, ThreatModel(), model, image_shape=(1, 16, 16)))
+    assert max(psnr(one[None], images[:1]) for one in found.images) > 40
+    assert any("1 of 2 images hidden by noise" in note for note in found.notes)
+    assert len(found.labels) == 2
+
+
 def known(ratios):
     return Known(None, ratios, torch.ones_like(ratios))
 
