@@ -30,7 +30,7 @@ from adversary.sparse_jacobian import SparseJacobian
 MEMORY_BYTES = 8 * 2**30
 """What the normal equations of an image may take."""
 
-FITTING = 0.01
+FITTING = 0.1
 """Relative mismatch of layers up to which those below the rest are trusted."""
 
 MISTAKEN = 0.3
