@@ -58,7 +58,9 @@ def factors(peeling: Peeling, at: Known) -> tuple[Tensor, Tensor]:
     told, signs = float(bias @ peeling.direction), peeling.signs.tolist()
 
     def astray(chosen: tuple[tuple[float, Tensor], ...]) -> float:
-        known = ((f * sign) for (f, _), sign in zip(chosen, signs, strict=True) if f == f)
+        known = (
+            (f * sign) for (f, _), sign in zip(chosen, signs, strict=True) if not math.isnan(f)
+        )
         return abs(sum(known) - told)
 
     best = min(itertools.product(*found), key=astray)

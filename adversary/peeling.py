@@ -300,11 +300,12 @@ class Peeling:
         return self._tried[node][1]
 
     def _solve(self, node: fx.Node, error: Tensor) -> Solved | None:
+        """Return the same, worked out anew."""
         gradient, taps = self._weights(node), self._taps(node)
         shape = self.graph.shape(node.all_input_nodes[0])
-        if gradient is None or taps is None:
-            return None
         there = error.flatten(1).any(1)  # images that the update does not hide here
+        if gradient is None or taps is None or not there.any():
+            return None
         flat = error.reshape(*error.shape[:2], -1)[there]
         doubt = self._doubt.get(node)
         doubt = None if doubt is None else doubt.reshape(*error.shape[:2], -1)[there]
@@ -403,7 +404,8 @@ class Peeling:
     ) -> Tensor | None:
         """Return which units are on where all images and places have the same error."""
         layer, grid = self.graph.layer(layer_node), size.shape[2:]
-        count = self.batch * math.prod(grid)
+        positions = math.prod(grid)
+        count = self.batch * positions
         if count > MOST:
             raise PeelError(
                 f"{count} images and positions at {node.name}: at most {MOST} can be told apart"
@@ -416,16 +418,14 @@ class Peeling:
         ways = (
             (units, seen, at)
             for there in range(self.batch, 0, -1)  # noise hides images that the model is sure of
-            for units, seen, noise in factorisations(
-                rows, scale.abs() * used, there * math.prod(grid)
-            )
+            for units, seen, noise in factorisations(rows, scale.abs() * used, there * positions)
             if (at := placed(seen.view(-1, *gradient.shape[1:]), stride, grid, noise)) is not None
         )
         units, seen, at = next(ways, (None, None, None))
         if units is None or seen is None or at is None:
             return None
         order = at.argsort().to(units.device)
-        there = len(order) // math.prod(grid)
+        there = len(order) // positions
         on = torch.zeros_like(size)
         on[:there] = units[:, order].T.reshape(there, *grid, -1).movedim(-1, 1).view_as(on[:there])
         # The layer below was given the outputs of a ReLU, so that f > 0 makes them >= 0.

@@ -184,8 +184,7 @@ class Recursive(Attack):
     ) -> Tensor:
         """Return the images, (B, C, H, W)."""
         prior = _distribution(peeling.problem)
-        there = int(scales.isfinite().nonzero()[0])
-        stages = [_Equations(peeling.graph, lowest, scales, prior.mean, n, there) for n in ENOUGH]
+        stages = [_Equations(peeling.graph, lowest, scales, prior.mean, n) for n in ENOUGH]
         more = stages[-1].told != stages[0].told and stages[-1].effort <= EFFORT
         stages = stages if more else stages[:1]
         found, settled = [], True
@@ -247,15 +246,10 @@ class _Equations:
     """
 
     def __init__(
-        self,
-        graph: LayerGraph,
-        known: list[Known],
-        scales: Tensor,
-        like: Tensor,
-        enough: float,
-        image: int,
+        self, graph: LayerGraph, known: list[Known], scales: Tensor, like: Tensor, enough: float
     ) -> None:
         least = enough * like.numel()
+        image = int(scales.isfinite().nonzero()[0])  # the first that is not hidden
         self.told: list[tuple[Known, int | None]] = []
         count = 0
         for each in known:

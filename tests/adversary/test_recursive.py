@@ -318,6 +318,16 @@ def test_an_image_that_the_model_is_sure_of_is_hidden_alone(update, sure):
     assert len(found.labels) == 2
 
 
+def test_a_layer_all_of_whose_units_are_off_ends_it(update, monkeypatch):
+    problem, _, _ = posed(update)
+    ratios = Known.on.fget
+    monkeypatch.setattr(
+        Known, "on", property(lambda k: ratios(k) & (k.node.name != "blocks_1_relu"))
+    )
+    peeling = Peeling(problem.to(torch.float64))
+    assert "blocks_1_relu" in {k.node.name for k in peeling.known}
+
+
 def known(ratios):
     return Known(None, ratios, torch.ones_like(ratios))
 
