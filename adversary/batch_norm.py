@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from adversary.observation import Observation
+from adversary.observation import Observation, StateDict
 
 
 class Statistics(NamedTuple):
@@ -81,7 +83,9 @@ def _layer_statistics(
     return Statistics(*(sent[n].double() for n in names)) if before else None
 
 
-def batch_statistics(model: nn.Module, images: Tensor, layers: list[str]) -> list[Statistics]:
+def batch_statistics(
+    model: nn.Module, images: Tensor, layers: list[str], weights: StateDict | None = None
+) -> list[Statistics]:
     """Return the statistics that a batch has at the inputs of layers, differentiable in it.
 
     Parameters
@@ -92,6 +96,8 @@ def batch_statistics(model: nn.Module, images: Tensor, layers: list[str]) -> lis
         (B, C, H, W).
     layers : list of str
         Names of modules.
+    weights : dict of str to Tensor, optional
+        Instead of the model's own.
     """
     found: dict[str, Statistics] = {}
 
@@ -112,7 +118,7 @@ def batch_statistics(model: nn.Module, images: Tensor, layers: list[str]) -> lis
     ]
     try:
         with suppress(_AllSeen):
-            model(images)
+            functional_call(model, weights or {}, (images,))
     finally:
         for hook in hooks:
             hook.remove()
@@ -124,9 +130,12 @@ class _AllSeen(Exception):  # noqa: N818 (no error)
 
 
 def statistics_of_steps(
-    model: nn.Module, batches: list[Tensor], layers: list[str]
+    model: nn.Module,
+    batches: Sequence[Tensor],
+    layers: list[str],
+    weights: Sequence[StateDict],
 ) -> list[Statistics]:
-    """Return what the buffers would tell of training steps, all at the model's own weights.
+    """Return what the buffers would tell of training steps.
 
     As :func:`observed_statistics` reads them: the mean over steps, each weighing 1 - m times as
     much as the next one, or all alike without a momentum.
@@ -135,12 +144,17 @@ def statistics_of_steps(
     ----------
     model : nn.Module
         Its layers' momentum m counts.
-    batches : list of Tensor
+    batches : sequence of Tensor
         (b, C, H, W) of each step.
     layers : list of str
         Names of batch-normalisation layers.
+    weights : sequence of dict of str to Tensor
+        Weights at which each step begins.
     """
-    by_step = [batch_statistics(model, batch, layers) for batch in batches]
+    by_step = [
+        batch_statistics(model, batch, layers, at)
+        for batch, at in zip(batches, weights, strict=True)
+    ]
     if len(by_step) == 1:
         return by_step[0]
     found = []

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from adversary import labels
 from adversary.attacks.base import Attack, AttackError, AttackOptionError, positive
-from adversary.batch_norm import Statistics, observed_statistics, statistics_of_steps
+from adversary.batch_norm import (
+    Statistics,
+    batch_statistics,
+    observed_statistics,
+    statistics_of_steps,
+)
+from adversary.local_path import positions, weights_between
 from adversary.methods import LBFGS
 from adversary.optimise import Limits, Objective, Progress, Search, Variables, minimise
 from adversary.priors import GaussianPrior
@@ -22,6 +28,13 @@ from adversary.smoothness import smooth_prior
 
 LEAST = 1e-2
 """Least deviation of a channel, relative to its layer's mean, to measure errors by."""
+
+
+class Way(NamedTuple):
+    """Root mean square over a layer's channels of how far their statistics move, () each."""
+
+    mean: Tensor
+    deviation: Tensor
 
 
 class BatchStatistics(Attack):
@@ -36,8 +49,12 @@ class BatchStatistics(Attack):
     the first layers and takes in more of them in each stage, from where the last one ended.
 
     Optimised are whitened images, x = mu + S^1/2 z, in which the distance from public X-rays is
-    ||z||^2, by L-BFGS in float32. Statistics of several local steps are matched as the mean that
-    the buffers tell, all steps at the weights that were sent.
+    ||z||^2, by L-BFGS in float32.
+
+    Of several local steps the buffers tell a mean of statistics, each at weights of its own. Those
+    are taken from the line between the weights sent and those returned. How far that is wrong is
+    not known, but it grows with the way: as an error of every statistic of a layer counts what
+    the whole way makes of those of public X-rays, in root mean square over channels.
 
     Parameters
     ----------
@@ -59,6 +76,9 @@ class BatchStatistics(Attack):
 
     NUDGE = 0.3
     """Of the images of a batch from the mean, in standard deviations of the prior."""
+
+    DRAWN = 8
+    """Images of the prior by which to measure what the way of the weights does."""
 
     def __init__(
         self,
@@ -90,6 +110,8 @@ class BatchStatistics(Attack):
         problem = problem.to(torch.float32)
         observed = self._observed(problem)
         prior = _distribution(problem)
+        drawn = prior.sample(self.DRAWN, generator=generator(seed, "way"))
+        way = _way(problem, drawn, list(observed))
         search = Search(self.name, seed, limits, progress)
         found: Variables = {"whitened": self._start(problem, seed)}
         score = math.inf
@@ -98,7 +120,7 @@ class BatchStatistics(Attack):
                 break
             used = math.ceil(len(observed) * self.depth * (stage + 1) / self.stages)
             found, scores = minimise(
-                self._objective(problem, prior, dict(list(observed.items())[:used])),
+                self._objective(problem, prior, dict(list(observed.items())[:used]), way),
                 found,
                 LBFGS(memory=self.memory),
                 iterations=self.iterations,
@@ -111,7 +133,7 @@ class BatchStatistics(Attack):
             raise AttackError(f"{self.name}: the statistics gave no finite misfit")
         notes = [f"statistics of {used} of {len(observed)} batch-norm layers"]
         if (steps := problem.observation.steps) > 1:
-            notes.append(f"{steps} local steps, at the weights that were sent")
+            notes.append(f"{steps} local steps, at weights between those sent and those returned")
         return Reconstruction(
             images=prior.colour(found["whitened"][0]).clamp(0, 1).cpu(),
             labels=labels.recover(problem).cpu(),
@@ -144,27 +166,55 @@ class BatchStatistics(Attack):
         return (apart * noise).to(problem.device, problem.dtype)
 
     def _objective(
-        self, problem: Problem, prior: GaussianPrior, observed: dict[str, Statistics]
+        self,
+        problem: Problem,
+        prior: GaussianPrior,
+        observed: dict[str, Statistics],
+        way: dict[str, Way],
     ) -> Objective:
         layers, batches = list(observed), assumed_batches(problem.observation)
+        weights = [weights_between(problem, at) for at in positions(problem.observation)]
         means = [s.mean for s in observed.values()]
         deviations = [s.variance.clamp_min(0).sqrt() for s in observed.values()]
         units = [self.error * d.clamp_min(LEAST * float(d.mean())) for d in deviations]
+        errors = [
+            (torch.hypot(unit, way[name].mean), torch.hypot(unit, way[name].deviation))
+            for name, unit in zip(layers, units, strict=True)
+        ]
 
         def misfit(whitened: Tensor) -> Tensor:
             images = prior.colour(whitened)
             steps = [images[batch] for batch in batches]
-            found = statistics_of_steps(problem.model, steps, layers)
+            found = statistics_of_steps(problem.model, steps, layers, weights)
             apart = [
-                ((s.mean - mean) / unit).square().sum()
-                + (((s.variance + unit**2).sqrt() - (deviation**2 + unit**2).sqrt()) / unit)
+                ((s.mean - mean) / of_mean).square().sum()
+                + (((s.variance + unit**2).sqrt() - (deviation**2 + unit**2).sqrt()) / of_deviation)
                 .square()
                 .sum()
-                for s, mean, deviation, unit in zip(found, means, deviations, units, strict=True)
+                for s, mean, deviation, unit, (of_mean, of_deviation) in zip(
+                    found, means, deviations, units, errors, strict=True
+                )
             ]
             return torch.stack(apart).sum() + whitened.square().sum()
 
         return lambda variables: torch.stack([misfit(z) for z in variables["whitened"]])
+
+
+def _way(problem: Problem, images: Tensor, layers: list[str]) -> dict[str, Way]:
+    """Return how far local training moves the statistics of images, by layer; 0 for one step."""
+    last = 0.0 if problem.observation.steps == 1 else 1.0  # one step's images meet no later weights
+    with torch.no_grad():
+        sent, returned = (
+            batch_statistics(problem.model, images, layers, weights_between(problem, at))
+            for at in (0.0, last)
+        )
+    return {
+        name: Way(
+            (b.mean - a.mean).square().mean().sqrt(),
+            (b.variance.sqrt() - a.variance.sqrt()).square().mean().sqrt(),
+        )
+        for name, a, b in zip(layers, sent, returned, strict=True)
+    }
 
 
 def _distribution(problem: Problem) -> GaussianPrior:

@@ -59,7 +59,8 @@ def test_several_steps_tell_the_weighted_mean_of_their_statistics(tiny_net, upda
 def test_statistics_of_steps_are_what_their_buffers_tell(tiny_net, update, momentum, steps):
     model, images, seen = updated(tiny_net, update, steps=steps, momentum=momentum, lr=1e-12)
     told = observed_statistics(seen, model)["body.1"]
-    (found,) = statistics_of_steps(model, list(images.split(2)), ["body.1"])
+    batches = images.split(2)
+    (found,) = statistics_of_steps(model, batches, ["body.1"], [{}] * steps)
     for value, expected in zip(found, told, strict=True):
         torch.testing.assert_close(value.double(), expected, rtol=0, atol=1e-5)
 
