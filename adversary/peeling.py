@@ -7,7 +7,7 @@ with as many equations as there are weights to a channel, and which units are on
 for. Zhu and Blaschko, "R-GAP: Recursive gradient attack on privacy" (ICLR 2021), for one image and
 chains of layers. Here also for residual and densely connected networks, for layers before a mean
 over positions and for several images, whose pattern of units that are on is found first
-(:mod:`adversary.switch_patterns`, :mod:`adversary.switch_cones`).
+(:mod:`adversary.switch_shifts`, :mod:`adversary.switch_patterns`, :mod:`adversary.switch_cones`).
 
 In a densely connected network a ReLU is given the outputs of many layers, and only of the last of
 them is it the first ReLU. Which units of these channels are on tells the layers on which that last
@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -33,6 +34,7 @@ from adversary.open_switches import Open, shared
 from adversary.problem import Problem
 from adversary.switch_cones import cones
 from adversary.switch_patterns import MOST, factorisations, placed
+from adversary.switch_shifts import shifts
 
 DOUBT = (4.0, 7.0, 40.0)
 """Standard deviations of its error from which, and up to which at least and at most, a unit's
@@ -379,7 +381,7 @@ class Peeling:
         own = error[:1, :, :1, :1] if error.ndim == 4 else error[:1]
         alike = torch.allclose(error, own.expand_as(error))
         size = self._factor_to(node.all_input_nodes[0], layer_node, error)
-        on = (self._enumerated if alike else self._separated)(node, layer_node, gradient, size)
+        on = (self._alike if alike else self._separated)(node, layer_node, gradient, size)
         if on is None:
             raise PeelError(f"the gradient does not tell which units of {node.name} are on")
         return on
@@ -399,41 +401,58 @@ class Peeling:
         on = cones(gradient.flatten(2), size.reshape(*size.shape[:2], -1), taps)
         return None if on is None else on.view_as(size)
 
-    def _enumerated(
+    def _alike(
         self, node: fx.Node, layer_node: fx.Node, gradient: Tensor, size: Tensor
     ) -> Tensor | None:
         """Return which units are on where all images and places have the same error."""
-        layer, grid = self.graph.layer(layer_node), size.shape[2:]
-        positions = math.prod(grid)
-        count = self.batch * positions
-        if count > MOST:
-            raise PeelError(
-                f"{count} images and positions at {node.name}: at most {MOST} can be told apart"
-            )
         scale = size.flatten(2)[0, :, 0] if size.ndim == 4 else size[0]
+        for there in range(self.batch, 0, -1):  # noise hides images that the model is sure of
+            told = self._shifted(layer_node, gradient, scale, there)
+            told = told or self._enumerated(layer_node, gradient, scale, size.shape[2:], there)
+            if told is None:
+                continue
+            units, signs = told
+            on = torch.zeros_like(size)
+            on[:there] = units.view_as(on[:there])
+            # The layer below was given the outputs of a ReLU, so that f > 0 makes them >= 0.
+            self.signs[:there] = signs
+            self._signed = True
+            error = self._errors[node]
+            self._errors[node] = error * self.signs.view(-1, *[1] * (error.ndim - 1))
+            return on
+        count = self.batch * math.prod(size.shape[2:])
+        if count > MOST:
+            raise PeelError(f"{count} images and positions at {node.name} cannot be told apart")
+        return None
+
+    def _shifted(
+        self, layer_node: fx.Node, gradient: Tensor, scale: Tensor, there: int
+    ) -> tuple[Tensor, Tensor] | None:
+        """Return units, (B, O, P), and signs, (B,), of so many images by shifted maps."""
+        taps = self._taps(layer_node)
+        return None if taps is None else shifts(gradient.flatten(2), scale, taps, there)
+
+    def _enumerated(
+        self,
+        layer_node: fx.Node,
+        gradient: Tensor,
+        scale: Tensor,
+        grid: Sequence[int],
+        there: int,
+    ) -> tuple[Tensor, Tensor] | None:
+        """Return the same by looking at all vectors of zeros and ones of few positions."""
         used = scale.abs() > 1e-12 * scale.abs().max()
         rows = torch.zeros_like(gradient.flatten(1))
         rows[used] = gradient.flatten(1)[used] / scale[used, None]
+        layer = self.graph.layer(layer_node)
         stride = layer.stride if isinstance(layer, nn.Conv2d) else ()
-        ways = (
-            (units, seen, at)
-            for there in range(self.batch, 0, -1)  # noise hides images that the model is sure of
-            for units, seen, noise in factorisations(rows, scale.abs() * used, there * positions)
-            if (at := placed(seen.view(-1, *gradient.shape[1:]), stride, grid, noise)) is not None
-        )
-        units, seen, at = next(ways, (None, None, None))
-        if units is None or seen is None or at is None:
-            return None
-        order = at.argsort().to(units.device)
-        there = len(order) // positions
-        on = torch.zeros_like(size)
-        on[:there] = units[:, order].T.reshape(there, *grid, -1).movedim(-1, 1).view_as(on[:there])
-        # The layer below was given the outputs of a ReLU, so that f > 0 makes them >= 0.
-        self.signs[:there] = seen[order].sum(1).view(there, -1).sum(1).sign()
-        self._signed = True
-        error = self._errors[node]
-        self._errors[node] = error * self.signs.view(-1, *[1] * (error.ndim - 1))
-        return on
+        for units, seen, noise in factorisations(rows, scale.abs() * used, there * math.prod(grid)):
+            at = placed(seen.view(-1, *gradient.shape[1:]), stride, grid, noise)
+            if at is not None:
+                order = at.argsort().to(units.device)
+                each = units[:, order].T.reshape(there, -1, len(units))
+                return each.transpose(1, 2), seen[order].sum(1).view(there, -1).sum(1).sign()
+        return None
 
     def _layer_before(self, node: fx.Node) -> fx.Node | None:
         """Return a layer with weights all of whose errors are known with a ReLU's."""

@@ -76,14 +76,14 @@ def factorisations(
     if not values[count - 1] > RANK * values[0]:
         return
     space = rows @ right[:count].T / values[:count]
-    pivots = _pivots(left[:, :count])
-    basis = space[pivots]
+    picked = pivots(left[:, :count])
+    basis = space[picked]
     space = torch.linalg.solve(basis.T, space.T).T
     seen = basis * values[:count] @ right[:count]  # rows = space @ seen
     spare = max(1, (len(rows) - count) * (rows.shape[1] - count))
     noise = (values[count:].square().sum() / spare).sqrt()
     spread = torch.linalg.pinv(space * weights[:, None])  # of what unit noise leaves in R
-    codes = _binary(space, weights.square() / weights.square().sum(), count)
+    codes = binary(space, weights.square() / weights.square().sum(), count)
     for chosen in _sets(len(codes), count, rows.device):
         sets = codes[chosen]
         independent = torch.linalg.det(sets).abs() > 0.5  # of integers
@@ -100,7 +100,7 @@ def factorisations(
             yield (space @ code.T).round().clamp(0, 1), one, error
 
 
-def _binary(space: Tensor, share: Tensor, count: int) -> Tensor:
+def binary(space: Tensor, share: Tensor, count: int) -> Tensor:
     """Return which combinations of columns hold zeros and ones alone, (K, n), nearest first."""
     numbers = torch.arange(1, 2**count, device=space.device)
     codes = (numbers[:, None] >> torch.arange(count, device=space.device) & 1).to(space)
@@ -128,7 +128,7 @@ def _sets(size: int, count: int, device: torch.device) -> Iterator[Tensor]:
         yield torch.tensor(part, device=device)
 
 
-def _pivots(space: Tensor) -> Tensor:
+def pivots(space: Tensor) -> Tensor:
     """Return n rows of an (m, n) matrix, each the farthest from those before it."""
     left, found = space.clone(), []
     for _ in range(space.shape[1]):

@@ -373,6 +373,13 @@ def test_a_mistaken_unit_is_mended_by_what_the_layer_below_leaves_unexplained(up
     assert fit(left) > 1e-3
 
 
+def test_more_images_and_positions_than_can_be_enumerated_are_told_apart(update):
+    problem, images, _ = posed(update, batch=5)
+    found = create("recursive").run(problem)
+    order = paired(found.images, images)
+    assert psnr(found.images[order], images) > 60
+
+
 def test_outputs_of_relus_are_not_negative_pooled_or_not():
     graph = LayerGraph(Pooled().eval(), smooth_images(1, 0))
     positive = {node.name for node in graph.nodes if graph.positive(node)}
@@ -430,7 +437,7 @@ def test_what_it_cannot_take_apart_it_refuses_in_a_line(update):
     mask = {"head.weight": torch.zeros(2, 128, dtype=torch.bool)}
     refused(posed(update, threat=ThreatModel(channel=Channel(observed=mask)))[0], "are not told")
     refused(posed(update, outputs=5, batch=2)[0], "several images need a head with one or")
-    refused(posed(update, batch=5)[0], "20 images and positions at .*: at most 16")
+    refused(posed(update, batch=33)[0], "132 images and positions at .* cannot be told apart")
 
 
 class Smooth(SmallResNet):
