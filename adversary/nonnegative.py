@@ -17,7 +17,7 @@ TOLERANCE = 1e-10
 RIDGE = 1e-13
 """Added to the diagonal, relative to it, for supports of as many unknowns as equations."""
 
-MEMORY_BYTES = 2**28
+MEMORY_BYTES = 2**24
 """What the matrices of the right-hand sides that are solved for together may take."""
 
 

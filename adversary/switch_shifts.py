@@ -88,8 +88,9 @@ def shifts(
     units = _unmixed(torch.linalg.solve(mixed.T, space.T).T, factors, images)
     if units is None:
         return None
-    met = torch.linalg.lstsq((units * factors[:, None]).movedim(1, 0).flatten(1), rows)
-    return units, met.solution.reshape(images, -1).sum(1).sign()
+    errors = (units * factors[:, None]).movedim(1, 0).flatten(1)
+    met = torch.linalg.lstsq(errors, rows.sum(1, keepdim=True)).solution  # at all taps together
+    return units, met.view(images, -1).sum(1).sign()
 
 
 def _solutions(seen: Tensor, shift: Tensor, middle: int, images: int) -> Tensor:

@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from adversary import labels
 from adversary.attacks.base import Attack, AttackError, notes_on, positive
+from adversary.feature_inversion import invert
 from adversary.image_factors import factors
 from adversary.layer_graph import LayerGraph
 from adversary.least_deviations import Explained, explain
@@ -28,7 +29,10 @@ from adversary.smoothness import smooth_prior
 from adversary.sparse_jacobian import SparseJacobian
 
 MEMORY_BYTES = 8 * 2**30
-"""What the normal equations of an image may take."""
+"""What the normal equations of an image may take, before gradient steps are taken instead."""
+
+GRADIENT_STEPS = 4
+"""Of these for each reweighted one."""
 
 FITTING = 0.1
 """Relative mismatch of layers up to which those below the rest are trusted."""
@@ -59,12 +63,13 @@ class Recursive(Attack):
     lowest layers that fit what is known above them give the images, through what lies before
     them, as the least absolute deviations from their outputs
     (:mod:`adversary.least_deviations`), most probable under public X-rays or, without any, smooth
-    ones. Labels need not be known.
+    ones; of images too large for that, as 224 x 224, by gradient steps, which come near but not
+    to the end (:mod:`adversary.feature_inversion`). Labels need not be known.
 
-    Several images are told apart where the head has one output or two under softmax, images times
-    positions of the last layer before its mean are few
-    (:data:`adversary.switch_patterns.MOST`; a ResNet has one position at 32 x 32, four at 64 x
-    64), and every layer has more weights to a channel than images times positions. In densely
+    Several images are told apart where the head has one output or two under softmax, and the
+    layers below, down to one that gives the images, have more weights to a channel than images
+    times positions. Of the last layer before its mean these must be fewer than its channels, or,
+    where no 3 x 3 convolution follows, few (:data:`adversary.switch_patterns.MOST`). In densely
     connected networks thresholds must be 0, too, as before training.
 
     A unit whose output is within the noise may be taken for on where it is off; all below it is
@@ -135,8 +140,6 @@ class Recursive(Attack):
             reason = "entries of the update are not told"
         elif any(m.training or m.running_mean is None for m in norms):
             reason = "batch normalisation by the batch's own statistics mixes the images"
-        elif _memory(problem) > MEMORY_BYTES:
-            reason = f"images of {problem.shape[-2]} x {problem.shape[-1]} need too much memory"
         if reason:
             raise AttackError(f"{self.name}: {reason}")
 
@@ -185,30 +188,54 @@ class Recursive(Attack):
         """Return the images, (B, C, H, W)."""
         prior = _distribution(peeling.problem)
         stages = [_Equations(peeling.graph, lowest, scales, prior.mean, n) for n in ENOUGH]
-        more = stages[-1].told != stages[0].told and stages[-1].effort <= EFFORT
-        stages = stages if more else stages[:1]
-        found, settled = [], True
+        found = []
         for image, scale in enumerate(scales.tolist()):
-            last = Explained(prior.mean)
-            for equations in stages if math.isfinite(scale) else ():
-                last = explain(
-                    equations.jacobian,
-                    equations.values[image : image + 1],
-                    equations.on[image : image + 1],
-                    prior,
-                    iterations=equations.affordable(self.iterations),
-                    search=search,
-                    restart=image,
-                    start=last.image,
-                )
-                if last.holds:
-                    break
-            found.append(last.image)
-            settled = settled and last.settled
+            if not math.isfinite(scale):
+                found.append(Explained(prior.mean, settled=True))
+            elif _large(peeling.problem):
+                found.append(self._by_gradients(stages[-1], image, prior, search))
+            else:
+                found.append(self._by_equations(stages, image, prior, search))
             search.report((image + 1) / len(scales))
-        if settled:
+        if all(one.settled for one in found):
             search.stopped = "converged"
-        return torch.cat(found)
+        return torch.cat([one.image for one in found])
+
+    def _by_equations(
+        self, stages: list[_Equations], image: int, prior: GaussianPrior, search: Search
+    ) -> Explained:
+        """Return an image by the values that are enough, and by more where these are not."""
+        first, last = stages
+        more = last.told != first.told and last.effort <= EFFORT
+        found = Explained(prior.mean)
+        for equations in stages if more else stages[:1]:
+            found = explain(
+                equations.jacobian,
+                equations.values[image : image + 1],
+                equations.on[image : image + 1],
+                prior,
+                iterations=equations.affordable(self.iterations),
+                search=search,
+                restart=image,
+                start=found.image,
+            )
+            if found.holds:
+                break
+        return found
+
+    def _by_gradients(
+        self, equations: _Equations, image: int, prior: GaussianPrior, search: Search
+    ) -> Explained:
+        """Return an image that is too large for linear equations."""
+        return invert(
+            equations.function,
+            equations.values[image : image + 1],
+            equations.on[image : image + 1],
+            prior,
+            iterations=GRADIENT_STEPS * self.iterations,
+            search=search,
+            restart=image,
+        )
 
     def _notes(
         self,
@@ -226,6 +253,7 @@ class Recursive(Attack):
         return (
             *([sure] if hidden else []),
             f"inputs of {len(peeling.known)} layers found, down to {lowest[0].node.name}",
+            *(["too large for linear equations: by gradient steps"] if _large(problem) else []),
             f"reduced chi-square {chi_square:.3g}: {reached}",
             *notes_on(problem, OneGradient()),
         )
@@ -270,7 +298,7 @@ class _Equations:
             k.on[:, :c] if rectified else torch.ones_like(k.on[:, :c])
             for (k, c), (_, rectified) in zip(self.told, below, strict=True)
         )
-        self._function = lambda x: joined(part(x) for part, _ in below)
+        self.function = lambda x: joined(part(x) for part, _ in below)
         self._like = like
 
     @property
@@ -285,12 +313,12 @@ class _Equations:
     @functools.cached_property
     def jacobian(self) -> SparseJacobian:
         """Of the layers' values in the pixels of an image."""
-        return SparseJacobian(self._function, self._like)
+        return SparseJacobian(self.function, self._like)
 
 
-def _memory(problem: Problem) -> int:
-    """Return the bytes that the normal equations of an image need, with their factor."""
-    return 8 * 4 * math.prod(problem.shape[1:]) ** 2
+def _large(problem: Problem) -> bool:
+    """Whether the normal equations of an image, with their factor, take too much memory."""
+    return 8 * 4 * math.prod(problem.shape[1:]) ** 2 > MEMORY_BYTES
 
 
 def _distribution(problem: Problem) -> GaussianPrior:

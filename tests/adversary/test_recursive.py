@@ -452,9 +452,17 @@ def test_smooth_networks_are_left_to_others(update):
     refused(problem, "128 values an image are told, of 256 pixels: what passes blocks_2_relu_1")
 
 
-def test_images_that_need_too_much_memory_are_refused(update, monkeypatch):
+def test_images_too_large_for_linear_equations_come_near_by_gradients(update, monkeypatch):
+    problem, images, _ = posed(update, seed=1)
+    exact = create("recursive").run(problem)
     monkeypatch.setattr(module, "MEMORY_BYTES", 1000)
-    refused(posed(update)[0], "images of 16 x 16 need too much memory")
+    near = create("recursive").run(problem)
+    assert psnr(exact.images, images) > 100
+    assert psnr(near.images, images) > 30
+    assert near.evaluations > exact.evaluations
+    fewer = create("recursive", {"iterations": "2"}).run(problem)
+    assert len(fewer.history) == 2 * module.GRADIENT_STEPS + 1
+    assert any("gradient steps" in note for note in near.notes)
 
 
 def test_noise_beyond_its_switches_is_told_by_the_chi_square_or_a_refusal(update):
