@@ -76,12 +76,14 @@ def test_both_models_solve_the_normal_equations(penalty, damping):
     assert sketched.factorise(0.5, damping)
     sketched.penalty.rescale(getattr(dense.penalty, "scale", 1.0))
     torch.testing.assert_close(sketched.gradient(), G)
-    torch.testing.assert_close(sketched.solve(-G), torch.linalg.solve(H, -G), rtol=1e-4, atol=1e-6)
+    exact = torch.linalg.solve(H, -G)
+    # Conjugate gradients end by the norm of all entries together, whatever small ones are off by.
+    assert float((sketched.solve(-G) - exact).norm()) < 1e-4 * float(exact.norm())
     free = MatrixFree(equations, x, r, penalty())
     assert free.factorise(0.5, damping)
     free.penalty.rescale(getattr(dense.penalty, "scale", 1.0))  # the estimate is a rough one
     torch.testing.assert_close(free.gradient(), G)
-    torch.testing.assert_close(free.solve(-G), torch.linalg.solve(H, -G), rtol=1e-4, atol=1e-6)
+    assert float((free.solve(-G) - exact).norm()) < 1e-4 * float(exact.norm())
     d = torch.randn(32, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     assert free.curvature(d) == pytest.approx(dense.curvature(d))
 
