@@ -44,18 +44,8 @@ def invert(
     ----------
     layer : callable
         From (1, C, H, W) to (1, m), what a ReLU is given or the outputs themselves.
-    outputs : Tensor
-        (1, m).
-    on : Tensor
-        (1, m), which are positive; of the others it is known that they are not.
-    prior : GaussianPrior
-        Of the image.
-    iterations : int
-        Steps at most.
-    search : Search
-        Clock, limits and history; gains one step each.
-    restart : int
-        Number of the image, for the history.
+    outputs, on, prior, iterations, search, restart
+        As of :func:`~adversary.least_deviations.explain`.
     """
     unit = ERROR * outputs[on].square().mean().sqrt()
     wanted = torch.where(on, outputs, 0)

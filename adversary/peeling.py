@@ -406,8 +406,9 @@ class Peeling:
     ) -> Tensor | None:
         """Return which units are on where all images and places have the same error."""
         scale = size.flatten(2)[0, :, 0] if size.ndim == 4 else size[0]
+        taps = self._taps(layer_node)
         for there in range(self.batch, 0, -1):  # noise hides images that the model is sure of
-            told = self._shifted(layer_node, gradient, scale, there)
+            told = None if taps is None else shifts(gradient.flatten(2), scale, taps, there)
             told = told or self._enumerated(layer_node, gradient, scale, size.shape[2:], there)
             if told is None:
                 continue
@@ -425,13 +426,6 @@ class Peeling:
             raise PeelError(f"{count} images and positions at {node.name} cannot be told apart")
         return None
 
-    def _shifted(
-        self, layer_node: fx.Node, gradient: Tensor, scale: Tensor, there: int
-    ) -> tuple[Tensor, Tensor] | None:
-        """Return units, (B, O, P), and signs, (B,), of so many images by shifted maps."""
-        taps = self._taps(layer_node)
-        return None if taps is None else shifts(gradient.flatten(2), scale, taps, there)
-
     def _enumerated(
         self,
         layer_node: fx.Node,
@@ -440,7 +434,7 @@ class Peeling:
         grid: Sequence[int],
         there: int,
     ) -> tuple[Tensor, Tensor] | None:
-        """Return the same by looking at all vectors of zeros and ones of few positions."""
+        """Return what :func:`shifts` does, by looking at all vectors of zeros and ones."""
         used = scale.abs() > 1e-12 * scale.abs().max()
         rows = torch.zeros_like(gradient.flatten(1))
         rows[used] = gradient.flatten(1)[used] / scale[used, None]

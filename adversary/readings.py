@@ -13,6 +13,7 @@ from torch.func import vmap
 
 from adversary.client_optimizers import CLIENT_OPTIMIZERS
 from adversary.gradients import step_size
+from adversary.local_path import weights_between
 from adversary.observation import Observation, ObservationError, StateDict
 from adversary.optimise import Variables
 from adversary.problem import Problem
@@ -83,11 +84,7 @@ class Surrogate(Reading):
 
     def gradients(self, problem: Problem, variables: Variables, targets: Tensor) -> StateDict:
         """Return the gradients at the surrogate weights."""
-        observation, position = problem.observation, variables["position"]
-        surrogates = {}
-        for name, sent in problem.parameters.items():
-            end = observation.returned[name].to(sent)
-            surrogates[name] = sent + position.view(-1, *[1] * sent.ndim) * (end - sent)
+        surrogates = weights_between(problem, variables["position"][:, 0])
         return problem.gradients(variables["images"], targets, surrogates)
 
 

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from adversary.priors import GaussianPrior
+from adversary.problem import Problem
 
 VARIANCE = 0.06
 """Of a pixel in [0, 1] about grey, before anything is known."""
@@ -59,6 +60,13 @@ def covariance(images: Tensor) -> Tensor:
     smooth = rows.T @ (spectrum * (rows @ images @ columns.T)) @ columns
     together = CHANNEL_CORRELATION * smooth.sum(-3, keepdim=True)
     return (1 - CHANNEL_CORRELATION) * smooth + together
+
+
+def distribution(problem: Problem, *, public: bool = True) -> GaussianPrior:
+    """Return that of the public X-rays, if wanted and there are any, else of smooth images."""
+    wanted = problem.prior if public else None
+    found = smooth_prior(problem.shape[1:]) if wanted is None else wanted.gaussian
+    return found.to(problem.device, problem.dtype)
 
 
 def smooth_prior(shape: tuple[int, int, int]) -> GaussianPrior:

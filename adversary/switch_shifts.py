@@ -21,6 +21,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from adversary.seeding import generator
 from adversary.switch_patterns import binary, pivots
 
 MOST = 20_000
@@ -111,9 +112,8 @@ def _solutions(seen: Tensor, shift: Tensor, middle: int, images: int) -> Tensor:
     square = normal.view(positions * columns, -1)
     square.diagonal().add_(SHIFT * float(square.diagonal().mean()))
     factor = torch.linalg.cholesky(square)
-    start = torch.eye(len(square), images + SPARE).to(square)
-    generator = torch.Generator().manual_seed(0)
-    found = start + torch.randn(start.shape, generator=generator).to(square)
+    draw = generator(0, "shifts")
+    found = torch.randn(len(square), images + SPARE, generator=draw).to(square)
     for _ in range(ITERATIONS):
         found = torch.linalg.qr(torch.cholesky_solve(found, factor))[0]
     back = torch.linalg.eigh(found.T @ torch.cholesky_solve(found, factor))[1]
@@ -131,11 +131,12 @@ def _unmixed(mixtures: Tensor, factors: Tensor, images: int) -> Tensor | None:
     space = torch.linalg.solve(basis.T, flat.T).T
     chosen: list[Tensor] = []
     for code in binary(space, weight.square() / weight.square().sum(), images):
-        if len(chosen) < images and torch.linalg.matrix_rank(torch.stack([*chosen, code])) > len(
-            chosen
-        ):
-            chosen.append(code)
-    if len(chosen) < images:
+        more = [*chosen, code]
+        if torch.linalg.matrix_rank(torch.stack(more)) == len(more):
+            chosen = more
+        if len(chosen) == images:
+            break
+    else:
         return None
     rough = (space @ torch.stack(chosen).T).round().clamp(0, 1)
     weighted = flat * weight[:, None]

@@ -18,13 +18,14 @@ from adversary.batch_norm import (
 )
 from adversary.local_path import positions, weights_between
 from adversary.methods import LBFGS
+from adversary.observation import StateDict
 from adversary.optimise import Limits, Objective, Progress, Search, Variables, minimise
 from adversary.priors import GaussianPrior
 from adversary.problem import Problem
 from adversary.readings import assumed_batches
 from adversary.reconstruction import Reconstruction
 from adversary.seeding import generator
-from adversary.smoothness import smooth_prior
+from adversary.smoothness import distribution
 
 LEAST = 1e-2
 """Least deviation of a channel, relative to its layer's mean, to measure errors by."""
@@ -109,7 +110,8 @@ class BatchStatistics(Attack):
         """See :meth:`adversary.attacks.base.Attack.run`."""
         problem = problem.to(torch.float32)
         observed = self._observed(problem)
-        prior = _distribution(problem)
+        prior = distribution(problem)
+        weights = [weights_between(problem, at) for at in positions(problem.observation)]
         drawn = prior.sample(self.DRAWN, generator=generator(seed, "way"))
         way = _way(problem, drawn, list(observed))
         search = Search(self.name, seed, limits, progress)
@@ -120,7 +122,7 @@ class BatchStatistics(Attack):
                 break
             used = math.ceil(len(observed) * self.depth * (stage + 1) / self.stages)
             found, scores = minimise(
-                self._objective(problem, prior, dict(list(observed.items())[:used]), way),
+                self._objective(problem, prior, dict(list(observed.items())[:used]), weights, way),
                 found,
                 LBFGS(memory=self.memory),
                 iterations=self.iterations,
@@ -170,10 +172,10 @@ class BatchStatistics(Attack):
         problem: Problem,
         prior: GaussianPrior,
         observed: dict[str, Statistics],
+        weights: list[StateDict],
         way: dict[str, Way],
     ) -> Objective:
         layers, batches = list(observed), assumed_batches(problem.observation)
-        weights = [weights_between(problem, at) for at in positions(problem.observation)]
         means = [s.mean for s in observed.values()]
         deviations = [s.variance.clamp_min(0).sqrt() for s in observed.values()]
         units = [self.error * d.clamp_min(LEAST * float(d.mean())) for d in deviations]
@@ -202,11 +204,12 @@ class BatchStatistics(Attack):
 
 def _way(problem: Problem, images: Tensor, layers: list[str]) -> dict[str, Way]:
     """Return how far local training moves the statistics of images, by layer; 0 for one step."""
-    last = 0.0 if problem.observation.steps == 1 else 1.0  # one step's images meet no later weights
+    if problem.observation.steps == 1:  # its images meet the weights that were sent alone
+        return dict.fromkeys(layers, Way(images.new_zeros(()), images.new_zeros(())))
     with torch.no_grad():
         sent, returned = (
             batch_statistics(problem.model, images, layers, weights_between(problem, at))
-            for at in (0.0, last)
+            for at in images.new_tensor([0.0, 1.0])
         )
     return {
         name: Way(
@@ -215,9 +218,3 @@ def _way(problem: Problem, images: Tensor, layers: list[str]) -> dict[str, Way]:
         )
         for name, a, b in zip(layers, sent, returned, strict=True)
     }
-
-
-def _distribution(problem: Problem) -> GaussianPrior:
-    """Return that of the public X-rays, else of smooth images."""
-    found = smooth_prior(problem.shape[1:]) if problem.prior is None else problem.prior.gaussian
-    return found.to(problem.device, problem.dtype)

@@ -32,7 +32,7 @@ from adversary.reconstruction import Reconstruction
 from adversary.residuals import Residuals, residuals
 from adversary.scouting import scouted
 from adversary.seeding import generator
-from adversary.smoothness import smooth_prior
+from adversary.smoothness import distribution
 from adversary.switches import OPEN, Switched, resolve
 
 MEMORY_BYTES = 8 * 2**30
@@ -334,11 +334,7 @@ class GaussNewton(Attack):
     def _distribution(self, problem: Problem) -> GaussianPrior | None:
         if self.prior == "none":
             return None
-        if self.prior == "public" and problem.prior is not None:
-            found = problem.prior.gaussian
-        else:
-            found = smooth_prior(problem.shape[1:])
-        return found.to(problem.device, problem.dtype)
+        return distribution(problem, public=self.prior == "public")
 
     def _start(
         self, problem: Problem, distribution: GaussianPrior | None, seed: int, search: Search

@@ -25,7 +25,7 @@ from adversary.problem import Problem
 from adversary.readings import OneGradient
 from adversary.reconstruction import Reconstruction
 from adversary.residuals import residuals
-from adversary.smoothness import smooth_prior
+from adversary.smoothness import distribution
 from adversary.sparse_jacobian import SparseJacobian
 
 MEMORY_BYTES = 8 * 2**30
@@ -186,7 +186,7 @@ class Recursive(Attack):
         self, peeling: Peeling, lowest: list[Known], scales: Tensor, search: Search
     ) -> Tensor:
         """Return the images, (B, C, H, W)."""
-        prior = _distribution(peeling.problem)
+        prior = distribution(peeling.problem)
         stages = [_Equations(peeling.graph, lowest, scales, prior.mean, n) for n in ENOUGH]
         found = []
         for image, scale in enumerate(scales.tolist()):
@@ -211,8 +211,7 @@ class Recursive(Attack):
         for equations in stages if more else stages[:1]:
             found = explain(
                 equations.jacobian,
-                equations.values[image : image + 1],
-                equations.on[image : image + 1],
+                *equations.of(image),
                 prior,
                 iterations=equations.affordable(self.iterations),
                 search=search,
@@ -229,8 +228,7 @@ class Recursive(Attack):
         """Return an image that is too large for linear equations."""
         return invert(
             equations.function,
-            equations.values[image : image + 1],
-            equations.on[image : image + 1],
+            *equations.of(image),
             prior,
             iterations=GRADIENT_STEPS * self.iterations,
             search=search,
@@ -301,6 +299,10 @@ class _Equations:
         self.function = lambda x: joined(part(x) for part, _ in below)
         self._like = like
 
+    def of(self, image: int) -> tuple[Tensor, Tensor]:
+        """Return the values of one image, (1, m), and whether they are positive."""
+        return self.values[image : image + 1], self.on[image : image + 1]
+
     @property
     def effort(self) -> float:
         """Values times pixels."""
@@ -319,9 +321,3 @@ class _Equations:
 def _large(problem: Problem) -> bool:
     """Whether the normal equations of an image, with their factor, take too much memory."""
     return 8 * 4 * math.prod(problem.shape[1:]) ** 2 > MEMORY_BYTES
-
-
-def _distribution(problem: Problem) -> GaussianPrior:
-    """Return that of the public X-rays, else of smooth images."""
-    found = smooth_prior(problem.shape[1:]) if problem.prior is None else problem.prior.gaussian
-    return found.to(problem.device, problem.dtype)

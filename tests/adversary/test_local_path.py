@@ -42,6 +42,6 @@ def test_the_line_leads_from_the_weights_sent_to_those_returned(tiny_net, update
     model, seen = observed(tiny_net, update, TrainingRecipe(lr=0.1, batch_size=1))
     problem = pose(seen, ThreatModel(), model, image_shape=(1, 8, 8))
     for position in (0.0, 0.3, 1.0):
-        for name, found in weights_between(problem, position).items():
+        for name, found in weights_between(problem, torch.tensor(position)).items():
             start, end = seen.sent[name], seen.returned[name]
             torch.testing.assert_close(found, (1 - position) * start + position * end)
