@@ -66,7 +66,8 @@ class BatchStatistics(Attack):
     depth : float
         Share of the layers that are used, from the first on, > 0 and <= 1.
     error : float
-        Error of the statistics, in standard deviations of their channel, > 0.
+        Error of the statistics, in standard deviations of their channel, > 0. Few iterations ask
+        for a larger one: the way to what they cannot fit leads away from the images.
     memory : int
         Curvature pairs of L-BFGS.
     """
