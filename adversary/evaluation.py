@@ -53,10 +53,21 @@ class ImageScore:
         See :mod:`adversary.metrics`. PSNR in dB, infinite for an exact copy.
     bound_psnr : float or None
         PSNR in dB that no attacker is expected to exceed; see :mod:`adversary.bounds`.
+    expected_psnr : float or None
+        PSNR in dB that the attacker itself expected of the reconstruction.
+    prior_psnr : float or None
+        PSNR in dB of the mean public X-ray beside the true image.
+    null_psnr, null_rdlv : float or None
+        Of the reconstruction beside images that it did not come from, the mean over them: what any
+        chest X-ray would have scored.
     reidentified : bool or None
         Whether the true patient comes first among the candidates.
+    negative : bool or None
+        Whether it does of the reconstruction's negative.
     rank : int or None
         The true patient's place among the candidates, from 1.
+    flags : tuple of str
+        Keys of :data:`adversary.flags.FLAGS` that the truth raises.
     label_true, label_recovered : str or None
         A class index, ``"1"``, or the entries of a multi-hot label, ``"0;1;1"``.
     """
@@ -71,8 +82,14 @@ class ImageScore:
     fft2d: float | None = None
     rdlv: float | None = None
     bound_psnr: float | None = None
+    expected_psnr: float | None = None
+    prior_psnr: float | None = None
+    null_psnr: float | None = None
+    null_rdlv: float | None = None
     reidentified: bool | None = None
+    negative: bool | None = None
     rank: int | None = None
+    flags: tuple[str, ...] = ()
     label_true: str | None = None
     label_recovered: str | None = None
 

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from torch import Tensor
+
+Certificate = Literal["proved", "open", "nothing"]
+"""What an attacker can state of its reconstruction without the truth.
+
+``proved``: the update is explained to its noise, by nothing else that was found, and tells clearly
+more than the prior. ``nothing``: the posterior is the prior, so the update tells no attacker more.
+``open``: anything less; it says neither that the images are right nor that they are safe.
+"""
 
 
 class Step(NamedTuple):
@@ -24,6 +32,28 @@ class Frame(NamedTuple):
     iteration: int
     score: float
     images: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """What one member of an ensemble came to: its cost, and its score or why it has none.
+
+    Parameters
+    ----------
+    member : str
+        Name of the attack.
+    seconds : float
+        Wall time.
+    score : float or None
+        Common score of its reconstruction, lower is better; None where it gave none.
+    note : str
+        What became of it, in words.
+    """
+
+    member: str
+    seconds: float
+    score: float | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +81,16 @@ class Reconstruction:
         Gradient-matching evaluations, over all restarts.
     stopped : str
         Why it ended: "iterations", "converged", "seconds" or "evaluations".
+    expected_psnr : tuple of float or None
+        PSNR in dB that the attacker expects of each image, from its posterior covariance.
+    certificate : {"proved", "open", "nothing"} or None
+        See :data:`Certificate`; None of attacks that state none.
+    member : str
+        Of an ensemble, the attack that gave the images.
+    trials : tuple of Trial
+        Of an ensemble, its members in the order in which they ran.
+    flags : tuple of str
+        What to look at before the result is believed: keys of :data:`adversary.flags.FLAGS`.
     """
 
     images: Tensor
@@ -62,3 +102,8 @@ class Reconstruction:
     history: list[Step] = field(default_factory=list)
     frames: list[Frame] = field(default_factory=list)
     notes: tuple[str, ...] = ()
+    expected_psnr: tuple[float, ...] | None = None
+    certificate: Certificate | None = None
+    member: str = ""
+    trials: tuple[Trial, ...] = ()
+    flags: tuple[str, ...] = ()

@@ -14,8 +14,9 @@ import pandas as pd
 
 from adversary.report import table
 from adversary.report.files import replacing
+from adversary.report.rows import levelled
 from adversary.report.run_folder import RunFolder, RunFolderError, unmasked, writing
-from adversary.report.verdict import Level, level, worst
+from adversary.report.verdict import Level, worst
 
 COMPARISON: table.Schema = {
     "defence": "string",
@@ -279,10 +280,7 @@ def _leakage(results: Sequence[_Result], attack: str, notes: Sequence[str]) -> d
         "psnr_std": _spread(means["psnr"]),
         "psnr_worst": _over(max, everything["psnr"].dropna().tolist()),
         "label_accuracy": _over(statistics.fmean, [_label_accuracy(frame) for frame in done]),
-        "level": worst(
-            level(*(None if pd.isna(value) else value for value in values))
-            for values in everything[["psnr", "rdlv", "reidentified"]].itertuples(index=False)
-        ),
+        "level": worst(row["level"] for row in levelled(everything)),
         "note": "; ".join(told),
     }
 

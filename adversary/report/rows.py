@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
 
-from adversary.report.verdict import Level, level
+from adversary.report.verdict import Evidence, Level, level
 
 Row = dict[str, Any]
 """A row by column, None where a value is missing."""
@@ -22,8 +23,9 @@ def records(frame: pd.DataFrame) -> list[Row]:
 
 def levelled(leakage: pd.DataFrame) -> list[Row]:
     """Return the rows of leakage.csv, each with its ``level``."""
+    told = [field.name for field in dataclasses.fields(Evidence)]
     return [
-        {**row, "level": level(row["psnr"], row["rdlv"], row["reidentified"])}
+        {**row, "level": level(Evidence(**{name: row.get(name) for name in told}))}
         for row in records(leakage)
     ]
 

@@ -66,7 +66,7 @@ class Summary:
 def summarise(rows: list[Row], info: Mapping[str, Any]) -> Summary:
     """Return the summary of a run's rows, those of masked updates left out."""
     done = [row for row in rows if row["status"] == "ok"]
-    seen = [row for row in done if row["level"] >= Level.IDENTIFIED]
+    seen = [row for row in done if row["level"] >= Level.IDENTIFIABLE]
     candidates = info.get("candidates")
     candidates = candidates if isinstance(candidates, int) and candidates > 0 else None
     bounds = [row["bound_psnr"] for row in done if row["bound_psnr"] is not None]

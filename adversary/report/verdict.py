@@ -1,9 +1,16 @@
-"""From figures to words: what a reconstruction means for the patient."""
+"""From figures to words: what a reconstruction and a bound mean for the patient.
+
+An attack is a lower limit of what leaks, a bound an upper one. Only the upper one can say that a
+patient is protected: an attack that got little says no more than that it got little.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from enum import IntEnum
+
+from adversary.reconstruction import Certificate
 
 CLOSE_PSNR = 20.0
 """dB from which a re-identified patient counts as visible (mean error about 10 % of the range)."""
@@ -14,15 +21,30 @@ COPY_PSNR = 30.0
 PRIOR_RDLV = 0.05
 """RDLV up to which a picture shows no more than the mean public X-ray."""
 
+CHANCE_MARGIN = 1.0
+"""dB above the mean public X-ray up to which a bound leaves an attacker no more than chance.
+
+Such a bound leaves at least 80 % of the variance of X-rays unknown.
+"""
+
+NULL_MARGIN = 1.0
+"""dB that a picture must be nearer to its patient than to strangers, to count for anything."""
+
 
 class Level(IntEnum):
-    """How much a reconstruction gives away, worst last."""
+    """How much is given away, worst last; of what is not known, OPEN is next to the least."""
 
     UNKNOWN = 0
-    NOTHING = 1
-    TRACES = 2
-    IDENTIFIED = 3
-    VISIBLE = 4
+    PROTECTED = 1
+    OPEN = 2
+    TRACES = 3
+    IDENTIFIABLE = 4
+    VISIBLE = 5
+
+    @property
+    def slug(self) -> str:
+        """The level in the tables."""
+        return self.name.lower()
 
     @property
     def label(self) -> str:
@@ -39,6 +61,11 @@ class Level(IntEnum):
         """When it is given."""
         return _WORDS[self][2]
 
+    @property
+    def settled(self) -> bool:
+        """Whether a stronger attack could not make it look better or worse for the patient."""
+        return self in (Level.PROTECTED, Level.VISIBLE)
+
 
 _WORDS = {
     Level.UNKNOWN: (
@@ -46,21 +73,29 @@ _WORDS = {
         "There is no true image to compare with, or no usable reconstruction.",
         "no figure can be had",
     ),
-    Level.NOTHING: (
-        "No more than any chest X-ray",
-        "The picture shows no more than the average public X-ray does.",
-        f"RDLV up to {PRIOR_RDLV:g} and not re-identified",
+    Level.PROTECTED: (
+        "Protected",
+        "What the update holds gives nobody more than chance: the bound or the posterior says so, "
+        "not an attack that failed.",
+        f"the bound is within {CHANCE_MARGIN:g} dB of the mean public X-ray, or, where there is no "
+        "bound, the attacker's posterior is its prior",
+    ),
+    Level.OPEN: (
+        "Open",
+        "The attack got little, and more may be there. This is no evidence of safety.",
+        "none of the others",
     ),
     Level.TRACES: (
         "Traces of the patient",
         "The picture shows more than the average public X-ray, or points to the patient "
         "without resembling the X-ray.",
-        f"RDLV above {PRIOR_RDLV:g} or re-identified",
+        f"re-identified, or RDLV above {PRIOR_RDLV:g} and beyond the null",
     ),
-    Level.IDENTIFIED: (
+    Level.IDENTIFIABLE: (
         "Patient re-identifiable",
         "The picture is poor, yet it points to the right patient among the candidates.",
-        f"RDLV above {PRIOR_RDLV:g} and re-identified",
+        f"re-identified, from the picture or its negative, and RDLV above {PRIOR_RDLV:g} "
+        "or a negative",
     ),
     Level.VISIBLE: (
         "Patient visible",
@@ -70,26 +105,67 @@ _WORDS = {
 }
 
 
-def level(psnr: float | None, rdlv: float | None, reidentified: bool | None) -> Level:
-    """Return the level of one reconstruction.
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What is known of one image: an attack's figures, the null beside them, and upper limits.
 
     Parameters
     ----------
     psnr, rdlv, reidentified
-        As in :class:`adversary.evaluation.ImageScore`. Without a PSNR nothing is known. A
-        high PSNR alone is no proof below ``COPY_PSNR``, for all chest X-rays look alike: the
-        mean of a few reaches 19 dB.
+        As in :class:`adversary.evaluation.ImageScore`; None where they cannot be had.
+    negative : bool or None
+        Whether the negative of the reconstruction is re-identified.
+    prior_psnr, null_psnr : float or None
+        PSNR of the mean public X-ray, and of the reconstruction beside other patients' images.
+    bound_psnr : float or None
+        PSNR in dB that no attacker is expected to exceed on average.
+    certificate : {"proved", "open", "nothing"} or None
+        What the attacker states of its reconstruction.
     """
+
+    psnr: float | None
+    rdlv: float | None = None
+    reidentified: bool | None = None
+    negative: bool | None = None
+    prior_psnr: float | None = None
+    null_psnr: float | None = None
+    bound_psnr: float | None = None
+    certificate: Certificate | None = None
+
+    @property
+    def beyond_null(self) -> bool:
+        """Whether the picture is nearer to its patient than to strangers; True where unknown."""
+        if self.psnr is None or self.null_psnr is None:
+            return True
+        return self.psnr > self.null_psnr + NULL_MARGIN
+
+    @property
+    def protected(self) -> bool:
+        """Whether an upper limit says that nobody gets more than chance."""
+        if self.bound_psnr is not None and self.prior_psnr is not None:
+            return self.bound_psnr <= self.prior_psnr + CHANCE_MARGIN
+        return self.bound_psnr is None and self.certificate == "nothing"
+
+
+def level(evidence: Evidence) -> Level:
+    """Return the level of one image.
+
+    A high PSNR alone is no proof below :data:`COPY_PSNR`, for all chest X-rays look alike: the
+    mean of a few reaches 19 dB. Where nothing of the truth is known there is no level.
+    """
+    psnr, rdlv = evidence.psnr, evidence.rdlv
     if psnr is None:
         return Level.UNKNOWN
-    if psnr >= COPY_PSNR or (reidentified and psnr >= CLOSE_PSNR):
+    if psnr >= COPY_PSNR or (evidence.reidentified and psnr >= CLOSE_PSNR):
         return Level.VISIBLE
-    beyond_prior = rdlv is not None and rdlv > PRIOR_RDLV
-    if reidentified and beyond_prior:
-        return Level.IDENTIFIED
-    if reidentified or beyond_prior:
+    if evidence.protected:  # whatever a picture shows beyond it is luck
+        return Level.PROTECTED
+    beyond_prior = rdlv is not None and rdlv > PRIOR_RDLV and evidence.beyond_null
+    if evidence.negative or (evidence.reidentified and beyond_prior):
+        return Level.IDENTIFIABLE
+    if evidence.reidentified or beyond_prior:
         return Level.TRACES
-    return Level.UNKNOWN if rdlv is None and reidentified is None else Level.NOTHING
+    return Level.UNKNOWN if rdlv is None and evidence.reidentified is None else Level.OPEN
 
 
 def worst(levels: Iterable[Level]) -> Level:
