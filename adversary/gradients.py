@@ -78,8 +78,12 @@ def rounding_noise(observation: Observation, parameter: str) -> float:
 
     A client that returns weights rounds w - lr g to the spacing of floats around w, so the
     gradient read from the difference has an error of that spacing over lr: for a small update of
-    large weights this is all the noise there is, and far above the rounding of g itself.
+    large weights this is all the noise there is, and far above the rounding of g itself. The root
+    mean square over the entries of the array.
     """
     value = observation.returned[parameter].detach()
-    precision = torch.finfo(value.dtype).eps / 12**0.5  # uniform within one spacing
-    return precision * float(value.abs().max()) / step_size(observation)
+    precision = torch.finfo(value.dtype)
+    _, exponent = torch.frexp(value.double())
+    spacing = precision.eps * torch.exp2(exponent.double() - 1).clamp_min(precision.tiny)
+    uniform = float(spacing.square().mean() / 12) ** 0.5  # within one spacing
+    return uniform / step_size(observation)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from adversary import labels
 from adversary.objectives import array_distance
-from adversary.problem import Problem
+from adversary.problem import Problem, head_name
 from adversary.readings import assumed_batches, unrolled
 
 ENUMERATED = 256
@@ -22,6 +22,9 @@ CANDIDATES = 4
 
 MARGIN = 2.0
 """Distance from the update, relative to the least, up to which labels stay candidates."""
+
+CERTAIN = 6.0
+"""Standard deviations of the noise by which the last layer's bias must tell a label apart."""
 
 
 def likely_labels(problem: Problem, images: Tensor) -> list[Tensor]:
@@ -42,10 +45,10 @@ def likely_labels(problem: Problem, images: Tensor) -> list[Tensor]:
     -------
     list of Tensor
         One to :data:`CANDIDATES` labels, (B,) indices or (B, C) multi-hot; those granted or, for
-        a single image of one step, recovered are alone.
+        a single image of one step, told beyond doubt are alone.
     """
     found = labels.recover(problem)
-    if problem.threat.labels is not None or len(found) == 1:
+    if problem.threat.labels is not None or (len(found) == 1 and told_by_bias(problem)):
         return [found]
     ranked = sorted(
         ((_distance(problem, images, given), given) for given in _assignments(problem, found)),
@@ -55,12 +58,32 @@ def likely_labels(problem: Problem, images: Tensor) -> list[Tensor]:
     return [given for distance, given in ranked if distance <= MARGIN * least][:CANDIDATES]
 
 
+def told_by_bias(problem: Problem) -> bool:
+    """Return whether the last layer's bias tells the label of a single image beyond its noise.
+
+    Under cross-entropy its gradient is p - y, lowest at the label and negative there alone; under
+    binary cross-entropy the sign of each entry tells. What noise may have turned is not told.
+    """
+    name, (_, bias) = f"{head_name(problem.model)}.bias", problem.head_gradient
+    if bias is None or problem.beyond:
+        return False
+    masked = problem.threat.channel.observed.get(name)
+    if masked is not None and not bool(masked.all()):
+        return False
+    if problem.loss == "bce":
+        margin = float(bias.abs().min())
+    else:
+        lowest, second = bias.topk(2, largest=False).values.tolist()
+        margin = (second - lowest) / math.sqrt(2)
+    return margin > CERTAIN * problem.sigma(name)
+
+
 def _assignments(problem: Problem, found: Tensor) -> Iterator[Tensor]:
     """Yield labels that differ in more than the order within a mini-batch."""
-    batch = len(found)
-    classes = problem.outputs if problem.loss == "cross-entropy" else math.inf
+    batch, single = len(found), problem.loss == "cross-entropy"
+    classes = problem.outputs if single else 2.0**problem.outputs
     if classes**batch <= ENUMERATED:
-        rows = torch.arange(problem.outputs, device=found.device)
+        rows = _all_labels(problem).to(found)
         orders: Iterator[tuple[int, ...]] = itertools.product(range(len(rows)), repeat=batch)
     else:
         rows = found
@@ -82,6 +105,13 @@ def _assignments(problem: Problem, found: Tensor) -> Iterator[Tensor]:
         if key not in known:
             known.add(key)
             yield rows[list(order)]
+
+
+def _all_labels(problem: Problem) -> Tensor:
+    """Return all labels of one image: (C,) indices, or (2^C, C) multi-hot."""
+    if problem.loss == "cross-entropy":
+        return torch.arange(problem.outputs)
+    return torch.tensor(list(itertools.product((0, 1), repeat=problem.outputs)))
 
 
 @torch.no_grad()

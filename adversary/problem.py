@@ -173,6 +173,9 @@ class Problem:
         if math.isinf(bound):
             return grad(self._loss)(parameters, images, targets)
 
+        if len(images) == 1:  # without batching rules
+            return clipped(grad(self._loss)(parameters, images, targets), bound)
+
         def of_one(image: Tensor, target: Tensor) -> StateDict:
             return clipped(grad(self._loss)(parameters, image[None], target[None]), bound)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import torch
 from torch import Tensor
 from torch.func import jvp, vjp, vmap
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from adversary.gradients import step_size
 from adversary.problem import Problem
 from adversary.readings import assumed_batches, trained, unrolled
 from adversary.seeding import generator
@@ -122,20 +123,55 @@ class Residuals:
         client : Problem, optional
             Of the model that the client has; by default the residuals' own.
         """
-        client = (client or self.problem).to(torch.float32)
-        low = Residuals(client, self.targets.float(), self.picks)
-        squares = []
-        for draw in range(CALIBRATIONS):
-            noise = torch.randn(images.shape, generator=generator(seed, "calibrate", draw))
-            rounded = (images + JITTER * noise.to(images)).float()
-            error = low._model(rounded, low.targets).double()
-            squares.append((error - self._model(rounded.double(), self.targets)).square())
+        drawn = self._arithmetic(images, CALIBRATIONS, seed, client)
+        squares = [(found - exact).square() for found, exact in drawn]
         parts = torch.stack(squares).mean(0).split(self.counts.tolist())
         sigma = {
             n: max(math.hypot(self.problem.noise(n), float(part.mean()) ** 0.5), 1e-30)
             for n, part in zip(self.picks, parts, strict=True)
         }
         return Residuals(self.problem, self.targets, self.picks, sigma)
+
+    def _arithmetic(
+        self, images: Tensor, count: int, seed: int, client: Problem | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield what the client works out in float32 of candidates, and what is right, (m,)."""
+        client = (client or self.problem).to(torch.float32)
+        low = Residuals(client, self.targets.float(), self.picks)
+        for draw in range(count):
+            noise = torch.randn(images.shape, generator=generator(seed, "calibrate", draw))
+            rounded = (images + JITTER * noise.to(images)).float()
+            found = low._model(rounded, low.targets).double()
+            yield found, self._model(rounded.double(), self.targets)
+
+    def roundings(self, images: Tensor, count: int, seed: int = 0) -> Iterator[Tensor]:
+        """Yield simulated errors of rounding alone, (m,) each, in standard deviations.
+
+        Of the client's float32 arithmetic, and of the weights that it returns.
+
+        Parameters
+        ----------
+        images : Tensor
+            (B, C, H, W), near the true ones.
+        count : int
+            How many.
+        seed : int
+            Of the candidates around the images.
+        """
+        seen = self.problem.observation
+        scale, decay = step_size(seen), seen.recipe.weight_decay
+        sent = self._picked({n: seen.sent[n].to(self.problem.device).double() for n in self.picks})
+        for found, exact in self._arithmetic(images, count, seed):
+            if seen.recipe.update == "weights":
+                returned = (sent - scale * (found + decay * sent)).float().double()
+                found = (sent - returned) / scale - decay * sent
+            yield (found - exact) / self._sigma
+
+    def noise_is_known(self, name: str, times: float) -> bool:
+        """Return whether the channel's noise on an array is so many times all other noise."""
+        step = step_size(self.problem.observation)
+        added = self.problem.threat.channel.noise.get(name, 0.0) / step
+        return added**2 >= times**2 * max(self.sigma[name] ** 2 - added**2, 0.0) and added > 0
 
     def completed(self) -> Residuals:
         """Return the residuals on all that is told of the arrays in question.

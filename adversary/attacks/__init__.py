@@ -15,6 +15,7 @@ from adversary.attacks.gauss_newton import GaussNewton
 from adversary.attacks.igi import IGI
 from adversary.attacks.ing import ING
 from adversary.attacks.recursive import Recursive
+from adversary.attacks.standard import Standard
 from adversary.attacks.stg import STG
 from adversary.plugins import Registry
 
@@ -28,7 +29,7 @@ def _fault(name: str, cls: type[Attack]) -> str | None:
     return f"{cls.__name__} lacks the method {missing[0]}" if missing else None
 
 
-_OWN = (DLG, IGI, ING, STG, EncGradInversion, GaussNewton, BatchStatistics, Recursive)
+_OWN = (Standard, DLG, IGI, ING, STG, EncGradInversion, GaussNewton, BatchStatistics, Recursive)
 
 ATTACKS: Registry[Attack] = Registry(
     {cls.name: cls for cls in _OWN},
@@ -51,6 +52,7 @@ __all__ = [
     "EncGradInversion",
     "GaussNewton",
     "Recursive",
+    "Standard",
     "create",
     "options_of",
 ]

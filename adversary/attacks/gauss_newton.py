@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from adversary.attacks.base import (
     positive,
 )
 from adversary.attacks.encgrad import EncGradInversion
+from adversary.certificates.goodness import goodness
 from adversary.exchanges import pairs, untangled
 from adversary.homotopy import SHARPNESS, has_kinks, softened
 from adversary.label_candidates import likely_labels
@@ -43,6 +44,15 @@ NUDGE = 0.3
 
 STUCK = 0.01
 """Root mean square, in grey levels from 0 to 1, by which images move that leave their start."""
+
+
+class End(NamedTuple):
+    """Where a descent ended: the place, its labels, and its cost over all equations."""
+
+    place: Place
+    labels: Tensor
+    cost: float
+
 
 PRIORS = ("public", "smooth", "none")
 GREY, ENCODINGS = "grey", "encodings"
@@ -94,7 +104,7 @@ class GaussNewton(Attack):
     reference: ClassVar[str] = "Nocedal and Wright 2006, chapter 10"
 
     FLOOR = 2.0
-    """Reduced chi-square at which the noise floor counts as reached."""
+    """Reduced chi-square of a sample of the equations at which all of them are turned to."""
 
     SOFT = 4.0
     """That at which a softened network is left: what it cannot explain is no noise."""
@@ -132,51 +142,66 @@ class GaussNewton(Attack):
         problem = problem.to(torch.float64)
         search = Search(self.name, seed, limits, progress)
         distribution = self._distribution(problem)
-        best: tuple[float, Place, Tensor] | None = None
+        ends: list[End] = []
         for restart in range(self.restarts):
             start = self._start(problem, distribution, seed + restart, search)
-            place, found = self._solve(problem, start, distribution, seed, search, restart)
-            stuck = float((place.images - start).square().mean()) < STUCK**2
-            stuck = stuck and not place.chi_square < self.FLOOR and self.start != "mean"
-            if stuck and distribution is not None:  # as at plain grey under a layer norm of patches
+            found = self.descents(problem, start, seed=seed, search=search, restart=restart)
+            moved = float((_best(found).place.images - start).square().mean()) >= STUCK**2
+            near = _best(found).place.chi_square < self.FLOOR
+            if not (moved or near or self.start == "mean") and distribution is not None:
+                # as at plain grey under a layer norm of patches
                 start = _apart(distribution.mean.expand_as(start), distribution, seed + restart)
-                place, found = self._solve(problem, start, distribution, seed, search, restart)
-            cost = place.cost(_penalty(distribution), 1.0)
-            if math.isfinite(cost) and (best is None or cost < best[0]):
-                best = cost, place, found
+                found = self.descents(problem, start, seed=seed, search=search, restart=restart)
+            ends += found
             search.report((restart + 1) / self.restarts)
-            if search.exhausted() or place.chi_square < self.FLOOR:
+            if search.exhausted() or _best(found).place.chi_square < self.FLOOR:
                 break
-        if best is None:
+        best = _best(ends)
+        if not math.isfinite(best.cost):
             raise AttackError(f"{self.name}: no start gave a finite residual")
-        _, place, found_labels = best
-        if search.stopped == "iterations" and place.settled:
+        if search.stopped == "iterations" and best.place.settled:
             search.stopped = "converged"
         return Reconstruction(
-            images=place.images.clamp(0, 1).float().cpu(),
-            labels=found_labels.cpu(),
-            score=place.chi_square,
+            images=best.place.images.clamp(0, 1).float().cpu(),
+            labels=best.labels.cpu(),
+            score=best.place.chi_square,
             seconds=search.seconds,
             evaluations=search.evaluations,
             stopped=search.stopped,
             history=search.history,
-            notes=self._notes(problem, place.chi_square, found_labels),
+            notes=self._notes(problem, best, seed),
         )
 
-    def _solve(
-        self,
-        problem: Problem,
-        start: Tensor,
-        prior: GaussianPrior | None,
-        seed: int,
-        search: Search,
-        restart: int,
-    ) -> tuple[Place, Tensor]:
-        """Return where the steps end, and with which labels."""
+    def descents(
+        self, problem: Problem, start: Tensor, *, seed: int, search: Search, restart: int = 0
+    ) -> list[End]:
+        """Return where the steps end from a start, for each of the candidate labels.
+
+        Where the noise of the channel blurs an update several labels may seem to explain it; only
+        where rounding is all the noise does reaching it end the search.
+
+        Parameters
+        ----------
+        problem : Problem
+            In float64.
+        start : Tensor
+            (B, C, H, W).
+        seed : int
+            Of the sample of equations.
+        search : Search
+            Limits and history.
+        restart : int
+            Number of the start in the history.
+        """
+        prior = self._distribution(problem)
         penalty = _penalty(prior)
+        equations = sum(g.numel() for g in problem.gradient.values())
 
         def go_on(given: Tensor, place: Place, iterations: int) -> Place:
             return self._descend(problem, given, place, penalty, iterations, seed, search, restart)
+
+        def enough(place: Place) -> bool:
+            return not problem.threat.channel.noise and place.chi_square < self.FLOOR
 
         first = Place(start, start.new_empty(0))
         likely = start.mean(0, keepdim=True) if prior is None else prior.mean
@@ -187,7 +212,7 @@ class GaussNewton(Attack):
             begun, left = [], self.iterations - self.SCOUT
             for given in candidates:
                 begun.append((go_on(given, first, self.SCOUT), given))
-                if search.exhausted() or begun[-1][0].chi_square < self.FLOOR:
+                if search.exhausted() or enough(begun[-1][0]):
                     break
             begun.sort(key=lambda pair: pair[0].chi_square)
         ends = []
@@ -198,10 +223,11 @@ class GaussNewton(Attack):
                 better = self._untangled(problem, given, place, penalty, seed, search, restart)
                 if better is not place:
                     place = go_on(given, better, self.iterations)
-            ends.append((place, given))
-            if search.exhausted() or place.chi_square < self.FLOOR:
+            cost = equations * place.chi_square + penalty.value(place.images)
+            ends.append(End(place, given, cost if math.isfinite(cost) else math.inf))
+            if search.exhausted() or enough(place):
                 break
-        return min(ends, key=lambda pair: pair[0].chi_square)
+        return ends
 
     def _untangled(
         self,
@@ -336,6 +362,11 @@ class GaussNewton(Attack):
             return None
         return distribution(problem, public=self.prior == "public")
 
+    def first_start(self, problem: Problem, seed: int) -> Tensor:
+        """Return the images, (B, C, H, W), from which the attack begins by itself."""
+        search = Search(self.name, seed)
+        return self._start(problem, self._distribution(problem), seed, search)
+
     def _start(
         self, problem: Problem, distribution: GaussianPrior | None, seed: int, search: Search
     ) -> Tensor:
@@ -346,18 +377,28 @@ class GaussNewton(Attack):
         x = STARTS[self.start](problem, generator(seed, "start")).double()
         return _apart(x, distribution, seed).to(problem.device, problem.dtype)
 
-    def _notes(self, problem: Problem, chi_square: float, labels: Tensor) -> tuple[str, ...]:
-        reached = (
-            "the noise floor is reached" if chi_square < self.FLOOR else "above the noise floor"
+    def _notes(self, problem: Problem, end: End, seed: int) -> tuple[str, ...]:
+        equations = residuals(problem, problem.targets(end.labels), math.inf, seed)
+        equations = equations.calibrated(end.place.images, seed)
+        residual = equations(end.place.images)
+        unknowns = math.prod(problem.shape)
+        left = [goodness(equations, residual, p) for p in (0, min(unknowns, len(residual)))]
+        reached = "reached" if any(one.explained for one in left) else "not reached"
+        notes: tuple[str, ...] = (
+            f"reduced chi-square {left[0].chi_square:.4g}: the noise floor is {reached}",
         )
-        notes: tuple[str, ...] = (f"reduced chi-square {chi_square:.3g}: {reached}",)
-        if _shared(labels):
+        if _shared(end.labels):
             notes += ("several images of one label: others may explain the update nearly as well",)
         seen = problem.observation
         if seen.steps * seen.recipe.batch_size > seen.images:
             notes += ("every epoch is taken to use the images in the same order",)
         unrolled = seen.steps > 1 and seen.view == "client"
         return notes + notes_on(problem, Unrolled() if unrolled else OneGradient())
+
+
+def _best(ends: list[End]) -> End:
+    """Return the end of the least cost."""
+    return min(ends, key=lambda end: end.cost)
 
 
 def _apart(images: Tensor, prior: GaussianPrior | None, seed: int) -> Tensor:

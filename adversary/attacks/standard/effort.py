@@ -1,0 +1,38 @@
+"""What the members of the ensemble may cost: budgets, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effort:
+    """Budgets of the ensemble's members, in work, not in time, so that a run can be repeated.
+
+    Parameters
+    ----------
+    operations : float
+        Multiplications that one start of a member may take, roughly; 1e10 a second on one core.
+    iterations : int
+        Of attacks that match gradients by iteration, at most.
+    restarts : int
+        Of the same.
+    starts : int
+        From which second-order steps are tried at most, where the first proves nothing.
+    stages : int
+        Iterations of a stage of ``batch-statistics``.
+    """
+
+    operations: float
+    iterations: int
+    restarts: int
+    starts: int
+    stages: int
+
+
+EFFORTS: dict[str, Effort] = {
+    "quick": Effort(operations=2e11, iterations=100, restarts=1, starts=1, stages=60),
+    "standard": Effort(operations=1e12, iterations=300, restarts=1, starts=2, stages=150),
+    "thorough": Effort(operations=3e13, iterations=3000, restarts=4, starts=6, stages=300),
+}
+"""By name, as ``adversary.effort`` has them."""

@@ -1,0 +1,295 @@
+"""What the ensemble tries, cheap members first, and when."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.flop_counter import FlopCounterMode
+
+from adversary.attacks.base import Attack
+from adversary.attacks.batch_statistics import BatchStatistics
+from adversary.attacks.encgrad import EncGradInversion
+from adversary.attacks.gauss_newton import GaussNewton
+from adversary.attacks.ing import ING
+from adversary.attacks.recursive import Recursive
+from adversary.attacks.standard.effort import Effort
+from adversary.attacks.standard.referee import Estimate, Referee
+from adversary.certificates import Laplace
+from adversary.certificates.posterior import fits
+from adversary.homotopy import has_kinks
+from adversary.normal_equations import Dense
+from adversary.optimise import Limits, Search
+from adversary.priors import GaussianPrior
+from adversary.problem import Problem
+from adversary.readings import UNROLLED_STEPS
+from adversary.reconstruction import Step
+from adversary.seeding import derive_seed, generator
+from adversary.switches import Switched
+
+LINEAR = 3.0
+"""Chi-square of the mean public X-ray up to which noise may be all that an update holds."""
+
+TANGENT = 3.0
+"""Cost of a column of a Jacobian, in gradients; of a match of gradients the same and more."""
+
+MATCH = 5.0
+"""Cost of one evaluation that matches gradients, in gradients."""
+
+Found = tuple[Tensor, Tensor]
+"""Images and labels that a member gives."""
+
+
+@dataclass(kw_only=True)
+class Work:
+    """One run of the ensemble: what it knows, what it has found, what it may still spend.
+
+    Parameters
+    ----------
+    problem : Problem
+        In float64.
+    prior : GaussianPrior
+        Of each image.
+    referee : Referee
+        Scores all estimates.
+    labels : list of Tensor
+        The labels that may be right, likeliest first.
+    effort : Effort
+        Budgets.
+    search : Search
+        Clock and limits of the whole run.
+    seed : int
+        Of every random choice.
+    operations : float
+        Multiplications that one gradient of one image costs.
+    estimates : list of Estimate
+        What was found, in order.
+    ended : list of Tensor
+        Labels under which a descent came to its end.
+    starts : int
+        Starts of second-order steps so far.
+    linear : Laplace or None
+        The equations linearised at the mean public X-ray, where they were.
+    cut, failed : bool
+        Whether a limit of the user's cut a member off, and whether one raised an error.
+    """
+
+    problem: Problem
+    prior: GaussianPrior
+    referee: Referee
+    labels: list[Tensor]
+    effort: Effort
+    search: Search
+    seed: int
+    operations: float
+    estimates: list[Estimate] = field(default_factory=list)
+    ended: list[Tensor] = field(default_factory=list)
+    starts: int = 0
+    linear: Laplace | None = None
+    cut: bool = False
+    failed: bool = False
+
+    @property
+    def best(self) -> Estimate:
+        """The most probable estimate so far."""
+        return min(self.estimates, key=lambda estimate: estimate.cost)
+
+    @property
+    def noisy(self) -> bool:
+        """Whether the channel adds noise; else rounding is all there is."""
+        return bool(self.problem.threat.channel.noise)
+
+    def columns(self, unknowns: int) -> float:
+        """Return the multiplications of a Jacobian of so many columns."""
+        return unknowns * TANGENT * self.operations * self.problem.observation.steps
+
+    def complete(self, estimate: Estimate) -> bool:
+        """Return whether no other labels are left that may explain the update as well.
+
+        Rounding leaves none where it is explained at all; noise only those that were tried.
+        """
+        if not self.noisy or len(self.labels) == 1:
+            return True
+        return len(self.ended) >= len(self.labels)
+
+    def limits(self, gradients: float) -> Limits:
+        """Return what a member may spend, one evaluation costing so many gradients of an image."""
+        seconds = self.search.limits.seconds
+        left = None if seconds is None else max(0.0, seconds - self.search.seconds)
+        each = gradients * self.operations * self.problem.observation.steps
+        return Limits(seconds=left, evaluations=max(1, int(self.effort.operations / each)))
+
+    def clock(self, member: str, gradients: float) -> Search:
+        """Return the books of one member."""
+        seed = derive_seed(self.seed, member, self.starts)
+        return Search(member, seed, self.limits(gradients), self.search.progress)
+
+
+@dataclass(frozen=True)
+class Member:
+    """One thing that the ensemble tries.
+
+    Parameters
+    ----------
+    name : str
+        As in the column ``member``.
+    suits : callable
+        Whether it can say anything of the update at hand, and is worth its cost.
+    run : callable
+        Yields images and labels.
+    """
+
+    name: str
+    suits: Callable[[Work], bool]
+    run: Callable[[Work], Iterator[Found]]
+
+
+def _always(work: Work) -> bool:
+    return True
+
+
+def _mean(work: Work) -> Iterator[Found]:
+    """Yield the mean public X-ray, under each of the labels."""
+    for labels in work.labels:
+        yield work.prior.mean.expand(work.problem.shape).clone(), labels
+
+
+def _has_public(work: Work) -> bool:
+    return work.problem.prior is not None and work.problem.shape[0] == 1
+
+
+def _nearest(work: Work) -> Iterator[Found]:
+    """Yield the public X-ray whose own update is nearest to the one observed."""
+    assert work.problem.prior is not None
+    public = work.problem.prior.images.to(work.problem.device, work.problem.dtype)
+    for labels in work.labels:
+        equations = work.referee.equations(labels)
+        misfits = [float(equations(image[None]).square().sum()) for image in public]
+        yield public[int(torch.tensor(misfits).argmin())][None], labels
+
+
+def _may_be_noise(work: Work) -> bool:
+    return work.noisy and work.best.chi_square < LINEAR and fits(math.prod(work.problem.shape))
+
+
+def _linear(work: Work) -> Iterator[Found]:
+    """Yield the most probable images of the equations linearised at the mean public X-ray."""
+    labels = work.best.labels
+    equations = work.referee.equations(labels)
+    work.linear = Laplace(equations, work.prior.mean.expand(work.problem.shape), work.prior)
+    yield work.linear.at(step=True).images, labels
+
+
+def _trains_norms(work: Work) -> bool:
+    norms = any(isinstance(m, _BatchNorm) for m in work.problem.model.modules())
+    buffers = any(n.endswith("running_mean") for n in work.problem.observation.returned)
+    trained = work.problem.observation.recipe.batch_norm == "train"
+    return trained and buffers and (norms or work.problem.observation.view == "client")
+
+
+def _of(attack: Attack, work: Work, gradients: float) -> Iterator[Found]:
+    limits = work.limits(gradients)
+    found = attack.run(work.problem, seed=derive_seed(work.seed, attack.name), limits=limits)
+    work.search.evaluations += found.evaluations
+    work.search.history += found.history
+    work.cut |= found.stopped == "seconds"
+    yield found.images.double(), found.labels
+
+
+def _batch_statistics(work: Work) -> Iterator[Found]:
+    yield from _of(BatchStatistics(iterations=work.effort.stages), work, MATCH)
+
+
+def _has_kinks(work: Work) -> bool:
+    return has_kinks(work.problem.model)
+
+
+def _recursive(work: Work) -> Iterator[Found]:
+    yield from _of(Recursive(), work, TANGENT)
+
+
+def _tells_encodings(work: Work) -> bool:
+    one_step = work.problem.observation.steps == 1
+    return (
+        one_step
+        and work.problem.outputs > 2
+        and all(part is not None for part in work.problem.head_gradient)
+    )
+
+
+def _encgrad(work: Work) -> Iterator[Found]:
+    yield from _of(EncGradInversion(iterations=work.effort.iterations), work, MATCH)
+
+
+def _smooth(work: Work) -> bool:
+    """Whether second-order steps can follow the update, and one of them fits memory and budget."""
+    problem, unknowns = work.problem, math.prod(work.problem.shape)
+    if has_kinks(problem.model) and not Switched.suits(problem):
+        return False
+    if problem.observation.steps > UNROLLED_STEPS or work.starts >= work.effort.starts:
+        return False
+    columns = work.limits(TANGENT).evaluations
+    return columns is not None and columns >= 2 * unknowns and Dense.memory(unknowns, 0) < 2**33
+
+
+def _gauss_newton(work: Work) -> Iterator[Found]:
+    """Yield where second-order steps end, under each label, from plain grey or the best so far."""
+    attack = GaussNewton()
+    search = work.clock(attack.name, TANGENT)
+    start = _start(work)
+    work.starts += 1
+    ends = attack.descents(work.problem, start, seed=search.seed, search=search)
+    work.search.evaluations += search.evaluations
+    work.search.history += [
+        Step(work.starts - 1, step.iteration, step.score, step.seconds) for step in search.history
+    ]
+    work.cut |= search.stopped == "seconds"
+    for end in ends:
+        if end.place.settled or search.stopped == "iterations":
+            work.ended.append(end.labels)
+        yield end.place.images, end.labels
+
+
+def _start(work: Work) -> Tensor:
+    """Return grey at first, then the best estimate so far, then draws of the prior."""
+    if not work.starts:
+        return GaussNewton().first_start(work.problem, work.seed)
+    if work.starts == 1 and work.best.member not in ("mean", "gauss-newton"):
+        return work.best.images.clone()
+    draw = generator(work.seed, "restart", work.starts)
+    return work.prior.sample(work.problem.shape[0], generator=draw).to(work.best.images)
+
+
+def _matched(work: Work) -> Iterator[Found]:
+    """Yield what Inverting Gradients comes to, from the mean public X-ray."""
+    affordable = work.limits(MATCH * work.problem.shape[0]).evaluations or 1
+    iterations = max(20, min(work.effort.iterations, affordable))
+    attack = ING(iterations=iterations, restarts=work.effort.restarts)
+    yield from _of(attack, work, MATCH * work.problem.shape[0])
+
+
+MEMBERS: tuple[Member, ...] = (
+    Member("mean", _always, _mean),
+    Member("nearest", _has_public, _nearest),
+    Member("linear", _may_be_noise, _linear),
+    Member("batch-statistics", _trains_norms, _batch_statistics),
+    Member("recursive", _has_kinks, _recursive),
+    Member("encgrad", _tells_encodings, _encgrad),
+    Member("gauss-newton", _smooth, _gauss_newton),
+    Member("ing", _always, _matched),
+    Member("gauss-newton", _smooth, _gauss_newton),
+)
+"""In the order in which they run; the next one only where nothing is proved yet."""
+
+
+def gradient_operations(problem: Problem) -> float:
+    """Return the multiplications of one image's gradient, counted in one forward pass."""
+    image = torch.zeros(2, *problem.shape[1:], device=problem.device, dtype=problem.dtype)
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        problem.model(image)
+    return max(3.0 * counter.get_total_flops() / 2, 1e4)

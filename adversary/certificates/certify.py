@@ -1,0 +1,120 @@
+"""From misfit, posterior and rivals to a certificate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from adversary.certificates.goodness import Goodness
+from adversary.certificates.posterior import Posterior, prior_psnr
+from adversary.priors import GaussianPrior
+from adversary.reconstruction import Certificate
+
+CLEARLY = 3.0
+"""dB that the posterior must promise beyond the prior, for the update to tell clearly more."""
+
+BARELY = 1.0
+"""dB that it promises at most of any image where the update tells nothing."""
+
+EVIDENCE = 14.0
+"""By how much a rival must cost more: odds of e^7, a thousand to one."""
+
+APART = 3.0
+"""Distance of other images, in root mean square of the expected errors of both together."""
+
+DETERMINED = 0.5
+"""Share of the equations that unknowns may use up, for a fit of the rest to say anything."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rival:
+    """Another explanation of the update that was tried.
+
+    Parameters
+    ----------
+    images : Tensor
+        (B, C, H, W).
+    labels : Tensor
+        Of them.
+    cost : float
+        On the scale of the estimate's own: twice the negative logarithm of the posterior.
+    """
+
+    images: Tensor
+    labels: Tensor
+    cost: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statement:
+    """What the attacker states of its reconstruction.
+
+    Parameters
+    ----------
+    certificate : {"proved", "open", "nothing"}
+        See :data:`adversary.reconstruction.Certificate`.
+    flags : tuple of str
+        Why it is not proved: keys of :data:`adversary.flags.FLAGS`.
+    """
+
+    certificate: Certificate
+    flags: tuple[str, ...] = ()
+
+
+def certify(
+    estimate: Rival,
+    posterior: Posterior,
+    fit: Goodness,
+    prior: GaussianPrior,
+    *,
+    equations: int,
+    rivals: Sequence[Rival],
+    complete: bool,
+    confirmed: bool,
+) -> Statement:
+    """Return what can be stated of an estimate.
+
+    Parameters
+    ----------
+    estimate : Rival
+        The most probable explanation that was found.
+    posterior : Posterior
+        At it.
+    fit : Goodness
+        Of it.
+    prior : GaussianPrior
+        Of each image.
+    equations : int
+        Number of entries that the update tells.
+    rivals : sequence of Rival
+        All others that were found, of other labels or from other starts.
+    complete : bool
+        Whether every label that may be right was tried to its end, and no limit cut in.
+    confirmed : bool
+        Whether another start led to the same images.
+    """
+    gain = posterior.psnr - prior_psnr(prior)
+    if not fit.explained:
+        return Statement(certificate="open", flags=("misfit",))
+    if float(gain.max()) < BARELY:
+        return Statement(certificate="nothing")
+    several = any(
+        rival.cost < estimate.cost + EVIDENCE and _differs(estimate, rival, posterior)
+        for rival in rivals
+    )
+    fitted = posterior.parameters > DETERMINED * equations and not confirmed
+    if several or fitted or not complete:
+        return Statement(certificate="open", flags=("several-explanations",))
+    if float(gain.min()) < CLEARLY:
+        return Statement(certificate="open", flags=("fewer-told",) if len(gain) > 1 else ())
+    return Statement(certificate="proved")
+
+
+def _differs(estimate: Rival, rival: Rival, posterior: Posterior) -> bool:
+    """Return whether two explanations show other images than their errors allow."""
+    apart = float((estimate.images - rival.images).square().mean())
+    expected = 2 * float(posterior.variance.mean())
+    return math.sqrt(apart) > APART * math.sqrt(expected)

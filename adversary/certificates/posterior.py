@@ -1,0 +1,199 @@
+r"""The posterior of the images at an estimate, by Laplace's approximation.
+
+With the residuals r(x) in units of the noise, their Jacobian J at the estimate and the prior's
+precision P, the posterior covariance is C = (J^T J / T + P)^-1, with T >= 1 the variance by which
+the noise is taken as larger than it is where the update is not explained. Rounding is not
+independent from entry to entry: of its errors e, simulated at the estimate, C J^T e is what they do
+to the images, which may be more than independent ones of the same size would.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from adversary.certificates.goodness import KNOWN
+from adversary.normal_equations import grouped, symmetric_product
+from adversary.priors import GaussianPrior
+from adversary.residuals import Residuals
+
+SKETCH = 4
+"""Random groups of equations for each unknown, by which J^T J is estimated."""
+
+MEMORY_BYTES = 6 * 2**30
+"""What Jacobian and covariance may take together."""
+
+ROUNDINGS = 4
+"""Simulated errors of rounding."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Posterior:
+    """What an attacker expects of its estimate.
+
+    Parameters
+    ----------
+    images : Tensor
+        (B, C, H, W) in [0, 1]: the mean of each pixel within its range.
+    variance : Tensor
+        (B, C, H, W), the expected squared error of ``images``.
+    parameters : float
+        How many unknowns the update determines, of B C H W: tr(J^T J C) / T.
+    """
+
+    images: Tensor
+    variance: Tensor
+    parameters: float
+
+    @property
+    def psnr(self) -> Tensor:
+        """PSNR expected of each image, (B,), in dB."""
+        return expected_psnr(self.variance)
+
+
+def expected_psnr(variance: Tensor) -> Tensor:
+    """Return the PSNR in dB of images (B, C, H, W) with these expected squared errors, (B,)."""
+    return -10 * variance.flatten(1).mean(1).clamp_min(1e-30).log10()
+
+
+def prior_psnr(prior: GaussianPrior) -> float:
+    """Return the PSNR in dB that the prior expects of its own mean."""
+    return -10 * math.log10(float(prior.variance.mean()))
+
+
+def fits(unknowns: int) -> bool:
+    """Return whether the covariance of so many unknowns can be had in memory."""
+    return 8 * unknowns * (SKETCH + 4) * unknowns <= MEMORY_BYTES
+
+
+class Laplace:
+    """The posterior at an estimate, at any temperature; the Jacobian is worked out once.
+
+    J^T J is estimated from random signed sums of all equations, which keeps its expectation; that
+    the inverse of such an estimate is too large on average is corrected as for Gaussian sketches
+    (Haff 1979: by (k - n - 1)/k of k sums for n unknowns). Where the covariance of all images is
+    too large for memory it is that of each image given the others, which promises too much.
+
+    Parameters
+    ----------
+    equations : Residuals
+        In float64, calibrated near the estimate.
+    images : Tensor
+        (B, C, H, W), the estimate; not clamped.
+    prior : GaussianPrior
+        Of each image.
+
+    Attributes
+    ----------
+    joint : bool
+        Whether it is the covariance of all images together.
+
+    Raises
+    ------
+    ValueError
+        If the covariance cannot be had: memory, or a Jacobian that is not finite.
+    """
+
+    def __init__(self, equations: Residuals, images: Tensor, prior: GaussianPrior) -> None:
+        self.joint = fits(images.numel())
+        self._size = images.numel() if self.joint else prior.size
+        if not fits(self._size):
+            raise ValueError(f"the covariance of {self._size} unknowns does not fit in memory")
+        count = SKETCH * self._size
+        mix, bias = None, 1.0
+        if len(equations) > count:
+            mix = grouped(len(equations), count)
+            bias = count / (count - self._size - 1)
+        known = all(equations.noise_is_known(name, KNOWN) for name in equations.picks)
+        if known:  # far above what float32 gets wrong
+            rows = equations.single().rows(images.float(), mix=mix).to(images)
+        else:
+            rows = equations.rows(images, mix=mix)
+        if not bool(torch.isfinite(rows).all()):
+            raise ValueError("the Jacobian at the estimate is not finite")
+        self.equations, self.images, self.prior = equations, images, prior
+        self.residual = equations(images)
+        self._blocks = [
+            symmetric_product(part, prior.size).mul_(bias) for part in rows.split(self._size)
+        ]
+        self._precision = prior.precision()
+        self._pull = equations.pullback(images)
+
+    def at(self, temperature: float = 1.0, *, seed: int = 0, step: bool = False) -> Posterior:
+        """Return the posterior where the noise has ``temperature`` times its variance.
+
+        Parameters
+        ----------
+        temperature : float
+            T, >= 1.
+        seed : int
+            Of the simulated rounding.
+        step : bool
+            Whether the images are those that one step of Gauss and Newton leads to, the most
+            probable ones of the linear equations; else they are the estimate itself.
+
+        Raises
+        ------
+        ValueError
+            If the covariance is singular in float64.
+        """
+        size = self.prior.size
+        factors, variances, by_prior = [], [], 0.0
+        for block in self._blocks:
+            precision = block / temperature
+            for i in range(0, self._size, size):
+                precision[i : i + size, i : i + size] += self._precision
+            factor, failed = torch.linalg.cholesky_ex(precision)
+            if int(failed):
+                raise ValueError("the posterior precision is singular")
+            covariance = torch.cholesky_inverse(factor)
+            for i in range(0, self._size, size):
+                by_prior += float((covariance[i : i + size, i : i + size] * self._precision).sum())
+            factors.append(factor)
+            variances.append(covariance.diagonal().clone())
+        variance = torch.cat(variances).view_as(self.images)
+        images = self.images
+        if step:
+            pull = self._pull(self.residual / temperature)
+            pull += self.prior.precision_matvec((images - self.prior.mean).flatten(1)).flatten()
+            images = images - self._solved(factors, pull).view_as(images)
+        squares = torch.zeros_like(images)
+        for error in self.equations.roundings(self.images, ROUNDINGS, seed):
+            squares += self._solved(factors, self._pull(error / temperature)).view_as(images) ** 2
+        rounded = (squares / ROUNDINGS).flatten(1).mean(1).view(-1, 1, 1, 1)
+        within, spread = truncated(images, variance)
+        return Posterior(
+            images=within,
+            variance=torch.maximum(spread, rounded),
+            parameters=images.numel() - by_prior,
+        )
+
+    def _solved(self, factors: list[Tensor], right: Tensor) -> Tensor:
+        """Return the covariance times b, (n,)."""
+        parts = right.split(self._size)
+        return torch.cat(
+            [torch.cholesky_solve(b[:, None], f)[:, 0] for b, f in zip(parts, factors, strict=True)]
+        )
+
+
+def truncated(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and variance of normal values that are known to lie in [0, 1].
+
+    Of each value by itself (Johnson, Kotz and Balakrishnan 1994, section 10.1). Where nearly all
+    of the distribution lies beyond an end, that end, and its distance squared beside the variance
+    of the tail.
+    """
+    deviation = variance.clamp_min(1e-30).sqrt()
+    low, high = (0 - mean) / deviation, (1 - mean) / deviation
+    standard = torch.distributions.Normal(torch.zeros_like(mean), torch.ones_like(mean))
+    mass = standard.cdf(high) - standard.cdf(low)
+    density_low, density_high = standard.log_prob(low).exp(), standard.log_prob(high).exp()
+    shift = (density_low - density_high) / mass
+    narrowed = 1 + (low * density_low - high * density_high) / mass - shift.square()
+    inside = (mass > 1e-6) & torch.isfinite(shift)
+    found = torch.where(inside, mean + deviation * shift, mean).clamp(0, 1)
+    spread = torch.where(inside, variance * narrowed, variance)
+    return found, spread.clamp(min=0).minimum(variance)
