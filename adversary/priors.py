@@ -31,9 +31,12 @@ class Prior:
     ----------
     images : Tensor
         (N, C, H, W) in [0, 1], N >= 1; none of them a patient under attack.
+    labels : Tensor, optional
+        Of them, (N,) class indices or (N, C) multi-hot.
     """
 
     images: Tensor
+    labels: Tensor | None = None
 
     @property
     def mean(self) -> Tensor:

@@ -129,7 +129,9 @@ class Assembly:
     @cached_property
     def _prior(self) -> Prior | None:
         public = self.splits.public
-        return Prior(public.tensor(range(len(public)))) if len(public) else None
+        if not len(public):
+            return None
+        return Prior(public.tensor(range(len(public))), public.labels)
 
     def prior(self) -> Prior | None:
         """Return the public X-rays as the attacker's prior; None where there are none."""

@@ -149,6 +149,7 @@ def attacks(settings: Settings, *, frames: int = 0) -> list[Attack]:
     common: dict[str, object] = {
         "start_image": _start_image(settings),
         "reading": wanted.reading,
+        "effort": wanted.effort,
         "frames": frames,
     }
     if wanted.restarts:

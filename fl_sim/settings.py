@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, cast, get_type_hints
 
 from adversary.attacks import ATTACKS, STARTS
+from adversary.attacks.standard import EFFORTS
 from adversary.client_optimizers import CLIENT_OPTIMIZERS
 from adversary.readings import READINGS
 from adversary.schedules import SCHEDULES
@@ -241,7 +242,10 @@ class AdversarySettings:
 
     enabled: bool = setting(True, "attack the updates")
     attack: str = setting(
-        "dlg", "attacks, comma-separated", choices=lambda: tuple(ATTACKS), several=True
+        "standard", "attacks, comma-separated", choices=lambda: tuple(ATTACKS), several=True
+    )
+    effort: str = setting(
+        "standard", "what the standard adversary may cost", choices=lambda: tuple(EFFORTS)
     )
     options: str = setting("", "attack parameters, e.g. 'ing.tv=0.01, dlg.iterations=100'")
     restarts: int = setting(

@@ -6,5 +6,6 @@ score by which all are compared, :mod:`.effort` what each may cost. A new member
 """
 
 from adversary.attacks.standard.attack import Standard
+from adversary.attacks.standard.effort import EFFORTS, Effort
 
-__all__ = ["Standard"]
+__all__ = ["EFFORTS", "Effort", "Standard"]

@@ -34,6 +34,9 @@ from adversary.switches import Switched
 LINEAR = 3.0
 """Chi-square of the mean public X-ray up to which noise may be all that an update holds."""
 
+ENOUGH = 8
+"""Public X-rays of a label whose mean stands for it."""
+
 TANGENT = 3.0
 """Cost of a column of a Jacobian, in gradients; of a match of gradients the same and more."""
 
@@ -153,9 +156,26 @@ def _always(work: Work) -> bool:
 
 
 def _mean(work: Work) -> Iterator[Found]:
-    """Yield the mean public X-ray, under each of the labels."""
+    """Yield the mean public X-ray, and the mean of those of each label, under each of the labels.
+
+    The second where all of these labels have :data:`ENOUGH` public X-rays.
+    """
     for labels in work.labels:
         yield work.prior.mean.expand(work.problem.shape).clone(), labels
+        if (means := _means_by_label(work, labels)) is not None:
+            yield means, labels
+
+
+def _means_by_label(work: Work, labels: Tensor) -> Tensor | None:
+    public = work.problem.prior
+    if public is None or public.labels is None or public.labels.shape[1:] != labels.shape[1:]:
+        return None
+    known, wanted = (x.flatten(1) if x.ndim > 1 else x[:, None] for x in (public.labels, labels))
+    alike = (wanted[:, None].cpu().double() == known[None].cpu().double()).all(2)  # (B, N)
+    if int(alike.sum(1).min()) < ENOUGH:
+        return None
+    share = (alike / alike.sum(1, keepdim=True)).to(work.best.images)
+    return torch.einsum("bn,nchw->bchw", share, public.images.to(work.best.images))
 
 
 def _has_public(work: Work) -> bool:
