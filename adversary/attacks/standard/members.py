@@ -30,6 +30,7 @@ from adversary.readings import UNROLLED_STEPS
 from adversary.reconstruction import Step
 from adversary.seeding import derive_seed, generator
 from adversary.switches import Switched
+from adversary.watchdog import within
 
 LINEAR = 3.0
 """Chi-square of the mean public X-ray up to which noise may be all that an update holds."""
@@ -39,6 +40,9 @@ ENOUGH = 8
 
 TANGENT = 3.0
 """Cost of a column of a Jacobian, in gradients; of a match of gradients the same and more."""
+
+SPEED = 1e10
+"""Multiplications a second, roughly, by which work becomes a limit of time for foreign code."""
 
 MATCH = 5.0
 """Cost of one evaluation that matches gradients, in gradients."""
@@ -304,6 +308,33 @@ MEMBERS: tuple[Member, ...] = (
     Member("gauss-newton", _smooth, _gauss_newton),
 )
 """In the order in which they run; the next one only where nothing is proved yet."""
+
+
+def foreign(name: str) -> Member:
+    """Return an attack from outside as a member, under a limit of time.
+
+    Raises
+    ------
+    AttackOptionError
+        For a name that no attack has.
+    """
+    from adversary.attacks import create  # the registry holds the ensemble itself
+
+    attack = create(name)
+
+    def run(work: Work) -> Iterator[Found]:
+        seconds = work.effort.operations / SPEED
+        found = within(
+            seconds,
+            lambda: attack.run(
+                work.problem.to(torch.float32),
+                seed=derive_seed(work.seed, name),
+                limits=Limits(seconds=seconds),
+            ),
+        )
+        yield found.images.double(), found.labels
+
+    return Member(name, _always, run)
 
 
 def gradient_operations(problem: Problem) -> float:
