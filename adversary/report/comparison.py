@@ -168,6 +168,10 @@ class Row:
         known of all of them.
     chance : float or None
         Rate of re-identification by chance.
+    unearned : bool
+        Whether a privacy mechanism ended without noise, and so without a finite epsilon.
+    bound_converged : bool
+        Whether the estimates behind the bounds did.
     certificates : mapping
         How many images have which certificate.
     examined : Examined
@@ -181,6 +185,7 @@ class Row:
     proved: float | None = None
     epsilon: float | None = None
     delta: float | None = None
+    unearned: bool = False
     auc: float | None = None
     auc_std: float | None = None
     loss: float | None = None
@@ -198,6 +203,7 @@ class Row:
     chance: float | None = None
     bound_psnr: float | None = None
     bound_psnr_worst: float | None = None
+    bound_converged: bool = True
     limit: float | None = None
     label_accuracy: float | None = None
     certificates: Mapping[str, int] = field(default_factory=dict)
@@ -371,7 +377,7 @@ def _attacks(result: _Result) -> list[str]:
     return [str(name) for name in names if name != "-"]
 
 
-def _training(results: Sequence[_Result]) -> dict[str, float | None]:
+def _training(results: Sequence[_Result]) -> dict[str, Any]:
     """Return what each run's model came to, over the runs."""
     last = {
         column: [_last(result.rounds[column]) for result in results]
@@ -379,13 +385,15 @@ def _training(results: Sequence[_Result]) -> dict[str, float | None]:
     }
     seconds = [result.info.get("seconds") for result in results]
     epsilon = _over(max, last["epsilon"])
-    if epsilon is not None and not math.isfinite(epsilon):
-        epsilon = None  # a mechanism without noise earns none, and claims nothing
+    unearned = epsilon is not None and not math.isfinite(epsilon)
+    if unearned:  # a mechanism without noise claims nothing
+        epsilon = None
     return {
         "auc": _over(statistics.fmean, last["auc"]),
         "auc_std": _spread(last["auc"]),
         "loss": _over(statistics.fmean, last["loss"]),
         "epsilon": epsilon,
+        "unearned": unearned,
         "delta": None if epsilon is None else _over(max, last["delta"]),
         "seconds": _over(statistics.fmean, seconds),
     }
@@ -406,6 +414,7 @@ def _leakage(results: Sequence[_Result], attack: str, notes: Sequence[str]) -> d
         "psnr_worst": _over(max, psnr),
         "psnr_counted": _over(max, (row["psnr"] for row in images if _beyond_null(row))),
         "bound_psnr_worst": _over(max, (row["bound_psnr"] for row in images)),
+        "bound_converged": all(_converged(result.info) for result in results),
         "limit": _limit(images),
         "label_accuracy": _over(statistics.fmean, [_label_accuracy(frame) for frame in done]),
         "level": _level([row["level"] for row in images], failed=failed),
@@ -486,6 +495,11 @@ def _examined(results: Sequence[_Result], done: Sequence[pd.DataFrame]) -> Exami
             isinstance(threat, Mapping) and threat.get("view") == "aggregate" for threat in views
         ),
     )
+
+
+def _converged(info: Mapping[str, Any]) -> bool:
+    bound = info.get("bound")
+    return not isinstance(bound, Mapping) or bool(bound.get("converged", True))
 
 
 def _chance(info: Mapping[str, Any]) -> float | None:
