@@ -229,7 +229,10 @@ _DECIDING = (10.0, 40.0)
 _TOP = 160.0
 """dB at which the axis ends: more is a copy to the last digit of float32."""
 
-_BESIDE = 0.022
+_NARROWEST = 0.06
+"""AUC that the axis shows at least: differences far below that are none."""
+
+_BESIDE = 0.03
 """Least distance between bars, as a share of the axis."""
 
 
@@ -272,7 +275,8 @@ def frontier(
             axes.axhline(value, color="#3d454d", linestyle="--", linewidth=1, zorder=1)
             axes.annotate(
                 name, (1, value), xycoords=("axes fraction", "data"), xytext=(-2, 3),
-                textcoords="offset points", ha="right", fontsize=9, color="#3d454d",
+                textcoords="offset points", ha="right", fontsize=9, color="#3d454d", zorder=4,
+                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
             )  # fmt: skip
         best = sorted(
             (place, min(span.limit, _TOP))
@@ -293,7 +297,10 @@ def frontier(
         ticks = [0, 10, 15, 20, 25, 30, 35, 40, 80, _TOP]
         ticks = [tick for tick in ticks if tick >= axes.get_ylim()[0]]
         axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
-        axes.margins(x=0.08)
+        centre = (min(places) + max(places)) / 2
+        half = 0.55 * max(max(places) - min(places), _NARROWEST)
+        axes.set_xlim(centre - half, centre + half)
+        axes.xaxis.set_major_formatter(lambda auc, _: f"{auc:.2f}" if 0 <= auc <= 1 else "")
         figure.draw_without_rendering()  # places the axes, so that distances are known
         points = [
             (number, place, min(span.reached, _TOP))
@@ -334,7 +341,7 @@ def _apart(values: Sequence[float]) -> list[float]:
 
     Neighbours that are too near become a block around their mean, and blocks that then touch one.
     """
-    step = _BESIDE * max(max(values) - min(values), 0.05)
+    step = _BESIDE * max(max(values) - min(values), _NARROWEST)
     order = sorted(range(len(values)), key=lambda index: values[index])
     blocks: list[list[int]] = []
     for index in order:

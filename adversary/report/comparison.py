@@ -321,10 +321,12 @@ def in_lines(rows: Sequence[Row]) -> list[str]:
 def _span(row: Row) -> str:
     if row.psnr_worst is None:
         return row.note or "not attacked"
-    reached = f"{row.psnr_worst:.1f} dB"
-    if row.limit is None:
+    reached, bound = f"{row.psnr_worst:.1f} dB", row.bound_psnr_worst
+    if row.limit is None or bound is None:
         return f"{reached}, bound not known"
-    return f"{reached} to {row.limit:.1f} dB"
+    if bound <= row.psnr_worst:
+        return f"{reached}, at its bound of {bound:.1f} dB"
+    return f"{reached} to {bound:.1f} dB"
 
 
 def _measure(setting: Setting) -> list[Row]:

@@ -212,18 +212,18 @@ def summarise(rows: Sequence[Row]) -> list[str]:
         told = "; ".join(_leak(row) for row in by_kind["leaks"])
         sentences.append(f"Shown to leak, for the server saw a patient’s X-ray: {told}.")
     sentences += [
-        f"{row.label} leaks in part ({row.level.label.lower()}): the attack got {_worst(row)}, "
+        f"“{row.label}” leaks in part ({row.level.label.lower()}): the attack got {_worst(row)}, "
         f"and {_more(row)}."
         for row in by_kind["partly"]
     ]
     sentences += [
-        f"{row.label} is open: the attack got {_worst(row)}, and {_more(row)}. That is no "
+        f"“{row.label}” is open: the attack got {_worst(row)}, and {_more(row)}. That is no "
         "evidence of safety."
         for row in by_kind["open"]
     ]
-    sentences += [f"{row.label} protects: {_why(row)}." for row in by_kind["protects"]]
+    sentences += [f"“{row.label}” protects: {_why(row)}." for row in by_kind["protects"]]
     sentences += [
-        f"{row.label} is not measured: too little is known of its images."
+        f"“{row.label}” is not measured: too little is known of its images."
         for row in seen
         if row.level is Level.UNKNOWN
     ]
@@ -261,7 +261,7 @@ def _utility(seen: Sequence[Row], protecting: Sequence[Row]) -> list[str]:
     if none is None or none.auc is None or not _learnt(seen):
         return []
     first = f"Without a defence the model’s AUC is {none.auc:.3f}."
-    return [first, *(f"{row.label} {_cost(row, none)}." for row in protecting if row.auc)]
+    return [first, *(f"“{row.label}” {_cost(row, none)}." for row in protecting if row.auc)]
 
 
 def _privacy(seen: Sequence[Row]) -> list[str]:
@@ -273,7 +273,7 @@ def _privacy(seen: Sequence[Row]) -> list[str]:
             for row in private
         ),
         *(
-            f"{row.label} claims no ε: without noise nothing is earned."
+            f"“{row.label}” claims no ε: without noise nothing is earned."
             for row in seen
             if row.unearned
         ),
