@@ -306,7 +306,8 @@ def frontier(
             (number, place, min(span.reached, _TOP))
             for place, (number, span) in zip(places, drawn, strict=True)
         ]
-        _number(axes, points)
+        along = [p for x, (_, one) in zip(places, drawn, strict=True) for p in _line(one, x)]
+        _number(axes, points, along)
         handles, names = axes.get_legend_handles_labels()
         once = dict(zip(names, handles, strict=True))
         axes.legend(once.values(), once.keys(), frameon=False, fontsize=9, ncols=3,
@@ -314,11 +315,22 @@ def frontier(
         return _svg(figure, "frontier")
 
 
+def _ends_of(span: Span) -> tuple[float, float]:
+    """Return where a setting's bar begins and ends, in dB."""
+    reached = min(span.reached, _TOP)
+    return reached, _TOP if span.limit is None else min(max(span.limit, reached), _TOP)
+
+
+def _line(span: Span, place: float) -> list[tuple[float, float]]:
+    """Return points along a bar, beside which no number should stand."""
+    low, high = _squeeze(np.array(_ends_of(span)))
+    return [(place, float(y)) for y in _stretch(np.linspace(low, high, 9)[1:])]
+
+
 def _bar(axes: Axes, place: float, span: Span) -> None:
     """Draw one setting: its marker at what was reached, its cap at the upper limit."""
     kind = KINDS[span.kind]
-    reached = min(span.reached, _TOP)
-    top = _TOP if span.limit is None else min(max(span.limit, reached), _TOP)
+    reached, top = _ends_of(span)
     axes.plot(
         [place, place], [reached, top], color=kind.colour, zorder=2,
         linewidth=2 if span.limit is not None else 1,
@@ -330,8 +342,9 @@ def _bar(axes: Axes, place: float, span: Span) -> None:
     )  # fmt: skip
     axes.errorbar(
         place, reached, xerr=span.auc_std, fmt=kind.marker, markersize=8, color=kind.colour,
-        elinewidth=1, fillstyle=kind.fill, markerfacecoloralt="white", markeredgewidth=1.5,
-        markerfacecolor="white" if kind.fill == "none" else kind.colour, zorder=3,
+        elinewidth=1, fillstyle="left" if kind.fill == "left" else "full", zorder=3,
+        markerfacecolor="white" if kind.fill == "none" else kind.colour,
+        markerfacecoloralt="white", markeredgewidth=1.5,
         label=kind.words,
     )  # fmt: skip
 
@@ -378,19 +391,21 @@ def _stretch(value: np.ndarray) -> np.ndarray:
     return inside + np.minimum(value - low, 0) / 0.3 + np.maximum(value - high, 0) / 0.06
 
 
-def _number(axes: Axes, points: Sequence[tuple[int, float, float]]) -> None:
+def _number(
+    axes: Axes,
+    points: Sequence[tuple[int, float, float]],
+    others: Sequence[tuple[float, float]] = (),
+) -> None:
     """Write each point's number beside it, on the side that is least crowded."""
     centres = axes.transData.transform([(x, y) for _, x, y in points])
-    taken = list(centres)
+    taken = [*centres, *axes.transData.transform([*others]).reshape(-1, 2)]
     scale = axes.figure.get_dpi() / 72  # pixels a point
     for (number, x, y), centre in zip(points, centres, strict=True):
-        others = [place for place in taken if place is not centre]
+        near = [place for place in taken if place is not centre]
         sides = [13 * np.array([math.cos(a), math.sin(a)]) for a in np.arange(0, 6.28, 0.785)]
         side = min(
             sides,
-            key=lambda s: sum(
-                1 / (1 + float(np.sum((centre + scale * s - o) ** 2))) for o in others
-            ),
+            key=lambda s: sum(1 / (1 + float(np.sum((centre + scale * s - o) ** 2))) for o in near),
         )
         taken.append(centre + scale * side)
         axes.annotate(

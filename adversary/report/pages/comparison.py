@@ -19,7 +19,7 @@ COMPARISON_PAGE = r"""{% from "macros" import badge %}
 .frontier svg { width: 100%; min-width: 30rem; max-width: 52rem; height: auto; display: block; }
 .strip { display: grid; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); gap: .9rem; align-items: start; padding: 0; margin: 0; list-style: none; }
 .strip .thumb img { image-rendering: pixelated; } .strip strong { color: var(--ink); display: block; overflow-wrap: anywhere; }
-.strip .badge, td .badge { white-space: normal; }
+.strip .badge { white-space: normal; } .verdict-of .badge { white-space: nowrap; }
 .front { color: var(--link); font-weight: 600; white-space: nowrap; }
 .badge.l5 { background: #a31621; color: #fff; } .badge.l4 { background: #fbdcd5; color: #7c1210; } .badge.l3 { background: #fdeccb; color: #6b4000; }
 .badge.l2 { background: #fff; color: #39424d; outline: 2px dashed #5c6670; outline-offset: -2px; } .badge.l1 { background: #d9efe0; color: #124c2a; }
@@ -29,7 +29,7 @@ COMPARISON_PAGE = r"""{% from "macros" import badge %}
 .standing h3 { margin: 0; } .standing .many { font-size: 1.8rem; font-weight: 650; line-height: 1.2; margin: 0; } .standing p { margin: .2rem 0; font-size: .87rem; }
 .standing ul { list-style: none; padding: 0; margin: .5rem 0 0; font-size: .92rem; } .standing .span { color: var(--soft); white-space: nowrap; }
 .said { display: block; color: var(--soft); font-size: .78rem; margin-top: .15rem; }
-td.flags { min-width: 8rem; } td.wrap { min-width: 6rem; } td.verdict-of { min-width: 8.5rem; }
+td.flags { min-width: 8rem; } td.wrap { min-width: 6rem; }
 tr.starts td, tr.starts th { border-top: 2px solid #5c6670; }
 @media (max-width: 30rem) { .strip { grid-template-columns: 1fr 1fr; } }
 </style>
