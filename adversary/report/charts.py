@@ -267,16 +267,18 @@ def frontier(
         return ""
     places = _apart([span.auc for _, span in drawn])
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(7.2, 4.8), layout="constrained")
+        figure = Figure(figsize=(7.6, 4.8), layout="constrained")
         axes = figure.subplots()
         axes.set_yscale("function", functions=(_squeeze, _stretch))
         axes.axhspan(_DECIDING[1], 2 * _TOP, color="#f0f2f5", zorder=0)
+        highest = max((value for value, _ in marks), default=0.0)
         for value, name in marks:
             axes.axhline(value, color="#3d454d", linestyle="--", linewidth=1, zorder=1)
+            above = value == highest  # the others' names stand below their lines
             axes.annotate(
-                name, (1, value), xycoords=("axes fraction", "data"), xytext=(-2, 3),
-                textcoords="offset points", ha="right", fontsize=9, color="#3d454d", zorder=4,
-                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
+                name, (1, value), xycoords=("axes fraction", "data"), fontsize=9, color="#3d454d",
+                xytext=(4, 1 if above else -1), va="bottom" if above else "top",
+                textcoords="offset points", annotation_clip=False,
             )  # fmt: skip
         best = sorted(
             (place, min(span.limit, _TOP))
@@ -293,7 +295,7 @@ def frontier(
         axes.set_xlabel("AUC of the model (higher is better)")
         axes.set_ylabel("PSNR, dB, from attack to bound (lower is better)")
         least = min(span.reached for _, span in drawn)
-        axes.set_ylim(min(_DECIDING[0], least) - 4.0, 1.4 * _TOP)
+        axes.set_ylim(min(_DECIDING[0], least) - 12.0, 1.4 * _TOP)
         ticks = [0, 10, 15, 20, 25, 30, 35, 40, 80, _TOP]
         ticks = [tick for tick in ticks if tick >= axes.get_ylim()[0]]
         axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])

@@ -221,7 +221,10 @@ def summarise(rows: Sequence[Row]) -> list[str]:
         "evidence of safety."
         for row in by_kind["open"]
     ]
-    sentences += [f"“{row.label}” protects: {_why(row)}." for row in by_kind["protects"]]
+    none = _undefended(seen) if _learnt(seen) else None
+    sentences += [
+        f"“{row.label}” protects: {_why(row)}{_cost(row, none)}." for row in by_kind["protects"]
+    ]
     sentences += [
         f"“{row.label}” is not measured: too little is known of its images."
         for row in seen
@@ -229,11 +232,13 @@ def summarise(rows: Sequence[Row]) -> list[str]:
     ]
     if not by_kind["protects"]:
         sentences.append("No setting is shown to protect.")
-    return [*sentences, *_utility(seen, by_kind["protects"]), *_privacy(seen)]
+    if none is not None:
+        sentences.append(f"Without a defence the model’s AUC is {figure(none.auc, 3)}.")
+    return [*sentences, *_privacy(seen)]
 
 
 def _leak(row: Row) -> str:
-    proved = "" if row.proved is None else f", {percent(row.proved)} of the images proved"
+    proved = "" if row.proved is None else f", proved of {percent(row.proved)} of the images"
     return f"{row.label} ({_worst(row)}{proved})"
 
 
@@ -255,23 +260,16 @@ def _why(row: Row) -> str:
     return f"no attacker is expected to exceed {figure(row.limit, 1)} dB{mean}"
 
 
-def _utility(seen: Sequence[Row], protecting: Sequence[Row]) -> list[str]:
-    """Return what protection costs, where the AUC means something."""
-    none = _undefended(seen)
-    if none is None or none.auc is None or not _learnt(seen):
-        return []
-    first = f"Without a defence the model’s AUC is {none.auc:.3f}."
-    return [first, *(f"“{row.label}” {_cost(row, none)}." for row in protecting if row.auc)]
-
-
 def _privacy(seen: Sequence[Row]) -> list[str]:
+    """Return which mechanisms earn an epsilon, and which claim none."""
     private = sorted((row for row in seen if row.epsilon is not None), key=lambda r: r.epsilon or 0)
+    earned = ", ".join(f"“{row.label}” (ε = {epsilon(row.epsilon)})" for row in private)
+    said = [
+        f"Differential privacy limits what can be told of any one image’s part in the training: "
+        f"{earned}."
+    ]
     return [
-        *(
-            f"Differential privacy with ε = {epsilon(row.epsilon)} ({row.label}) limits what can "
-            "be told of any one image’s part in the training."
-            for row in private
-        ),
+        *(said if private else []),
         *(
             f"“{row.label}” claims no ε: without noise nothing is earned."
             for row in seen
@@ -338,17 +336,19 @@ def _learnt(rows: Sequence[Row]) -> bool:
     return any(row.auc is not None and row.auc >= LEARNT_AUC for row in rows)
 
 
-def _cost(row: Row, none: Row) -> str:
-    """Return what a setting costs in AUC."""
-    lost = (none.auc or 0.0) - (row.auc or 0.0)
-    return f"costs {lost:.3f} of AUC" if lost >= 0.0005 else "costs no AUC"
+def _cost(row: Row, none: Row | None) -> str:
+    """Return what a setting costs in AUC, as the end of a sentence; empty where not known."""
+    if none is None or none.auc is None or row.auc is None:
+        return ""
+    lost = none.auc - row.auc
+    return f"; it costs {lost:.3f} of AUC" if lost >= 0.0005 else "; it costs no AUC"
 
 
 def _chart(rows: Sequence[Row], best: set[str]) -> str:
     priors = [row.prior_psnr for row in rows if row.prior_psnr is not None]
-    marks = [(CLOSE_PSNR, f"{CLOSE_PSNR:g} dB: close to the patient")]
+    marks = [(CLOSE_PSNR, f"{CLOSE_PSNR:g} dB: close\nto the patient")]
     if priors:
-        marks.append((statistics.fmean(priors), "mean public X-ray"))
+        marks.append((statistics.fmean(priors), "mean public\nX-ray"))
     return charts.frontier(
         [
             charts.Span(
