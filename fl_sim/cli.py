@@ -129,6 +129,7 @@ def compare(
 
     Runs that are completed are kept: the same command goes on where it stopped.
     """
+    from adversary.report.comparison import in_lines
     from fl_sim import comparison
     from fl_sim.display import Display
 
@@ -148,6 +149,7 @@ def compare(
 
             several = _run_unseen if jobs > 1 else execute
             failures = comparison.run(wanted, folder, several, display.say, jobs=jobs)
+        print(*in_lines(comparison.measure(wanted, folder)), sep="\n")
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         raise
