@@ -119,7 +119,7 @@ def test_a_run_where_nothing_leaks(tmp_path, check):
         1, "client-00", "ing", found, scores, draw(found, scores, truth.images)
     )
     page = check(html.render(folder))
-    assert "saw no more than any chest X-ray shows" in page.text
+    assert "no evidence of safety" in page.text
     assert "Synthetic images." in page.text
 
 
