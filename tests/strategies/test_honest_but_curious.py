@@ -221,8 +221,8 @@ def test_replies_that_show_nothing_are_not_attacked(foreign, recipe):
 def test_each_attack_is_told_with_position_and_time_left(foreign, recipe):
     told: list[str] = []
     strategy = HonestButCurious(
-        FedAvg(), foreign.Adversary("dlg", "ing"), recipe, ledger=foreign.Ledger(verdict="Open · 24.1 dB"),
-        tell=told.append,
+        FedAvg(), foreign.Adversary("dlg", "ing"), recipe,
+        ledger=foreign.Ledger(verdict="Open · 24.1 dB"), tell=told.append,
     )  # fmt: skip
     foreign.App().run(strategy, rounds=2)
     assert len(told) == 12
