@@ -111,7 +111,7 @@ class Summary:
         if self.bound is None:
             return ""
         if self.bound >= COPY_PSNR:
-            return "the updates hold a copy of the X-ray; only the attack limits what is seen"
+            return f"the updates hold enough for a copy of the X-ray, {AVERAGE}"
         if self.bound >= CLOSE_PSNR:
             return f"a strong attacker can come close to the X-ray, {AVERAGE}"
         return f"no attacker is expected to get more than a blur, {AVERAGE}"

@@ -20,7 +20,7 @@ nav ul { list-style: none; display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; 
 .verdict strong { display: block; font-size: 1.45rem; line-height: 1.25; margin-bottom: .25rem; }
 .verdict.l5, .verdict.l4 { border-color: #a31621; } .verdict.l3 { border-color: #9a5b00; } .verdict.l2 { border-color: #8a7a52; border-left-style: double; } .verdict.l1 { border-color: #1d6b3c; } .verdict.l0 { border-color: #5c6670; }
 .verdict .examined { display: block; font-size: 1rem; color: var(--soft); margin-top: .4rem; }
-.numbers { display: grid; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)); gap: 1rem; margin: 0; padding: 0; }
+.numbers { display: grid; grid-template-columns: repeat(auto-fit, minmax(12rem, 1fr)); gap: 1rem; margin: 0; padding: 0; }
 .numbers > div { border: 1px solid var(--line); border-radius: .5rem; padding: 1rem 1.25rem; }
 .numbers dt { color: var(--soft); font-weight: 600; }
 .numbers dd { margin: 0; } .numbers .big { font-size: 2rem; font-weight: 650; line-height: 1.25; }
