@@ -29,8 +29,8 @@ NEGATIVE_CORRELATION = -0.5
 NULL_SAMPLE = 64
 """Strangers at most beside whom the structural similarity of a reconstruction is taken."""
 
-_NULL_PIXELS = 2**22  # of all pairs of the sample: larger images get a smaller one
-_LEAST_SAMPLE = 8
+_NULL_PIXELS = 2**19  # of all pairs of the sample: larger images and batches get a smaller one
+_LEAST_SAMPLE = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,9 +259,13 @@ def _null(images: Tensor, strangers: Tensor, prior: Prior | None) -> dict[str, T
     size = min(NULL_SAMPLE, max(fit, _LEAST_SAMPLE))
     drawn = torch.randperm(len(strangers), generator=generator(0, "null"))[:size]
     sample = strangers[drawn]
-    baseline = metrics.ssim(prior.mean.cpu().expand_as(sample), sample)
-    beside = [metrics.rdlv(metrics.ssim(one.expand_as(sample), sample), baseline) for one in images]
-    return {**null, "null_rdlv": torch.stack([values.nanmean() for values in beside])}
+
+    def likeness(image: Tensor) -> Tensor:
+        return metrics.ssim(image.expand_as(sample), sample, dtype=torch.float32)
+
+    baseline = likeness(prior.mean.cpu())
+    beside = [metrics.rdlv(likeness(image), baseline).nanmean() for image in images]
+    return {**null, "null_rdlv": torch.stack(beside)}
 
 
 def _flags(one: ImageScore, oracles: Collection[str]) -> tuple[str, ...]:

@@ -42,25 +42,26 @@ def psnr(images: Tensor, truths: Tensor) -> Tensor:
     return -10 * mse(images, truths).log10()
 
 
-def ssim(images: Tensor, truths: Tensor) -> Tensor:
+def ssim(images: Tensor, truths: Tensor, *, dtype: torch.dtype = torch.float64) -> Tensor:
     """Return the structural similarity (Wang et al. 2004), (B,) in [-1, 1], 1 is best.
 
     Gaussian window of 11 pixels and sigma 1.5, K1 = 0.01, K2 = 0.03, population covariance,
     borders mirrored, mean over the whole map and all channels. An image with a side below
-    11 pixels is compared with a uniform window of the largest odd size that fits.
+    11 pixels is compared with a uniform window of the largest odd size that fits. Computed in
+    ``dtype``: float32 is eight times as fast and good to four digits.
     """
     side = min(images.shape[-2:])
     small = side < _GAUSSIAN_WINDOW
     value = structural_similarity_index_measure(
-        images.double(),
-        truths.double(),
+        images.to(dtype),
+        truths.to(dtype),
         gaussian_kernel=not small,
         kernel_size=side - 1 + side % 2 if small else _GAUSSIAN_WINDOW,
         data_range=1.0,
         reduction="none",
     )
     assert isinstance(value, Tensor)
-    return value.reshape(-1)
+    return value.reshape(-1).double()
 
 
 def fft2d(images: Tensor, truths: Tensor) -> Tensor:

@@ -179,7 +179,7 @@ def test_the_null_is_the_mean_beside_those_who_had_no_part(monkeypatch, chunk):
     for found, one in zip(noisy[:, 0].double().numpy(), scores, strict=True):
         psnr = -10 * np.log10(((found - strangers) ** 2).mean((1, 2)))
         assert one.null_psnr == pytest.approx(psnr.mean(), abs=1e-9)
-        assert one.null_rdlv == pytest.approx(rdlv_by_skimage(found, strangers, mean), rel=1e-5)
+        assert one.null_rdlv == pytest.approx(rdlv_by_skimage(found, strangers, mean), abs=1e-4)
         assert one.null_psnr < one.psnr
 
 
