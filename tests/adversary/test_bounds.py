@@ -590,24 +590,24 @@ def test_where_probes_fail_it_is_the_bound_with_the_others_known(
     given = posed(model, draw_images(batch, seed), torch.arange(batch) % 3, scale=1e-3)
     exact = bound(*given, smooth_prior(), budget=DENSE)
     monkeypatch.setattr("adversary.bounds.ROUGH", 0.0)
-    no_estimate = Budget(operations=0.0, probes=1)
+    no_estimate = Budget(operations=0.0, probes=1, iterations=30)
     with pytest.raises(RoughError):
         bound(*given, smooth_prior(), budget=no_estimate, scope="all images unknown")
     found = bound(*given, smooth_prior(), budget=no_estimate)
     assert (found.scope, found.method, found.converged) == ("others known", "dense", True)
     assert bool((found.psnr >= exact.psnr).all())
-    never = Budget(method="stochastic", probes=8)
+    never = Budget(method="stochastic", probes=8, iterations=30)
     rough = bound(*given, smooth_prior(), budget=never)  # not even exact ones are allowed
     assert (rough.scope, rough.converged) == ("others known", False)
     assert bool((rough.psnr + 3 * rough.error >= found.psnr).all())
 
 
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("iterations", [2, 6, 20])
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("iterations", [2, 12])
 def test_what_was_cut_short_is_an_upper_limit_for_every_image(tiny_net, iterations, seed):
     given = posed(tiny_net(seed=seed), draw_images(3, seed), torch.arange(3), scale=1e-3)
     exact = bound(*given, smooth_prior(), budget=DENSE)
-    budget = Budget(method="stochastic", probes=8, iterations=iterations)
+    budget = Budget(method="stochastic", probes=4, iterations=iterations)
     for scope in ("all images unknown", "others known", None):
         found = bound(*given, smooth_prior(), budget=budget, scope=scope, seed=seed)
         assert bool((found.psnr + 3 * found.error >= exact.psnr).all())
@@ -685,14 +685,16 @@ def test_what_conjugate_gradients_lack_is_part_of_the_stated_error(monkeypatch):
 @pytest.mark.parametrize("noise_of", [1e-3, 1.0, 30.0])
 def test_a_control_variate_leaves_the_estimate_right_and_makes_it_finer(tiny_net, noise_of):
     given = posed(tiny_net(seed=3), draw_images(2), torch.tensor([0, 1]), scale=noise_of)
-    information = Information(given[0].to(torch.float64), given[1], smooth_prior())
+    real = Information(given[0].to(torch.float64), given[1], smooth_prior())
+    information = Known(real.dense())
+    information.controls, information.preconditioner = real.controls, real.preconditioner
     exact = bound(*given, smooth_prior(), budget=DENSE)
     budget = Budget(probes=2)
     found = [_stochastic(information, budget, seed) for seed in range(20)]
     missed = torch.stack([one.psnr - exact.psnr for one in found])
     stated = torch.stack([one.error for one in found]).square().mean().sqrt()
     assert missed.square().mean().sqrt() < 1.5 * stated + 0.01
-    information.controls = []
+    information.controls = ()
     plain = torch.stack([_stochastic(information, budget, s).error for s in range(20)])
     assert stated <= plain.square().mean().sqrt()
     if noise_of == 30.0:  # the prior is nearly all there is
