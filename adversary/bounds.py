@@ -37,7 +37,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
@@ -47,6 +47,7 @@ from torch import Tensor
 
 from adversary.evaluation import Truth
 from adversary.information import BoundError, Information, signs
+from adversary.memory import out_of_memory
 from adversary.priors import GaussianPrior
 from adversary.problem import Problem
 from adversary.readings import UNROLLED_STEPS
@@ -61,8 +62,8 @@ OTHERS = 4.0
 """What the bounds of single images may cost together, in units of :attr:`Budget.work`."""
 
 
-class RoughError(BoundError):
-    """An estimate from random probes that are too few to tell anything."""
+class NoEstimateError(BoundError):
+    """Random probes that are too few to tell anything, or too little memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,7 +200,8 @@ def bound(
         )
         found = bound(problem, seen, prior, budget=budget, scope=scope, seed=seed)
         return _by_patient(found, blends.sources, len(truth.images))
-    information = Information(problem.to(torch.float64), truth, prior)
+    with _memory_watched():
+        information = Information(problem.to(torch.float64), truth, prior)
     long = information.steps > UNROLLED_STEPS
     if long:
         _check_affordable(problem, information, budget)
@@ -210,7 +212,7 @@ def bound(
         return _others_known(information, budget, seed)
     try:
         found = _together(information, budget, seed)
-    except RoughError:
+    except NoEstimateError:
         if scope is not None:
             raise
         return _others_known(information, budget, seed)
@@ -225,7 +227,10 @@ def _lower(found: Bound, information: Information, budget: Budget, seed: int) ->
     Judged by the image for which the former is highest.
     """
     worst = int(found.psnr.argmax())
-    one = _of_one(information.of_image(worst), _share(budget, information), seed)
+    try:
+        one = _of_one(information.of_image(worst), _share(budget, information), seed)
+    except NoEstimateError:
+        return found
     if float(one.psnr[0]) >= float(found.psnr[worst]):
         return found
     return _others_known(information, budget, seed, {worst: one})
@@ -261,21 +266,34 @@ def _share(budget: Budget, information: Information) -> Budget:
 
 def _together(information: Information, budget: Budget, seed: int) -> Bound:
     """Return the bound of all unknown images at once."""
-    if _exact(information, budget, budget.operations):
-        return _dense(information)
-    return _stochastic(information, budget, seed)
+    with _memory_watched():
+        if _exact(information, budget, budget.operations):
+            return _dense(information)
+        return _stochastic(information, budget, seed)
 
 
 def _of_one(information: Information, budget: Budget, seed: int) -> Bound:
     """Return the bound of a single unknown image: the exact one where an estimate fails."""
     found: Bound | None = None
-    with contextlib.suppress(RoughError):
+    with contextlib.suppress(NoEstimateError):
         found = _together(information, budget, seed)
     if found is not None and found.converged:
         return found
-    if _exact(information, budget, budget.operations + budget.work):
-        return _dense(information)
-    return found or _least(information, budget, seed)
+    with _memory_watched():
+        if _exact(information, budget, budget.operations + budget.work):
+            return _dense(information)
+        return found or _least(information, budget, seed)
+
+
+@contextlib.contextmanager
+def _memory_watched() -> Iterator[None]:
+    """Raise :class:`NoEstimateError` in place of the errors of too little memory."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise NoEstimateError("no bound: the update does not fit into memory") from error
 
 
 def _exact(information: Information, budget: Budget, operations: float) -> bool:
@@ -341,7 +359,7 @@ def _stochastic(information: Information, budget: Budget, seed: int) -> Bound:
 
     Raises
     ------
-    RoughError
+    NoEstimateError
         If the standard error is above :data:`ROUGH`.
     """
     products = budget.work / information.product
@@ -357,7 +375,7 @@ def _stochastic(information: Information, budget: Budget, seed: int) -> Bound:
         if 10 / math.log(10) * float(spread.max()) <= budget.enough or products <= 0:
             break
     if float(spread.max()) > ROUGH:
-        raise RoughError(
+        raise NoEstimateError(
             f"no bound: {sum(map(len, found))} random probes estimate it too roughly (a few "
             "directions decide it); adversary.bounds = 'on' may be exact"
         )

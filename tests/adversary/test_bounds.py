@@ -11,7 +11,7 @@ from torch import nn
 
 from adversary import Observation, ThreatModel, TrainingRecipe
 from adversary.attacks import GaussNewton
-from adversary.bounds import Budget, RoughError, _stochastic, bound
+from adversary.bounds import Budget, NoEstimateError, _least, _stochastic, bound
 from adversary.channel import Channel
 from adversary.evaluation import Blends, Truth
 from adversary.information import BCR, CR, BoundError, Information, noise
@@ -591,7 +591,7 @@ def test_where_probes_fail_it_is_the_bound_with_the_others_known(
     exact = bound(*given, smooth_prior(), budget=DENSE)
     monkeypatch.setattr("adversary.bounds.ROUGH", 0.0)
     no_estimate = Budget(operations=0.0, probes=1, iterations=30)
-    with pytest.raises(RoughError):
+    with pytest.raises(NoEstimateError):
         bound(*given, smooth_prior(), budget=no_estimate, scope="all images unknown")
     found = bound(*given, smooth_prior(), budget=no_estimate)
     assert (found.scope, found.method, found.converged) == ("others known", "dense", True)
@@ -600,6 +600,42 @@ def test_where_probes_fail_it_is_the_bound_with_the_others_known(
     rough = bound(*given, smooth_prior(), budget=never)  # not even exact ones are allowed
     assert (rough.scope, rough.converged) == ("others known", False)
     assert bool((rough.psnr + 3 * rough.error >= found.psnr).all())
+
+
+def test_the_last_resort_is_the_inverse_of_the_mean_diagonal():
+    """Exact where the diagonal is even, an upper limit elsewhere."""
+    information = Known(torch.diag(falling(1.0)))
+    information.shape = (1, 1, 8, 16)
+    found = _least(information, Budget(probes=2), 0)
+    assert found.psnr.tolist() == pytest.approx([10 * math.log10(float(falling(1.0).mean()))])
+    assert not found.converged
+    assert bool((found.variance.sum() <= (1 / falling(1.0)).sum()).all())
+
+
+def test_memory_that_does_not_hold_all_images_may_hold_each(tiny_net, monkeypatch):
+    given = posed(tiny_net(), draw_images(2), torch.tensor([0, 1]), scale=1e-3)
+    alone = bound(*given, smooth_prior(), scope="others known")
+    real = Information.dense
+
+    def too_little(self):
+        if len(self.images) > 1:
+            raise MemoryError
+        return real(self)
+
+    monkeypatch.setattr(Information, "dense", too_little)
+    found = bound(*given, smooth_prior())
+    assert found.scope == "others known"
+    assert torch.equal(found.variance, alone.variance)
+    monkeypatch.setattr(Information, "__init__", raising(MemoryError()))
+    with pytest.raises(NoEstimateError, match="does not fit into memory"):
+        bound(*given, smooth_prior())
+
+
+def raising(error):
+    def call(*_, **__):
+        raise error
+
+    return call
 
 
 @pytest.mark.parametrize("seed", range(3))

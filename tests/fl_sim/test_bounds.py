@@ -58,7 +58,8 @@ def test_under_mixup_it_is_that_of_the_blends_that_the_network_saw(quick, tmp_pa
     """Scoring draws them again: others than the client's would explain nothing of its update."""
     settings = quick(
         rounds=1, clients=2, data__image_size=8, local__batch_size=2, local__max_steps=2,
-        defence__name="mixup", adversary__bounds="auto", adversary__record=True,
+        model__name="lenet", defence__name="mixup", adversary__bounds="auto",
+        adversary__record=True,
     )  # fmt: skip
     run_local(settings)
     folder = RunFolder.open(Path(settings.out))
