@@ -14,6 +14,7 @@ from adversary.attacks.encgrad import EncGradInversion
 from adversary.attacks.gauss_newton import GaussNewton
 from adversary.attacks.igi import IGI
 from adversary.attacks.ing import ING
+from adversary.attacks.most_probable import MostProbable
 from adversary.attacks.recursive import Recursive
 from adversary.attacks.standard import Standard
 from adversary.attacks.stg import STG
@@ -29,7 +30,18 @@ def _fault(name: str, cls: type[Attack]) -> str | None:
     return f"{cls.__name__} lacks the method {missing[0]}" if missing else None
 
 
-_OWN = (Standard, DLG, IGI, ING, STG, EncGradInversion, GaussNewton, BatchStatistics, Recursive)
+_OWN = (
+    Standard,
+    DLG,
+    IGI,
+    ING,
+    STG,
+    EncGradInversion,
+    MostProbable,
+    GaussNewton,
+    BatchStatistics,
+    Recursive,
+)
 
 ATTACKS: Registry[Attack] = Registry(
     {cls.name: cls for cls in _OWN},
@@ -51,6 +63,7 @@ __all__ = [
     "BatchStatistics",
     "EncGradInversion",
     "GaussNewton",
+    "MostProbable",
     "Recursive",
     "Standard",
     "create",
