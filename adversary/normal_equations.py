@@ -50,7 +50,7 @@ class Model(Protocol):
         """Return d^T H d at the weight."""
 
 
-class _Quadratic:
+class Quadratic:
     """What the models share: the slope of the misfit, weighed against the penalty's."""
 
     def __init__(self, slope: Tensor, images: Tensor, penalty: Penalty) -> None:
@@ -92,7 +92,7 @@ class Normal:
         return torch.cholesky_solve(right[:, None], self._factor)[:, 0]
 
 
-class Dense(_Quadratic):
+class Dense(Quadratic):
     """The model with H in memory, solved by Cholesky's factorisation.
 
     Parameters
@@ -133,7 +133,7 @@ class Dense(_Quadratic):
         return (step @ image).item()
 
 
-class _ByProducts(_Quadratic, ABC):
+class ByProducts(Quadratic, ABC):
     """The model by products with vectors, solved by preconditioned conjugate gradients.
 
     Takes the parameters of :class:`Dense`.
@@ -182,7 +182,7 @@ class _ByProducts(_Quadratic, ABC):
         """Return what approximately undoes H + damping M, (n,)."""
 
 
-class MatrixFree(_ByProducts):
+class MatrixFree(ByProducts):
     """The model by products alone: memory grows with the gradient, not with its Jacobian.
 
     Takes the parameters of :class:`Dense`.
@@ -247,7 +247,7 @@ class Sketch:
         return self.take(equations, images)
 
 
-class Sketched(_ByProducts):
+class Sketched(ByProducts):
     """The model of all equations, solved by conjugate gradients with a sample of them in memory.
 
     With the sketch a few iterations suffice (sketched preconditioning, Rokhlin and Tygert 2008),
