@@ -89,13 +89,21 @@ class Problem:
     @property
     def head_gradient(self) -> tuple[Tensor | None, Tensor | None]:
         """(G_W, G_b) of the last linear layer; None for what was not sent."""
-        name = head_name(self.model)
+        try:
+            name = head_name(self.model)
+        except ObservationError:
+            return None, None
         return self.gradient.get(f"{name}.weight"), self.gradient.get(f"{name}.bias")
 
     @property
     def outputs(self) -> int:
         """C, the number of outputs."""
-        return self.head.out_features
+        try:
+            return self.head.out_features
+        except ObservationError:  # no linear layer: what the model puts out
+            blank = torch.zeros(2, *self.shape[1:], device=self.device, dtype=self.dtype)
+            with torch.no_grad():
+                return self.model(blank).shape[1]
 
     def targets(self, labels: Tensor) -> Tensor:
         """Return labels, (B,) indices or (B, C) multi-hot, as (B, C) targets of the loss."""

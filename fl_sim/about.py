@@ -17,7 +17,17 @@ from fl_sim.settings import Settings, flatten
 from fl_sim.training import both_kinds_of
 from fl_sim.truth import client_name
 
-PACKAGES = ("flwr", "ray", "torch", "torchvision", "torchmetrics", "lpips", "numpy", "opacus")
+PACKAGES = (
+    "fl-sim",
+    "flwr",
+    "ray",
+    "torch",
+    "torchvision",
+    "torchmetrics",
+    "lpips",
+    "numpy",
+    "opacus",
+)
 
 
 def describe(run: Assembly) -> dict[str, Any]:

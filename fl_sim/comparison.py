@@ -13,8 +13,8 @@ from typing import Any
 from joblib import delayed
 
 from adversary.adversary import in_one_line
-from adversary.report import comparison, comparison_html
-from adversary.report.comparison import Run, Setting
+from adversary.report import comparison, comparison_html, comparison_json
+from adversary.report.comparison import Row, Run, Setting
 from adversary.report.files import private_folder
 from adversary.report.run_folder import RunFolder, RunFolderError, safe_name, writing
 from fl_sim.assembly import assemble
@@ -215,9 +215,20 @@ def run(
 
 
 def write(wanted: Plan, out: Path, failures: Mapping[tuple[str, int], str] | None = None) -> Path:
-    """Write the tables and the page of what is there; return the path of the page."""
+    """Write the tables, comparison.json and the page of what is there; return the page's path."""
+    rows = measure(wanted, out, failures)
+    comparison.write_tables(out, rows)
+    chosen = {case.label: flatten(case.settings) for case in wanted.cases}
+    comparison_json.write(out, rows, chosen)
+    return comparison_html.render(out, rows)
+
+
+def measure(
+    wanted: Plan, out: Path, failures: Mapping[tuple[str, int], str] | None = None
+) -> list[Row]:
+    """Return the rows of what is there; see :func:`adversary.report.comparison.measure`."""
     failures = failures or {}
-    settings = [
+    return comparison.measure(
         Setting(
             label=case.label,
             defence=case.settings.defence.name,
@@ -232,10 +243,7 @@ def write(wanted: Plan, out: Path, failures: Mapping[tuple[str, int], str] | Non
             ),
         )
         for case in wanted.cases
-    ]
-    rows = comparison.measure(settings)
-    comparison.write_tables(out, rows)
-    return comparison_html.render(out, rows)
+    )
 
 
 def _do(key: tuple[str, int], settings: Settings, execute: Execute) -> tuple[tuple[str, int], str]:

@@ -7,7 +7,8 @@ import math
 import re
 import warnings
 from collections.abc import Collection, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -176,21 +177,81 @@ def training(rounds: pd.DataFrame) -> str:
         return _svg(figure, "training")
 
 
-def frontier(
-    points: Sequence[tuple[str, float, float, float | None, float | None]],
-    front: Collection[str],
-    mark: tuple[float, str],
-) -> str:
-    """Return a chart of leakage against utility: a dot a setting, numbered in their order.
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """A setting in the chart of leakage against utility.
 
     Parameters
     ----------
-    points : sequence of (name, AUC, PSNR, spread of AUC, spread of PSNR)
-        One a setting; PSNR in dB. Those that are not finite keep their number, and are not drawn.
+    name : str
+        Its name.
+    auc : float
+        AUC of its model.
+    reached : float
+        PSNR in dB of the worst image, a lower limit of the leak; may be infinite.
+    limit : float or None
+        Upper limit in dB; None where it is not known.
+    kind : str
+        A key of :data:`KINDS`; of others the number is kept, and nothing drawn.
+    auc_std : float or None
+        Spread of the AUC.
+    """
+
+    name: str
+    auc: float
+    reached: float
+    limit: float | None
+    kind: str
+    auc_std: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """How settings of one standing are drawn: words, colour, marker and how it is filled."""
+
+    words: str
+    colour: str
+    marker: str
+    fill: Literal["full", "left", "none"]
+
+
+KINDS = {
+    "leaks": Kind(words="leaks: patient visible", colour="#a31621", marker="o", fill="full"),
+    "partly": Kind(words="leaks in part", colour="#b3431e", marker="o", fill="left"),
+    "open": Kind(words="open: not settled", colour="#4a5563", marker="o", fill="none"),
+    "protects": Kind(words="protected", colour="#1d6b3c", marker="s", fill="full"),
+}
+"""Standings of settings, worst first. Open ones are hollow: there is nothing to rely on."""
+
+_DECIDING = (10.0, 40.0)
+"""dB between which verdicts differ; the axis is compressed beyond."""
+
+_TOP = 160.0
+"""dB at which the axis ends: more is a copy to the last digit of float32."""
+
+_NARROWEST = 0.06
+"""AUC that the axis shows at least: differences far below that are none."""
+
+_BESIDE = 0.03
+"""Least distance between bars, as a share of the axis."""
+
+
+def frontier(
+    spans: Sequence[Span], front: Collection[str], marks: Sequence[tuple[float, str]] = ()
+) -> str:
+    """Return a chart of leakage against utility: a bar a setting, numbered in their order.
+
+    A bar goes from what an attack reached to the upper limit, and to the end of the axis, dashed,
+    where none is known. Settings of the same AUC are drawn side by side.
+
+    Parameters
+    ----------
+    spans : sequence of Span
+        One a setting. Those without AUC or PSNR keep their number, and are not drawn.
     front : collection of str
-        Names on the Pareto front, drawn filled and joined.
-    mark : (float, str)
-        A level of PSNR drawn as a dashed line, with its name.
+        Names on the Pareto front, whose upper limits are joined.
+    marks : sequence of (float, str)
+        Levels of PSNR in dB drawn as dashed lines, with their names.
 
     Returns
     -------
@@ -198,51 +259,155 @@ def frontier(
         SVG without a prolog; empty where there is nothing to draw.
     """
     drawn = [
-        (number, *point)
-        for number, point in enumerate(points, 1)
-        if math.isfinite(point[1]) and math.isfinite(point[2])
+        (number, span)
+        for number, span in enumerate(spans, 1)
+        if span.kind in KINDS and math.isfinite(span.auc) and not math.isnan(span.reached)
     ]
     if not drawn:
         return ""
+    places = _apart([span.auc for _, span in drawn])
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+        figure = Figure(figsize=(7.6, 4.8), layout="constrained")
         axes = figure.subplots()
-        axes.axhline(mark[0], color="#3d454d", linestyle="--", linewidth=1, label=mark[1])
-        best = sorted((auc, psnr) for _, name, auc, psnr, _, _ in drawn if name in front)
-        axes.plot(
-            *zip(*best, strict=True), color=_COLOURS[2], linewidth=2, zorder=1, label="Pareto front"
-        )
-        for number, name, auc, psnr, auc_spread, psnr_spread in drawn:
-            on = name in front
-            axes.errorbar(
-                auc, psnr, xerr=auc_spread, yerr=psnr_spread, fmt="o", markersize=9,
-                color=_COLOURS[2] if on else _COLOURS[0], elinewidth=1, alpha=0.9,
-                markerfacecolor=_COLOURS[2] if on else "white", label=f"setting {number}",
+        axes.set_yscale("function", functions=(_squeeze, _stretch))
+        axes.axhspan(_DECIDING[1], 2 * _TOP, color="#f0f2f5", zorder=0)
+        highest = max((value for value, _ in marks), default=0.0)
+        for value, name in marks:
+            axes.axhline(value, color="#3d454d", linestyle="--", linewidth=1, zorder=1)
+            above = value == highest  # the others' names stand below their lines
+            axes.annotate(
+                name, (1, value), xycoords=("axes fraction", "data"), fontsize=9, color="#3d454d",
+                xytext=(4, 1 if above else -1), va="bottom" if above else "top",
+                textcoords="offset points", annotation_clip=False,
             )  # fmt: skip
+        best = sorted(
+            (place, min(span.limit, _TOP))
+            for place, (_, span) in zip(places, drawn, strict=True)
+            if span.name in front and span.limit is not None
+        )
+        if best:
+            axes.plot(
+                *zip(*best, strict=True), color=_COLOURS[0], linewidth=2, zorder=1,
+                label="Pareto front of the upper limits",
+            )  # fmt: skip
+        for place, (_, span) in zip(places, drawn, strict=True):
+            _bar(axes, place, span)
         axes.set_xlabel("AUC of the model (higher is better)")
-        axes.set_ylabel("leakage: PSNR, dB (lower is better)")
-        axes.margins(0.08, 0.1)
+        axes.set_ylabel("PSNR, dB, from attack to bound (lower is better)")
+        least = min(span.reached for _, span in drawn)
+        axes.set_ylim(min(_DECIDING[0], least) - 12.0, 1.4 * _TOP)
+        ticks = [0, 10, 15, 20, 25, 30, 35, 40, 80, _TOP]
+        ticks = [tick for tick in ticks if tick >= axes.get_ylim()[0]]
+        axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+        centre = (min(places) + max(places)) / 2
+        half = 0.55 * max(max(places) - min(places), _NARROWEST)
+        axes.set_xlim(centre - half, centre + half)
+        axes.xaxis.set_major_formatter(lambda auc, _: f"{auc:.2f}" if 0 <= auc <= 1 else "")
         figure.draw_without_rendering()  # places the axes, so that distances are known
-        _number(axes, [(number, auc, psnr) for number, _, auc, psnr, _, _ in drawn])
+        points = [
+            (number, place, min(span.reached, _TOP))
+            for place, (number, span) in zip(places, drawn, strict=True)
+        ]
+        along = [p for x, (_, one) in zip(places, drawn, strict=True) for p in _line(one, x)]
+        _number(axes, points, along)
         handles, names = axes.get_legend_handles_labels()
-        axes.legend(handles[:2], names[:2], frameon=False, fontsize=10, ncols=2,
+        once = dict(zip(names, handles, strict=True))
+        axes.legend(once.values(), once.keys(), frameon=False, fontsize=9, ncols=3,
                     loc="lower left", bbox_to_anchor=(0, 1))  # fmt: skip
         return _svg(figure, "frontier")
 
 
-def _number(axes: Axes, points: Sequence[tuple[int, float, float]]) -> None:
+def _ends_of(span: Span) -> tuple[float, float]:
+    """Return where a setting's bar begins and ends, in dB."""
+    reached = min(span.reached, _TOP)
+    return reached, _TOP if span.limit is None else min(max(span.limit, reached), _TOP)
+
+
+def _line(span: Span, place: float) -> list[tuple[float, float]]:
+    """Return points along a bar, beside which no number should stand."""
+    low, high = _squeeze(np.array(_ends_of(span)))
+    return [(place, float(y)) for y in _stretch(np.linspace(low, high, 9)[1:])]
+
+
+def _bar(axes: Axes, place: float, span: Span) -> None:
+    """Draw one setting: its marker at what was reached, its cap at the upper limit."""
+    kind = KINDS[span.kind]
+    reached, top = _ends_of(span)
+    axes.plot(
+        [place, place], [reached, top], color=kind.colour, zorder=2,
+        linewidth=2 if span.limit is not None else 1,
+        linestyle="-" if span.limit is not None else ":",
+    )  # fmt: skip
+    axes.plot(
+        [place], [top], color=kind.colour, zorder=2, markersize=9,
+        marker="_" if span.limit is not None else "^", markeredgewidth=2,
+    )  # fmt: skip
+    axes.errorbar(
+        place, reached, xerr=span.auc_std, fmt=kind.marker, markersize=8, color=kind.colour,
+        elinewidth=1, fillstyle="left" if kind.fill == "left" else "full", zorder=3,
+        markerfacecolor="white" if kind.fill == "none" else kind.colour,
+        markerfacecoloralt="white", markeredgewidth=1.5,
+        label=kind.words,
+    )  # fmt: skip
+
+
+def _apart(values: Sequence[float]) -> list[float]:
+    """Return the values, moved as little as it takes to keep a distance between them.
+
+    Neighbours that are too near become a block around their mean, and blocks that then touch one.
+    """
+    step = _BESIDE * max(max(values) - min(values), _NARROWEST)
+    order = sorted(range(len(values)), key=lambda index: values[index])
+    blocks: list[list[int]] = []
+    for index in order:
+        blocks.append([index])
+        while len(blocks) > 1 and (
+            _ends(blocks[-1], values, step)[0] - _ends(blocks[-2], values, step)[1] < step
+        ):
+            last = blocks.pop()
+            blocks[-1] += last
+    placed = [0.0] * len(values)
+    for block in blocks:
+        start = _ends(block, values, step)[0]
+        for place, index in enumerate(block):
+            placed[index] = start + place * step
+    return placed
+
+
+def _ends(block: Sequence[int], values: Sequence[float], step: float) -> tuple[float, float]:
+    centre = sum(values[index] for index in block) / len(block)
+    half = (len(block) - 1) * step / 2
+    return centre - half, centre + half
+
+
+def _squeeze(value: np.ndarray) -> np.ndarray:
+    """Return PSNR along the axis: in full where verdicts differ, compressed beyond."""
+    low, high = _DECIDING
+    inside = np.clip(value, low, high)
+    return inside + 0.3 * np.minimum(value - low, 0) + 0.06 * np.maximum(value - high, 0)
+
+
+def _stretch(value: np.ndarray) -> np.ndarray:
+    low, high = _DECIDING
+    inside = np.clip(value, low, high)
+    return inside + np.minimum(value - low, 0) / 0.3 + np.maximum(value - high, 0) / 0.06
+
+
+def _number(
+    axes: Axes,
+    points: Sequence[tuple[int, float, float]],
+    others: Sequence[tuple[float, float]] = (),
+) -> None:
     """Write each point's number beside it, on the side that is least crowded."""
     centres = axes.transData.transform([(x, y) for _, x, y in points])
-    taken = list(centres)
+    taken = [*centres, *axes.transData.transform([*others]).reshape(-1, 2)]
     scale = axes.figure.get_dpi() / 72  # pixels a point
     for (number, x, y), centre in zip(points, centres, strict=True):
-        others = [place for place in taken if place is not centre]
+        near = [place for place in taken if place is not centre]
         sides = [13 * np.array([math.cos(a), math.sin(a)]) for a in np.arange(0, 6.28, 0.785)]
         side = min(
             sides,
-            key=lambda s: sum(
-                1 / (1 + float(np.sum((centre + scale * s - o) ** 2))) for o in others
-            ),
+            key=lambda s: sum(1 / (1 + float(np.sum((centre + scale * s - o) ** 2))) for o in near),
         )
         taken.append(centre + scale * side)
         axes.annotate(

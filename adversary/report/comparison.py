@@ -1,28 +1,35 @@
-"""What several runs say of their defences, side by side: one row a defence and attack."""
+"""What several runs say of their defences, side by side: one row a defence and attack.
+
+A setting is judged by its worst image: an average over a copy and a failure hides the copy.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import statistics
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from adversary.flags import FLAGS
 from adversary.report import table
 from adversary.report.files import replacing
 from adversary.report.rows import levelled
 from adversary.report.run_folder import RunFolder, RunFolderError, unmasked, writing
-from adversary.report.verdict import Level, worst
+from adversary.report.verdict import Evidence, Level, worst
 
 COMPARISON: table.Schema = {
     "defence": "string",
     "parameters": "string",
     "label": "string",
     "attack": "string",
+    "verdict": "string",
+    "proved": "float64",
     "epsilon": "float64",
     "delta": "float64",
     "auc": "float64",
@@ -31,25 +38,47 @@ COMPARISON: table.Schema = {
     "psnr": "float64",
     "psnr_worst": "float64",
     "psnr_std": "float64",
+    "expected_psnr": "float64",
+    "prior_psnr": "float64",
+    "null_psnr": "float64",
     "ssim": "float64",
     "lpips": "float64",
     "rdlv": "float64",
     "reidentified": "float64",
     "bound_psnr": "float64",
+    "bound_psnr_worst": "float64",
     "label_accuracy": "float64",
+    "images": "Int64",
     "seconds": "float64",
     "runs": "Int64",
+    "flags": "string",
     "status": "string",
     "note": "string",
 }
 """Columns of comparison.csv and comparison_attacks.csv.
 
+``verdict`` is the worst of the images' levels (visible, identifiable, traces, open or protected;
+empty where nothing was measured); protected only where every image is. ``proved`` is the share of
+the images whose certificate says so, ``flags`` all that were raised, separated by semicolons.
 Means are over the images of a run and then over its runs, one a seed; ``auc_std`` and
-``psnr_std`` are standard deviations over the runs, empty for a single one. ``psnr_worst`` is the
-highest PSNR of any image, ``reidentified`` and ``label_accuracy`` are rates, ``epsilon`` and
-``delta`` the largest that a run ended with, ``seconds`` the mean wall time of a run and ``runs``
-how many runs are in the row.
+``psnr_std`` are standard deviations over the runs, empty for a single one. ``psnr_worst`` and
+``bound_psnr_worst`` are the highest of any image, ``reidentified`` and ``label_accuracy`` are
+rates, ``epsilon`` and ``delta`` the largest that a run ended with, empty where a mechanism earns
+none. ``images`` counts the reconstructions scored, ``seconds`` is the mean wall time of a run and
+``runs`` how many runs are in the row.
 """
+
+_MEANS = (
+    "psnr",
+    "expected_psnr",
+    "prior_psnr",
+    "null_psnr",
+    "ssim",
+    "lpips",
+    "rdlv",
+    "reidentified",
+    "bound_psnr",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,37 +111,105 @@ class Setting:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Examined:
+    """What was looked at before a setting was judged.
+
+    Parameters
+    ----------
+    clients, hospitals : int
+        Clients whose updates were attacked, of how many.
+    rounds, rounds_run : int
+        Rounds in which they were, of how many.
+    images, images_held : int
+        Images of which there is a reconstruction, over all runs, of how many in a run's clients.
+    runs : int
+        Runs, one a seed.
+    aggregate : bool
+        Whether the server saw the sum over all clients alone.
+    """
+
+    clients: int = 0
+    hospitals: int = 0
+    rounds: int = 0
+    rounds_run: int = 0
+    images: int = 0
+    images_held: int = 0
+    runs: int = 0
+    aggregate: bool = False
+
+    def __str__(self) -> str:
+        whose = (
+            f"the aggregate of {_of(0, self.hospitals, 'hospital')}"
+            if self.aggregate
+            else _of(self.clients, self.hospitals, "hospital")
+        )
+        images = f"{self.images} image{'s' * (self.images != 1)}"
+        held = f" of {self.images_held} that the hospitals hold" if self.images_held else ""
+        runs = f"{self.runs} run{'s' * (self.runs != 1)}"
+        return f"{whose}, {_of(self.rounds, self.rounds_run, 'round')}, {images}{held}, {runs}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """A row of the comparison; the fields are the columns of :data:`COMPARISON`, and more.
 
     Parameters
     ----------
-    level : Level
-        What the most revealing of the images means for its patient.
-    protects : str
-        What the defence protects against whom.
     setting : Setting
         Where it comes from.
+    protects : str
+        What the defence protects against whom.
+    level : Level
+        What the most revealing of the images means for its patient.
+    psnr_counted : float or None
+        The highest PSNR of an image that is nearer to its patient than to strangers.
+    limit : float or None
+        dB that no attacker is expected to exceed in any of the images; None where that is not
+        known of all of them.
+    chance : float or None
+        Rate of re-identification by chance.
+    unearned : bool
+        Whether a privacy mechanism ended without noise, and so without a finite epsilon.
+    bound_converged : bool
+        Whether the estimates behind the bounds did.
+    certificates : mapping
+        How many images have which certificate.
+    examined : Examined
+        What was looked at.
     """
 
     setting: Setting
     protects: str = ""
     level: Level = Level.UNKNOWN
     attack: str | None = None
+    proved: float | None = None
     epsilon: float | None = None
     delta: float | None = None
+    unearned: bool = False
     auc: float | None = None
     auc_std: float | None = None
     loss: float | None = None
     psnr: float | None = None
     psnr_worst: float | None = None
+    psnr_counted: float | None = None
     psnr_std: float | None = None
+    expected_psnr: float | None = None
+    prior_psnr: float | None = None
+    null_psnr: float | None = None
     ssim: float | None = None
     lpips: float | None = None
     rdlv: float | None = None
     reidentified: float | None = None
+    chance: float | None = None
     bound_psnr: float | None = None
+    bound_psnr_worst: float | None = None
+    bound_converged: bool = True
+    limit: float | None = None
     label_accuracy: float | None = None
+    certificates: Mapping[str, int] = field(default_factory=dict)
+    flags: tuple[str, ...] = ()
+    images: int = 0
+    examined: Examined = Examined()
     seconds: float | None = None
     runs: int = 0
     status: str = "completed"
@@ -123,6 +220,16 @@ class Row:
         """The setting's name."""
         return self.setting.label
 
+    @property
+    def verdict(self) -> str | None:
+        """The level in the tables; None where nothing was measured."""
+        return None if self.level is Level.UNKNOWN else self.level.slug
+
+    @property
+    def severity(self) -> tuple[Level, float, float]:
+        """Orders rows by the worst case: by level, then by the highest PSNR beyond the null."""
+        return self.level, _or_least(self.psnr_counted), _or_least(self.psnr_worst)
+
     def cells(self) -> dict[str, Any]:
         """Return the row of the table."""
         own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
@@ -130,6 +237,8 @@ class Row:
             "defence": self.setting.defence,
             "parameters": self.setting.parameters,
             "label": self.label,
+            "verdict": self.verdict,
+            "flags": ";".join(self.flags),
         }
         return {column: own[column] for column in COMPARISON}
 
@@ -147,7 +256,8 @@ class _Result:
 def measure(settings: Iterable[Setting]) -> list[Row]:
     """Return a row for each setting and attack, the strongest attack of each setting first.
 
-    The strongest is the one with the highest mean PSNR. A setting without a completed run, or
+    The strongest is the one of the worst case: the worst level, then the highest PSNR of an image
+    that is beyond the null. A setting without a completed run, or
     without any attack, has one row, whose status or empty attack says so.
     """
     return [row for setting in settings for row in _measure(setting)]
@@ -179,23 +289,44 @@ def write_tables(folder: Path, rows: Sequence[Row]) -> None:
 
 
 def front(rows: Iterable[Row]) -> set[str]:
-    """Return the labels of the rows on the Pareto front of high AUC and low PSNR.
+    """Return the labels of the rows on the Pareto front of high AUC and low upper limit.
 
-    On it are those that no other row beats in one without being worse in the other.
+    On it are those that no other row beats in one without being worse in the other. What an
+    attack reached has no say: an attack that failed is no reason to take a defence. Rows without
+    an upper limit are not on it.
     """
     known = [
-        (row.label, row.auc, row.psnr)
+        (row.label, row.auc, row.limit)
         for row in rows
-        if row.auc is not None and row.psnr is not None
+        if row.auc is not None and row.limit is not None and math.isfinite(row.limit)
     ]
     return {
         label
-        for label, auc, psnr in known
+        for label, auc, limit in known
         if not any(
-            other_auc >= auc and other_psnr <= psnr and (other_auc, other_psnr) != (auc, psnr)
-            for _, other_auc, other_psnr in known
+            other_auc >= auc and other <= limit and (other_auc, other) != (auc, limit)
+            for _, other_auc, other in known
         )
     }
+
+
+def in_lines(rows: Sequence[Row]) -> list[str]:
+    """Return the settings as lines of a terminal: verdict, and worst PSNR to upper limit."""
+    cells = [("setting", "verdict", "worst PSNR to bound")]
+    cells += [(row.label, row.level.label, _span(row)) for row in headlines(rows)]
+    widths = [max(len(row[place]) for row in cells) for place in range(2)]
+    return [f"{one:<{widths[0]}}  {two:<{widths[1]}}  {three}" for one, two, three in cells]
+
+
+def _span(row: Row) -> str:
+    if row.psnr_worst is None:
+        return row.note or "not attacked"
+    reached, bound = f"{row.psnr_worst:.1f} dB", row.bound_psnr_worst
+    if row.limit is None or bound is None:
+        return f"{reached}, bound not known"
+    if bound <= row.psnr_worst:
+        return f"{reached}, at its bound of {bound:.1f} dB"
+    return f"{reached} to {bound:.1f} dB"
 
 
 def _measure(setting: Setting) -> list[Row]:
@@ -212,6 +343,7 @@ def _measure(setting: Setting) -> list[Row]:
         "protects": str(results[0].info.get("defence", {}).get("protects", "")),
         "status": "incomplete" if notes else "completed",
         "runs": len(results),
+        "chance": _over(statistics.fmean, [_chance(result.info) for result in results]),
         **_training(results),
     }
     names = sorted({name for result in results for name in _attacks(result)})
@@ -221,7 +353,7 @@ def _measure(setting: Setting) -> list[Row]:
     ]
     if not rows:
         return [Row(setting=setting, **shared, note="; ".join([*notes, "not attacked"]))]
-    return sorted(rows, key=lambda row: -math.inf if row.psnr is None else row.psnr, reverse=True)
+    return sorted(rows, key=lambda row: row.severity, reverse=True)
 
 
 def _result(run: Run) -> _Result:
@@ -247,19 +379,24 @@ def _attacks(result: _Result) -> list[str]:
     return [str(name) for name in names if name != "-"]
 
 
-def _training(results: Sequence[_Result]) -> dict[str, float | None]:
+def _training(results: Sequence[_Result]) -> dict[str, Any]:
     """Return what each run's model came to, over the runs."""
     last = {
         column: [_last(result.rounds[column]) for result in results]
         for column in ("auc", "loss", "epsilon", "delta")
     }
     seconds = [result.info.get("seconds") for result in results]
+    epsilon = _over(max, last["epsilon"])
+    unearned = epsilon is not None and not math.isfinite(epsilon)
+    if unearned:  # a mechanism without noise claims nothing
+        epsilon = None
     return {
         "auc": _over(statistics.fmean, last["auc"]),
         "auc_std": _spread(last["auc"]),
         "loss": _over(statistics.fmean, last["loss"]),
-        "epsilon": _over(max, last["epsilon"]),
-        "delta": _over(max, last["delta"]),
+        "epsilon": epsilon,
+        "unearned": unearned,
+        "delta": None if epsilon is None else _over(max, last["delta"]),
         "seconds": _over(statistics.fmean, seconds),
     }
 
@@ -270,19 +407,114 @@ def _leakage(results: Sequence[_Result], attack: str, notes: Sequence[str]) -> d
     done = [frame[frame["status"] == "ok"] for frame in frames]
     failed = sum(len(frame) for frame in frames) - sum(len(frame) for frame in done)
     told = [*notes, *([f"{failed} attacks failed"] if failed else [])]
-    means = {
-        column: [_mean(frame, column) for frame in done]
-        for column in ("psnr", "ssim", "lpips", "rdlv", "reidentified", "bound_psnr")
-    }
-    everything = pd.concat(done)
+    means = {column: [_mean(frame, column) for frame in done] for column in _MEANS}
+    images = [row for frame in done for row in levelled(frame)]
+    psnr = [row["psnr"] for row in images]
     return {
         **{column: _over(statistics.fmean, values) for column, values in means.items()},
         "psnr_std": _spread(means["psnr"]),
-        "psnr_worst": _over(max, everything["psnr"].dropna().tolist()),
+        "psnr_worst": _over(max, psnr),
+        "psnr_counted": _over(max, (row["psnr"] for row in images if _beyond_null(row))),
+        "bound_psnr_worst": _over(max, (row["bound_psnr"] for row in images)),
+        "bound_converged": all(_converged(result.info) for result in results),
+        "limit": _limit(images),
         "label_accuracy": _over(statistics.fmean, [_label_accuracy(frame) for frame in done]),
-        "level": worst(row["level"] for row in levelled(everything)),
+        "level": _level([row["level"] for row in images], failed=failed),
+        "proved": _proved(images),
+        "certificates": _certificates(images),
+        "flags": union_of_flags(row["flags"] for row in images),
+        "images": len(images),
+        "examined": _examined(results, done),
         "note": "; ".join(told),
     }
+
+
+def union_of_flags(cells: Iterable[str | None]) -> tuple[str, ...]:
+    """Return the flags of several cells, each once, in the order in which they are explained."""
+    found = {flag for cell in cells for flag in (cell or "").split(";") if flag}
+    order = {flag: place for place, flag in enumerate(FLAGS)}
+    return tuple(sorted(found, key=lambda flag: (order.get(flag, len(order)), flag)))
+
+
+def _level(levels: Sequence[Level], *, failed: int) -> Level:
+    """Return the worst level; protected only where it is that of every update attacked."""
+    found = worst(levels)
+    settled = not failed and Level.UNKNOWN not in levels
+    return Level.OPEN if found is Level.PROTECTED and not settled else found
+
+
+def _beyond_null(row: Mapping[str, Any]) -> bool:
+    return Evidence(psnr=row["psnr"], null_psnr=row["null_psnr"]).beyond_null
+
+
+def _limit(images: Sequence[Mapping[str, Any]]) -> float | None:
+    """Return the highest upper limit of the images, None unless each has one.
+
+    A bound is an expectation: what an attack reached beyond it counts.
+    """
+    limits = [_upper(row) for row in images]
+    known = [limit for limit in limits if limit is not None]
+    if not known or len(known) < len(limits):
+        return None
+    return max(known + [row["psnr"] for row in images if row["psnr"] is not None])
+
+
+def _upper(row: Mapping[str, Any]) -> float | None:
+    """Return an image's bound or, where its update tells nothing, PSNR of the prior's mean."""
+    if row["bound_psnr"] is not None:
+        return float(row["bound_psnr"])
+    return row["prior_psnr"] if row["certificate"] == "nothing" else None
+
+
+def _certificates(images: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    return dict(sorted(Counter(row["certificate"] for row in images if row["certificate"]).items()))
+
+
+def _proved(images: Sequence[Mapping[str, Any]]) -> float | None:
+    """Return the share of proved images, None where no attack states certificates."""
+    stated = _certificates(images)
+    return stated.get("proved", 0) / len(images) if stated else None
+
+
+def _examined(results: Sequence[_Result], done: Sequence[pd.DataFrame]) -> Examined:
+    everything = pd.concat(done)
+    held = [_clients(result.info) for result in results]
+    places = [
+        frame[["round", "client", "truth", "image"]].drop_duplicates()
+        for frame in done
+        if len(frame)
+    ]
+    views = [result.info.get("threat") for result in results]
+    return Examined(
+        clients=everything["client"].nunique(),
+        hospitals=max(map(len, held)),
+        rounds=everything["round"].nunique(),
+        rounds_run=max(len(result.rounds) for result in results),
+        images=sum(map(len, places)),
+        images_held=max(sum(clients.values()) for clients in held),
+        runs=len(results),
+        aggregate=any(
+            isinstance(threat, Mapping) and threat.get("view") == "aggregate" for threat in views
+        ),
+    )
+
+
+def _converged(info: Mapping[str, Any]) -> bool:
+    bound = info.get("bound")
+    return not isinstance(bound, Mapping) or bool(bound.get("converged", True))
+
+
+def _chance(info: Mapping[str, Any]) -> float | None:
+    candidates = info.get("candidates")
+    return 1 / candidates if isinstance(candidates, int) and candidates > 0 else None
+
+
+def _clients(info: Mapping[str, Any]) -> dict[str, int]:
+    """Return how many images each client holds, empty where run.json does not tell."""
+    clients = info.get("clients")
+    if not isinstance(clients, Mapping):
+        return {}
+    return {str(name): many for name, many in clients.items() if isinstance(many, int)}
 
 
 def _mean(frame: pd.DataFrame, column: str) -> float | None:
@@ -308,6 +540,16 @@ def _over(summary: Callable[[list[float]], float], values: Iterable[float | None
     """Return a summary of the values that are known; None where there are none."""
     known = [value for value in values if value is not None]
     return summary(known) if known else None
+
+
+def _or_least(value: float | None) -> float:
+    return -math.inf if value is None else value
+
+
+def _of(some: int, every: int, what: str) -> str:
+    """Return ``1 of 8 hospitals``, as far as it is known."""
+    counts = [str(count) for count in (some, every) if count]
+    return f"{' of '.join(counts) or 'no'} {what}{'s' * (counts[-1:] != ['1'])}"
 
 
 def _spread(values: Iterable[float | None]) -> float | None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -157,6 +158,18 @@ def test_completed_runs_are_kept_and_others_done_again(tmp_path):
     assert names(other) == ["much_noise/seed-1", "much_noise/seed-2"]
 
 
+def test_settings_that_all_cases_share_are_told_once(tmp_path):
+    run(plan(read(COMMON + TWO)), tmp_path, Engine())
+    found = json.loads((tmp_path / "comparison.json").read_text())
+    assert found["common"]["local.lr"] == 0.05
+    none, noise = found["settings"]
+    assert none["changes"] == {
+        "defence.name": "none", "defence.options": "", "local.batch-size": 1
+    }  # fmt: skip
+    assert noise["changes"]["local.batch-size"] == 2
+    assert [one["status"] for one in noise["runs"]] == ["completed", "completed"]
+
+
 def test_a_comparison_can_be_moved(tmp_path):
     wanted = plan(read(COMMON + TWO))
     run(wanted, tmp_path / "a", Engine())
@@ -272,7 +285,39 @@ def test_the_command_keeps_what_is_done_and_prints_the_page_last(compared, capsy
     folder, command = compared
     assert main(command) == 0
     out = capsys.readouterr().out.splitlines()
-    assert out == ["14 of 14 runs are there already and are kept", str(folder / "comparison.html")]
+    assert out[0] == "14 of 14 runs are there already and are kept"
+    assert out[1].split() == ["setting", "verdict", "worst", "PSNR", "to", "bound"]
+    assert [line.split("  ")[0] for line in out[2:-1]] == list(COMPARED)
+    assert all(" dB, bound not known" in line for line in out[2:-1])
+    assert out[-1] == str(folder / "comparison.html")
+
+
+def test_a_comparison_that_can_be_cited_is_written_beside_the_tables(compared):
+    found = json.loads((compared[0] / "comparison.json").read_text())
+    assert found["seeds"] == [1, 2]
+    assert found["versions"].keys() >= {"torch", "flwr"}
+    assert (found["common"]["adversary.attack"], found["common"]["clients"]) == ("ing", 3)
+    assert not {"seed", "out", "defence.name"} & found["common"].keys()
+    assert [one["label"] for one in found["settings"]] == list(COMPARED)
+    noise = found["settings"][2]
+    assert noise["changes"] == {"defence.name": "gaussian-noise", "defence.options": "scale=0.5"}
+    assert noise["examined"] == {
+        "clients": 3, "hospitals": 3, "rounds": 1, "rounds_run": 1, "images": 6,
+        "images_held": noise["examined"]["images_held"], "runs": 2, "aggregate": False,
+    }  # fmt: skip
+    table = pd.read_csv(compared[0] / "comparison.csv").set_index("label")
+    for one in found["settings"]:
+        assert one["figures"]["psnr"]["worst"] == table.loc[one["label"], "psnr_worst"]
+        assert one["verdict"] == table.loc[one["label"], "verdict"]
+    whole = found["settings"][-1]
+    assert whole["examined"]["aggregate"]
+    clients = {image["client"] for run in whole["runs"] for image in run["images"]}
+    assert clients == {"aggregate"}  # none of the masked updates
+
+
+def test_nothing_of_a_comparison_that_has_no_bound_is_called_protected(compared):
+    table = pd.read_csv(compared[0] / "comparison.csv")
+    assert "protected" not in set(table["verdict"])
 
 
 def test_the_command_tells_mistakes_in_lines(tmp_path, capsys):

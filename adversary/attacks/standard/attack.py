@@ -9,7 +9,13 @@ import torch
 
 from adversary.attacks.base import Attack, AttackError, notes_on, one_of
 from adversary.attacks.standard.effort import EFFORTS
-from adversary.attacks.standard.members import MEMBERS, Member, Work, gradient_operations
+from adversary.attacks.standard.members import (
+    MEMBERS,
+    Member,
+    Work,
+    foreign,
+    gradient_operations,
+)
 from adversary.attacks.standard.referee import Referee
 from adversary.certificates import (
     Laplace,
@@ -51,15 +57,21 @@ class Standard(Attack):
     ----------
     effort : {"quick", "standard", "thorough"}
         Budgets of the members, and nothing else.
+    also : str
+        Further attacks to run as members, by their names in
+        :data:`~adversary.attacks.ATTACKS`, joined by "+": those of one's own. Each has its own
+        defaults and a limit of time; one that fails or does not end is left out.
     """
 
     name: ClassVar[str] = "standard"
     title: ClassVar[str] = "Standard adversary"
     reference: ClassVar[str] = "this project, after AutoAttack (Croce and Hein, ICML 2020)"
 
-    def __init__(self, *, effort: str = "standard") -> None:
+    def __init__(self, *, effort: str = "standard", also: str = "") -> None:
         one_of(self, "effort", effort, EFFORTS)
         self.effort = effort
+        self.also = also
+        self._members = (*MEMBERS, *(foreign(name) for name in filter(None, also.split("+"))))
 
     def run(
         self,
@@ -73,7 +85,7 @@ class Standard(Attack):
         work = _begun(problem.to(torch.float64), self.effort, Search(self.name, seed, limits, None))
         trials: list[Trial] = []
         certified = None
-        for place, member in enumerate(MEMBERS):
+        for place, member in enumerate(self._members):
             if work.estimates and work.search.exhausted():
                 work.cut = True
                 break
@@ -87,7 +99,7 @@ class Standard(Attack):
             if certified is not None and _ends(work, certified[1]):
                 break
             if progress is not None:
-                progress(self.name, (place + 1) / len(MEMBERS))
+                progress(self.name, (place + 1) / len(self._members))
         posterior, statement, chi_square = certified or _certified(work)
         return _reconstruction(work, posterior, statement, chi_square, trials)
 
@@ -150,13 +162,19 @@ def _certified(work: Work) -> tuple[Posterior, Statement, float]:
             found = Laplace(equations, best.images, work.prior)
         posterior = found.at(step=True)
         fit = goodness(equations, equations(best.images), posterior.parameters)
+        work.explained = fit.explained
         if not fit.explained:
             temperature = max(1.0, float(found.residual.square().sum()) / best.images.numel())
             posterior = found.at(temperature, step=True)
     except ValueError as error:
         work.search.notes.append(f"no posterior: {error}")
         unknown = work.prior.variance.view(1, *best.images.shape[1:]).expand_as(best.images)
-        posterior = Posterior(images=best.images.clamp(0, 1), variance=unknown, parameters=0.0)
+        posterior = Posterior(
+            images=best.images.clamp(0, 1),
+            variance=unknown,
+            parameters=0.0,
+            freedom=torch.ones(len(unknown)),
+        )
         fit = goodness(equations, equations(best.images), 0.0)
         return posterior, Statement(certificate="open"), fit.chi_square
     statement = certify(

@@ -30,6 +30,7 @@ from adversary.readings import UNROLLED_STEPS
 from adversary.reconstruction import Step
 from adversary.seeding import derive_seed, generator
 from adversary.switches import Switched
+from adversary.watchdog import within
 
 LINEAR = 3.0
 """Chi-square of the mean public X-ray up to which noise may be all that an update holds."""
@@ -39,6 +40,9 @@ ENOUGH = 8
 
 TANGENT = 3.0
 """Cost of a column of a Jacobian, in gradients; of a match of gradients the same and more."""
+
+SPEED = 1e10
+"""Multiplications a second, roughly, by which work becomes a limit of time for foreign code."""
 
 MATCH = 5.0
 """Cost of one evaluation that matches gradients, in gradients."""
@@ -77,6 +81,8 @@ class Work:
         Starts of second-order steps so far.
     linear : Laplace or None
         The equations linearised at the mean public X-ray, where they were.
+    explained : bool
+        Whether the best estimate explains the update.
     cut, failed : bool
         Whether a limit of the user's cut a member off, and whether one raised an error.
     """
@@ -93,6 +99,7 @@ class Work:
     ended: list[Tensor] = field(default_factory=list)
     starts: int = 0
     linear: Laplace | None = None
+    explained: bool = False
     cut: bool = False
     failed: bool = False
 
@@ -284,6 +291,10 @@ def _start(work: Work) -> Tensor:
     return work.prior.sample(work.problem.shape[0], generator=draw).to(work.best.images)
 
 
+def _unexplained(work: Work) -> bool:
+    return not work.explained
+
+
 def _matched(work: Work) -> Iterator[Found]:
     """Yield what Inverting Gradients comes to, from the mean public X-ray."""
     affordable = work.limits(MATCH * work.problem.shape[0]).evaluations or 1
@@ -300,10 +311,37 @@ MEMBERS: tuple[Member, ...] = (
     Member("recursive", _has_kinks, _recursive),
     Member("encgrad", _tells_encodings, _encgrad),
     Member("gauss-newton", _smooth, _gauss_newton),
-    Member("ing", _always, _matched),
+    Member("ing", _unexplained, _matched),
     Member("gauss-newton", _smooth, _gauss_newton),
 )
 """In the order in which they run; the next one only where nothing is proved yet."""
+
+
+def foreign(name: str) -> Member:
+    """Return an attack from outside as a member, under a limit of time.
+
+    Raises
+    ------
+    AttackOptionError
+        For a name that no attack has.
+    """
+    from adversary.attacks import create  # the registry holds the ensemble itself
+
+    attack = create(name)
+
+    def run(work: Work) -> Iterator[Found]:
+        seconds = work.effort.operations / SPEED
+        found = within(
+            seconds,
+            lambda: attack.run(
+                work.problem.to(torch.float32),
+                seed=derive_seed(work.seed, name),
+                limits=Limits(seconds=seconds),
+            ),
+        )
+        yield found.images.double(), found.labels
+
+    return Member(name, _always, run)
 
 
 def gradient_operations(problem: Problem) -> float:

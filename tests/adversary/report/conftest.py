@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 import pytest
 import torch
 
-from adversary.evaluation import Truth, score
+from adversary.evaluation import ImageScore, Truth, score
 from adversary.priors import Prior
 from adversary.reconstruction import Reconstruction
 from adversary.report.pictures import draw
@@ -103,3 +103,39 @@ def attacked():
 def check():
     """Read a page, and make sure that it is well-formed and loads nothing."""
     return take_apart
+
+
+def evaluate(path, attacks, *, auc=0.9, seed=1, epsilon=None, members="", **about):
+    """Write a completed run of which attacks and bounds have said what is given.
+
+    ``attacks`` holds for each attack a list of images: fields of an ImageScore, and of its
+    reconstruction ``certificate``, ``client`` and ``told``, its flags.
+    """
+    about = {"clients": {"client-00": 5, "client-01": 7}, "candidates": 4, "seed": seed} | about
+    folder = RunFolder.create(path, **about)
+    folder.add_round(round=1, auc=auc, loss=1.0, epsilon=epsilon, delta=epsilon and 1e-5)
+    for attack, images in attacks.items():
+        for number, fields in enumerate(images):
+            own = dict(fields)
+            client = own.pop("client", "client-00")
+            found = Reconstruction(
+                images=rand(1, 1, 8, 8), labels=torch.ones(1), score=0.0, seconds=1.0,
+                evaluations=1, certificate=own.pop("certificate", None),
+                flags=own.pop("told", ()),
+            )  # fmt: skip
+            one = ImageScore(
+                **{"image": number, "reconstruction": 0, "truth": f"p{number}.png", "rdlv": 0.0,
+                   "reidentified": False, **own}
+            )  # fmt: skip
+            drawn = draw(found, [one], rand(number + 1, 1, 8, 8))
+            folder.add_reconstruction(1, client, attack, found, [one], drawn)
+    if members:
+        (folder.path / "members.csv").write_text(members, encoding="utf-8")
+    folder.finish("completed")
+    return folder.path
+
+
+@pytest.fixture(scope="session")
+def evaluated():
+    """Write a completed run of which attacks and bounds have said what is given."""
+    return evaluate

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import math
 import re
 from html.parser import HTMLParser
 
 import hypothesis.strategies as st
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -14,7 +16,7 @@ from hypothesis import given
 
 from adversary.evaluation import ImageScore
 from adversary.reconstruction import Reconstruction
-from adversary.report import table
+from adversary.report import charts, table
 from adversary.report.comparison import (
     COMPARISON,
     Row,
@@ -22,10 +24,11 @@ from adversary.report.comparison import (
     Setting,
     front,
     headlines,
+    in_lines,
     measure,
     write_tables,
 )
-from adversary.report.comparison_html import render, summarise
+from adversary.report.comparison_html import ordered, render, summarise
 from adversary.report.pictures import draw
 from adversary.report.run_folder import RunFolder
 from adversary.report.verdict import Level
@@ -120,20 +123,172 @@ def test_tables_read_back_and_missing_values_stay_empty(tmp_path):
     assert len(table.read(tmp_path / "comparison_attacks.csv", COMPARISON)) == 2
 
 
-@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), max_size=8))
-def test_the_front_is_what_nothing_beats(points):
-    rows = [
-        Row(setting=setting(str(i)), auc=auc / 4, psnr=float(psnr))
-        for i, (auc, psnr) in enumerate(points)
+NOISE_3 = {"psnr": 7.3, "bound_psnr": 30.7, "prior_psnr": 18.0, "rdlv": -1.2}
+COPY = {"psnr": 52.5, "bound_psnr": 147.5, "prior_psnr": 18.0, "rdlv": 0.6, "reidentified": True}
+SAFE = {"psnr": 18.1, "bound_psnr": 18.3, "prior_psnr": 18.0, "rdlv": 0.01}
+
+
+@pytest.mark.parametrize(
+    ("images", "verdict", "limit"),
+    [
+        ([NOISE_3], "open", 30.7),
+        ([NOISE_3 | {"negative": True}], "identifiable", 30.7),
+        ([SAFE], "protected", 18.3),
+        ([SAFE, NOISE_3], "open", 30.7),
+        ([SAFE, {"psnr": 18.1, "rdlv": None, "reidentified": None}], "open", None),
+        ([SAFE, COPY], "visible", 147.5),
+        ([{"psnr": 17.9, "prior_psnr": 18.0, "certificate": "nothing"}], "protected", 18.0),
+        ([{"psnr": 17.9, "prior_psnr": 18.0, "certificate": "open"}], "open", None),
+        ([COPY | {"bound_psnr": 50.0}], "visible", 52.5),  # a bound is an average
+    ],
+)
+def test_the_verdict_is_that_of_the_worst_image(evaluated, tmp_path, images, verdict, limit):
+    [row] = measure([setting("s", evaluated(tmp_path / "1", {"standard": images}))])
+    assert (row.verdict, row.limit) == (verdict, limit)
+    assert row.cells()["verdict"] == verdict
+
+
+def test_protected_takes_every_update_that_was_attacked(evaluated, tmp_path):
+    path = evaluated(tmp_path / "1", {"standard": [SAFE]})
+    RunFolder.open(path).add_failure(1, "client-01", "standard", "no luck")
+    [row] = measure([setting("s", path)])
+    assert (row.verdict, row.note) == ("open", "1 attacks failed")
+
+
+def test_the_strongest_attack_is_that_of_the_worst_case_and_no_mean_over_failures(
+    evaluated, tmp_path
+):
+    runs = [
+        evaluated(tmp_path / str(psnr), {
+            "steady": [{"psnr": 15.0}], "rare": [COPY | {"psnr": psnr}]
+        }) for psnr in (31.2, 2.0)
+    ]  # fmt: skip
+    strong, weak = measure([setting("s", *runs)])
+    assert (strong.attack, strong.psnr, strong.psnr_worst) == ("rare", 16.6, 31.2)
+    assert (weak.attack, weak.psnr, weak.psnr_worst) == ("steady", 15.0, 15.0)
+    assert strong.verdict == "visible"
+
+
+def test_of_equal_levels_the_highest_psnr_beyond_the_null_comes_first(evaluated, tmp_path):
+    attacks = {
+        "mean": [{"psnr": 18.0, "null_psnr": 17.9}],
+        "real": [{"psnr": 16.0, "null_psnr": 12.0}],
+        "less": [{"psnr": 15.0, "null_psnr": 12.0}],
+    }
+    rows = measure([setting("s", evaluated(tmp_path / "1", attacks))])
+    assert [row.verdict for row in rows] == ["open"] * 3
+    assert [row.attack for row in rows] == ["real", "less", "mean"]
+
+
+def test_means_shares_and_flags_of_what_the_attacker_states(evaluated, tmp_path):
+    one = COPY | {"certificate": "proved", "expected_psnr": 53.0, "null_psnr": 11.0,
+                  "told": ("oracle",), "flags": ("bound-far-above",)}  # fmt: skip
+    two = NOISE_3 | {"certificate": "open", "expected_psnr": 9.0, "null_psnr": 9.0,
+                     "flags": ("below-mean", "of-a-plug-in"), "told": ("misfit",)}  # fmt: skip
+    path = evaluated(tmp_path / "1", {"standard": [one, two], "dlg": [{"psnr": 1.0}]})
+    standard, dlg = measure([setting("s", path)])
+    assert (standard.proved, dict(standard.certificates)) == (0.5, {"open": 1, "proved": 1})
+    assert (standard.expected_psnr, standard.prior_psnr, standard.null_psnr) == (31.0, 18.0, 10.0)
+    assert (standard.bound_psnr, standard.bound_psnr_worst) == (pytest.approx(89.1), 147.5)
+    assert standard.cells()["flags"] == "misfit;oracle;bound-far-above;below-mean;of-a-plug-in"
+    assert standard.chance == 1 / 4
+    assert (dlg.proved, dlg.cells()["flags"], dlg.limit) == (None, "", None)
+    write_tables(tmp_path, [standard, dlg])
+    read = table.read(tmp_path / "comparison.csv", COMPARISON)
+    assert list(read[["verdict", "proved", "images"]].loc[0]) == ["visible", 0.5, 2]
+
+
+def test_a_bound_that_not_all_images_have_is_no_limit(evaluated, tmp_path):
+    images = [NOISE_3, NOISE_3 | {"bound_psnr": None}]
+    [row] = measure([setting("s", evaluated(tmp_path / "1", {"standard": images}))])
+    assert (row.bound_psnr_worst, row.limit, row.verdict) == (30.7, None, "open")
+
+
+def test_what_was_examined_is_counted(evaluated, tmp_path):
+    images = [SAFE, SAFE | {"client": "client-01"}]
+    runs = [evaluated(tmp_path / str(n), {"a": images, "b": images}, seed=n) for n in (1, 2)]
+    row, _ = measure([setting("s", *runs)])
+    assert str(row.examined) == (
+        "2 of 2 hospitals, 1 of 1 round, 4 images of 12 that the hospitals hold, 2 runs"
+    )
+    whole = evaluated(
+        tmp_path / "sum", {"a": [SAFE | {"client": "aggregate"}]}, threat={"view": "aggregate"}
+    )
+    [row] = measure([setting("s", whole)])
+    assert str(row.examined).startswith("the aggregate of 2 hospitals, 1 of 1 round, 1 image of")
+
+
+def test_masked_updates_never_enter(evaluated, tmp_path):
+    images = [SAFE, COPY | {"client": "client-00-masked"}]
+    path = evaluated(tmp_path / "1", {"standard": images, "mask": images[1:]})
+    [row] = measure([setting("s", path)])
+    assert (row.attack, row.psnr, row.images, row.verdict) == ("standard", 18.1, 1, "protected")
+
+
+def test_an_exact_copy_in_one_seed_is_the_worst_and_leaves_no_spread(evaluated, tmp_path):
+    runs = [
+        evaluated(tmp_path / str(psnr), {"standard": [COPY | {"psnr": psnr}]})
+        for psnr in (math.inf, 20.0)
     ]
-    found = front([*rows, Row(setting=setting("unknown"), auc=1.0)])
+    [row] = measure([setting("s", *runs)])
+    assert (row.psnr, row.psnr_worst, row.psnr_std) == (math.inf, math.inf, None)
+    assert row.verdict == "visible"
+
+
+def test_a_label_that_was_not_recovered_counts_as_wrong(evaluated, tmp_path):
+    told = [("1", "1"), ("1", None), (None, "1"), ("0", "1")]
+    images = [SAFE | {"label_true": true, "label_recovered": said} for true, said in told]
+    [row] = measure([setting("s", evaluated(tmp_path / "1", {"standard": images}))])
+    assert row.label_accuracy == pytest.approx(1 / 3)
+
+
+def test_a_mechanism_without_noise_claims_no_epsilon(evaluated, tmp_path):
+    attacks = {"standard": [COPY]}
+    clipped, both = measure([
+        setting("clipped", evaluated(tmp_path / "1", attacks, epsilon=math.inf)),
+        setting("both", evaluated(tmp_path / "2", attacks, epsilon=2.0),
+                evaluated(tmp_path / "3", attacks, epsilon=math.inf)),
+    ])  # fmt: skip
+    assert (clipped.epsilon, clipped.delta, clipped.unearned) == (None, None, True)
+    assert (both.epsilon, both.unearned) == (None, True)
+    said = summarise([clipped])
+    assert said[-1] == "“clipped” claims no ε: without noise nothing is earned."
+
+
+def test_the_lines_of_a_terminal_go_from_attack_to_bound(evaluated, tmp_path):
+    rows = measure([
+        setting("noise 3", evaluated(tmp_path / "1", {"standard": [NOISE_3]})),
+        setting("none", evaluated(tmp_path / "2", {"standard": [COPY | {"bound_psnr": 50.0}]})),
+        setting("x", evaluated(tmp_path / "3", {"standard": [COPY | {"bound_psnr": None}]})),
+        setting("later", tmp_path / "nowhere"),
+    ])  # fmt: skip
+    assert in_lines(rows) == [
+        "setting  verdict          worst PSNR to bound",
+        "noise 3  Open             7.3 dB to 30.7 dB",
+        "none     Patient visible  52.5 dB, at its bound of 50.0 dB",
+        "x        Patient visible  52.5 dB, bound not known",
+        "later    Not measured     seed 1: not run yet",
+    ]
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), max_size=8))
+def test_the_front_is_of_upper_limits_that_nothing_beats(points):
+    rows = [
+        Row(setting=setting(str(i)), auc=auc / 4, limit=float(limit), psnr=0.0)
+        for i, (auc, limit) in enumerate(points)
+    ]
+    unbounded = [
+        Row(setting=setting("unknown"), auc=1.0, psnr=0.0, psnr_worst=0.0),
+        Row(setting=setting("endless"), auc=1.0, psnr=0.0, limit=math.inf),
+    ]
+    found = front([*rows, *unbounded])
     for row in rows:
         beaten = any(
-            (o.auc > row.auc and o.psnr <= row.psnr) or (o.auc >= row.auc and o.psnr < row.psnr)
+            (o.auc > row.auc and o.limit <= row.limit) or (o.auc >= row.auc and o.limit < row.limit)
             for o in rows
         )
         assert (row.label in found) is not beaten
-    assert "unknown" not in found
+    assert not found & {"unknown", "endless"}
 
 
 class Page(HTMLParser):
@@ -209,28 +364,142 @@ def test_a_page_without_any_result_can_be_read(tmp_path):
     assert "<svg" not in text
 
 
-def row(label, psnr, auc, *, defence="other", **more):
-    return Row(setting=setting(label, defence=defence), psnr=psnr, auc=auc, attack="ing", **more)
+def row(label, level, auc, *, defence="other", **more):
+    return Row(
+        setting=setting(label, defence=defence), level=level, auc=auc, attack="standard",
+        **{"psnr": more.get("psnr_worst")} | more,
+    )  # fmt: skip
 
 
-def test_the_summary_names_the_best_trade_and_each_epsilon():
-    rows = [
-        row("nothing", 40.0, 0.95, defence="none", psnr_worst=60.0, reidentified=1.0),
-        row("mild", 25.0, 0.94),
-        row("strong", 10.0, 0.80, epsilon=1.0),
-        row("private", 12.0, 0.85, epsilon=8.0),
+NONE = row("none", Level.VISIBLE, 0.95, defence="none", psnr_worst=52.5, limit=147.5, proved=0.75)
+OPEN = row("noise 3", Level.OPEN, 0.95, psnr_worst=7.3, limit=30.7, bound_psnr_worst=30.7)
+HELD = row(
+    "much noise", Level.PROTECTED, 0.94, psnr_worst=17.8, limit=18.3, bound_psnr_worst=18.3,
+    prior_psnr=18.0, epsilon=1.0,
+)  # fmt: skip
+
+
+def test_an_attack_that_failed_recommends_nothing():
+    said = summarise([NONE, OPEN])
+    assert said == [
+        "Shown to leak, for the server saw a patient’s X-ray: none (52.5 dB, proved of 75% of "
+        "the images).",
+        "“noise 3” is open: the attack got 7.3 dB, and up to 30.7 dB may be there. That is no "
+        "evidence of safety.",
+        "No setting is shown to protect.",
+        "Without a defence the model’s AUC is 0.950.",
     ]
-    said = summarise(rows)
-    assert said[0] == (
-        "Without a defence the strongest attack (ing) reaches 40.0 dB on average and 60.0 dB at "
-        "worst. It singles out 100% of the patients. The model’s AUC is 0.950."
-    )
-    assert said[1] == (
-        "The least leakage at an AUC within 0.02 of no defence is that of mild: 25.0 dB. "
-        "It costs 0.010 of AUC, and takes 15.0 dB from the attacker."
-    )
-    assert said[2].startswith("The least leakage of all is that of strong: 10.0 dB. It costs 0.150")
-    assert said[3:] == [
-        "Differential privacy with ε = 1 (strong): 10.0 dB at an AUC of 0.800.",
-        "Differential privacy with ε = 8 (private): 12.0 dB at an AUC of 0.850.",
+
+
+def test_only_what_an_upper_limit_protects_has_a_price():
+    said = summarise([OPEN, HELD, NONE])
+    assert said[2:] == [
+        "“much noise” protects: no attacker is expected to exceed 18.3 dB; the mean public X-ray "
+        "has 18.0 dB; it costs 0.010 of AUC.",
+        "Without a defence the model’s AUC is 0.950.",
+        "Differential privacy limits what can be told of any one image’s part in the training: "
+        "“much noise” (ε = 1).",
     ]
+
+
+def test_nothing_is_said_of_a_price_where_nothing_was_learnt():
+    said = summarise([dataclasses.replace(NONE, auc=0.6), HELD])
+    assert not [sentence for sentence in said if "AUC" in sentence]
+
+
+def test_a_leak_in_part_says_how_much_more_may_be_there():
+    said = summarise([
+        row("signs", Level.IDENTIFIABLE, 0.9, psnr_worst=19.3, limit=40.4),
+        row("odd", Level.TRACES, 0.9, psnr_worst=math.inf),
+        row("by the posterior", Level.PROTECTED, 0.9, psnr_worst=17.0, limit=18.0),
+    ])  # fmt: skip
+    assert said == [
+        "“signs” leaks in part (patient re-identifiable): the attack got 19.3 dB, and up to "
+        "40.4 dB may be there.",
+        "“odd” leaks in part (traces of the patient): the attack got an exact copy, and how much "
+        "may be there is not known.",
+        "“by the posterior” protects: its updates tell an attacker nothing beyond public X-rays.",
+    ]
+
+
+def test_rows_are_shown_by_standing_and_open_ones_by_what_may_be_there():
+    more = row("noise 1", Level.OPEN, 0.95, psnr_worst=5.0, limit=37.0)
+    endless = row("no bound", Level.OPEN, 0.95, psnr_worst=4.0)
+    shown = [one.label for one in ordered([HELD, OPEN, more, endless, NONE])]
+    assert shown == ["none", "no bound", "noise 1", "noise 3", "much noise"]
+
+
+@pytest.fixture
+def judged(evaluated, tmp_path):
+    """The page of a setting of each standing, and the text of its rows by label."""
+    runs = {
+        "safe": {"standard": [SAFE]},
+        "noise 3": {"standard": [NOISE_3 | {"flags": ("below-mean",)}]},
+        "none": {"standard": [COPY]},
+    }
+    rows = measure([
+        setting(label, evaluated(tmp_path / label, attacks), defence=label)
+        for label, attacks in runs.items()
+    ])  # fmt: skip
+    text = render(tmp_path, rows).read_text(encoding="utf-8")
+    body = text[text.index('id="table"') :]
+    found = re.findall(r'<tr[^>]*data-filtered="settings".*?</tr>', body, re.S)
+    return text, {label: one for one, label in zip(found, ["none", "noise 3", "safe"], strict=True)}
+
+
+def test_only_a_protected_row_is_green_and_an_open_one_says_that_it_is_not_settled(judged):
+    text, rows = judged
+    for label, badge, said in (
+        ("none", "l5", "settled: leaks"),
+        ("noise 3", "l2", "not settled"),
+        ("safe", "l1", "settled: protects"),
+    ):
+        assert f">{label}</a>" in rows[label]
+        assert f'class="badge {badge}"' in rows[label]
+        assert f'<span class="said">{said}</span>' in rows[label]
+    assert 'class="badge l1"' not in rows["noise 3"] + rows["none"]
+    assert "least leakage" not in text.lower()
+    assert "Below the mean image" in rows["noise 3"]
+    assert "7.3 dB, bound 30.7 dB" in text
+
+
+def test_the_chart_s_bars_of_open_settings_are_hollow_and_the_front_is_of_bounds(judged):
+    text, _ = judged
+    words = re.search(r'aria-label="(Leakage, from attack to bound[^"]*)"', text)[1]
+    assert "2 noise 3: AUC 0.900, not settled, attack 7.3 dB, upper limit 30.7 dB;" in words
+    assert words.endswith("upper limit 18.3 dB, on the Pareto front")
+    assert words.count("on the Pareto front") == 1
+    svg = text[text.index("<svg") : text.index("</svg>")]
+    assert "open: not settled" in svg
+    assert "fill: #ffffff; stroke: #4a5563" in svg
+    assert "fill: #1d6b3c" in svg
+
+
+def test_the_page_tells_what_was_examined(judged):
+    assert (
+        "Examined under every setting: 1 of 2 hospitals, 1 of 1 round, 1 image of 12 that the "
+        "hospitals hold, 1 run." in judged[0]
+    )
+
+
+def test_there_is_no_front_of_models_that_have_not_learnt(evaluated, tmp_path):
+    rows = measure([setting("none", evaluated(tmp_path / "1", {"a": [COPY]}, auc=0.55))])
+    text = render(tmp_path, rows).read_text(encoding="utf-8")
+    assert "on the Pareto front" not in text
+    assert "There is no Pareto front" in text
+
+
+def test_bars_of_one_auc_stand_side_by_side():
+    places = charts._apart([0.9, 0.5, 0.9, 0.9])
+    step = charts._BESIDE * 0.4
+    assert sorted(places)[1:] == pytest.approx([0.9 - step, 0.9, 0.9 + step])
+    assert places[1] == 0.5
+    assert charts._apart([0.1, 0.2]) == [0.1, 0.2]
+
+
+@given(st.floats(-30, 400))
+def test_the_axis_is_full_between_10_and_40_db_and_can_be_undone(value):
+    there = charts._squeeze(np.array([value]))
+    assert charts._stretch(there)[0] == pytest.approx(value, abs=1e-9)
+    if 10 <= value <= 40:
+        assert there[0] == value
