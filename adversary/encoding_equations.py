@@ -14,15 +14,18 @@ import torch
 from torch import Tensor
 from torch.func import vjp
 
-from adversary.banded import Banded, Factor
-from adversary.normal_equations import ByProducts, Quadratic
+from adversary.banded import Banded
+from adversary.normal_equations import Quadratic
 from adversary.problem import Problem, head_name
 from adversary.random_field import RandomField
-from adversary.residuals import Residuals, bend
+from adversary.residuals import bend
 from adversary.sparse_jacobian import SparseJacobian
 
 TOLD = 100.0
 """Standard deviations by which the last layer's bias must differ from 0, to divide by it."""
+
+MEMORY_BYTES = 8 * 2**30
+"""What J^T J, a damped copy and its factor may take."""
 
 
 class EncodingError(ValueError):
@@ -35,9 +38,7 @@ class EncodingEquations:
     Parameters
     ----------
     problem : Problem
-        In float64, of one image and one step.
-    encode : callable
-        From a problem and images (N, C, H, W) to encodings (N, n_h).
+        In float64.
 
     Attributes
     ----------
@@ -47,12 +48,12 @@ class EncodingEquations:
     Raises
     ------
     EncodingError
-        If the update does not tell at least as many values as there are pixels.
+        If it is no update of one image by one step without noise, or does not tell at least as
+        many values as there are pixels.
     """
 
-    def __init__(
-        self, problem: Problem, encode: Callable[[Problem, Tensor], Tensor]
-    ) -> None:
+    def __init__(self, problem: Problem) -> None:
+        _check(problem)
         wanted, deviation = told_encoding(problem)
         self.told = deviation.isfinite().nonzero()[:, 0]
         pixels = math.prod(problem.shape)
@@ -61,13 +62,15 @@ class EncodingEquations:
                 f"the last layer tells {len(self.told)} values of an image of {pixels} pixels"
             )
         self._wanted, self._sigma = wanted[self.told], deviation[self.told]
-        self._encode = lambda images: encode(problem, images)[0, self.told]
+        self._encode = lambda images: problem.encode(images)[0, self.told]
         single = problem.to(torch.float32)
         self._jacobian = SparseJacobian(
-            lambda images: encode(single, images)[:, self.told],
+            lambda images: single.encode(images)[:, self.told],
             torch.zeros(problem.shape, device=problem.device),
         )
         self.evaluations = self._jacobian.tangents
+        if 3 * 8 * pixels * (self._jacobian.half_width + 1) > MEMORY_BYTES:
+            raise EncodingError(f"the normal equations of {pixels} pixels do not fit in memory")
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return the residuals, (m,)."""
@@ -89,6 +92,21 @@ class EncodingEquations:
     def normal(self, images: Tensor) -> Banded:
         """Return J^T J, (n, n); of a Jacobian worked out in float32."""
         return self._jacobian.normal(images.float(), 1 / self._sigma)
+
+
+def _check(problem: Problem) -> None:
+    """Refuse what is no plain gradient of one image."""
+    seen, reason = problem.observation, ""
+    if problem.shape[0] > 1:
+        reason = f"the update is of {problem.shape[0]} images, whose encodings it mixes"
+    elif seen.steps > 1:
+        reason = "several local steps are no single gradient"
+    elif seen.recipe.optimizer == "adam" and seen.recipe.update == "weights":
+        reason = "steps of Adam tell no gradient of the last layer"
+    elif problem.threat.channel.noise:
+        reason = "the defence adds noise"
+    if reason:
+        raise EncodingError(reason)
 
 
 def told_encoding(problem: Problem) -> tuple[Tensor, Tensor]:
@@ -172,38 +190,3 @@ class BandedModel(Quadratic):
         """See :class:`~adversary.normal_equations.Model`."""
         image = self.weight * self.normal.matvec(step) + self.penalty.matvec(step, 0.0)
         return (step @ image).item()
-
-
-class ByEncoding(ByProducts):
-    """The quadratic model of the whole update, with the encoding's own as preconditioner.
-
-    Parameters
-    ----------
-    normal : Banded
-        J^T J of the encoding's equations near the images.
-    equations : Residuals
-        Of the whole update.
-    images, r, penalty
-        As of :class:`BandedModel`.
-    """
-
-    def __init__(
-        self,
-        normal: Banded,
-        equations: Residuals,
-        images: Tensor,
-        r: Tensor,
-        penalty: RandomField,
-    ) -> None:
-        super().__init__(equations, images, r, penalty)
-        self._normal = normal
-        self._field = penalty
-
-    def _prepare(self) -> bool:
-        damped = self._normal.plus(self._field.banded, self.weight, 1 + self._damping)
-        self._factor: Factor | None = damped.factor()
-        return self._factor is not None
-
-    def _precondition(self, vector: Tensor) -> Tensor:
-        assert self._factor is not None
-        return self._factor.solve(vector)

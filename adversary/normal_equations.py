@@ -133,7 +133,7 @@ class Dense(Quadratic):
         return (step @ image).item()
 
 
-class ByProducts(Quadratic, ABC):
+class _ByProducts(Quadratic, ABC):
     """The model by products with vectors, solved by preconditioned conjugate gradients.
 
     Takes the parameters of :class:`Dense`.
@@ -182,7 +182,7 @@ class ByProducts(Quadratic, ABC):
         """Return what approximately undoes H + damping M, (n,)."""
 
 
-class MatrixFree(ByProducts):
+class MatrixFree(_ByProducts):
     """The model by products alone: memory grows with the gradient, not with its Jacobian.
 
     Takes the parameters of :class:`Dense`.
@@ -247,7 +247,7 @@ class Sketch:
         return self.take(equations, images)
 
 
-class Sketched(ByProducts):
+class Sketched(_ByProducts):
     """The model of all equations, solved by conjugate gradients with a sample of them in memory.
 
     With the sketch a few iterations suffice (sketched preconditioning, Rokhlin and Tygert 2008),

@@ -79,7 +79,7 @@ class RandomField:
     def banded(self) -> Banded:
         """P, (n, n)."""
         width = self.mean.shape[-1]
-        found = torch.zeros(width + 1, *self.mean.shape[1:], dtype=torch.float64)
+        found = self.mean.new_zeros(width + 1, *self.mean.shape[1:])
         found[-1] = self._level
         found[-1][..., 1:] += self._across
         found[-1][..., :-1] += self._across
@@ -87,7 +87,7 @@ class RandomField:
         found[-1][..., :-1, :] += self._down
         found[-2][..., 1:] -= self._across
         found[0][..., 1:, :] -= self._down
-        return Banded(found.flatten(1).numpy())
+        return Banded(found.flatten(1).cpu().numpy())
 
     @functools.cached_property
     def _factor(self) -> Factor:

@@ -11,6 +11,7 @@ from adversary.attacks.base import STARTS, Attack, AttackError, AttackOptionErro
 from adversary.attacks.batch_statistics import BatchStatistics
 from adversary.attacks.dlg import DLG
 from adversary.attacks.encgrad import EncGradInversion
+from adversary.attacks.encoder import Encoder
 from adversary.attacks.gauss_newton import GaussNewton
 from adversary.attacks.igi import IGI
 from adversary.attacks.ing import ING
@@ -29,7 +30,18 @@ def _fault(name: str, cls: type[Attack]) -> str | None:
     return f"{cls.__name__} lacks the method {missing[0]}" if missing else None
 
 
-_OWN = (Standard, DLG, IGI, ING, STG, EncGradInversion, GaussNewton, BatchStatistics, Recursive)
+_OWN = (
+    Standard,
+    DLG,
+    IGI,
+    ING,
+    STG,
+    EncGradInversion,
+    GaussNewton,
+    BatchStatistics,
+    Recursive,
+    Encoder,
+)
 
 ATTACKS: Registry[Attack] = Registry(
     {cls.name: cls for cls in _OWN},
@@ -50,6 +62,7 @@ __all__ = [
     "AttackOptionError",
     "BatchStatistics",
     "EncGradInversion",
+    "Encoder",
     "GaussNewton",
     "Recursive",
     "Standard",

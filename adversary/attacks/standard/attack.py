@@ -18,6 +18,7 @@ from adversary.attacks.standard.members import (
 )
 from adversary.attacks.standard.referee import Referee
 from adversary.certificates import (
+    Encoded,
     Laplace,
     Posterior,
     Statement,
@@ -30,6 +31,7 @@ from adversary.optimise import Limits, Progress, Search
 from adversary.problem import Problem
 from adversary.readings import choose
 from adversary.reconstruction import Reconstruction, Trial
+from adversary.residuals import Residuals
 from adversary.smoothness import distribution
 
 PLAUSIBLE = 16.0
@@ -45,8 +47,8 @@ class Standard(Attack):
 
     After AutoAttack (Croce and Hein, ICML 2020). Members run from cheap to dear, each only where
     it suits the update and nothing is proved yet: the mean public X-ray, the nearest public one,
-    the equations linearised at the mean, ``batch-statistics``, ``recursive``, ``encgrad``,
-    ``gauss-newton`` over all labels that may be right, ``ing``, and ``gauss-newton`` again from the
+    the equations linearised at the mean, ``encoder``, ``batch-statistics``, ``recursive``,
+    ``encgrad``, ``gauss-newton`` over all labels that may be right, ``ing``, and ``gauss-newton`` again from the
     best so far. One score compares all: the posterior of the whole observation through the channel
     (:mod:`adversary.attacks.standard.referee`). The mean image wins where nothing explains the
     update better. What is given is the posterior mean at the most probable estimate, with the
@@ -154,12 +156,7 @@ def _certified(work: Work) -> tuple[Posterior, Statement, float]:
     best = work.best
     equations = work.referee.equations(best.labels).calibrated(best.images, work.seed)
     try:
-        if work.columns(best.images.numel()) > work.effort.operations:
-            raise ValueError("its covariance costs more than the effort allows")
-        if best.member in ("mean", "linear") and work.linear is not None:
-            found = work.linear
-        else:
-            found = Laplace(equations, best.images, work.prior)
+        found = _local(work, equations)
         posterior = found.at(step=True)
         fit = goodness(equations, equations(best.images), posterior.parameters)
         work.explained = fit.explained
@@ -190,6 +187,18 @@ def _certified(work: Work) -> tuple[Posterior, Statement, float]:
     if not found.joint and statement.certificate == "proved":
         statement = Statement(certificate="open", flags=("several-explanations",))
     return posterior, statement, fit.chi_square
+
+
+def _local(work: Work, equations: Residuals) -> Laplace | Encoded:
+    """Return the posterior at the best estimate, by what costs least."""
+    best = work.best
+    if work.encoding is not None:
+        return Encoded(equations, best.images, work.prior, work.encoding.normal(best.images))
+    if work.columns(best.images.numel()) > work.effort.operations:
+        raise ValueError("its covariance costs more than the effort allows")
+    if best.member in ("mean", "linear") and work.linear is not None:
+        return work.linear
+    return Laplace(equations, best.images, work.prior)
 
 
 def _reconstruction(
