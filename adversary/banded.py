@@ -31,7 +31,7 @@ class Banded:
 
     @property
     def half_width(self) -> int:
-        """w."""
+        """The distance w."""
         return len(self.upper) - 1
 
     @property

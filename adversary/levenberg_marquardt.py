@@ -32,6 +32,7 @@ class Equations(Protocol):
 
 
 E = TypeVar("E", bound=Equations)
+P = TypeVar("P", bound=Penalty)
 
 
 COOLING = math.log(30.0)
@@ -99,8 +100,8 @@ class Place:
 def descend(
     equations: E,
     place: Place,
-    penalty: Penalty,
-    make_model: Callable[[E, Tensor, Tensor, Penalty], Model],
+    penalty: P,
+    make_model: Callable[[E, Tensor, Tensor, P], Model],
     *,
     iterations: int,
     search: Search,

@@ -31,7 +31,6 @@ class RandomField:
 
     def __init__(self, prior: GaussianPrior) -> None:
         self.mean = prior.mean
-        _, _, height, width = self.mean.shape
         factor = prior.factor.view(-1, *self.mean.shape[1:])
         own = prior.diagonal.view(self.mean.shape[1:])
         self._across = _precision(factor.diff(dim=-1), own[..., 1:] + own[..., :-1])
@@ -97,5 +96,5 @@ class RandomField:
 
 
 def _precision(differences: Tensor, own: Tensor) -> Tensor:
-    """Return the weights of pairs from their differences in the factor and variances of their own."""
+    """Return the weights of pairs from what their two values share and do not."""
     return 1 / (2 * (differences.square().sum(0) + own))

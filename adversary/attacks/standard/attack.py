@@ -47,9 +47,9 @@ class Standard(Attack):
 
     After AutoAttack (Croce and Hein, ICML 2020). Members run from cheap to dear, each only where
     it suits the update and nothing is proved yet: the mean public X-ray, the nearest public one,
-    the equations linearised at the mean, ``encoder``, ``batch-statistics``, ``recursive``,
-    ``encgrad``, ``gauss-newton`` over all labels that may be right, ``ing``, and ``gauss-newton`` again from the
-    best so far. One score compares all: the posterior of the whole observation through the channel
+    ``encoder``, the equations linearised at the mean, ``batch-statistics``, ``recursive``,
+    ``encgrad``, ``gauss-newton`` over all labels that may be right, ``ing``, and ``gauss-newton``
+    again from the best so far. One score compares all: the posterior of the whole observation
     (:mod:`adversary.attacks.standard.referee`). The mean image wins where nothing explains the
     update better. What is given is the posterior mean at the most probable estimate, with the
     noise taken as large as what is left unexplained, with the PSNR that it expects and a
