@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 TOLERANCE = 1e-6
@@ -47,3 +48,50 @@ def conjugate_gradients(
         before, size = size, (residual @ z).item()
         direction = z + size / before * direction
     return x, size <= enough
+
+
+def together(
+    matvec: Callable[[Tensor], Tensor],
+    rights: Tensor,
+    precondition: Callable[[Tensor], Tensor],
+    *,
+    enough: float,
+    iterations: int,
+) -> tuple[Tensor, bool]:
+    """Solve A x = b for several b at once, each by :func:`conjugate_gradients` of its own.
+
+    Parameters
+    ----------
+    matvec, precondition : callable
+        Of rows, (k, n).
+    rights : Tensor
+        b, (k, n).
+    enough : float
+        Squared residual, in the metric of the preconditioner, at which they end.
+    iterations : int
+        At most.
+
+    Returns
+    -------
+    Tensor
+        x, (k, n).
+    bool
+        Whether all residuals came down to ``enough``.
+    """
+    x = torch.zeros_like(rights)
+    residual = rights.clone()
+    z = precondition(residual)
+    direction = z.clone()
+    size = (residual * z).sum(1, keepdim=True)
+    for _ in range(iterations):
+        if float(size.max()) <= enough:
+            break
+        image = matvec(direction)
+        along = (direction * image).sum(1, keepdim=True)
+        length = torch.where(along > 0, size / along, 0)  # 0 where a row is solved exactly
+        x += length * direction
+        residual -= length * image
+        z = precondition(residual)
+        before, size = size, (residual * z).sum(1, keepdim=True)
+        direction = z + torch.where(before > 0, size / before, 0) * direction
+    return x, bool((size <= enough).all())

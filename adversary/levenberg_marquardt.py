@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from torch import Tensor
 
@@ -15,6 +16,24 @@ from adversary.reconstruction import Step
 from adversary.residuals import Residuals
 
 ModelMaker = Callable[[Residuals, Tensor, Tensor, Penalty], Model]
+
+
+class Equations(Protocol):
+    """Residuals r(x), (m,), of images (B, C, H, W), in standard deviations."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return r(x)."""
+
+    def pullback(self, images: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return u -> J^T u, from (m,) to (n,)."""
+
+    def bend(self, images: Tensor, tangent: Tensor) -> Tensor:
+        """Return the second derivative along v, (m,)."""
+
+
+E = TypeVar("E", bound=Equations)
+P = TypeVar("P", bound=Penalty)
+
 
 COOLING = math.log(30.0)
 """Logarithm of the factor by which the noise first falls in a step."""
@@ -79,10 +98,10 @@ class Place:
 
 
 def descend(
-    equations: Residuals,
+    equations: E,
     place: Place,
-    penalty: Penalty,
-    make_model: ModelMaker,
+    penalty: P,
+    make_model: Callable[[E, Tensor, Tensor, P], Model],
     *,
     iterations: int,
     search: Search,
@@ -106,7 +125,7 @@ def descend(
 
     Parameters
     ----------
-    equations : Residuals
+    equations : Equations
         r(x), in standard deviations.
     place : Place
         Where to start.
@@ -154,7 +173,7 @@ def descend(
 
 
 def _step(
-    equations: Residuals, place: Place, penalty: Penalty, model: Model, search: Search
+    equations: Equations, place: Place, penalty: Penalty, model: Model, search: Search
 ) -> tuple[Place, float] | None:
     """Return the next place and d^T H d of the step to it; None where no step goes down."""
     x = place.images

@@ -50,7 +50,7 @@ class Model(Protocol):
         """Return d^T H d at the weight."""
 
 
-class _Quadratic:
+class Quadratic:
     """What the models share: the slope of the misfit, weighed against the penalty's."""
 
     def __init__(self, slope: Tensor, images: Tensor, penalty: Penalty) -> None:
@@ -92,7 +92,7 @@ class Normal:
         return torch.cholesky_solve(right[:, None], self._factor)[:, 0]
 
 
-class Dense(_Quadratic):
+class Dense(Quadratic):
     """The model with H in memory, solved by Cholesky's factorisation.
 
     Parameters
@@ -133,7 +133,7 @@ class Dense(_Quadratic):
         return (step @ image).item()
 
 
-class _ByProducts(_Quadratic, ABC):
+class _ByProducts(Quadratic, ABC):
     """The model by products with vectors, solved by preconditioned conjugate gradients.
 
     Takes the parameters of :class:`Dense`.

@@ -105,6 +105,19 @@ class Problem:
             with torch.no_grad():
                 return self.model(blank).shape[1]
 
+    def encode(self, images: Tensor) -> Tensor:
+        """Return the encodings, the inputs of the last linear layer, of images, (N, C, H, W)."""
+        encoder = getattr(self.model, "encode", None)
+        if encoder is not None:
+            return encoder(images)
+        seen: list[Tensor] = []
+        hook = self.head.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+        try:
+            self.model(images)
+        finally:
+            hook.remove()
+        return seen[0]
+
     def targets(self, labels: Tensor) -> Tensor:
         """Return labels, (B,) indices or (B, C) multi-hot, as (B, C) targets of the loss."""
         if labels.ndim == 1:

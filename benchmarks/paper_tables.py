@@ -22,7 +22,7 @@ from rich.table import Table
 from torch import Tensor
 
 from adversary.attacks import create
-from adversary.attacks.encgrad import ENCODINGS, encode
+from adversary.attacks.encgrad import ENCODINGS
 from benchmarks import common
 
 MODELS = {
@@ -60,7 +60,7 @@ def encodings_row(model: str, method: str, truths: Tensor) -> tuple[dict[str, An
     found = ENCODINGS[method.lower()](posed, targets, 0).values
     seconds = time.perf_counter() - before
     with torch.no_grad():
-        true = encode(posed.to(torch.float64), truths.double())
+        true = posed.to(torch.float64).encode(truths.double())
     error = float((found - true).square().mean())
     spread = float(true.var(0, correction=0).mean())
     relative = error / spread if len(true) > 1 else None

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adversary import Observation, ThreatModel, TrainingRecipe
-from adversary.attacks.encgrad import ENCODINGS, encode
+from adversary.attacks.encgrad import ENCODINGS
 from adversary.problem import pose
 from benchmarks import common
 
@@ -56,7 +56,7 @@ def row(truths: Tensor, others: Tensor, steps: int) -> dict[str, Any]:
     shape = (truths.shape[1], truths.shape[2], truths.shape[3])
     posed = pose(observation, ThreatModel(labels=labels), model, image_shape=shape)
     with torch.no_grad():
-        true = encode(posed.to(torch.float64), truths.double())
+        true = posed.to(torch.float64).encode(truths.double())
     variance = true.var(0, correction=0).mean()
     found = {name: method(posed, posed.targets(labels), 0) for name, method in ENCODINGS.items()}
     means = torch.stack([true[labels == label].mean(0) for label in labels])

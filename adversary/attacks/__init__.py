@@ -11,6 +11,7 @@ from adversary.attacks.base import STARTS, Attack, AttackError, AttackOptionErro
 from adversary.attacks.batch_statistics import BatchStatistics
 from adversary.attacks.dlg import DLG
 from adversary.attacks.encgrad import EncGradInversion
+from adversary.attacks.encoder import Encoder
 from adversary.attacks.gauss_newton import GaussNewton
 from adversary.attacks.igi import IGI
 from adversary.attacks.ing import ING
@@ -41,6 +42,7 @@ _OWN = (
     GaussNewton,
     BatchStatistics,
     Recursive,
+    Encoder,
 )
 
 ATTACKS: Registry[Attack] = Registry(
@@ -62,6 +64,7 @@ __all__ = [
     "AttackOptionError",
     "BatchStatistics",
     "EncGradInversion",
+    "Encoder",
     "GaussNewton",
     "MostProbable",
     "Recursive",

@@ -230,7 +230,7 @@ class EncGradInversion(GradientMatching):
         if self.inversion == "map" and _has_jacobian(problem, encodings.values.shape[1]):
             precise = problem.to(torch.float64)
             images, misfit = most_probable(
-                lambda x: encode(precise, x),
+                precise.encode,
                 encodings.values,
                 deviation(problem, encodings, targets),
                 starts[0].mean(0).to(precise.dtype),
@@ -261,7 +261,7 @@ class EncGradInversion(GradientMatching):
     @staticmethod
     def _misfit(problem: Problem, images: Tensor, encodings: Tensor) -> Tensor:
         """Return ||f_enc(x) - h|| / ||h||^2, (R,), of R single-image candidates."""
-        difference = encode(problem, images.flatten(0, 1)) - encodings
+        difference = problem.encode(images.flatten(0, 1)) - encodings
         return difference.norm(dim=1) / encodings.square().sum(1)
 
     def _refine(self, problem: Problem, images: Tensor, score: float, search: Search) -> Tensor:
@@ -298,20 +298,6 @@ def _has_jacobian(problem: Problem, encoding: int) -> bool:
     pixels = torch.Size(problem.shape[1:]).numel()
     fits = 8 * encoding * (encoding + 2 * pixels) < CPU_BYTES
     return not coupled and fits and encoding <= LARGEST_ENCODING
-
-
-def encode(problem: Problem, images: Tensor) -> Tensor:
-    """Return the encodings, the inputs of the last linear layer, of (N, C, H, W) images."""
-    encoder = getattr(problem.model, "encode", None)
-    if encoder is not None:
-        return encoder(images)
-    seen: list[Tensor] = []
-    hook = problem.head.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    try:
-        problem.model(images)
-    finally:
-        hook.remove()
-    return seen[0]
 
 
 def _head_gradient(problem: Problem) -> tuple[Tensor, Tensor]:

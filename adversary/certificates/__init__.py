@@ -6,10 +6,12 @@ update is explained (:mod:`adversary.certificates.goodness`), and what follows f
 """
 
 from adversary.certificates.certify import Rival, Statement, certify
+from adversary.certificates.encoded import Encoded
 from adversary.certificates.goodness import Goodness, goodness
 from adversary.certificates.posterior import Laplace, Posterior, expected_psnr, prior_psnr
 
 __all__ = [
+    "Encoded",
     "Goodness",
     "Laplace",
     "Posterior",

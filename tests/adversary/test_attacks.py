@@ -17,7 +17,7 @@ from adversary.problem import pose
 
 SHORT = {"iterations": "40"}
 
-BY_GRADIENT = sorted(ATTACKS.keys() - {"batch-statistics", "recursive"})
+BY_GRADIENT = sorted(ATTACKS.keys() - {"batch-statistics", "recursive", "encoder"})
 """Attacks that need nothing but a gradient, of any network."""
 
 

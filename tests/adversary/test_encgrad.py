@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from adversary import Prior, ThreatModel, TrainingRecipe
 from adversary.attacks import AttackOptionError, create
-from adversary.attacks.encgrad import ENCODINGS, deviation, encode
+from adversary.attacks.encgrad import ENCODINGS, deviation
 from adversary.metrics import psnr
 from adversary.problem import pose
 
@@ -56,7 +56,7 @@ def test_the_deviation_is_that_of_the_encodings(posed):
     targets = problem.targets(problem.threat.labels)
     found = ENCODINGS["consistent"](problem, targets, 0)
     sigma = deviation(problem, found, targets)
-    error = (found.values - encode(problem.to(torch.float64), images.double())).square().mean(1)
+    error = (found.values - problem.to(torch.float64).encode(images.double())).square().mean(1)
     assert (error.sqrt() < 10 * sigma).all()
     worse = deviation(problem, ENCODINGS["oha"](problem, targets, 0), targets)
     assert (worse > 10 * sigma).all()

@@ -49,3 +49,29 @@ def test_a_large_image_takes_no_more_tangents_than_a_window_has_pixels():
     calls.clear()
     jacobian(torch.rand(1, 1, 24, 24, dtype=torch.float64))
     assert len(calls) == 1  # 9 tangents, worked out together
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("kind", LAYERS)
+def test_its_normal_equations(kind, channels):
+    torch.manual_seed(0)
+    layer = LAYERS[kind](channels).double().requires_grad_(False)
+    image = torch.rand(1, channels, 7, 9, dtype=torch.float64)
+    J = jacrev(layer)(image).flatten(4).reshape(-1, image.numel())
+    weights = torch.rand(len(J), dtype=torch.float64)
+    found = SparseJacobian(layer, torch.zeros_like(image)).normal(image, weights)
+    expected = (weights[:, None] * J).T @ (weights[:, None] * J)
+    for column, unit in enumerate(torch.eye(image.numel(), dtype=torch.float64)):
+        torch.testing.assert_close(found.matvec(unit), expected[:, column], atol=1e-12, rtol=0)
+
+
+def test_windows_cost_a_pass_for_every_row_and_column():
+    layer = nn.Conv2d(1, 2, 3, padding=1).double().requires_grad_(False)
+    passed = []
+
+    def counted(images):
+        passed.append(len(images))
+        return layer(images)
+
+    SparseJacobian(counted, torch.zeros(1, 1, 24, 20, dtype=torch.float64))
+    assert sum(passed) == 24 + 20 + 1

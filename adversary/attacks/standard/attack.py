@@ -21,12 +21,13 @@ from adversary.attacks.standard.members import (
     gradient_operations,
 )
 from adversary.attacks.standard.referee import Estimate, Referee
-from adversary.certificates import Laplace, Statement, certify, goodness
+from adversary.certificates import Encoded, Laplace, Statement, certify, goodness
 from adversary.label_candidates import likely_labels
 from adversary.optimise import Limits, Progress, Search
 from adversary.problem import Problem
 from adversary.readings import choose
 from adversary.reconstruction import Reconstruction, Trial
+from adversary.residuals import Residuals
 from adversary.smoothness import distribution
 
 PLAUSIBLE = 16.0
@@ -42,8 +43,8 @@ class Standard(Attack):
 
     After AutoAttack (Croce and Hein, ICML 2020). Members run from cheap to dear, each only where
     it suits the update and nothing is proved yet: the mean public X-ray (and that of each label),
-    the nearest public one, the equations linearised at the mean, ``batch-statistics``,
-    ``recursive``, ``encgrad``, ``map``, ``ing`` where that gives nothing, and ``gauss-newton``
+    the nearest public one, ``encoder``, the equations linearised at the mean,
+    ``batch-statistics``, ``recursive``, ``encgrad``, ``map``, ``ing`` where that gives nothing, and ``gauss-newton``
     over all labels that may be right, from the best so far. One score compares all: the posterior
     of the whole observation through the channel (:mod:`adversary.attacks.standard.referee`). The
     mean image wins where nothing explains the update better. Where the best estimate explains the
@@ -173,12 +174,7 @@ def _certified(work: Work) -> _Certified:
         statement = Statement(certificate="open", flags=("misfit",))
         return _Certified(best, clamped, statement, chi_square)
     try:
-        if work.columns(best.images.numel()) > work.effort.operations:
-            raise ValueError("its covariance costs more than the effort allows")
-        if best.member in ("mean", "linear") and work.linear is not None:
-            found = work.linear
-        else:
-            found = Laplace(equations, best.images, work.prior)
+        found = _local(work, equations)
         posterior = found.at(step=True)
     except ValueError as error:
         work.search.notes.append(f"no posterior: {error}")
@@ -197,6 +193,19 @@ def _certified(work: Work) -> _Certified:
     if not found.joint and statement.certificate == "proved":
         statement = Statement(certificate="open", flags=("several-explanations",))
     return _Certified(best, posterior.images, statement, fit.chi_square, posterior.psnr)
+
+
+def _local(work: Work, equations: Residuals) -> Laplace | Encoded:
+    """Return the posterior at the best estimate, by what costs least."""
+    best = work.best
+    if best.member in ("mean", "linear") and work.linear is not None:
+        return work.linear
+    dear = work.columns(best.images.numel()) > work.effort.operations
+    if work.encoding is not None and (dear or best.member == "encoder"):
+        return Encoded(equations, best.images, work.prior, work.encoding.normal(best.images))
+    if dear:
+        raise ValueError("its covariance costs more than the effort allows")
+    return Laplace(equations, best.images, work.prior)
 
 
 def _reconstruction(work: Work, found: _Certified, trials: list[Trial]) -> Reconstruction:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from adversary.attacks.base import Attack
 from adversary.attacks.batch_statistics import BatchStatistics
 from adversary.attacks.encgrad import EncGradInversion
+from adversary.attacks.encoder import Encoder
 from adversary.attacks.gauss_newton import GaussNewton
 from adversary.attacks.ing import ING
 from adversary.attacks.most_probable import MostProbable
@@ -22,6 +24,7 @@ from adversary.attacks.standard.effort import Effort
 from adversary.attacks.standard.referee import Estimate, Referee
 from adversary.certificates import Laplace
 from adversary.certificates.posterior import fits
+from adversary.encoding_equations import EncodingEquations, EncodingError
 from adversary.homotopy import has_kinks
 from adversary.normal_equations import Dense
 from adversary.optimise import Limits, Search
@@ -114,6 +117,14 @@ class Work:
     def best(self) -> Estimate:
         """The most probable estimate so far."""
         return min(self.estimates, key=lambda estimate: estimate.cost)
+
+    @functools.cached_property
+    def encoding(self) -> EncodingEquations | None:
+        """Equations of one image's encoding; None where the update does not tell it."""
+        try:
+            return None if has_kinks(self.problem.model) else EncodingEquations(self.problem)
+        except EncodingError:
+            return None
 
     @property
     def noisy(self) -> bool:
@@ -212,6 +223,14 @@ def _nearest(work: Work) -> Iterator[Found]:
         equations = work.referee.equations(labels)
         misfits = [float(equations(image[None]).square().sum()) for image in public]
         yield public[int(torch.tensor(misfits).argmin())][None], labels
+
+
+def _tells_encoding(work: Work) -> bool:
+    return work.encoding is not None
+
+
+def _encoder(work: Work) -> Iterator[Found]:
+    yield from _of(Encoder(), work, 1.0)
 
 
 def _may_be_noise(work: Work) -> bool:
@@ -342,6 +361,7 @@ def _matched(work: Work) -> Iterator[Found]:
 MEMBERS: tuple[Member, ...] = (
     Member("mean", _always, _mean),
     Member("nearest", _has_public, _nearest),
+    Member("encoder", _tells_encoding, _encoder),
     Member("linear", _may_be_noise, _linear),
     Member("batch-statistics", _trains_norms, _batch_statistics),
     Member("recursive", _has_kinks, _recursive),

@@ -1,0 +1,147 @@
+r"""The posterior of one image whose encoding is told, without the Jacobian of the update.
+
+The precision H = J^T J / T + P of :mod:`adversary.certificates.posterior` is applied to vectors by
+products alone. The encoding's own equations are a part of the update's, and their J^T J is banded:
+its Cholesky factor, with a banded prior, is a preconditioner M that H exceeds only where the other
+layers tell more. So r^T M^-1 r limits the squared error of a solution, in standard deviations of
+the posterior. Errors are drawn instead of inverting H: with errors of rounding e, simulated as the
+client makes them, and draws x of the prior, H^-1 (J^T e / sqrt(T) + P (x - mu)) has the posterior's
+covariance ("perturb and optimise", Papandreou and Yuille 2010), and is what the same solver makes
+of the same errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.func import vmap
+
+from adversary.banded import Banded, Factor
+from adversary.certificates.posterior import Posterior, truncated
+from adversary.conjugate_gradients import together
+from adversary.priors import GaussianPrior
+from adversary.random_field import RandomField
+from adversary.residuals import Residuals
+from adversary.seeding import generator
+
+DRAWS = 8
+"""Simulated errors."""
+
+SETTLED = 1e-3
+"""Squared step for every pixel, in standard deviations, from which on nothing moves."""
+
+DRAWN = 1.0
+"""Squared error of a draw over all pixels, in standard deviations, at which it will do."""
+
+ITERATIONS = 400
+"""Of conjugate gradients, at most."""
+
+
+class Encoded:
+    """The posterior at an estimate, at any temperature; see :class:`~.posterior.Laplace`.
+
+    Parameters
+    ----------
+    equations : Residuals
+        Of the whole update of one image, in float64, calibrated near the estimate.
+    images : Tensor
+        (1, C, H, W), the estimate; not clamped.
+    prior : GaussianPrior
+        Of an image.
+    normal : Banded
+        J^T J of the encoding's equations, near the estimate.
+
+    Attributes
+    ----------
+    joint : bool
+        That it is the covariance of all images together.
+    residual : Tensor
+        (m,), at the estimate.
+    evaluations : int
+        Products of J and J^T with vectors so far.
+    """
+
+    joint = True
+
+    def __init__(
+        self, equations: Residuals, images: Tensor, prior: GaussianPrior, normal: Banded
+    ) -> None:
+        self.equations, self.images, self.prior = equations, images, prior
+        self.residual = equations(images)
+        self._normal, self._field = normal, RandomField(prior)
+        self._pull = equations.pullback(images)
+        self.evaluations = 1
+
+    def moved(self, temperature: float = 1.0) -> Tensor:
+        """Return where one step of Gauss and Newton leads; the estimate itself where it settled.
+
+        Raises
+        ------
+        ValueError
+            If conjugate gradients do not come to an end.
+        """
+        away = (self.images - self.prior.mean).flatten(1)
+        pull = self._pull(self.residual / temperature) + self.prior.precision_matvec(away)
+        step = self._solved(-pull, temperature, SETTLED * self.images.numel())
+        return self.images + step.view_as(self.images) if bool(step.any()) else self.images
+
+    def at(self, temperature: float = 1.0, *, seed: int = 0, step: bool = False) -> Posterior:
+        """See :meth:`~.posterior.Laplace.at`; ``variance`` is estimated from draws.
+
+        Raises
+        ------
+        ValueError
+            If conjugate gradients do not come to an end.
+        """
+        images = self.moved(temperature) if step else self.images
+        errors = self.equations.roundings(self.images, DRAWS, seed)
+        drawn = self.prior.sample(DRAWS, generator=generator(seed, "posterior"))
+        away = (drawn - self.prior.mean).flatten(1)
+        pulls = torch.stack([self._pull(error) for error in errors]) / temperature**0.5
+        by_prior = self.prior.precision_matvec(away.to(pulls))
+        draws = self._solved(pulls + by_prior, temperature, DRAWN)
+        variance = draws.square().mean(0).view_as(images)
+        within, spread = truncated(images, variance)
+        told = (draws * self.prior.precision_matvec(draws)).sum(1).mean()
+        return Posterior(
+            images=within,
+            variance=spread,
+            parameters=images.numel() - float(told.clamp(0, images.numel())),
+            freedom=_freedom(draws),
+        )
+
+    def _solved(self, rights: Tensor, temperature: float, enough: float) -> Tensor:
+        """Return H^-1 b of rows, (k, n), to a squared error of ``enough``."""
+        factor = self._normal.plus(self._field.banded, 1 / temperature, 1.0).factor()
+        if factor is None:
+            raise ValueError("the posterior precision is singular")
+
+        def precision(vectors: Tensor) -> Tensor:
+            self.evaluations += 2 * len(vectors)
+            images = self.equations.along(self.images, 0, vectors)
+            pulled = vmap(self._pull)(images / temperature)
+            return pulled + self.prior.precision_matvec(vectors)
+
+        found, done = together(
+            precision, rights, _rows(factor), enough=enough, iterations=ITERATIONS
+        )
+        if not done:
+            raise ValueError("the posterior's equations are not solved: they are too uneven")
+        return found
+
+
+def _rows(factor: Factor) -> Callable[[Tensor], Tensor]:
+    """Return what solves for rows, (k, n)."""
+    return lambda vectors: factor.solve(vectors.T.contiguous()).T
+
+
+def _freedom(draws: Tensor) -> Tensor:
+    """Return tr(C)^2 / tr(C^2) from draws of covariance C, (k, n), as (1,)."""
+    products = draws @ draws.T
+    squares = products.diagonal()
+    k = len(draws)
+    trace = squares.mean()
+    pairs = (products.square().sum() - squares.square().sum()) / (k * (k - 1))
+    return (trace.square() / pairs).clamp(1, draws.shape[1])[None]
