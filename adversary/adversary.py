@@ -25,12 +25,16 @@ from adversary.threat import ThreatModel
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What came of one attack on one update: a reconstruction, or why there is none."""
+    """What came of one attack on one update: a reconstruction, or why there is none.
+
+    ``oracles`` says what the attacker was told beyond what a server has.
+    """
 
     attack: str
     seconds: float
     reconstruction: Reconstruction | None = None
     failure: str | None = None
+    oracles: tuple[str, ...] = ()
 
 
 class Adversary:
@@ -123,7 +127,12 @@ class Adversary:
                     failure=in_one_line(error),
                 )
             else:
-                yield Outcome(attack=attack.name, seconds=found.seconds, reconstruction=found)
+                yield Outcome(
+                    attack=attack.name,
+                    seconds=found.seconds,
+                    reconstruction=found,
+                    oracles=threat.oracles(),
+                )
 
 
 @contextmanager

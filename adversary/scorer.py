@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from torch import Tensor
 
@@ -15,6 +15,7 @@ from adversary.metrics import load_lpips
 from adversary.observation import Observation, ObservationError
 from adversary.priors import Prior
 from adversary.report.pictures import Pictures
+from adversary.report.verdict import Evidence, certificate_of, level, worst
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +57,24 @@ class Scored:
         known = [one.psnr for one in self.scores or () if one.psnr is not None]
         return sum(known) / len(known) if known else None
 
+    @property
+    def verdict(self) -> str:
+        """What came of the attack in a few words; without the truth, what the attacker states."""
+        found = self.outcome.reconstruction
+        if self.without_images:
+            return "no image went into it"
+        if found is None:
+            return f"failed: {self.outcome.failure or 'unknown'}"
+        certificate = certificate_of(found)
+        if self.scores is None:
+            return certificate or "done"
+        evidence = [Evidence.of({**asdict(s), "certificate": certificate}) for s in self.scores]
+        psnrs = [one.psnr for one in self.scores if one.psnr is not None]
+        nearest = f"{max(psnrs):.1f} dB" if psnrs else "no figure"
+        if len(self.scores) > 1 and self.psnr is not None:
+            nearest = f"{len(self.scores)} images, mean {self.psnr:.1f} dB, worst {nearest}"
+        return f"{worst(map(level, evidence)).label} · {nearest}"
+
 
 class Scorer:
     """Scores reconstructions against the truth; it can be sent to another process.
@@ -68,7 +87,8 @@ class Scorer:
     prior : Prior, optional
         Public X-rays, the baseline of RDLV.
     candidates : Tensor, optional
-        (N, C, H, W), an image for each patient among whom to re-identify.
+        (N, C, H, W), an image for each patient among whom to re-identify; those who had no part
+        in an update are its null.
     bound : callable, optional
         From an observation and the truth behind it to what no attacker should beat. It may raise
         :class:`~adversary.bounds.BoundError`.
@@ -123,6 +143,7 @@ class Scorer:
                 candidates=self.candidates,
                 lpips=load_lpips()[0],
                 bound_psnr=None if bound is None else bound.psnr,
+                oracles=outcome.oracles,
             )
         return Scored(
             outcome=outcome,

@@ -335,9 +335,8 @@ def _run(posed: Audit, adversary: Adversary, ledger: Ledger, progress: Progress 
     say(f"{posed.settings.model.name} · {weights:,} weights · {pair.in_words(observation)}")
     outcomes = adversary.examine(observation, posed.threat(), progress=progress)
     for done, outcome in enumerate(outcomes, 1):
-        psnr = ledger.outcome(observation, outcome)
-        result = f"done in {outcome.seconds:.0f} s" if psnr is None else f"{psnr:.1f} dB"
+        verdict = ledger.outcome(observation, outcome) or outcome.failure or "done"
         say(
-            f"attack {done}/{len(adversary.attacks)} · {outcome.attack} · "
-            f"{outcome.failure or result}"
+            f"attack {done}/{len(adversary.attacks)} · {outcome.attack} · {verdict} · "
+            f"{outcome.seconds:.0f} s"
         )

@@ -107,6 +107,7 @@ def run(
         if engine is Engine.flower:
             display.say(f"starting Flower with {settings.clients} clients (some 20 s)")
         _ENGINES[engine](settings, display.hear)
+    _tell_verdict(folder)
     print(folder / "report.html")
 
 
@@ -182,7 +183,9 @@ def attack(
         changed["adversary.attack"] = names
     if device is not None:
         changed["device"] = device
-    print(Path(reattack(folder, changed, missing=missing, jobs=jobs)).resolve())
+    written = Path(reattack(folder, changed, missing=missing, jobs=jobs)).resolve()
+    _tell_verdict(written.parent)
+    print(written)
 
 
 @app.command()
@@ -248,6 +251,7 @@ def audit(
             overwrite=overwrite,
             progress=lambda name, share: display.move(f"{name}: {share:.0%}"),
         )
+    _tell_verdict(Path(report).parent)
     print(report)
 
 
@@ -277,6 +281,7 @@ def report(
     for run_folder in runs:
         if sensitive is not None:
             run_folder.update(sensitive=sensitive)
+        _tell_verdict(run_folder.path)
         print(render(run_folder).resolve())
     if len(runs) > 1:
         place = folders[0].absolute().parent if out is None else Path(out).expanduser().absolute()
@@ -553,6 +558,16 @@ def _failure(folder: Path) -> str:
     except RunFolderError:
         return f"the ServerApp ended, but wrote no run to {folder}"
     return "" if info["status"] == "completed" else info.get("reason") or info["status"]
+
+
+def _tell_verdict(folder: Path) -> None:
+    """Print what a run gave away in a line, if an attack has finished."""
+    from adversary.report.run_folder import RunFolder
+    from adversary.report.summary import of_folder
+
+    found = of_folder(RunFolder(folder))
+    if found.images:
+        print(found.line())
 
 
 def _tell_of_the_rest(folder: Path) -> None:

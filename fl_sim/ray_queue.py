@@ -234,7 +234,7 @@ def in_ray() -> bool:
     return "ray" in sys.modules and sys.modules["ray"].is_initialized()
 
 
-def _entry(round: int, client: str, scored: Scored) -> Callable[[Ledger], float | None]:
+def _entry(round: int, client: str, scored: Scored) -> Callable[[Ledger], str | None]:
     return lambda ledger: ledger.scored(round, client, scored)
 
 

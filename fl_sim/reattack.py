@@ -112,8 +112,8 @@ def _reattack(folder: RunFolder, changes: dict[str, Value], *, missing: bool, jo
             unusable.setdefault(update, found)
             continue
         folder.forget(round, client, attack)
-        psnr = ledger.scored(round, client, found)
-        say(countdown.finished(round, client, found.outcome, psnr))
+        verdict = ledger.scored(round, client, found)
+        say(countdown.finished(round, client, found.outcome, verdict))
         left[update] -= 1
         if missing and not settings.adversary.record and not left[update]:  # it only waited there
             folder.forget_update(update)

@@ -35,13 +35,13 @@ class Attacked:
     outcome : Outcome
         What came of the attack.
     enter : callable
-        Writes it to a ledger and returns the mean PSNR in dB, if it is known.
+        Writes it to a ledger and returns its verdict in a few words.
     """
 
     round: int
     client: str
     outcome: Outcome
-    enter: Callable[[Ledger], float | None]
+    enter: Callable[[Ledger], str | None]
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class InLine(AttackQueue):
         def progress(attack: str, share: float) -> None:
             self.watch(observation, attack, share)
 
-        def entry(outcome: Outcome) -> Callable[[Ledger], float | None]:
+        def entry(outcome: Outcome) -> Callable[[Ledger], str | None]:
             return lambda ledger: ledger.outcome(observation, outcome)
 
         try:

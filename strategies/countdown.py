@@ -42,12 +42,10 @@ class Countdown:
         parts = f"attack {self.position()}", f"round {round}", client, attack, *said
         return " · ".join(filter(None, parts))
 
-    def finished(self, round: int, client: str, outcome: Outcome, psnr: float | None) -> str:
+    def finished(self, round: int, client: str, outcome: Outcome, verdict: str | None) -> str:
         """Count one attack as done and return a line about it, with what is left of the run."""
-        if outcome.failure is not None:
-            result = f"failed: {outcome.failure}"
-        else:
-            result = "done" if psnr is None else f"{psnr:.1f} dB"
+        failed = outcome.failure is not None
+        result = f"failed: {outcome.failure}" if failed else verdict or "done"
         line = self.line(round, client, outcome.attack, result)
         return " · ".join(filter(None, (line, self.finish())))
 

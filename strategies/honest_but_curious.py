@@ -251,9 +251,9 @@ class HonestButCurious(Bookkeeping):
         self._unusable(server_round, client, reason)
 
     def _finished(self, attacked: Attacked) -> None:
-        psnr = self._enter(attacked.enter)
+        verdict = self._enter(attacked.enter)
         whose = attacked.round, attacked.client
-        self._tell(self._countdown.finished(*whose, attacked.outcome, psnr))
+        self._tell(self._countdown.finished(*whose, attacked.outcome, verdict))
 
     def _running(self, observation: Observation, attack: str, share: float) -> None:
         """Tell of a long attack every few seconds."""

@@ -12,7 +12,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from scipy.stats import chi2
 from torch import Tensor
 
 from adversary.certificates.goodness import KNOWN
@@ -25,6 +27,9 @@ SKETCH = 4
 
 MEMORY_BYTES = 6 * 2**30
 """What Jacobian and covariance may take together."""
+
+FAR = 1e4
+"""Chi-square from which an estimate is so far off that float32 serves for its Jacobian."""
 
 ROUNDINGS = 4
 """Simulated errors of rounding."""
@@ -42,16 +47,27 @@ class Posterior:
         (B, C, H, W), the expected squared error of ``images``.
     parameters : float
         How many unknowns the update determines, of B C H W: tr(J^T J C) / T.
+    freedom : Tensor
+        (B,), over how many directions the error of each image is spread: tr(C)^2 / tr(C^2). Of
+        few, the squared error itself varies as chi-square of so many degrees of freedom.
     """
 
     images: Tensor
     variance: Tensor
     parameters: float
+    freedom: Tensor
 
     @property
     def psnr(self) -> Tensor:
         """PSNR expected of each image, (B,), in dB."""
         return expected_psnr(self.variance)
+
+    @property
+    def spread(self) -> Tensor:
+        """Most dB by which an image's PSNR lies off the expected one in 99 of 100, (B,)."""
+        nu = self.freedom.double().cpu().numpy()
+        low, high = (chi2.ppf(tail, nu) / nu for tail in (0.005, 0.995))
+        return torch.from_numpy(10 * np.maximum(np.log10(high), -np.log10(low)))
 
 
 def expected_psnr(variance: Tensor) -> Tensor:
@@ -107,15 +123,15 @@ class Laplace:
         if len(equations) > count:
             mix = grouped(len(equations), count)
             bias = count / (count - self._size - 1)
+        self.residual = equations(images)
         known = all(equations.noise_is_known(name, KNOWN) for name in equations.picks)
-        if known:  # far above what float32 gets wrong
+        if known or float(self.residual.square().mean()) > FAR:  # above what float32 gets wrong
             rows = equations.single().rows(images.float(), mix=mix).to(images)
         else:
             rows = equations.rows(images, mix=mix)
         if not bool(torch.isfinite(rows).all()):
             raise ValueError("the Jacobian at the estimate is not finite")
         self.equations, self.images, self.prior = equations, images, prior
-        self.residual = equations(images)
         self._blocks = [
             symmetric_product(part, prior.size).mul_(bias) for part in rows.split(self._size)
         ]
@@ -141,7 +157,7 @@ class Laplace:
             If the covariance is singular in float64.
         """
         size = self.prior.size
-        factors, variances, by_prior = [], [], 0.0
+        factors, variances, squares, by_prior = [], [], [], 0.0
         for block in self._blocks:
             precision = block / temperature
             for i in range(0, self._size, size):
@@ -151,7 +167,9 @@ class Laplace:
                 raise ValueError("the posterior precision is singular")
             covariance = torch.cholesky_inverse(factor)
             for i in range(0, self._size, size):
-                by_prior += float((covariance[i : i + size, i : i + size] * self._precision).sum())
+                own = covariance[i : i + size, i : i + size]
+                by_prior += float((own * self._precision).sum())
+                squares.append(own.square().sum())
             factors.append(factor)
             variances.append(covariance.diagonal().clone())
         variance = torch.cat(variances).view_as(self.images)
@@ -160,15 +178,16 @@ class Laplace:
             pull = self._pull(self.residual / temperature)
             pull += self.prior.precision_matvec((images - self.prior.mean).flatten(1)).flatten()
             images = images - self._solved(factors, pull).view_as(images)
-        squares = torch.zeros_like(images)
+        moved = torch.zeros_like(images)
         for error in self.equations.roundings(self.images, ROUNDINGS, seed):
-            squares += self._solved(factors, self._pull(error / temperature)).view_as(images) ** 2
-        rounded = (squares / ROUNDINGS).flatten(1).mean(1).view(-1, 1, 1, 1)
+            moved += self._solved(factors, self._pull(error / temperature)).view_as(images) ** 2
+        rounded = (moved / ROUNDINGS).flatten(1).mean(1).view(-1, 1, 1, 1)
         within, spread = truncated(images, variance)
         return Posterior(
             images=within,
             variance=torch.maximum(spread, rounded),
             parameters=images.numel() - by_prior,
+            freedom=variance.flatten(1).sum(1).square() / torch.stack(squares),
         )
 
     def _solved(self, factors: list[Tensor], right: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from adversary.report.rows import Row, closeness, mean
+from adversary.report.rows import Row, closeness, judged, mean, points_to_patient
 from adversary.report.verdict import Level
 
 
@@ -18,27 +18,24 @@ class Group:
     ----------
     key : object
         The round, the client, or both.
+    level : Level
+        The verdict on them.
     best : Row
         The reconstruction that gives away the most.
     updates, images, failed : int
         Updates attacked, reconstructions, and attacks that failed.
     mean_psnr, reidentified : float or None
-        Over the reconstructions; dB, and a share.
+        Over the reconstructions; dB, and the share that points to the patient.
     """
 
     key: Any
+    level: Level
     best: Row
     updates: int
     images: int
     failed: int
     mean_psnr: float | None
     reidentified: float | None
-
-    @property
-    def level(self) -> Level:
-        """The verdict of the best reconstruction."""
-        verdict: Level = self.best["level"]
-        return verdict
 
 
 @dataclass(frozen=True)
@@ -83,10 +80,11 @@ def _group(key: Any, rows: list[Row]) -> Group:
     done = [row for row in rows if row["status"] == "ok"]
     return Group(
         key=key,
+        level=judged(rows),
         best=max(rows, key=closeness),
         updates=len({(row["round"], row["client"]) for row in rows}),
         images=len(done),
         failed=len(rows) - len(done),
         mean_psnr=mean(row["psnr"] for row in done),
-        reidentified=mean(row["reidentified"] for row in done),
+        reidentified=mean(points_to_patient(row) for row in done),
     )

@@ -9,18 +9,20 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
+from adversary import flags
 from adversary.report import charts, gallery, pictures
 from adversary.report.files import replacing
 from adversary.report.groups import Group, Shown, grouped, matrix, worst_of
 from adversary.report.knowledge import knowledge
+from adversary.report.members import shares
 from adversary.report.pages.scripts import FILTERS
-from adversary.report.references import SOURCES, methods
+from adversary.report.references import SOURCES, methods, named
 from adversary.report.rows import Row, closeness, levelled, records
-from adversary.report.run_folder import RunFolder, unmasked, writing
+from adversary.report.run_folder import ALL_ATTACKS, RunFolder, unmasked, writing
 from adversary.report.sensitive import is_sensitive, pseudonyms, without_names
-from adversary.report.summary import summarise
+from adversary.report.summary import AVERAGE, summarise
 from adversary.report.templating import figure, template
-from adversary.report.verdict import CLOSE_PSNR, Level
+from adversary.report.verdict import CLOSE_PSNR, NULL_MARGIN, Level
 
 MAX_GROUPS = 24
 """Clients, and rounds, in a table or chart of each; the worst."""
@@ -55,6 +57,7 @@ def render(folder: RunFolder) -> Path:
     chosen = gallery.choose(rows)
     worst = sorted(rows, key=closeness, reverse=True)[:MAX_ROWS]
     accounts = _accounts(folder.accounts())
+    members = shares(folder.members(), leakage)
     page = template("report.html").render(
         title=str(info.get("title") or folder.path.name),
         script=Markup(FILTERS),
@@ -70,6 +73,10 @@ def render(folder: RunFolder) -> Path:
         versions=_flatten(_mapping(info.get("versions"))),
         failures=list(info.get("failures") or ()),
         summary=summary,
+        flags_page=flags.PAGE,
+        average=AVERAGE,
+        null_margin=NULL_MARGIN,
+        members=members,
         matrix=matrix(rows, by_client, worst_of(by_round, MAX_GROUPS)),
         by_client=by_client,
         trained=len(rounds) > 0,
@@ -89,7 +96,10 @@ def render(folder: RunFolder) -> Path:
         missing=_missing(
             leakage, rounds, {} if hidden else _mapping(missing), summary.has_truth
         ),
-        methods=methods(row["attack"] for row in rows if row["attack"] != "-"),
+        methods=[
+            *methods({row["attack"] for row in rows} - {ALL_ATTACKS}),
+            *named(member.member for member in members),
+        ],
         sources=SOURCES,
         levels=sorted(Level, reverse=True),
         colour_bar=pictures.colour_bar(),
@@ -165,7 +175,10 @@ def _in_words(leakage: pd.DataFrame, column: str) -> str:
     return f"Means: {'; '.join(told[:12])}{more}." if told else ""
 
 
-_EXPECTED = ("mse", "psnr", "ssim", "lpips", "fft2d", "rdlv", "bound_psnr", "rank")
+_EXPECTED = (
+    *("mse", "psnr", "ssim", "lpips", "fft2d", "rdlv"),
+    *("bound_psnr", "prior_psnr", "null_psnr", "rank"),
+)
 
 
 def _missing(

@@ -104,19 +104,19 @@ class Ledger:
         self.folder.add_failure(round, client, ALL_ATTACKS, reason)
 
     @_kept_from_training
-    def outcome(self, observation: Observation, outcome: Outcome) -> float | None:
-        """Score and write one attack; return the mean PSNR in dB where the truth is known."""
+    def outcome(self, observation: Observation, outcome: Outcome) -> str:
+        """Score and write one attack; return its verdict in a few words."""
         scored = self.scorer.score(observation, outcome)
         self._write(observation.round, observation.client, scored)
-        return scored.psnr
+        return scored.verdict
 
     @_kept_from_training
-    def scored(self, round: int, client: str, scored: Scored) -> float | None:
-        """Write one attack that was scored elsewhere; return its mean PSNR in dB, if known."""
+    def scored(self, round: int, client: str, scored: Scored) -> str:
+        """Write one attack that was scored elsewhere; return its verdict in a few words."""
         if scored.fault:
             raise RuntimeError(scored.fault)
         self._write(round, client, scored)
-        return scored.psnr
+        return scored.verdict
 
     def _write(self, round: int, client: str, scored: Scored) -> None:
         """Write an attack; an update that no image went into is noted instead."""
@@ -214,7 +214,13 @@ def by_round(leakage: pd.DataFrame) -> ByRound:
             "psnr_mean": rows["psnr"].mean(),
             "psnr_worst": rows["psnr"].max(),
             "rdlv_mean": rows["rdlv"].mean(),
-            "reidentified": rows["reidentified"].astype("float64").mean(),
+            "reidentified": _pointing(rows),
         }
         found[int(round), str(attack)] = {n: float(v) for n, v in figures.items() if pd.notna(v)}
     return found
+
+
+def _pointing(rows: pd.DataFrame) -> float:
+    """Return the share of rows whose picture, or its negative, is re-identified."""
+    told = rows[["reidentified", "negative"]].astype("float64")
+    return float(told.max(axis=1).mean())

@@ -14,6 +14,7 @@ SOURCES = (
     "LPIPS: Zhang, Isola, Efros, Shechtman and Wang, CVPR 2018",
     "RDLV: Hatamizadeh et al., IEEE Transactions on Medical Imaging 42 (2023)",
     "FFT-2D: Dao and Lee, IEEE Internet of Things Journal 2025",
+    "Standard adversary and flags: this project, after AutoAttack (Croce and Hein, ICML 2020)",
     "Bound: van Trees, Detection, Estimation, and Modulation Theory, part I, section 2.4 (1968)",
     "Regulation (EU) 2016/679 (GDPR), Article 35; EDPB, Opinion 28/2024",
 )
@@ -40,3 +41,8 @@ def methods(names: Iterable[str]) -> list[Method]:
         else:
             found.append(Method(name, attack.title, attack.reference))
     return found
+
+
+def named(members: Iterable[str]) -> list[Method]:
+    """Return title and source of those members of an ensemble that are attacks of their own."""
+    return [method for method in methods(members) if method.title]

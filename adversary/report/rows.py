@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
 
-from adversary.report.verdict import Evidence, Level, level
+from adversary.report.verdict import Evidence, Level, level, worst
 
 Row = dict[str, Any]
 """A row by column, None where a value is missing."""
@@ -23,11 +22,29 @@ def records(frame: pd.DataFrame) -> list[Row]:
 
 def levelled(leakage: pd.DataFrame) -> list[Row]:
     """Return the rows of leakage.csv, each with its ``level``."""
-    told = [field.name for field in dataclasses.fields(Evidence)]
-    return [
-        {**row, "level": level(Evidence(**{name: row.get(name) for name in told}))}
-        for row in records(leakage)
-    ]
+    return [{**row, "level": level(Evidence.of(row))} for row in records(leakage)]
+
+
+def judged(rows: Iterable[Row]) -> Level:
+    """Return the verdict on what the rows tell of: the worst of their images.
+
+    Of an image the most revealing attack counts. An update whose attacks all failed, and an image
+    without a figure, keep the others from being called protected.
+    """
+    rows = list(rows)
+    images: dict[tuple[Any, ...], Level] = {}
+    for row in rows:
+        if row["status"] == "ok":
+            image = row["round"], row["client"], row.get("image")
+            images[image] = max(row["level"], images.get(image, Level.UNKNOWN))
+    missed = {(row["round"], row["client"]) for row in rows} - {image[:2] for image in images}
+    return worst([*images.values(), *(Level.UNKNOWN for _ in missed)])
+
+
+def points_to_patient(row: Row) -> bool | None:
+    """Return whether the picture or its negative is re-identified; None where it is not known."""
+    known = [row[name] for name in ("reidentified", "negative") if row.get(name) is not None]
+    return any(known) if known else None
 
 
 def closeness(row: Row) -> tuple[Level, float, float]:

@@ -25,6 +25,7 @@ from adversary.reconstruction import Reconstruction
 from adversary.report import pictures, table
 from adversary.report.files import left_behind, private_folder, replacing
 from adversary.report.pictures import Files, Pictures
+from adversary.report.verdict import LIMITS, certificate_of, flags_of
 
 ALL_ATTACKS = "-"
 """Stands for the attack in the line of an update that no attack could be run on."""
@@ -99,8 +100,19 @@ ACCOUNTS: table.Schema = {
     "against": "string",
 }
 
+MEMBERS: table.Schema = {
+    "round": "Int64",
+    "client": "string",
+    "attack": "string",
+    "member": "string",
+    "seconds": "float64",
+    "score": "float64",
+    "note": "string",
+}
+
 _TABLES: dict[str, table.Schema] = {
     "leakage.csv": LEAKAGE,
+    "members.csv": MEMBERS,
     "rounds.csv": ROUNDS,
     "clients.csv": CLIENTS,
     "accounts.csv": ACCOUNTS,
@@ -298,7 +310,10 @@ class RunFolder:
         scores: Sequence[ImageScore] | None = None,
         drawn: Pictures | None = None,
     ) -> None:
-        """Write one attack's pictures, history and rows of leakage.csv, in this order.
+        """Write one attack's pictures, history, and rows of leakage.csv and members.csv, in order.
+
+        Rows of leakage.csv say that an attack is done: a run that is killed after them does not
+        attack again, so that no member stands in members.csv twice.
 
         Parameters
         ----------
@@ -324,9 +339,9 @@ class RunFolder:
             [
                 {
                     **{k: v for k, v in dataclasses.asdict(one).items() if k in LEAKAGE},
-                    "certificate": reconstruction.certificate,
+                    "certificate": certificate_of(reconstruction),
                     "member": reconstruction.member or None,
-                    "flags": ";".join(dict.fromkeys((*reconstruction.flags, *one.flags))),
+                    "flags": ";".join(dict.fromkeys((*flags_of(reconstruction), *one.flags))),
                     "round": round,
                     "client": client,
                     "attack": attack,
@@ -339,6 +354,10 @@ class RunFolder:
                 for one in scores
             ],
         )
+        if reconstruction.trials:
+            where = {"round": round, "client": client, "attack": attack}
+            trials = [where | dataclasses.asdict(trial) for trial in reconstruction.trials]
+            self._append("members.csv", MEMBERS, trials)
 
     def add_failure(self, round: int, client: str, attack: str, reason: str) -> None:
         """Write that an attack failed: a row of leakage.csv, and the reason to run.json."""
@@ -347,16 +366,21 @@ class RunFolder:
         self._append("leakage.csv", LEAKAGE, [{**where, "status": "failed"}])
 
     def forget(self, round: int, client: str, attack: str) -> None:
-        """Remove what one attack on one update left in leakage.csv and among the failures."""
+        """Remove what one attack on one update left in the tables and among the failures."""
         where = {"round": round, "client": client, "attack": attack}
         failures = self.info().get("failures", [])
         self.update(failures=[one for one in failures if not where.items() <= one.items()])
-        with writing(self.path / "leakage.csv"):
-            table.remove(self.path / "leakage.csv", LEAKAGE, where)
+        for name in ("leakage.csv", "members.csv"):
+            with writing(self.path / name):
+                table.remove(self.path / name, _TABLES[name], where)
 
     def leakage(self) -> pd.DataFrame:
         """Return leakage.csv, typed as :data:`LEAKAGE` says."""
         return self._read("leakage.csv", LEAKAGE)
+
+    def members(self) -> pd.DataFrame:
+        """Return members.csv, typed as :data:`MEMBERS` says; empty for a run without the file."""
+        return self._read_if_there("members.csv", MEMBERS)
 
     def rounds(self) -> pd.DataFrame:
         """Return rounds.csv, typed as :data:`ROUNDS` says."""
@@ -368,9 +392,7 @@ class RunFolder:
 
     def accounts(self) -> pd.DataFrame:
         """Return accounts.csv, typed as :data:`ACCOUNTS` says; empty for a run without the file."""
-        if not (self.path / "accounts.csv").exists():
-            return pd.DataFrame({c: pd.Series(dtype=dtype) for c, dtype in ACCOUNTS.items()})
-        return self._read("accounts.csv", ACCOUNTS)
+        return self._read_if_there("accounts.csv", ACCOUNTS)
 
     def images(self, round: int, client: str, attack: str) -> Path:
         """Return the folder of one attack's pictures."""
@@ -448,8 +470,10 @@ class RunFolder:
 
     def sort(self) -> None:
         """Bring what attacks left into the order of rounds, clients and attacks."""
-        with writing(self.path / "leakage.csv"):
-            table.sort(self.path / "leakage.csv", LEAKAGE, ("round", "client", "attack", "image"))
+        whose = "round", "client", "attack"
+        for name, by in (("leakage.csv", (*whose, "image")), ("members.csv", whose)):
+            with writing(self.path / name):  # members of an attack stay in the order they ran
+                table.sort(self.path / name, _TABLES[name], by)
         failures = self.info().get("failures", [])
         order = sorted(failures, key=lambda one: (one["round"], one["client"], one["attack"]))
         if order != failures:
@@ -482,6 +506,11 @@ class RunFolder:
     ) -> None:
         with writing(self.path / name):
             table.append(self.path / name, schema, rows)
+
+    def _read_if_there(self, name: str, schema: table.Schema) -> pd.DataFrame:
+        if (self.path / name).exists():
+            return self._read(name, schema)
+        return pd.DataFrame({column: pd.Series(dtype=dtype) for column, dtype in schema.items()})
 
     def _read(self, name: str, schema: table.Schema) -> pd.DataFrame:
         try:
@@ -524,7 +553,7 @@ def _now() -> str:
 
 def _notes(reconstruction: Reconstruction) -> tuple[str, ...]:
     """Return what the attack noted, and whether a limit cut it short."""
-    if reconstruction.stopped not in ("seconds", "evaluations"):
+    if reconstruction.stopped not in LIMITS:
         return reconstruction.notes
     return (*reconstruction.notes, f"stopped at its limit of {reconstruction.stopped}")
 

@@ -6,11 +6,15 @@ patient is protected: an attack that got little says no more than that it got li
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
 from enum import IntEnum
+from typing import Any
 
-from adversary.reconstruction import Certificate
+from adversary.reconstruction import Certificate, Reconstruction
+
+LIMITS = ("seconds", "evaluations")
+"""Ends of an attack that had not finished."""
 
 CLOSE_PSNR = 20.0
 """dB from which a re-identified patient counts as visible (mean error about 10 % of the range)."""
@@ -132,6 +136,11 @@ class Evidence:
     bound_psnr: float | None = None
     certificate: Certificate | None = None
 
+    @classmethod
+    def of(cls, figures: Mapping[str, Any]) -> Evidence:
+        """Return the evidence among named figures; others are left out, missing ones are None."""
+        return cls(**{field.name: figures.get(field.name) for field in fields(cls)})
+
     @property
     def beyond_null(self) -> bool:
         """Whether the picture is nearer to its patient than to strangers; True where unknown."""
@@ -169,5 +178,24 @@ def level(evidence: Evidence) -> Level:
 
 
 def worst(levels: Iterable[Level]) -> Level:
-    """Return the worst of the levels, ``UNKNOWN`` where there is none."""
-    return max(levels, default=Level.UNKNOWN)
+    """Return the worst of the levels, ``UNKNOWN`` where there is none.
+
+    Some that are protected beside some of which nothing is known are open: what was not measured
+    is not protected by what was.
+    """
+    found = set(levels)
+    if found == {Level.UNKNOWN, Level.PROTECTED}:
+        return Level.OPEN
+    return max(found, default=Level.UNKNOWN)
+
+
+def certificate_of(reconstruction: Reconstruction) -> Certificate | None:
+    """Return what an attack states of its images: no more than ``open`` if a limit cut it off."""
+    cut_off = reconstruction.stopped in LIMITS and reconstruction.certificate is not None
+    return "open" if cut_off else reconstruction.certificate
+
+
+def flags_of(reconstruction: Reconstruction) -> tuple[str, ...]:
+    """Return the flags that an attack raises, and that of its limit if one cut it off."""
+    cut_off = ("time-limit",) if reconstruction.stopped in LIMITS else ()
+    return tuple(dict.fromkeys((*reconstruction.flags, *cut_off)))

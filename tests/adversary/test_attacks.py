@@ -306,6 +306,17 @@ def test_the_adversary_survives_any_attack(tiny_net, update, error, message):
     assert dlg.reconstruction is not None
 
 
+def test_an_outcome_says_what_the_attacker_was_told(tiny_net, update):
+    model = tiny_net()
+    seen = update(model, smooth_images(1), torch.tensor([0]), TrainingRecipe(lr=0.1, batch_size=1))
+    adversary = Adversary(
+        model, image_shape=(1, 8, 8), attacks=[create("dlg", {"iterations": "2"})]
+    )
+    [alone] = adversary.examine(seen)
+    [told] = adversary.examine(seen, ThreatModel(labels=torch.tensor([0])))
+    assert (alone.oracles, told.oracles) == ((), ("labels known",))
+
+
 def test_the_adversary_leaves_no_trace(tiny_net, update):
     model = tiny_net(norm=True)
     before = {k: v.clone() for k, v in model.state_dict().items()}

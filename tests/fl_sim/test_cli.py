@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from adversary.report.run_folder import RunFolder
+from adversary.report import table
+from adversary.report.run_folder import LEAKAGE, RunFolder
 from fl_sim import cli, launcher
 from fl_sim.cli import main
 from fl_sim.launcher import LaunchError, RunStatus
@@ -16,9 +17,9 @@ from fl_sim.settings import declared, parse
 class Flower:
     """Stands in for Flower: takes what the launcher is given, and ends as told."""
 
-    def __init__(self, status="finished:completed", details="", raises=None, starts=True):
+    def __init__(self, status="finished:completed", details="", raises=None, starts=True, rows=()):
         self.status, self.raises, self.starts = RunStatus(status, details), raises, starts
-        self.given = None
+        self.given, self.rows = None, rows
 
     def __call__(self, root, run_config, *, supernodes, log, append, on_line):
         self.given, self.root, self.supernodes = run_config, root, supernodes
@@ -27,6 +28,7 @@ class Flower:
         if self.starts:
             path = Path(run_config["out"])
             folder = RunFolder.open(path) if append else RunFolder.create(path)
+            table.append(path / "leakage.csv", LEAKAGE, self.rows)
             if self.status.completed and self.raises is None:
                 folder.finish("completed")
         on_line("INFO :      [ROUND 1/3]")
@@ -277,6 +279,21 @@ def test_report_is_rendered_anew(flower, tmp_path, capsys):
     assert main(["report", "o"]) == 0
     assert capsys.readouterr().out.splitlines() == [str(tmp_path / "o/report.html")]
     assert Path("o/report.html").stat().st_size > 0
+
+
+@pytest.mark.parametrize("command", [["run", "--out", "o", "--overwrite"], ["report", "o"]])
+def test_the_verdict_is_told_in_a_line_before_the_report(flower, tmp_path, capsys, command):
+    row = {"round": 1, "client": "client-03", "attack": "ing", "image": 0, "score": 1.0,
+           "truth": "p.png", "psnr": 52.31, "status": "ok"}  # fmt: skip
+    flower(rows=[row])
+    assert main(["run", "--out", "o"]) == 0
+    capsys.readouterr()
+    assert main(command) == 0
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        "verdict: Patient visible · worst image 52.3 dB, client-03 in round 1 by ing · examined: "
+        "1 hospital, 1 round, 1 X-ray",
+        str(tmp_path / "o/report.html"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -150,11 +150,11 @@ class FakeAdversary:
 class FakeLedger:
     """Remembers its entries; its methods named in ``broken`` raise."""
 
-    def __init__(self, *broken: str, psnr: float | None = None) -> None:
+    def __init__(self, *broken: str, verdict: str | None = None) -> None:
         self.entries: list[tuple[Any, ...]] = []
         self.errors: list[str] = []
         self.broken = broken
-        self.psnr = psnr
+        self.verdict = verdict
 
     def _enter(self, name: str, *values: Any) -> None:
         self.entries.append((name, *values))
@@ -168,9 +168,9 @@ class FakeLedger:
     def unusable(self, round: int, client: str, reason: str) -> None:
         self._enter("unusable", round, client, reason)
 
-    def outcome(self, observation: Observation, outcome: Outcome) -> float | None:
+    def outcome(self, observation: Observation, outcome: Outcome) -> str | None:
         self._enter("outcome", observation.round, observation.client, outcome.attack)
-        return self.psnr
+        return self.verdict
 
     def spent(self, round: int, client: str, **account: Any) -> None:
         self._enter("spent", round, client, account)

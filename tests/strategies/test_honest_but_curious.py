@@ -221,14 +221,14 @@ def test_replies_that_show_nothing_are_not_attacked(foreign, recipe):
 def test_each_attack_is_told_with_position_and_time_left(foreign, recipe):
     told: list[str] = []
     strategy = HonestButCurious(
-        FedAvg(), foreign.Adversary("dlg", "ing"), recipe, ledger=foreign.Ledger(psnr=24.06),
-        tell=told.append,
+        FedAvg(), foreign.Adversary("dlg", "ing"), recipe,
+        ledger=foreign.Ledger(verdict="Open · 24.1 dB"), tell=told.append,
     )  # fmt: skip
     foreign.App().run(strategy, rounds=2)
     assert len(told) == 12
-    assert told[0].startswith("attack 1/12 · round 1 · client-00 · dlg · 24.1 dB · ")
+    assert told[0].startswith("attack 1/12 · round 1 · client-00 · dlg · Open · 24.1 dB · ")
     assert told[0].endswith("s left")
-    assert told[-1] == "attack 12/12 · round 2 · client-02 · ing · 24.1 dB"
+    assert told[-1] == "attack 12/12 · round 2 · client-02 · ing · Open · 24.1 dB"
 
 
 class Later(AttackQueue):

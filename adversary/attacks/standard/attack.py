@@ -162,13 +162,19 @@ def _certified(work: Work) -> tuple[Posterior, Statement, float]:
             found = Laplace(equations, best.images, work.prior)
         posterior = found.at(step=True)
         fit = goodness(equations, equations(best.images), posterior.parameters)
+        work.explained = fit.explained
         if not fit.explained:
             temperature = max(1.0, float(found.residual.square().sum()) / best.images.numel())
             posterior = found.at(temperature, step=True)
     except ValueError as error:
         work.search.notes.append(f"no posterior: {error}")
         unknown = work.prior.variance.view(1, *best.images.shape[1:]).expand_as(best.images)
-        posterior = Posterior(images=best.images.clamp(0, 1), variance=unknown, parameters=0.0)
+        posterior = Posterior(
+            images=best.images.clamp(0, 1),
+            variance=unknown,
+            parameters=0.0,
+            freedom=torch.ones(len(unknown)),
+        )
         fit = goodness(equations, equations(best.images), 0.0)
         return posterior, Statement(certificate="open"), fit.chi_square
     statement = certify(

@@ -81,6 +81,8 @@ class Work:
         Starts of second-order steps so far.
     linear : Laplace or None
         The equations linearised at the mean public X-ray, where they were.
+    explained : bool
+        Whether the best estimate explains the update.
     cut, failed : bool
         Whether a limit of the user's cut a member off, and whether one raised an error.
     """
@@ -97,6 +99,7 @@ class Work:
     ended: list[Tensor] = field(default_factory=list)
     starts: int = 0
     linear: Laplace | None = None
+    explained: bool = False
     cut: bool = False
     failed: bool = False
 
@@ -288,6 +291,10 @@ def _start(work: Work) -> Tensor:
     return work.prior.sample(work.problem.shape[0], generator=draw).to(work.best.images)
 
 
+def _unexplained(work: Work) -> bool:
+    return not work.explained
+
+
 def _matched(work: Work) -> Iterator[Found]:
     """Yield what Inverting Gradients comes to, from the mean public X-ray."""
     affordable = work.limits(MATCH * work.problem.shape[0]).evaluations or 1
@@ -304,7 +311,7 @@ MEMBERS: tuple[Member, ...] = (
     Member("recursive", _has_kinks, _recursive),
     Member("encgrad", _tells_encodings, _encgrad),
     Member("gauss-newton", _smooth, _gauss_newton),
-    Member("ing", _always, _matched),
+    Member("ing", _unexplained, _matched),
     Member("gauss-newton", _smooth, _gauss_newton),
 )
 """In the order in which they run; the next one only where nothing is proved yet."""

@@ -9,7 +9,7 @@ SECTION = r"""
 <li>Each round clients train the model that they are sent on X-rays of their own, and return an update.</li>
 <li>A copy of what returns goes to the attacker; the federation goes on with the original, so that the attack changes nothing.</li>
 <li>An attack seeks images that, trained on in the same way, would give the same update. Of several starts it keeps the one with the best score of its own.</li>
-<li>Only then are truth and reconstruction put side by side: matched one to one, measured, and ranked among all candidates.</li>
+<li>Only then are truth and reconstruction put side by side: matched one to one, measured, ranked among all candidates, and held against patients that they did not come from.</li>
 </ol>
 {% if methods %}<p>Attacks of this run:</p>
 <ul>{% for method in methods %}<li><strong>{{ method.name }}</strong>{% if method.title %}: {{ method.title }} ({{ method.reference }}){% endif %}</li>{% endfor %}</ul>{% endif %}

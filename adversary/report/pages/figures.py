@@ -6,10 +6,32 @@ SECTION = r"""
 <h2 id="h-figures">Figures, worst first</h2>
 <p>{% if worst | length < all_rows %}The worst {{ worst | length }} of {{ all_rows }} rows. {% endif %}{% if sensitive %}All are in the run’s leakage.csv, which names files.{% else %}All are in <a href="leakage.csv">leakage.csv</a>.{% endif %}</p>
 <div class="scroll" tabindex="0" role="region" aria-label="Figures"><table class="dense">
-<thead><tr><th scope="col" class="n">Round</th><th scope="col">Client</th><th scope="col">Attack</th>{% if summary.has_truth %}<th scope="col">True image</th><th scope="col" class="n">MSE</th><th scope="col" class="n">PSNR</th><th scope="col" class="n">Bound</th><th scope="col" class="n">SSIM</th><th scope="col" class="n">LPIPS</th><th scope="col" class="n">FFT-2D</th><th scope="col" class="n">RDLV</th><th scope="col" class="n">Rank</th>{% endif %}<th scope="col">{{ "Label read" if sensitive or not summary.has_truth else "Label, true / read" }}</th><th scope="col" class="n">Own score</th><th scope="col" class="n">Evaluations</th><th scope="col" class="n">Seconds</th></tr></thead>
+<thead><tr><th scope="col" class="n">Round</th><th scope="col">Client</th><th scope="col">Attack</th>{% if summary.has_truth %}<th scope="col">True image</th><th scope="col" class="n">MSE</th><th scope="col" class="n">PSNR</th><th scope="col" class="n">Expected</th><th scope="col" class="n">Bound</th><th scope="col" class="n">Mean X-ray</th><th scope="col" class="n">Null</th><th scope="col" class="n">SSIM</th><th scope="col" class="n">LPIPS</th><th scope="col" class="n">FFT-2D</th><th scope="col" class="n">RDLV</th><th scope="col" class="n">Rank</th>{% else %}<th scope="col" class="n">Expected PSNR</th>{% endif %}<th scope="col">Certificate</th><th scope="col">{{ "Label read" if sensitive or not summary.has_truth else "Label, true / read" }}</th><th scope="col" class="n">Own score</th><th scope="col" class="n">Evaluations</th><th scope="col" class="n">Seconds</th></tr></thead>
 <tbody>{% for row in worst %}<tr data-filtered="rows" data-round="{{ row.round }}" data-client="{{ row.client }}" data-attack="{{ row.attack }}"><td class="n">{{ row.round }}</td><th scope="row">{{ row.client }}</th><td>{{ row.attack }}</td>
-{%- if row.status != "ok" %}<td colspan="{{ 13 if summary.has_truth else 4 }}">failed, see <a href="#failures">failures</a></td>
-{%- else %}{% if summary.has_truth %}<td>{{ row.truth }}</td><td class="n">{{ row.mse | figure(5) }}</td><td class="n">{{ row.psnr | figure(1) }}</td><td class="n">{{ row.bound_psnr | figure(1) }}</td><td class="n">{{ row.ssim | figure(3) }}</td><td class="n">{{ row.lpips | figure(3) }}</td><td class="n">{{ row.fft2d | figure(3) }}</td><td class="n">{{ row.rdlv | figure }}</td><td class="n">{{ "–" if row.rank is none else row.rank }}</td>{% endif %}<td>{% if sensitive %}{{ "–" if row.label_true is none else ("right" if row.label_true == row.label_recovered else "wrong") }}{% else %}{% if summary.has_truth %}{{ row.label_true or "–" }} / {% endif %}{{ row.label_recovered or "–" }}{% endif %}</td><td class="n">{{ row.score | figure(4) }}</td><td class="n">{{ "–" if row.evaluations is none else row.evaluations }}</td><td class="n">{{ row.seconds | figure(1) }}</td>{% endif %}</tr>
+{%- if row.status != "ok" %}<td colspan="{{ 17 if summary.has_truth else 6 }}">failed, see <a href="#failures">failures</a></td>
+{%- else %}{% if summary.has_truth %}<td>{{ row.truth }}</td><td class="n">{{ row.mse | figure(5) }}</td><td class="n">{{ row.psnr | figure(1) }}</td><td class="n">{{ row.expected_psnr | figure(1) }}</td><td class="n">{{ row.bound_psnr | figure(1) }}</td><td class="n">{{ row.prior_psnr | figure(1) }}</td><td class="n">{{ row.null_psnr | figure(1) }}</td><td class="n">{{ row.ssim | figure(3) }}</td><td class="n">{{ row.lpips | figure(3) }}</td><td class="n">{{ row.fft2d | figure(3) }}</td><td class="n">{{ row.rdlv | figure }}</td><td class="n">{{ "–" if row.rank is none else row.rank }}{{ " (negative 1)" if row.negative }}</td>{% else %}<td class="n">{{ row.expected_psnr | figure(1) }}</td>{% endif %}<td>{{ row.certificate or "–" }}</td><td>{% if sensitive %}{{ "–" if row.label_true is none else ("right" if row.label_true == row.label_recovered else "wrong") }}{% else %}{% if summary.has_truth %}{{ row.label_true or "–" }} / {% endif %}{{ row.label_recovered or "–" }}{% endif %}</td><td class="n">{{ row.score | figure(4) }}</td><td class="n">{{ "–" if row.evaluations is none else row.evaluations }}</td><td class="n">{{ row.seconds | figure(1) }}</td>{% endif %}</tr>
+{% endfor %}</tbody></table></div>
+</section>
+{% endif %}
+
+{% if summary.flags %}
+<section id="flags" aria-labelledby="h-flags">
+<h2 id="h-flags">Flags</h2>
+<p>A flag changes no figure; it says why one may not mean what it seems to. Each has a heading with an example in {{ flags_page }}.</p>
+<div class="scroll" tabindex="0" role="region" aria-label="Flags"><table>
+<thead><tr><th scope="col">Flag</th><th scope="col" class="n">Rows</th><th scope="col">What it means</th><th scope="col">What to do</th><th scope="col">More</th></tr></thead>
+<tbody>{% for one in summary.flags %}<tr><th scope="row">{{ one.flag.title }}</th><td class="n">{{ one.count }} of {{ summary.images }}</td><td class="wrap">{{ one.flag.meaning }}</td><td class="wrap">{{ one.flag.action }}</td><td>{{ flags_page }}#{{ one.name }}</td></tr>
+{% endfor %}</tbody></table></div>
+</section>
+{% endif %}
+
+{% if members %}
+<section id="members" aria-labelledby="h-members">
+<h2 id="h-members">Members of the ensemble</h2>
+<p>The next member runs only for what is not proved yet. Every run of one is in members.csv.</p>
+<div class="scroll" tabindex="0" role="region" aria-label="Members of the ensemble"><table>
+<thead><tr><th scope="col">Attack</th><th scope="col">Member</th><th scope="col" class="n">Updates</th><th scope="col" class="n">Gave the images</th><th scope="col" class="n">Gave nothing</th><th scope="col" class="n">Seconds</th><th scope="col" class="n">Of the time</th></tr></thead>
+<tbody>{% for one in members %}<tr><td>{{ one.attack }}</td><th scope="row">{{ one.member }}</th><td class="n">{{ one.ran }}</td><td class="n">{{ one.won }}</td><td class="n">{{ one.failed }}</td><td class="n">{{ one.seconds | figure(1) }}</td><td class="n">{{ one.share | percent }}</td></tr>
 {% endfor %}</tbody></table></div>
 </section>
 {% endif %}

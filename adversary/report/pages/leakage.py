@@ -26,7 +26,7 @@ SECTION = r"""
 {% if by_client.groups %}
 <h3>By client</h3>
 <div class="scroll" tabindex="0" role="region" aria-label="By client"><table class="stack">
-<thead><tr><th scope="col">Client</th><th scope="col">Verdict</th><th scope="col">What it means</th><th scope="col" class="n">Updates</th><th scope="col" class="n">Mean PSNR</th><th scope="col" class="n">Re-identified</th></tr></thead>
+<thead><tr><th scope="col">Client</th><th scope="col">Verdict</th><th scope="col">What it means</th><th scope="col" class="n">Updates</th><th scope="col" class="n">Mean PSNR</th><th scope="col" class="n">Re-identified{% if summary.chance %} (chance {{ summary.chance | percent }}){% endif %}</th></tr></thead>
 <tbody>{% for group in by_client.groups %}<tr><th scope="row">{{ group.key }}</th><td>{{ badge(group.level) }}</td><td>{{ group.level.meaning }}{% if group.best.psnr is not none %} Best picture: {{ who(group.best) }} in round {{ group.best.round }}, {{ group.best.psnr | figure(1) }} dB by {{ group.best.attack }}{% if group.best.rank is not none %}; the true patient comes {{ "first" if group.best.rank == 1 else "as number %d" | format(group.best.rank) }} among {{ summary.candidates or "the" }} candidates{% endif %}.{% elif group.best.status != "ok" %} Every attack failed.{% endif %}</td><td class="n"><span class="on-phone">updates </span>{{ group.updates }}</td><td class="n"><span class="on-phone">mean </span>{{ group.mean_psnr | figure(1) }}<span class="on-phone"> dB</span></td><td class="n"><span class="on-phone">re-identified </span>{{ group.reidentified | percent }}</td></tr>
 {% endfor %}</tbody></table></div>
 {% if by_client.groups | length < by_client.of %}<p class="small">The worst {{ by_client.groups | length }} of {{ by_client.of }} clients.</p>{% endif %}
@@ -35,7 +35,7 @@ SECTION = r"""
 {% if by_round %}
 <h3>By round</h3>
 <div class="scroll" tabindex="0" role="region" aria-label="By round"><table class="dense">
-<thead><tr><th scope="col" class="n">Round</th><th scope="col">Verdict</th><th scope="col">Worst picture</th><th scope="col" class="n">PSNR, dB</th><th scope="col" class="n">Mean PSNR</th><th scope="col" class="n">Re-identified</th><th scope="col" class="n">Updates attacked</th></tr></thead>
+<thead><tr><th scope="col" class="n">Round</th><th scope="col">Verdict</th><th scope="col">Worst picture</th><th scope="col" class="n">PSNR, dB</th><th scope="col" class="n">Mean PSNR</th><th scope="col" class="n">Re-identified{% if summary.chance %} (chance {{ summary.chance | percent }}){% endif %}</th><th scope="col" class="n">Updates attacked</th></tr></thead>
 <tbody>{% for number, training, group in by_round[-limit:] %}<tr><th scope="row" class="n">{{ number }}</th>{% if group %}<td>{{ badge(group.level) }}</td><td class="wrap">{% if group.images %}{{ who(group.best) }}, {{ group.best.client }}, {{ group.best.attack }}{% else %}Every attack failed.{% endif %}</td><td class="n">{{ group.best.psnr | figure(1) }}</td><td class="n">{{ group.mean_psnr | figure(1) }}</td><td class="n">{{ group.reidentified | percent }}</td><td class="n">{{ group.updates }}</td>{% else %}<td>not attacked</td><td>–</td><td class="n">–</td><td class="n">–</td><td class="n">–</td><td class="n">0</td>{% endif %}</tr>
 {% endfor %}</tbody></table></div>
 {% if trained %}

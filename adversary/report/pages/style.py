@@ -18,15 +18,16 @@ nav { border-bottom: 1px solid var(--line); background: var(--panel); }
 nav ul { list-style: none; display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; margin: 0; padding: .6rem 0; }
 .verdict { font-size: 1.2rem; margin: 1.75rem 0 1.25rem; padding: 1rem 1.25rem; border-left: .4rem solid; background: var(--panel); }
 .verdict strong { display: block; font-size: 1.45rem; line-height: 1.25; margin-bottom: .25rem; }
-.verdict.l4, .verdict.l3 { border-color: #a31621; } .verdict.l2 { border-color: #9a5b00; } .verdict.l1 { border-color: #1d6b3c; } .verdict.l0 { border-color: #5c6670; }
-.numbers { display: grid; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)); gap: 1rem; margin: 0; padding: 0; }
+.verdict.l5, .verdict.l4 { border-color: #a31621; } .verdict.l3 { border-color: #9a5b00; } .verdict.l2 { border-color: #8a7a52; border-left-style: double; } .verdict.l1 { border-color: #1d6b3c; } .verdict.l0 { border-color: #5c6670; }
+.verdict .examined { display: block; font-size: 1rem; color: var(--soft); margin-top: .4rem; }
+.numbers { display: grid; grid-template-columns: repeat(auto-fit, minmax(12rem, 1fr)); gap: 1rem; margin: 0; padding: 0; }
 .numbers > div { border: 1px solid var(--line); border-radius: .5rem; padding: 1rem 1.25rem; }
 .numbers dt { color: var(--soft); font-weight: 600; }
 .numbers dd { margin: 0; } .numbers .big { font-size: 2rem; font-weight: 650; line-height: 1.25; }
 .note { background: #fff6e0; border: 1px solid #e2c26b; border-radius: .5rem; padding: .75rem 1rem; margin: 1rem 0; }
 .badge { display: inline-block; padding: .1rem .6rem; border-radius: 1rem; font-size: .85rem; font-weight: 600; line-height: 1.5; white-space: nowrap; }
-.badge.l4 { background: #a31621; color: #fff; } .badge.l3 { background: #fbdcd5; color: #7c1210; }
-.badge.l2 { background: #fdeccb; color: #6b4000; } .badge.l1 { background: #d9efe0; color: #124c2a; } .badge.l0 { background: #e6e9ed; color: #39424d; }
+.badge.l5 { background: #a31621; color: #fff; } .badge.l4 { background: #fbdcd5; color: #7c1210; }
+.badge.l3 { background: #fdd9a8; color: #5f3800; } .badge.l2 { background: #ece7da repeating-linear-gradient(135deg, transparent 0 6px, #f8f5ec 6px 12px); color: #4a4028; } .badge.l1 { background: #d9efe0; color: #124c2a; } .badge.l0 { background: #e6e9ed; color: #39424d; }
 .scroll { overflow-x: auto; max-width: 100%; }
 .scroll:focus-visible { outline: 3px solid var(--link); }
 table { border-collapse: collapse; font-size: .92rem; margin: .5rem 0; }
@@ -38,8 +39,8 @@ td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space:
 .pairs th { font-weight: 600; white-space: nowrap; } .pairs td, .wrap { overflow-wrap: anywhere; }
 .heat td { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; border: 1px solid #fff; }
 .heat tbody th { white-space: normal; overflow-wrap: anywhere; min-width: 7rem; }
-.heat .l4 { background: #a31621; color: #fff; } .heat .l3 { background: #fbdcd5; color: #7c1210; }
-.heat .l2 { background: #fdeccb; color: #6b4000; } .heat .l1 { background: #d9efe0; color: #124c2a; } .heat .l0 { background: #e6e9ed; color: #39424d; }
+.heat .l5 { background: #a31621; color: #fff; } .heat .l4 { background: #fbdcd5; color: #7c1210; }
+.heat .l3 { background: #fdd9a8; color: #5f3800; } .heat .l2 { background: #ece7da repeating-linear-gradient(135deg, transparent 0 6px, #f8f5ec 6px 12px); color: #4a4028; } .heat .l1 { background: #d9efe0; color: #124c2a; } .heat .l0 { background: #e6e9ed; color: #39424d; }
 .legend { list-style: none; display: flex; flex-wrap: wrap; gap: .4rem .6rem; padding: 0; margin: .5rem 0; }
 .worst { display: flex; flex-wrap: wrap; gap: .75rem; margin: 1rem 0 0; }
 .worst figcaption { flex-basis: 100%; } .worst .thumb { flex: 1 1 5.5rem; max-width: 13rem; }

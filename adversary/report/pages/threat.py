@@ -7,7 +7,7 @@ SECTION = r"""
 {% else %}<p>The attacker is the server itself. It is honest but curious: it follows the protocol, changes nothing, and looks at what it receives.</p>{% endif %}
 <div class="scroll" tabindex="0" role="region" aria-label="What the attacker knows"><table class="stack">
 <thead><tr><th scope="col">What</th><th scope="col">From where</th><th scope="col">In this run</th></tr></thead>
-<tbody>{% for one in knowledge %}<tr><th scope="row">{{ one.thing }}</th><td class="source">{% if one.source == "oracle" %}<span class="badge l3">oracle</span>{% else %}{{ one.source }}{% endif %}</td><td>{{ one.meaning }}</td></tr>
+<tbody>{% for one in knowledge %}<tr><th scope="row">{{ one.thing }}</th><td class="source">{% if one.source == "oracle" %}<span class="badge l4">oracle</span>{% else %}{{ one.source }}{% endif %}</td><td>{{ one.meaning }}</td></tr>
 {% endfor %}</tbody></table></div>
 <p>{% if oracles %}<strong>Beyond what a server has it was told (oracle): {{ oracles | join(", ") }}.</strong> With these grants the figures are an upper bound on what this attack reaches in the field.{% else %}<strong>It was told nothing beyond what a server has.</strong>{% endif %}</p>
 {% if defence.get("protects") %}<p>The defence “{{ defence.get("name", "–") }}”: {{ defence.protects }}</p>{% endif %}

@@ -6,7 +6,7 @@ from adversary.report.rows import levelled
 
 
 def row(client, image, psnr, attack="ing", status="ok"):
-    level = 4 if psnr > 30 else 1
+    level = 5 if psnr > 30 else 2
     return {"round": 1, "client": client, "attack": attack, "image": image, "psnr": psnr,
             "score": 0.1, "level": level, "status": status}  # fmt: skip
 

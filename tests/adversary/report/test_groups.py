@@ -6,7 +6,7 @@ def row(round, client, psnr, status="ok"):
     return {
         "round": round, "client": client, "psnr": psnr, "score": 1.0, "status": status,
         "reidentified": None if psnr is None else psnr > 20,
-        "level": Level.UNKNOWN if psnr is None else Level.VISIBLE if psnr > 20 else Level.NOTHING,
+        "level": Level.UNKNOWN if psnr is None else Level.VISIBLE if psnr > 20 else Level.OPEN,
     }  # fmt: skip
 
 
@@ -18,7 +18,7 @@ ROWS = [
 
 def test_a_group_is_judged_by_its_most_revealing_picture():
     a, b, c = grouped(ROWS, "client")
-    assert (a.key, a.level, a.best["psnr"], a.updates, a.images) == ("a", Level.NOTHING, 15, 2, 2)
+    assert (a.key, a.level, a.best["psnr"], a.updates, a.images) == ("a", Level.OPEN, 15, 2, 2)
     assert (b.level, b.mean_psnr, b.reidentified, b.updates) == (Level.VISIBLE, 21.0, 0.5, 1)
     assert (c.level, c.images, c.failed, c.mean_psnr) == (Level.UNKNOWN, 0, 1, None)
 

@@ -1,13 +1,18 @@
+import re
+
 import hypothesis.strategies as st
 import torch
 from hypothesis import HealthCheck, given, settings
 
 from adversary.evaluation import Truth, score
+from adversary.flags import FLAGS
 from adversary.priors import Prior
 from adversary.reconstruction import Reconstruction
 from adversary.report import gallery, html, table
+from adversary.report.pages import TEMPLATES
 from adversary.report.pictures import draw
 from adversary.report.run_folder import LEAKAGE, RunFolder
+from adversary.report.verdict import Level
 
 ODD = """<script>alert(1)</script>"><img src=x onerror='alert(1)'>&$x_{"""
 
@@ -119,7 +124,7 @@ def test_a_run_where_nothing_leaks(tmp_path, check):
         1, "client-00", "ing", found, scores, draw(found, scores, truth.images)
     )
     page = check(html.render(folder))
-    assert "saw no more than any chest X-ray shows" in page.text
+    assert "no evidence of safety" in page.text
     assert "Synthetic images." in page.text
 
 
@@ -188,3 +193,113 @@ def test_updates_that_no_image_went_into_are_named(folder, attacked, check):
     attacked(folder, rounds=1)
     folder.note_without_images(1, "client-07")
     assert "the update of client-07 in round 1: its random" in check(html.render(folder)).text
+
+
+def figures(folder, *rows, **about):
+    """Write rows of one image each, round 1, and return the page's parts."""
+    where = {"round": 1, "attack": "standard", "image": 0, "score": 1.0, "status": "ok"}
+    table.append(
+        folder.path / "leakage.csv",
+        LEAKAGE,
+        [where | {"client": f"c{i}", "truth": f"p{i}"} | row for i, row in enumerate(rows)],
+    )
+    folder.update(**about)
+    return html.render(folder)
+
+
+POOR = {"psnr": 9.0, "rdlv": -0.5, "reidentified": False, "negative": False, "prior_psnr": 18.0}
+GREEN = Level.PROTECTED.label
+
+
+def first_screen(page):
+    return page.text.partition("status: running")[2].partition("Leakage by round")[0]
+
+
+def test_a_failed_attack_below_a_high_bound_is_open_and_no_comfort(folder, check):
+    rows = [POOR | {"bound_psnr": 46.5, "flags": "below-mean;bound-far-above"}] * 2
+    page = check(
+        figures(folder, *rows, clients={f"c{i}": 3 for i in range(8)}, settings={"rounds": 30},
+                data={"private": 1574})
+    )  # fmt: skip
+    first = first_screen(page)
+    for text in (
+        "Open. These attacks got little", "This is no evidence of safety", "up to 46.5 dB",
+        "a single picture may come out a few dB nearer",
+        "Examined: 2 of 8 hospitals, 1 of 30 rounds, 2 of 1,574 X-rays",
+        "below the mean image (2)", "bound far above the attack (2)",
+    ):  # fmt: skip
+        assert text in first, text
+    assert GREEN not in first
+    flags = page.text.partition("Each has a heading with an example")[2].partition("Failures")[0]
+    for name in ("below-mean", "bound-far-above"):
+        for text in (FLAGS[name].title, FLAGS[name].meaning, FLAGS[name].action):
+            assert text in flags, text
+        assert f"docs/flags.md#{name}" in flags
+    assert "2 of 2" in flags
+    assert "#flags" in page.links
+
+
+def test_what_a_bound_protects_is_told_as_the_bound_s_word(folder, check):
+    first = first_screen(check(figures(folder, POOR | {"bound_psnr": 18.4})))
+    assert f"{GREEN}. What was examined gives nobody more than chance." in first
+    assert "18.4 dB" in first
+    assert "The bound says so, not an attack that failed." in first
+    assert "a single picture may come out a few dB nearer" in first
+
+
+def test_what_a_posterior_protects_is_told_as_such(folder, check):
+    first = first_screen(check(figures(folder, POOR | {"certificate": "nothing"})))
+    assert f"{GREEN}. What was examined" in first
+    assert "the updates tell it nothing" in first
+
+
+def test_a_protected_client_does_not_protect_one_whose_attack_failed(folder, check):
+    folder.add_failure(1, "c9", "standard", "out of memory")
+    first = first_screen(check(figures(folder, POOR | {"bound_psnr": 18.4})))
+    assert GREEN not in first
+    assert "no evidence of safety" in first
+
+
+def test_the_first_screen_tells_null_certificate_and_what_was_expected(folder, check):
+    sure = {"psnr": 52.3, "reidentified": True, "expected_psnr": 51.9, "null_psnr": 12.0,
+            "certificate": "proved"}  # fmt: skip
+    inverted = POOR | {"negative": True, "null_psnr": 11.0, "certificate": "open"}
+    first = first_screen(check(figures(folder, sure, inverted)))
+    for text in (
+        "The attacker itself expected 51.9 dB.", "1 of 2reconstructions at least 1 dB nearer",
+        "1 of 2reconstructions, without the truth; 1 open", "100%", "1 by the negative",
+    ):  # fmt: skip
+        assert text in first, text
+
+
+def test_an_inverted_patient_is_told_as_re_identifiable(folder, check):
+    page = check(figures(folder, POOR | {"negative": True, "rank": 1574}))
+    assert "Patient re-identifiable. The server could single out patients." in page.text
+    assert "(negative 1)" in page.text
+
+
+def test_without_truth_the_attacker_s_own_certificates_are_told(folder, check):
+    found = Reconstruction(
+        images=rand(2, 1, 16, 16), labels=torch.tensor([0, 1]), score=0.06, seconds=1,
+        evaluations=5, certificate="proved", expected_psnr=(44.5, 40.5),
+    )  # fmt: skip
+    folder.add_reconstruction(1, "client-00", "standard", found)
+    first = first_screen(check(html.render(folder)))
+    assert "2 of 2 reconstructions are proved" in first
+    assert "It expected 42.5 dB on average" in first
+
+
+def test_one_level_alone_is_green():
+    rules = re.findall(
+        r"\.(?:badge|heat|verdict) ?\.l(\d)[^{]*{ (?:background|border-color): (#\w+)",
+        (TEMPLATES["style"].replace(".heat .", ".heat.").replace(".badge.", ".badge .")),
+    )
+    green = {int(level) for level, colour in rules if _green(colour)}
+    assert {int(level) for level, _ in rules} >= {level.value for level in Level} - {5}
+    assert green == {Level.PROTECTED}
+
+
+def _green(colour):
+    digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
+    red, green, blue = (int(digits[i : i + 2], 16) for i in (0, 2, 4))
+    return green > red + 10 and green > blue + 5

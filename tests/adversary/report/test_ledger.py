@@ -1,17 +1,19 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from PIL import Image
 
 from adversary import Observation, Outcome, Reconstruction, TrainingRecipe
 from adversary.bounds import Bound
-from adversary.evaluation import Truth
+from adversary.evaluation import ImageScore, Truth
 from adversary.information import BCR, BoundError
-from adversary.report import html
-from adversary.report.ledger import Ledger
-from adversary.report.run_folder import RunFolder
-from adversary.scorer import Scorer
+from adversary.report import html, table
+from adversary.report.ledger import Ledger, by_round
+from adversary.report.run_folder import LEAKAGE, RunFolder
+from adversary.scorer import Scored, Scorer
 
 IMAGES = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
 
@@ -106,7 +108,8 @@ def test_an_update_without_a_bound_is_scored_all_the_same(tmp_path):
         raise BoundError("no bound for 40 local steps")
 
     ledger = ledger_of(tmp_path, bound)
-    assert ledger.outcome(observation(), outcome()) == pytest.approx(40, abs=0.5)
+    told = ledger.outcome(observation(), outcome())
+    assert told == "Patient visible · 2 images, mean 40.1 dB, worst 40.1 dB"
     assert ledger.folder.leakage()["bound_psnr"].isna().all()
     assert ledger.folder.info()["missing"]["bound_psnr"] == "no bound for 40 local steps"
     assert "no bound for 40 local steps" in html.render(ledger.folder).read_text(encoding="utf-8")
@@ -118,3 +121,69 @@ def test_without_a_bound_the_run_says_that_it_was_not_asked_for(tmp_path):
     ledger.outcome(observation(), outcome())
     assert ledger.folder.leakage()["bound_psnr"].isna().all()
     assert ledger.folder.info()["missing"]["bound_psnr"] == "not asked for"
+
+
+def test_oracles_of_an_attack_raise_their_flag(tmp_path):
+    ledger = ledger_of(tmp_path, None)
+    told = dataclasses.replace(outcome(), oracles=("labels known",))
+    ledger.outcome(observation(), told)
+    ledger.outcome(observation(2), outcome())
+    assert ledger.folder.leakage()["flags"].fillna("").tolist() == ["oracle"] * 2 + [""] * 2
+
+
+def test_the_threads_of_a_bound_are_those_asked_for():
+    before, seen = torch.get_num_threads(), []
+
+    def bound(*_):
+        seen.append(torch.get_num_threads())
+        return a_bound()
+
+    Scorer(truth=truth, bound=bound, threads=before + 1).score(observation(), outcome())
+    assert seen == [before + 1]
+    assert torch.get_num_threads() == before
+
+
+def test_the_mean_psnr_is_over_the_images_that_have_one():
+    images = torch.stack([IMAGES[0] + 0.1, torch.full_like(IMAGES[1], torch.nan)])
+    found = dataclasses.replace(outcome().reconstruction, images=images)
+    scored = Scorer(truth=truth).score(
+        observation(), Outcome(attack="dlg", seconds=1, reconstruction=found)
+    )
+    assert [one.psnr is None for one in scored.scores] == [False, True]
+    assert scored.psnr == pytest.approx(20, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("scored", "told"),
+    [
+        (Scored(outcome=Outcome(attack="dlg", seconds=1, failure="no luck")), "failed: no luck"),
+        (Scored(outcome=outcome()), "done"),
+        (Scored(outcome=outcome(), without_images=True), "no image went into it"),
+        (Scored(outcome=outcome(), scores=(ImageScore(image=0, reconstruction=0, truth="a"),)),
+         "Not measured · no figure"),
+        (Scored(outcome=outcome(), scores=(
+            ImageScore(image=0, reconstruction=0, truth="a", psnr=9.04, rdlv=0.0),)),
+         "Open · 9.0 dB"),
+        (Scored(outcome=outcome(), scores=(
+            ImageScore(image=0, reconstruction=0, truth="a", psnr=9.0, rdlv=0.0),
+            ImageScore(image=1, reconstruction=1, truth="b", psnr=31.0))),
+         "Patient visible · 2 images, mean 20.0 dB, worst 31.0 dB"),
+    ],
+)  # fmt: skip
+def test_the_verdict_of_an_attack_in_a_few_words(scored, told):
+    assert scored.verdict == told
+
+
+def test_without_truth_the_verdict_is_what_the_attacker_states():
+    found = dataclasses.replace(outcome().reconstruction, certificate="proved")
+    told = Scored(outcome=Outcome(attack="dlg", seconds=1, reconstruction=found))
+    assert told.verdict == "proved"
+
+
+def test_loggers_hear_of_negatives_as_of_the_re_identified(tmp_path):
+    rows = [{"reidentified": a, "negative": b} for a, b in
+            ((True, False), (False, True), (False, False), (None, None))]  # fmt: skip
+    folder = RunFolder.create(tmp_path / "run")
+    where = {"round": 1, "client": "a", "attack": "dlg", "status": "ok"}
+    table.append(folder.path / "leakage.csv", LEAKAGE, [where | row for row in rows])
+    assert by_round(folder.leakage())[1, "dlg"] == {"reidentified": pytest.approx(2 / 3)}

@@ -17,6 +17,7 @@ from adversary.report.run_folder import (
     ACCOUNTS,
     CLIENTS,
     LEAKAGE,
+    MEMBERS,
     ROUNDS,
     RunFolder,
     RunFolderError,
@@ -55,13 +56,15 @@ def test_a_new_folder_is_private_and_empty(tmp_path):
 def test_columns_begin_as_the_documentation_says():
     assert ",".join(LEAKAGE) == (
         "round,client,attack,image,truth,mse,psnr,ssim,lpips,fft2d,rdlv,bound_psnr,"
-        "reidentified,rank,"
+        "expected_psnr,prior_psnr,null_psnr,null_rdlv,certificate,member,flags,"
+        "reidentified,negative,rank,"
         "label_true,label_recovered,seconds,evaluations,score,status,note"
     )
     assert ",".join(ROUNDS) == (
         "round,loss,auc,epsilon,delta,seconds,client_loss,clients,clients_failed,"
         "lr,client_auc,auc_left_out"
     )
+    assert ",".join(MEMBERS) == "round,client,attack,member,seconds,score,note"
     assert ",".join(CLIENTS) == "round,client,images,loss,accuracy,auc,auc_left_out"
     assert ",".join(ACCOUNTS) == (
         "round,client,rounds,epsilon,delta,neighbours,unit,accountant,against"

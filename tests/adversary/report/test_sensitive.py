@@ -36,7 +36,10 @@ def test_a_sensitive_report_holds_no_picture_and_no_name(hidden, name):
         status="failed", reason=f"{name} cannot be read", title=f"/data/{name}",
         failures=[{**where, "reason": f"{name}: is damaged"}], missing={"lpips": f"for {name}"},
         data={"name": name, "attribution": f"images of the user: /data/{name}"},
-        settings={"data.path": f"/data/{name}", "data": {"path": name}, "model.weights": name},
+        settings={
+            "data.path": f"/data/{name}", "data": {"path": name}, "model.weights": name,
+            "out": f"/runs/{name}", "adversary.start-image": f"/data/{name}",
+        },
     )  # fmt: skip
     page = told(html.render(hidden))
     kept = table.read(hidden.path / "leakage.csv", LEAKAGE)["truth"][0]
