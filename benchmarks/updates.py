@@ -188,6 +188,7 @@ def update(place: Place, source: Source, effort: str = "standard") -> Update:
     sent, kept = before(run, place.round)
     case = CASES[place.case]
     members = [(place.client + i) % len(run.parts) for i in range(case.together)]
+    kept = dict(kept)  # that of a later round, which the cache must not see
     each = [_local(run, sent, kept, place.round, client) for client in members]
     observed = [one for one, _ in each]
     observation = observed[0] if case.together == 1 else _mean(run, observed)
