@@ -168,9 +168,10 @@ def _certified(work: Work) -> _Certified:
     residual = equations(best.images)
     unknowns = min(best.images.numel(), len(residual))
     fits = [goodness(equations, residual, p) for p in (0, unknowns)]
-    work.explained = any(fit.explained for fit in fits)
+    explained = any(fit.explained for fit in fits)
+    work.explained = explained and best.member not in TRIVIAL
     clamped, chi_square = best.images.clamp(0, 1), fits[0].chi_square
-    if not work.explained:
+    if not explained:
         statement = Statement(certificate="open", flags=("misfit",))
         return _Certified(best, clamped, statement, chi_square)
     try:

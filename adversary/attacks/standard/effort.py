@@ -29,7 +29,7 @@ class Effort:
 
 EFFORTS: dict[str, Effort] = {
     "quick": Effort(operations=1e11, iterations=300, starts=1, stages=60),
-    "standard": Effort(operations=3e11, iterations=1000, starts=2, stages=150),
+    "standard": Effort(operations=6e11, iterations=1000, starts=2, stages=150),
     "thorough": Effort(operations=3e13, iterations=20_000, starts=6, stages=300),
 }
 """By name, as ``adversary.effort`` has them."""

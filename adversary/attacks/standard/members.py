@@ -39,6 +39,9 @@ from adversary.watchdog import within
 LINEAR = 3.0
 """Chi-square of the mean public X-ray up to which noise may be all that an update holds."""
 
+DESCENT = 5
+"""Jacobians that a descent by second-order steps takes at least."""
+
 EXPLAINED = 4.0
 """Chi-square from which no further start is worth its cost."""
 
@@ -295,7 +298,7 @@ def _smooth(work: Work) -> bool:
         return False
     steps = problem.observation.steps
     columns = work.limits(TANGENT * steps).evaluations
-    return columns is not None and columns >= 2 * unknowns and Dense.memory(unknowns, 0) < 2**33
+    return columns is not None and columns >= DESCENT * unknowns and Dense.memory(unknowns, 0) < 2**33
 
 
 def _gauss_newton(work: Work) -> Iterator[Found]:
@@ -347,8 +350,9 @@ def _most_probable(work: Work) -> Iterator[Found]:
 
 
 def _no_posterior(work: Work) -> bool:
-    """Whether the search for the most probable images came to nothing."""
-    return not any(estimate.member == "map" for estimate in work.estimates)
+    """Whether the search for the most probable images was tried and came to nothing."""
+    found = any(estimate.member == "map" for estimate in work.estimates)
+    return not work.explained and not found
 
 
 def _matched(work: Work) -> Iterator[Found]:
