@@ -44,12 +44,12 @@ class Standard(Attack):
     After AutoAttack (Croce and Hein, ICML 2020). Members run from cheap to dear, each only where
     it suits the update and nothing is proved yet: the mean public X-ray (and that of each label),
     the nearest public one, ``encoder``, the equations linearised at the mean,
-    ``batch-statistics``, ``recursive``, ``encgrad``, ``map``, ``ing`` where that gives nothing, and ``gauss-newton``
-    over all labels that may be right, from the best so far. One score compares all: the posterior
-    of the whole observation through the channel (:mod:`adversary.attacks.standard.referee`). The
-    mean image wins where nothing explains the update better. Where the best estimate explains the
-    update the posterior mean at it is given, with the PSNR that it expects; and a certificate in
-    any case (:mod:`adversary.certificates`).
+    ``batch-statistics``, ``recursive``, ``encgrad``, ``map``, ``ing`` where that gives nothing,
+    and ``gauss-newton`` over all labels that may be right, from the best so far. One score compares
+    all: the posterior of the whole observation through the channel
+    (:mod:`adversary.attacks.standard.referee`). The mean image wins where nothing explains the
+    update better. Where the best estimate explains the update the posterior mean at it is given,
+    with the PSNR that it expects; and a certificate in any case (:mod:`adversary.certificates`).
 
     Parameters
     ----------

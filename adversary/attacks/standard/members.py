@@ -16,7 +16,7 @@ from adversary.attacks.base import Attack
 from adversary.attacks.batch_statistics import BatchStatistics
 from adversary.attacks.encgrad import EncGradInversion
 from adversary.attacks.encoder import Encoder
-from adversary.attacks.gauss_newton import GaussNewton
+from adversary.attacks.gauss_newton import MEMORY_BYTES, GaussNewton
 from adversary.attacks.ing import ING
 from adversary.attacks.most_probable import MostProbable
 from adversary.attacks.recursive import Recursive
@@ -298,7 +298,8 @@ def _smooth(work: Work) -> bool:
         return False
     steps = problem.observation.steps
     columns = work.limits(TANGENT * steps).evaluations
-    return columns is not None and columns >= DESCENT * unknowns and Dense.memory(unknowns, 0) < 2**33
+    affordable = columns is not None and columns >= DESCENT * unknowns
+    return affordable and Dense.memory(unknowns, 0) < MEMORY_BYTES
 
 
 def _gauss_newton(work: Work) -> Iterator[Found]:

@@ -63,7 +63,7 @@ def test_one_image_is_proved_at_the_psnr_that_it_has(posed):
     actual = psnr(found.images.double(), image.double())
     assert actual > 60
     assert abs(actual - found.expected_psnr[0]) < 3
-    assert [trial.member for trial in found.trials][0] == "mean"
+    assert found.trials[0].member == "mean"
 
 
 @pytest.mark.parametrize(("loss", "outputs", "label"), [("bce", 1, [[1.0]]), ("bce", 1, [[0.0]])])
