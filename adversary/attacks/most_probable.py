@@ -35,6 +35,10 @@ from adversary.seeding import generator
 from adversary.smoothness import distribution
 
 
+GAIN = 0.5
+"""Of the score in :attr:`MostProbable.SCOUT` steps, at least, to go on: odds of 1.3."""
+
+
 def misfit_cost(total: Tensor, count: int, unknowns: int) -> Tensor:
     """Return f(S), elementwise.
 
@@ -73,7 +77,7 @@ class MostProbable(Attack):
     reference: ClassVar[str] = "this project"
 
     SCOUT = 50
-    """Iterations after which candidate labels are compared."""
+    """Iterations after which candidate labels are compared, and what was gained is looked at."""
 
     APART = 0.1
     """Of the images of a batch at the start, in standard deviations: equals would stay equal."""
@@ -135,13 +139,21 @@ class MostProbable(Attack):
         iterations: int,
         search: Search,
     ) -> tuple[Variables, Tensor]:
-        return minimise(
-            _objective(problem, prior, labels, search.seed),
-            start,
-            LBFGS(memory=self.memory),
-            iterations=iterations,
-            search=search,
-        )
+        """Return where L-BFGS ends: after so many steps, or where they gain nothing that counts."""
+        objective = _objective(problem, prior, labels, search.seed)
+        method, before = LBFGS(memory=self.memory), math.inf
+        found, scores = start, torch.full((len(labels),), math.inf)
+        for first in range(0, iterations, self.SCOUT):
+            steps, told = min(self.SCOUT, iterations - first), len(search.history)
+            found, scores = minimise(objective, found, method, iterations=steps, search=search)
+            search.history[told:] = [
+                step._replace(iteration=first + step.iteration) for step in search.history[told:]
+            ]
+            least = float(scores.min())
+            if not before - least >= GAIN or search.exhausted():
+                break
+            before = least
+        return found, scores
 
 
 def _objective(

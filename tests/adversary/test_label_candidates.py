@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
 from adversary import ThreatModel, TrainingRecipe
-from adversary.label_candidates import CANDIDATES, likely_labels
+from adversary.channel import Channel
+from adversary.label_candidates import CANDIDATES, likely_labels, told_by_bias
 from adversary.problem import pose
 
 
@@ -35,3 +38,31 @@ def test_granted_labels_are_not_doubted(tiny_net, update):
     granted = torch.tensor([2, 2])
     found = likely_labels(*posed(tiny_net, update, [0, 1], batch_size=1, granted=granted))
     assert [given.tolist() for given in found] == [[2, 2]]
+
+
+@pytest.mark.parametrize("label", [0, 1, 2])
+def test_a_single_label_is_alone_where_the_bias_tells_it_and_not_where_noise_hides_it(
+    tiny_net, update, label
+):
+    problem, likely = posed(tiny_net, update, [label], batch_size=1)
+    assert told_by_bias(problem)
+    assert [given.tolist() for given in likely_labels(problem, likely)] == [[label]]
+    bias = problem.gradient["head.bias"]
+    apart = float(bias.sort().values[1] - bias.min()) / 2**0.5
+    for deviations, told in ((10.0, True), (3.0, False)):
+        noise = {"head.bias": 0.3 * apart / deviations}  # of the weights: 0.3 is the rate
+        noisy = dataclasses.replace(problem, threat=ThreatModel(channel=Channel(noise=noise)))
+        assert told_by_bias(noisy) is told
+    hidden = dataclasses.replace(
+        problem, threat=ThreatModel(channel=Channel(noise={n: 1e3 for n in problem.gradient}))
+    )
+    found = [given.tolist() for given in likely_labels(hidden, likely)]
+    assert found[0] == [label]  # the likeliest first
+    close = dataclasses.replace(hidden, gradient={n: g + 9 for n, g in problem.gradient.items()})
+    assert sorted(g.tolist() for g in likely_labels(close, likely)) == [[0], [1], [2]]
+
+
+def test_labels_far_from_the_update_are_left_out(tiny_net, update):
+    problem, likely = posed(tiny_net, update, [0, 0, 1], batch_size=3)
+    found = likely_labels(problem, likely)
+    assert len(found) == 1
