@@ -34,7 +34,6 @@ from adversary.residuals import residuals
 from adversary.seeding import generator
 from adversary.smoothness import distribution
 
-
 GAIN = 0.5
 """Of the score in :attr:`MostProbable.SCOUT` steps, at least, to go on: odds of 1.3."""
 

@@ -20,13 +20,16 @@ from torch import Tensor
 from adversary.certificates.goodness import KNOWN
 from adversary.normal_equations import grouped, symmetric_product
 from adversary.priors import GaussianPrior
-from adversary.residuals import Residuals
+from adversary.residuals import CHUNK, Residuals
 
 SKETCH = 4
 """Random groups of equations for each unknown, by which J^T J is estimated."""
 
 MEMORY_BYTES = 6 * 2**30
 """What Jacobian and covariance may take together."""
+
+CHUNK_BYTES = 2**29
+"""What columns of the Jacobian worked out together may take, before their entries are summed."""
 
 FAR = 1e4
 """Chi-square from which an estimate is so far off that float32 serves for its Jacobian."""
@@ -124,11 +127,12 @@ class Laplace:
             mix = grouped(len(equations), count)
             bias = count / (count - self._size - 1)
         self.residual = equations(images)
+        chunk = max(1, min(CHUNK, CHUNK_BYTES // (8 * len(equations))))
         known = all(equations.noise_is_known(name, KNOWN) for name in equations.picks)
         if known or float(self.residual.square().mean()) > FAR:  # above what float32 gets wrong
-            rows = equations.single().rows(images.float(), mix=mix).to(images)
+            rows = equations.single().rows(images.float(), chunk, mix).to(images)
         else:
-            rows = equations.rows(images, mix=mix)
+            rows = equations.rows(images, chunk, mix)
         if not bool(torch.isfinite(rows).all()):
             raise ValueError("the Jacobian at the estimate is not finite")
         self.equations, self.images, self.prior = equations, images, prior

@@ -54,7 +54,7 @@ def test_a_single_label_is_alone_where_the_bias_tells_it_and_not_where_noise_hid
         noisy = dataclasses.replace(problem, threat=ThreatModel(channel=Channel(noise=noise)))
         assert told_by_bias(noisy) is told
     hidden = dataclasses.replace(
-        problem, threat=ThreatModel(channel=Channel(noise={n: 1e3 for n in problem.gradient}))
+        problem, threat=ThreatModel(channel=Channel(noise=dict.fromkeys(problem.gradient, 1000.0)))
     )
     found = [given.tolist() for given in likely_labels(hidden, likely)]
     assert found[0] == [label]  # the likeliest first
