@@ -383,10 +383,9 @@ class GaussNewton(Attack):
         residual = equations(end.place.images)
         unknowns = math.prod(problem.shape)
         left = [goodness(equations, residual, p) for p in (0, min(unknowns, len(residual)))]
-        reached = "reached" if any(one.explained for one in left) else "not reached"
-        notes: tuple[str, ...] = (
-            f"reduced chi-square {left[0].chi_square:.4g}: the noise floor is {reached}",
-        )
+        explained = any(one.explained for one in left)
+        reached = "the noise floor is reached" if explained else "above the noise floor"
+        notes: tuple[str, ...] = (f"reduced chi-square {left[0].chi_square:.4g}: {reached}",)
         if _shared(end.labels):
             notes += ("several images of one label: others may explain the update nearly as well",)
         seen = problem.observation

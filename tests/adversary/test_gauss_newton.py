@@ -9,9 +9,11 @@ from torch.nn import functional
 from adversary import Limits, ThreatModel, TrainingRecipe
 from adversary.attacks import GaussNewton
 from adversary.attacks.base import AttackOptionError
+from adversary.attacks.gauss_newton import End
 from adversary.channel import Channel
 from adversary.exchanges import exchanged
 from adversary.levenberg_marquardt import Place
+from adversary.optimise import Search
 from adversary.priors import Prior
 from adversary.problem import pose
 from adversary.residuals import residuals
@@ -54,17 +56,57 @@ def test_where_no_step_leads_away_from_grey_the_mean_is_the_next_start(
     problem = dataclasses.replace(problem, prior=Prior(smooth_images(40)))
     begun = []
 
-    def solve(self, problem, start, *_):
+    def descents(self, problem, start, **_):
         begun.append(start)
         place = Place(start + moved, torch.full((4,), left**0.5).double())
-        return place, torch.tensor([1])
+        return [End(place, torch.tensor([1]), left)]
 
-    monkeypatch.setattr(GaussNewton, "_solve", solve)
+    monkeypatch.setattr(GaussNewton, "descents", descents)
     GaussNewton().run(problem)
     expected = [torch.full((1, 1, 8, 8), 0.5).double(), problem.prior.gaussian.mean.double()]
     assert len(begun) == starts
     for found, wanted in zip(begun, expected, strict=False):
         torch.testing.assert_close(found, wanted.view(1, 1, 8, 8))
+
+
+@pytest.mark.parametrize("costs", [(5.0, 3.0, 4.0), (3.0, 4.0, 5.0), (5.0, 4.0, 3.0)])
+@pytest.mark.parametrize("by", ["labels", "starts"])
+def test_the_most_probable_end_of_all_labels_and_starts_is_given(
+    tiny_net, update, monkeypatch, costs, by
+):
+    problem = problem_of(tiny_net, update, smooth_images(1), torch.tensor([1]))
+    ends = [
+        End(
+            Place(torch.full((1, 1, 8, 8), 0.1 * cost).double(), torch.full((4,), 9.0).double()),
+            torch.tensor([int(cost) % 3]),
+            cost,
+        )
+        for cost in costs
+    ]
+    turns = [ends] if by == "labels" else [[end] for end in ends]
+    left = iter(turns)
+    monkeypatch.setattr(GaussNewton, "descents", lambda *_, **__: next(left))
+    found = GaussNewton(restarts=len(turns), start="zeros").run(problem)
+    assert found.labels.tolist() == [0]  # of the cost of 3
+    torch.testing.assert_close(found.images, torch.full((1, 1, 8, 8), 0.3))
+
+
+@pytest.mark.parametrize("noise", [0.0, 1.0])
+def test_every_label_is_followed_to_its_end_where_noise_may_hide_the_right_one(
+    tiny_net, update, monkeypatch, noise
+):
+    problem = problem_of(tiny_net, update, smooth_images(1), torch.tensor([1]))
+    channel = Channel(noise=dict.fromkeys(problem.gradient, noise) if noise else {})
+    problem = dataclasses.replace(problem, threat=ThreatModel(channel=channel))
+    candidates = [torch.tensor([label]) for label in (1, 0, 2)]
+    monkeypatch.setattr("adversary.attacks.gauss_newton.likely_labels", lambda *_: list(candidates))
+    found = GaussNewton().descents(
+        problem.to(torch.float64),
+        torch.full((1, 1, 8, 8), 0.5).double(),
+        seed=1,
+        search=Search("gauss-newton", 1),
+    )
+    assert len(found) == (3 if noise else 1)
 
 
 @pytest.mark.filterwarnings("error:Converting a tensor")

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from adversary import ObservationError, TrainingRecipe
-from adversary.gradients import mean_gradient, momentum_weights
+from adversary.gradients import mean_gradient, momentum_weights, rounding_noise
 
 
 def autograd(model, images, labels):
@@ -78,3 +78,18 @@ def test_an_update_that_changes_nothing_is_refused(tiny_net, update):
     )
     with pytest.raises(ObservationError, match="client-00 in round 1: .*changes no parameter"):
         mean_gradient(dataclasses.replace(seen, returned=seen.sent), seen.sent)
+
+
+@pytest.mark.parametrize("scale", [0.01, 0.3, 40.0])
+@pytest.mark.parametrize("lr", [0.05, 1.0])
+def test_the_level_of_rounding_is_that_of_the_weights_that_came_back(tiny_net, update, scale, lr):
+    model = tiny_net()
+    seen = update(
+        model, torch.rand(1, 1, 8, 8), torch.tensor([0]), TrainingRecipe(lr=lr, batch_size=1)
+    )
+    draw = torch.Generator().manual_seed(1)
+    exact = scale * torch.randn(200_000, generator=draw, dtype=torch.float64)
+    returned = {**seen.returned, "head.weight": exact.float()}
+    seen = dataclasses.replace(seen, returned=returned)
+    actual = float((exact.float().double() - exact).square().mean().sqrt()) / lr
+    assert rounding_noise(seen, "head.weight") == pytest.approx(actual, rel=0.02)
