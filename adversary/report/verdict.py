@@ -81,8 +81,8 @@ _WORDS = {
         "Protected",
         "What the update holds gives nobody more than chance: the bound or the posterior says so, "
         "not an attack that failed.",
-        f"the bound is within {CHANCE_MARGIN:g} dB of the mean public X-ray, or, where there is no "
-        "bound, the attacker's posterior is its prior",
+        f"the bound is within {CHANCE_MARGIN:g} dB of the mean public X-ray, or the attacker's "
+        f"posterior is its prior and no bound is above {CLOSE_PSNR:g} dB",
     ),
     Level.OPEN: (
         "Open",
@@ -151,20 +151,23 @@ class Evidence:
     @property
     def protected(self) -> bool:
         """Whether an upper limit says that nobody gets more than chance."""
-        if self.bound_psnr is not None and self.prior_psnr is not None:
-            return self.bound_psnr <= self.prior_psnr + CHANCE_MARGIN
-        return self.bound_psnr is None and self.certificate == "nothing"
+        if self.certificate == "nothing" and (self.bound_psnr or 0.0) <= CLOSE_PSNR:
+            return True
+        if self.bound_psnr is None or self.prior_psnr is None:
+            return False
+        return self.bound_psnr <= self.prior_psnr + CHANCE_MARGIN
 
 
 def level(evidence: Evidence) -> Level:
     """Return the level of one image.
 
     A high PSNR alone is no proof below :data:`COPY_PSNR`, for all chest X-rays look alike: the
-    mean of a few reaches 19 dB. Where nothing of the truth is known there is no level.
+    mean of a few reaches 19 dB. Where nothing of the truth is known an upper limit alone gives a
+    level.
     """
     psnr, rdlv = evidence.psnr, evidence.rdlv
     if psnr is None:
-        return Level.UNKNOWN
+        return Level.PROTECTED if evidence.protected else Level.UNKNOWN
     if psnr >= COPY_PSNR or (evidence.reidentified and psnr >= CLOSE_PSNR):
         return Level.VISIBLE
     if evidence.protected:  # whatever a picture shows beyond it is luck

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from adversary.reconstruction import Reconstruction
 from adversary.report.verdict import (
     CHANCE_MARGIN,
+    CLOSE_PSNR,
     NULL_MARGIN,
     Evidence,
     Level,
@@ -125,7 +126,13 @@ def test_only_what_limits_everybody_protects(evidence):
         return
     if evidence.bound_psnr is None:
         assert evidence.certificate == "nothing"
-    else:
+    elif evidence.certificate == "nothing":  # an average over patients, whose means differ
+        assert (
+            evidence.bound_psnr <= CLOSE_PSNR
+            or evidence.bound_psnr <= evidence.prior_psnr + CHANCE_MARGIN
+        )
+    elif not (evidence.certificate == "nothing" and evidence.bound_psnr <= CLOSE_PSNR):
+        # Where both say so, one is an average over patients whose own means differ.
         assert evidence.bound_psnr <= evidence.prior_psnr + CHANCE_MARGIN
     assert not (evidence.bound_psnr or 0) > 20 or evidence.prior_psnr > 19
 
