@@ -211,15 +211,16 @@ def _local(work: Work, equations: Residuals) -> Laplace | Encoded:
 
 def _reconstruction(work: Work, found: _Certified, trials: list[Trial]) -> Reconstruction:
     search, statement = work.search, found.statement
-    flags, certificate = list(statement.flags), statement.certificate
-    if work.cut:
-        flags.append("time-limit")
+    doubted = doubts(work.problem)
+    flags, certificate, psnr = list(statement.flags), statement.certificate, found.psnr
+    if work.cut or doubted:  # what nothing speaks against is proved, and nothing else
         certificate = "open" if certificate == "proved" else certificate
-    if work.failed:
-        flags.append("member-failed")
-    if not math.isfinite(found.estimate.cost):
-        flags.append("diverged")
-    flags += doubts(work.problem)
+    if doubted:  # an expectation under a likelihood that is not the channel's
+        psnr = None
+    flags += ["time-limit"] if work.cut else []
+    flags += ["member-failed"] if work.failed else []
+    flags += [] if math.isfinite(found.estimate.cost) else ["diverged"]
+    flags += doubted
     members = dict.fromkeys(trial.member for trial in trials)
     return Reconstruction(
         images=found.images.float().cpu(),
@@ -236,7 +237,7 @@ def _reconstruction(work: Work, found: _Certified, trials: list[Trial]) -> Recon
             *search.notes,
             *notes_on(work.problem, choose("auto", work.problem.observation)),
         ),
-        expected_psnr=None if found.psnr is None else tuple(found.psnr.tolist()),
+        expected_psnr=None if psnr is None else tuple(psnr.tolist()),
         certificate=certificate,
         member=found.estimate.member,
         trials=tuple(trials),

@@ -192,3 +192,20 @@ def test_unknown_members_and_efforts_are_one_line():
         Standard(effort="much")
     with pytest.raises(AttackOptionError, match="must be one of"):
         Standard(also="not-there")
+
+
+def test_an_update_that_was_quantised_unseen_proves_nothing(posed, monkeypatch):
+    """Levels are no Gaussian noise: the posterior under that likelihood promises too much."""
+    monkeypatch.setattr("adversary.attacks.standard.doubts.FEW_LEVELS", 16)
+    problem = posed(xrays(1, 15), torch.tensor([1]))
+    seen = problem.observation
+    moved = {n: v - seen.sent[n] for n, v in seen.returned.items()}
+    signs = {n: seen.sent[n] + m.abs().mean() * m.sign() for n, m in moved.items()}
+    noise = {n: 0.755 * float(m.abs().mean()) for n, m in moved.items()}
+    threat = ThreatModel(channel=Channel(noise=noise))
+    seen = dataclasses.replace(seen, returned=signs)
+    quantised = pose(seen, threat, problem.model, image_shape=(1, 8, 8), prior=problem.prior)
+    found = Standard(effort="quick").run(quantised, seed=1)
+    assert found.certificate != "proved"
+    assert found.expected_psnr is None
+    assert "channel-not-modelled" in found.flags
