@@ -156,8 +156,7 @@ def _certified(work: Work) -> tuple[Posterior, Statement, float]:
     best = work.best
     equations = work.referee.equations(best.labels).calibrated(best.images, work.seed)
     try:
-        found = _local(work, equations)
-        posterior = found.at(step=True)
+        found, posterior = _local(work, equations)
         fit = goodness(equations, equations(best.images), posterior.parameters)
         work.explained = fit.explained
         if not fit.explained:
@@ -189,16 +188,23 @@ def _certified(work: Work) -> tuple[Posterior, Statement, float]:
     return posterior, statement, fit.chi_square
 
 
-def _local(work: Work, equations: Residuals) -> Laplace | Encoded:
-    """Return the posterior at the best estimate, by what costs least."""
+def _local(work: Work, equations: Residuals) -> tuple[Laplace | Encoded, Posterior]:
+    """Return the posterior at the best estimate, by what costs least, and after one step."""
     best = work.best
+    found: Laplace | Encoded
     if work.encoding is not None:
-        return Encoded(equations, best.images, work.prior, work.encoding.normal(best.images))
+        found = Encoded(equations, best.images, work.prior, work.encoding.normal(best.images))
+        try:
+            return found, found.at(step=True)
+        except ValueError as error:
+            work.search.notes.append(str(error))
     if work.columns(best.images.numel()) > work.effort.operations:
         raise ValueError("its covariance costs more than the effort allows")
     if best.member in ("mean", "linear") and work.linear is not None:
-        return work.linear
-    return Laplace(equations, best.images, work.prior)
+        found = work.linear
+    else:
+        found = Laplace(equations, best.images, work.prior)
+    return found, found.at(step=True)
 
 
 def _reconstruction(
