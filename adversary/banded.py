@@ -51,6 +51,12 @@ class Banded:
         found[len(found) - len(other.upper) :] += other_scale * other.upper
         return Banded(found)
 
+    def shifted(self, by: float) -> Banded:
+        """Return A + ``by`` I."""
+        found = self.upper.copy()
+        found[-1] += by
+        return Banded(found)
+
     def factor(self) -> Factor | None:
         """Return Cholesky's factor; None where the matrix is not positive definite."""
         try:

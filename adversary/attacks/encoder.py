@@ -28,7 +28,7 @@ HOT = 1e3
 """Variance of the noise that is assumed at first, in units of the misfit: a step at the level of
 the misfit itself leaves where curved activations are like their tangents."""
 
-LAST = 3
+LAST = 5
 """Steps on the whole update at most."""
 
 
@@ -148,11 +148,7 @@ class Encoder(Attack):
         normal = equations.normal(images)
         for _ in range(LAST):
             local = Encoded(whole, images, prior, normal)
-            try:
-                moved = local.moved()
-            except ValueError as error:
-                search.notes.append(str(error))
-                break
+            moved = local.moved()
             search.evaluations += local.evaluations
             reached = whole(moved)
             search.history.append(_step(search, reached))

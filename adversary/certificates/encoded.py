@@ -35,8 +35,11 @@ SETTLED = 1e-3
 DRAWN = 1.0
 """Squared error of a draw over all pixels, in standard deviations, at which it will do."""
 
-ITERATIONS = 400
+ITERATIONS = 200
 """Of conjugate gradients, at most."""
+
+OTHERS = 3e-4
+"""What the other layers tell of any direction, of what the update tells on average, roughly."""
 
 
 class Encoded:
@@ -72,20 +75,25 @@ class Encoded:
         self.residual = equations(images)
         self._normal, self._field = normal, RandomField(prior)
         self._pull = equations.pullback(images)
-        self.evaluations = 1
+        probe = torch.randn(len(self.residual), generator=generator(0, "probe")).to(images)
+        # E z z^T = I, so that this estimates the mean diagonal entry of J^T J (Hutchinson).
+        self._others = OTHERS * float(self._pull(probe).square().mean())
+        self.evaluations = 2
 
     def moved(self, temperature: float = 1.0) -> Tensor:
         """Return where one step of Gauss and Newton leads; the estimate itself where it settled.
 
-        Raises
-        ------
-        ValueError
-            If conjugate gradients do not come to an end.
+        Where conjugate gradients do not come to an end, as far as they came.
         """
+        return self._moved(temperature)[0]
+
+    def _moved(self, temperature: float) -> tuple[Tensor, bool]:
+        """Return where a step leads, and whether it is a whole one."""
         away = (self.images - self.prior.mean).flatten(1)
         pull = self._pull(self.residual / temperature) + self.prior.precision_matvec(away)
-        step = self._solved(-pull, temperature, SETTLED * self.images.numel())
-        return self.images + step.view_as(self.images) if bool(step.any()) else self.images
+        step, done = self._solved(-pull, temperature, SETTLED * self.images.numel())
+        moved = self.images + step.view_as(self.images) if bool(step.any()) else self.images
+        return moved, done
 
     def at(self, temperature: float = 1.0, *, seed: int = 0, step: bool = False) -> Posterior:
         """See :meth:`~.posterior.Laplace.at`; ``variance`` is estimated from draws.
@@ -95,13 +103,15 @@ class Encoded:
         ValueError
             If conjugate gradients do not come to an end.
         """
-        images = self.moved(temperature) if step else self.images
+        images, whole = self._moved(temperature) if step else (self.images, True)
         errors = self.equations.roundings(self.images, DRAWS, seed)
         drawn = self.prior.sample(DRAWS, generator=generator(seed, "posterior"))
         away = (drawn - self.prior.mean).flatten(1)
         pulls = torch.stack([self._pull(error) for error in errors]) / temperature**0.5
         by_prior = self.prior.precision_matvec(away.to(pulls))
-        draws = self._solved(pulls + by_prior, temperature, DRAWN)
+        draws, done = self._solved(pulls + by_prior, temperature, DRAWN)
+        if not (whole and done):
+            raise ValueError("the posterior's equations are not solved: they are too uneven")
         variance = draws.square().mean(0).view_as(images)
         within, spread = truncated(images, variance)
         told = (draws * self.prior.precision_matvec(draws)).sum(1).mean()
@@ -112,9 +122,10 @@ class Encoded:
             freedom=_freedom(draws),
         )
 
-    def _solved(self, rights: Tensor, temperature: float, enough: float) -> Tensor:
-        """Return H^-1 b of rows, (k, n), to a squared error of ``enough``."""
-        factor = self._normal.plus(self._field.banded, 1 / temperature, 1.0).factor()
+    def _solved(self, rights: Tensor, temperature: float, enough: float) -> tuple[Tensor, bool]:
+        """Return H^-1 b of rows, (k, n), and whether the squared error is ``enough``."""
+        known = self._normal.plus(self._field.banded, 1 / temperature, 1.0)
+        factor = known.shifted(self._others / temperature).factor()
         if factor is None:
             raise ValueError("the posterior precision is singular")
 
@@ -124,12 +135,7 @@ class Encoded:
             pulled = vmap(self._pull)(images / temperature)
             return pulled + self.prior.precision_matvec(vectors)
 
-        found, done = together(
-            precision, rights, _rows(factor), enough=enough, iterations=ITERATIONS
-        )
-        if not done:
-            raise ValueError("the posterior's equations are not solved: they are too uneven")
-        return found
+        return together(precision, rights, _rows(factor), enough=enough, iterations=ITERATIONS)
 
 
 def _rows(factor: Factor) -> Callable[[Tensor], Tensor]:

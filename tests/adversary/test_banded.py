@@ -44,6 +44,13 @@ def test_a_narrower_matrix_can_be_added():
     torch.testing.assert_close(matrix.matvec(ones), dense @ ones)
 
 
+def test_a_shift_adds_to_the_diagonal_alone():
+    matrix, dense = drawn(6, 2, 0)
+    ones = torch.ones(6, dtype=torch.float64)
+    torch.testing.assert_close(matrix.shifted(2.0).matvec(ones), dense @ ones + 2)
+    torch.testing.assert_close(matrix.matvec(ones), dense @ ones)
+
+
 def test_a_matrix_that_is_not_positive_definite_has_no_factor():
     matrix, _ = drawn(6, 2, 0)
     assert matrix.plus(matrix, -1.0, 0.0).factor() is None

@@ -11,9 +11,10 @@ from torch.nn import functional
 
 from adversary import Limits, Prior, ThreatModel, TrainingRecipe
 from adversary.attacks import AttackError, AttackOptionError, Encoder, Standard, encoder
-from adversary.certificates import Encoded
+from adversary.certificates import Encoded, encoded
 from adversary.certificates.posterior import truncated
 from adversary.channel import Channel
+from adversary.conjugate_gradients import together
 from adversary.encoding_equations import (
     BandedModel,
     EncodingEquations,
@@ -320,6 +321,37 @@ def test_a_step_from_where_it_settled_is_none(local):
     assert psnr(moved, images) > psnr(found.images, images) + 3
     again = Encoded(found.equations, moved, found.prior, found._normal)
     assert again.moved() is moved
+
+
+def test_equations_that_are_not_solved_give_no_posterior_and_a_part_of_the_step(local, monkeypatch):
+    found, _ = local()
+    monkeypatch.setattr(encoded, "ITERATIONS", 1)
+    assert found.equations(found.moved()).norm() < 0.9 * found.residual.norm()
+    with pytest.raises(ValueError, match="not solved"):
+        found.at(step=True)
+
+
+def test_the_standard_adversary_proves_it_without_the_products_too(posed, monkeypatch):
+    problem, images = posed(activation=nn.Tanh)
+    monkeypatch.setattr(encoded, "ITERATIONS", 1)
+    found = Standard().run(problem, seed=0)
+    assert found.certificate == "proved"
+    assert found.expected_psnr is not None
+    assert found.expected_psnr[0] == pytest.approx(psnr(found.images, images), abs=5)
+
+
+def test_several_right_hand_sides_are_solved_each_by_itself():
+    draw = torch.Generator().manual_seed(0)
+    root = torch.randn(12, 12, generator=draw, dtype=torch.float64)
+    matrix = root @ root.T + torch.eye(12)
+    rights = torch.randn(3, 12, generator=draw, dtype=torch.float64)
+    rights[1] = 0
+    solved, done = together(
+        lambda v: v @ matrix, rights, lambda v: v / matrix.diagonal(), enough=1e-20, iterations=40
+    )
+    assert done
+    torch.testing.assert_close(solved, torch.linalg.solve(matrix, rights.T).T)
+    assert not together(lambda v: v @ matrix, rights, lambda v: v, enough=1e-20, iterations=2)[1]
 
 
 def test_it_expects_the_psnr_that_it_has(local):

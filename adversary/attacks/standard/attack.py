@@ -21,7 +21,7 @@ from adversary.attacks.standard.members import (
     gradient_operations,
 )
 from adversary.attacks.standard.referee import Estimate, Referee
-from adversary.certificates import Encoded, Laplace, Statement, certify, goodness
+from adversary.certificates import Encoded, Laplace, Posterior, Statement, certify, goodness
 from adversary.label_candidates import likely_labels
 from adversary.optimise import Limits, Progress, Search
 from adversary.problem import Problem
@@ -175,8 +175,7 @@ def _certified(work: Work) -> _Certified:
         statement = Statement(certificate="open", flags=("misfit",))
         return _Certified(best, clamped, statement, chi_square)
     try:
-        found = _local(work, equations)
-        posterior = found.at(step=True)
+        found, posterior = _local(work, equations)
     except ValueError as error:
         work.search.notes.append(f"no posterior: {error}")
         return _Certified(best, clamped, Statement(certificate="open"), chi_square)
@@ -196,24 +195,30 @@ def _certified(work: Work) -> _Certified:
     return _Certified(best, posterior.images, statement, fit.chi_square, posterior.psnr)
 
 
-def _local(work: Work, equations: Residuals) -> Laplace | Encoded:
-    """Return the posterior at the best estimate, by what costs least."""
+def _local(work: Work, equations: Residuals) -> tuple[Laplace | Encoded, Posterior]:
+    """Return the posterior at the best estimate, by what costs least, and after one step."""
     best = work.best
     if best.member in ("mean", "linear") and work.linear is not None:
-        return work.linear
+        return work.linear, work.linear.at(step=True)
+    found: Laplace | Encoded
     dear = work.columns(best.images.numel()) > work.effort.operations
     if work.encoding is not None and (dear or best.member == "encoder"):
-        return Encoded(equations, best.images, work.prior, work.encoding.normal(best.images))
+        found = Encoded(equations, best.images, work.prior, work.encoding.normal(best.images))
+        try:
+            return found, found.at(step=True)
+        except ValueError as error:
+            work.search.notes.append(str(error))
     if dear:
         raise ValueError("its covariance costs more than the effort allows")
-    return Laplace(equations, best.images, work.prior)
+    found = Laplace(equations, best.images, work.prior)
+    return found, found.at(step=True)
 
 
 def _reconstruction(work: Work, found: _Certified, trials: list[Trial]) -> Reconstruction:
     search, statement = work.search, found.statement
     doubted = doubts(work.problem)
     flags, certificate, psnr = list(statement.flags), statement.certificate, found.psnr
-    if work.cut or doubted:  # what nothing speaks against is proved, and nothing else
+    if work.cut or doubted:
         certificate = "open" if certificate == "proved" else certificate
     if doubted:  # an expectation under a likelihood that is not the channel's
         psnr = None
