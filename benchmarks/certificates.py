@@ -206,8 +206,14 @@ def actual(images: Tensor, truths: Tensor) -> list[float | None]:
 
 def differences(one: Found) -> list[float]:
     """Return expected minus actual PSNR of each image that has one."""
-    pairs = zip(one["expected"], one["actual"], strict=True)
-    return [min(expected, MOST) - true for expected, true in pairs if true is not None]
+    return [min(expected, MOST) - true for expected, true in stated(one) if true is not None]
+
+
+def stated(one: Found) -> list[tuple[float, float | None]]:
+    """Return expected and actual PSNR of each image; none where the attacker states none."""
+    if not one["expected"]:
+        return []
+    return list(zip(one["expected"], one["actual"], strict=True))
 
 
 def is_false(one: Found) -> bool:
@@ -259,7 +265,7 @@ def summary(lines: Iterable[Found]) -> dict[str, Any]:
     points = [
         [round(min(expected, MOST), 2), round(true, 2), one["certificate"]]
         for one in real
-        for expected, true in zip(one["expected"], one["actual"], strict=True)
+        for expected, true in stated(one)
         if true is not None
     ]
     return {
@@ -328,10 +334,12 @@ def _told(line: Found) -> str:
         return f"{whose}: {line['failure']}"
     pairs = ", ".join(
         f"{expected:.1f} for {'none' if true is None else f'{true:.1f}'}"
-        for expected, true in zip(line["expected"], line["actual"], strict=True)
+        for expected, true in stated(line)
     )
     mark = " FALSE" if is_wrong(line) else ""
-    return f"{whose}: {line['certificate']}{mark} by {line['member']}, dB expected {pairs}"
+    return (
+        f"{whose}: {line['certificate']}{mark} by {line['member']}, dB expected {pairs or 'none'}"
+    )
 
 
 def draw(points: Sequence[tuple[float, float, str]], path: Path) -> None:
