@@ -242,7 +242,9 @@ def _measured(found: Found) -> Iterator[str]:
             f"{data['public']} public, {data['test']} to test with"
         )
     yield f"- seeds: {', '.join(map(str, found['seeds']))}; date: {found['date'] or '–'}"
-    yield f"- device: {found['device'] or '–'}; revision: {found['revision'] or '–'}"
+    revision = found["revision"] or "–"
+    known = revision if isinstance(revision, str) else ", ".join(revision)
+    yield f"- device: {found['device'] or '–'}; revision: {known}"
     versions = found["versions"]
     if isinstance(versions, Mapping):
         yield "- versions: " + ", ".join(f"{name} {number}" for name, number in versions.items())
