@@ -142,7 +142,7 @@ class MostProbable(Attack):
         objective = _objective(problem, prior, labels, search.seed)
         method, before = LBFGS(memory=self.memory), math.inf
         found, scores = start, torch.full((len(labels),), math.inf)
-        for first in range(0, iterations, self.SCOUT):
+        for first in range(0, max(iterations, 1), self.SCOUT):
             steps, told = min(self.SCOUT, iterations - first), len(search.history)
             found, scores = minimise(objective, found, method, iterations=steps, search=search)
             search.history[told:] = [

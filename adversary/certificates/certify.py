@@ -109,7 +109,7 @@ def certify(
         for rival in rivals
     )
     fitted = posterior.parameters > DETERMINED * equations and not confirmed
-    if several or fitted or not complete:
+    if several or fitted or not complete or not posterior.settled:
         return Statement(certificate="open", flags=("several-explanations",))
     if float(gain.min()) < CLEARLY or float(posterior.spread.max()) > WITHIN:
         fewer = float(gain.min()) < BARELY and float(gain.max()) >= CLEARLY

@@ -95,7 +95,7 @@ class Encoded:
         moved = self.images + step.view_as(self.images) if bool(step.any()) else self.images
         return moved, done
 
-    def at(self, temperature: float = 1.0, *, seed: int = 0, step: bool = False) -> Posterior:
+    def at(self, temperature: float = 1.0, *, seed: int = 0, steps: int = 0) -> Posterior:
         """See :meth:`~.posterior.Laplace.at`; ``variance`` is estimated from draws.
 
         Raises
@@ -103,7 +103,7 @@ class Encoded:
         ValueError
             If conjugate gradients do not come to an end.
         """
-        images, whole = self._moved(temperature) if step else (self.images, True)
+        images, whole = self._moved(temperature) if steps else (self.images, True)
         errors = self.equations.roundings(self.images, DRAWS, seed)
         drawn = self.prior.sample(DRAWS, generator=generator(seed, "posterior"))
         away = (drawn - self.prior.mean).flatten(1)
@@ -116,8 +116,10 @@ class Encoded:
         within, spread = truncated(images, variance)
         told = (draws * self.prior.precision_matvec(draws)).sum(1).mean()
         return Posterior(
-            images=within,
-            variance=spread,
+            images=within.detach(),
+            estimate=images.detach(),
+            settled=True,
+            variance=spread.detach(),
             parameters=images.numel() - float(told.clamp(0, images.numel())),
             freedom=_freedom(draws),
         )

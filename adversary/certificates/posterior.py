@@ -2,9 +2,9 @@ r"""The posterior of the images at an estimate, by Laplace's approximation.
 
 With the residuals r(x) in units of the noise, their Jacobian J at the estimate and the prior's
 precision P, the posterior covariance is C = (J^T J / T + P)^-1, with T >= 1 the variance by which
-the noise is taken as larger than it is where the update is not explained. Rounding is not
-independent from entry to entry: of its errors e, simulated at the estimate, C J^T e is what they do
-to the images, which may be more than independent ones of the same size would.
+the noise is taken as larger than it is. Rounding is not independent from entry to entry: where it
+is the noise, errors of it are simulated at the estimate, and what they and draws of the prior do to
+the images is what is expected.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from scipy.stats import chi2
 from torch import Tensor
 
 from adversary.certificates.goodness import KNOWN
+from adversary.conjugate_gradients import together
 from adversary.normal_equations import grouped, symmetric_product
 from adversary.priors import GaussianPrior
 from adversary.residuals import CHUNK, Residuals
+from adversary.seeding import generator
 
 SKETCH = 4
 """Random groups of equations for each unknown, by which J^T J is estimated."""
@@ -34,8 +36,17 @@ CHUNK_BYTES = 2**29
 FAR = 1e4
 """Chi-square from which an estimate is so far off that float32 serves for its Jacobian."""
 
-ROUNDINGS = 4
+ROUNDINGS = 8
 """Simulated errors of rounding."""
+
+EXACT, ITERATIONS = 1e-3, 100
+"""Mean squared error of a solution, in standard deviations of the posterior, and steps to it."""
+
+STEPS = 4
+"""With one Jacobian, to the most probable images."""
+
+SETTLED = 0.01
+"""Mean squared step, in standard deviations of the posterior, from which an estimate is settled."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,15 +61,21 @@ class Posterior:
         (B, C, H, W), the expected squared error of ``images``.
     parameters : float
         How many unknowns the update determines, of B C H W: tr(J^T J C) / T.
+    estimate : Tensor
+        (B, C, H, W), before pixels are kept within their range.
     freedom : Tensor
         (B,), over how many directions the error of each image is spread: tr(C)^2 / tr(C^2). Of
         few, the squared error itself varies as chi-square of so many degrees of freedom.
+    settled : bool
+        Whether the estimate is the most probable one as far as the next step can tell.
     """
 
     images: Tensor
+    estimate: Tensor
     variance: Tensor
     parameters: float
     freedom: Tensor
+    settled: bool
 
     @property
     def psnr(self) -> Tensor:
@@ -128,8 +145,10 @@ class Laplace:
             bias = count / (count - self._size - 1)
         self.residual = equations(images)
         chunk = max(1, min(CHUNK, CHUNK_BYTES // (8 * len(equations))))
-        known = all(equations.noise_is_known(name, KNOWN) for name in equations.picks)
-        if known or float(self.residual.square().mean()) > FAR:  # above what float32 gets wrong
+        self._known = all(equations.noise_is_known(name, KNOWN) for name in equations.picks)
+        if (
+            self._known or float(self.residual.square().mean()) > FAR
+        ):  # above what float32 gets wrong
             rows = equations.single().rows(images.float(), chunk, mix).to(images)
         else:
             rows = equations.rows(images, chunk, mix)
@@ -142,7 +161,7 @@ class Laplace:
         self._precision = prior.precision()
         self._pull = equations.pullback(images)
 
-    def at(self, temperature: float = 1.0, *, seed: int = 0, step: bool = False) -> Posterior:
+    def at(self, temperature: float = 1.0, *, seed: int = 0, steps: int = 0) -> Posterior:
         """Return the posterior where the noise has ``temperature`` times its variance.
 
         Parameters
@@ -151,9 +170,9 @@ class Laplace:
             T, >= 1.
         seed : int
             Of the simulated rounding.
-        step : bool
-            Whether the images are those that one step of Gauss and Newton leads to, the most
-            probable ones of the linear equations; else they are the estimate itself.
+        steps : int
+            Of Gauss and Newton with the one Jacobian, at most, that lead from the estimate to the
+            images; they end where the next moves them by less than :data:`SETTLED`.
 
         Raises
         ------
@@ -177,28 +196,76 @@ class Laplace:
             factors.append(factor)
             variances.append(covariance.diagonal().clone())
         variance = torch.cat(variances).view_as(self.images)
-        images = self.images
-        if step:
-            pull = self._pull(self.residual / temperature)
-            pull += self.prior.precision_matvec((images - self.prior.mean).flatten(1)).flatten()
-            images = images - self._solved(factors, pull).view_as(images)
-        moved = torch.zeros_like(images)
-        for error in self.equations.roundings(self.images, ROUNDINGS, seed):
-            moved += self._solved(factors, self._pull(error / temperature)).view_as(images) ** 2
-        rounded = (moved / ROUNDINGS).flatten(1).mean(1).view(-1, 1, 1, 1)
+        images, settled = self._moved(factors, temperature, steps)
+        draws = self._drawn(factors, temperature, seed)
+        each = draws.square().flatten(2).mean(2)  # (draws, B)
         within, spread = truncated(images, variance)
+        nu = variance.flatten(1).sum(1).square() / torch.stack(squares)
+        if not self._known:  # as many directions as the simulated errors vary by
+            spread = each.mean(0).view(-1, 1, 1, 1).expand_as(spread)
+            nu = nu.minimum(2 * each.mean(0).square() / each.var(0).clamp_min(1e-300))
         return Posterior(
-            images=within,
-            variance=torch.maximum(spread, rounded),
+            images=within.detach(),
+            estimate=images.detach(),
+            variance=spread.detach(),
             parameters=images.numel() - by_prior,
-            freedom=variance.flatten(1).sum(1).square() / torch.stack(squares),
+            freedom=nu.detach(),
+            settled=settled,
         )
 
-    def _solved(self, factors: list[Tensor], right: Tensor) -> Tensor:
-        """Return the covariance times b, (n,)."""
-        parts = right.split(self._size)
-        return torch.cat(
-            [torch.cholesky_solve(b[:, None], f)[:, 0] for b, f in zip(parts, factors, strict=True)]
+    def _drawn(self, factors: list[Tensor], temperature: float, seed: int) -> Tensor:
+        """Return errors of the estimate, simulated, (draws, B, C, H, W).
+
+        What rounding e and a draw x of the prior leave: C (J^T e / sqrt(T) + P (x - mu)) has the
+        posterior's covariance where e is white ("perturb and optimise", Papandreou and Yuille
+        2010), and that of the errors as they are where it is not.
+        """
+        draw = generator(seed, "posterior")
+        count = len(self.images)
+        pulls = []
+        for error in self.equations.roundings(self.images, ROUNDINGS, seed):
+            away = (self.prior.sample(count, generator=draw) - self.prior.mean).flatten(1)
+            pull = self._pull(error) / temperature**0.5
+            pulls.append(pull + self.prior.precision_matvec(away.to(pull)).flatten())
+        solved, _ = self._solved(factors, temperature, torch.stack(pulls))
+        return solved.view(-1, *self.images.shape)
+
+    def _moved(self, factors: list[Tensor], temperature: float, steps: int) -> tuple[Tensor, bool]:
+        """Return where steps with one Jacobian lead, and whether the last of them moved little."""
+        images = self.images
+        for _ in range(steps):
+            pull = self.equations.pullback(images)(self.equations(images) / temperature)
+            pull += self.prior.precision_matvec((images - self.prior.mean).flatten(1)).flatten()
+            step, solved = self._solved(factors, temperature, -pull[None])
+            length = -float(step[0] @ pull)  # squared, in standard deviations of the posterior
+            images = images + step.view_as(images)
+            if length < SETTLED * images.numel():
+                return images, solved
+        return images, False
+
+    def _solved(
+        self, factors: list[Tensor], temperature: float, rights: Tensor
+    ) -> tuple[Tensor, bool]:
+        """Return the covariance times rows b, (k, n), and whether that came to its end.
+
+        By conjugate gradients with exact products, preconditioned by the factors of the sketch.
+        """
+
+        def product(vector: Tensor) -> Tensor:
+            image = self.equations.forward(self.images, vector.view_as(self.images))
+            whitened = self.prior.precision_matvec(vector.view(-1, self.prior.size))
+            return self._pull(image / temperature) + whitened.flatten()
+
+        def precondition(rows: Tensor) -> Tensor:
+            parts = zip(rows.T.split(self._size), factors, strict=True)
+            return torch.cat([torch.cholesky_solve(part, factor) for part, factor in parts]).T
+
+        return together(
+            lambda rows: torch.stack([product(row) for row in rows]),
+            rights,
+            precondition,
+            enough=EXACT * rights.shape[1],
+            iterations=ITERATIONS,
         )
 
 

@@ -295,7 +295,7 @@ def test_the_posterior_is_that_of_the_whole_jacobian(local, temperature):
     covariance = torch.linalg.inv(J.T @ J / temperature + P)
     away = (found.images - found.prior.mean).flatten()
     step = covariance @ (J.T @ found.residual / temperature + P @ away)
-    posterior = found.at(temperature, step=True)
+    posterior = found.at(temperature, steps=1)
     exact = truncated(
         found.images - step.view_as(found.images), covariance.diagonal().view_as(found.images)
     )[0]
@@ -328,7 +328,7 @@ def test_equations_that_are_not_solved_give_no_posterior_and_a_part_of_the_step(
     monkeypatch.setattr(encoded, "ITERATIONS", 1)
     assert found.equations(found.moved()).norm() < 0.9 * found.residual.norm()
     with pytest.raises(ValueError, match="not solved"):
-        found.at(step=True)
+        found.at(steps=1)
 
 
 def test_the_standard_adversary_proves_it_without_the_products_too(posed, monkeypatch):
@@ -358,7 +358,7 @@ def test_it_expects_the_psnr_that_it_has(local):
     apart = []
     for seed in range(8):
         found, images = local(nn.Tanh, seed)
-        posterior = found.at(step=True)
+        posterior = found.at(steps=1)
         apart.append(posterior.psnr.item() - psnr(posterior.images, images))
     assert max(map(abs, apart)) < 3
     assert abs(sum(apart) / len(apart)) < 1.5

@@ -22,6 +22,7 @@ from adversary.attacks.standard.members import (
 )
 from adversary.attacks.standard.referee import Estimate, Referee
 from adversary.certificates import Encoded, Laplace, Posterior, Statement, certify, goodness
+from adversary.certificates.posterior import STEPS
 from adversary.label_candidates import likely_labels
 from adversary.optimise import Limits, Progress, Search
 from adversary.problem import Problem
@@ -179,7 +180,7 @@ def _certified(work: Work) -> _Certified:
     except ValueError as error:
         work.search.notes.append(f"no posterior: {error}")
         return _Certified(best, clamped, Statement(certificate="open"), chi_square)
-    fit = goodness(equations, residual, posterior.parameters)
+    fit = goodness(equations, equations(posterior.estimate), posterior.parameters)
     statement = certify(
         best,
         posterior,
@@ -199,19 +200,19 @@ def _local(work: Work, equations: Residuals) -> tuple[Laplace | Encoded, Posteri
     """Return the posterior at the best estimate, by what costs least, and after one step."""
     best = work.best
     if best.member in ("mean", "linear") and work.linear is not None:
-        return work.linear, work.linear.at(step=True)
+        return work.linear, work.linear.at(steps=1)
     found: Laplace | Encoded
     dear = work.columns(best.images.numel()) > work.effort.operations
     if work.encoding is not None and (dear or best.member == "encoder"):
         found = Encoded(equations, best.images, work.prior, work.encoding.normal(best.images))
         try:
-            return found, found.at(step=True)
+            return found, found.at(steps=STEPS)
         except ValueError as error:
             work.search.notes.append(str(error))
     if dear:
         raise ValueError("its covariance costs more than the effort allows")
     found = Laplace(equations, best.images, work.prior)
-    return found, found.at(step=True)
+    return found, found.at(steps=STEPS)
 
 
 def _reconstruction(work: Work, found: _Certified, trials: list[Trial]) -> Reconstruction:

@@ -245,7 +245,7 @@ def _linear(work: Work) -> Iterator[Found]:
     labels = work.best.labels
     equations = work.referee.equations(labels)
     work.linear = Laplace(equations, work.prior.mean.expand(work.problem.shape), work.prior)
-    yield work.linear.at(step=True).images, labels
+    yield work.linear.at(steps=1).images, labels
 
 
 def _trains_norms(work: Work) -> bool:

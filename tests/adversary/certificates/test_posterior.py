@@ -105,7 +105,7 @@ def test_a_step_from_anywhere_leads_to_the_mean_of_the_posterior(equations):
     )
     pulled = linear.matrix.T @ linear.wanted + known.precision() @ known.mean.flatten()
     exact = (covariance(linear) @ pulled).view_as(images)
-    found = Laplace(linear, start, known).at(step=True)
+    found = Laplace(linear, start, known).at(steps=1)
     deviation = covariance(linear).diagonal().mean().sqrt()
     assert (found.images - exact).square().mean().sqrt() < 0.1 * deviation
 
@@ -115,7 +115,7 @@ def test_the_expected_error_is_the_mean_error_over_draws(equations):
     errors, promised, inside = [], [], []
     for seed in range(150):
         images, linear = drawn(equations, seed)
-        found = Laplace(linear, prior().mean, prior()).at(step=True)
+        found = Laplace(linear, prior().mean, prior()).at(steps=1)
         errors.append(float((found.images - images).square().mean()))
         promised.append(float(found.variance.mean()))
         inside.append(abs(10 * math.log10(errors[-1] / promised[-1])) < float(found.spread))
