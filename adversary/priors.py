@@ -149,6 +149,18 @@ class GaussianPrior:
         )
         return lambda vectors: self.covariance_matvec(shifted.precision_matvec(vectors))
 
+    def posterior_variance(self, curvature: float) -> Tensor:
+        """Return the diagonal of the map of :meth:`posterior_covariance`, (n,); curvature > 0."""
+        # S (I + c S)^-1 with S = F^T F + diag(d) and (I + c S)^-1 = diag(1/e) - U^T U.
+        scale = 1 + curvature * self.diagonal
+        basis, values = GaussianPrior(self.mean, self.factor * curvature**0.5, scale)._scaled
+        U = (values / (1 + values)).sqrt()[:, None] * basis / scale.sqrt()
+        left = 1 / scale - U.square().sum(0)
+        taken = (((self.factor @ U.T) @ U) * self.factor).sum(0)
+        shared = self.factor.square().sum(0) / scale - taken
+        # One form cancels where the data tell little, the other where they tell much.
+        return torch.where(left < 0.5, (1 - left) / curvature, shared + self.diagonal * left)
+
     def precision(self) -> Tensor:
         """Return the inverse covariance, (n, n); for images of few pixels."""
         return self.precision_matvec(torch.eye(self.size).to(self.diagonal))

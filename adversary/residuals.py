@@ -95,10 +95,7 @@ class Residuals:
     @property
     def separable(self) -> bool:
         """Whether every image adds its own share to the update, whatever the others are."""
-        norms = [m for m in self.problem.model.modules() if isinstance(m, _BatchNorm)]
-        statistics = any(m.training or m.running_mean is None for m in norms)
-        scaled = math.isfinite(self.problem.threat.channel.clip) or bool(self.problem.beyond)
-        return not (self.unrolled or statistics or scaled)
+        return not self.unrolled and separable(self.problem)
 
     @property
     def _whole(self) -> bool:
@@ -262,6 +259,14 @@ class Residuals:
 
     def _picked(self, arrays: dict[str, Tensor]) -> Tensor:
         return torch.cat([arrays[n].flatten()[i] for n, i in self.picks.items()])
+
+
+def separable(problem: Problem) -> bool:
+    """Return whether every image adds its own share to the gradient of a step that is read."""
+    norms = [m for m in problem.model.modules() if isinstance(m, _BatchNorm)]
+    statistics = any(m.training or m.running_mean is None for m in norms)
+    scaled = math.isfinite(problem.threat.channel.clip) or bool(problem.beyond)
+    return not (statistics or scaled)
 
 
 def residuals(problem: Problem, targets: Tensor, sample: float, seed: int) -> Residuals:

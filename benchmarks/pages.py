@@ -21,6 +21,7 @@ from adversary.report.comparison_html import LEARNT_AUC, UNDEFENDED
 from adversary.report.comparison_json import SCHEMA
 from adversary.report.files import replacing
 from adversary.report.verdict import Level
+from benchmarks import certificates
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "results"
 
@@ -74,7 +75,10 @@ def defences(found: Found) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-PAGES: dict[str, Callable[[Found], str]] = {"defences": defences}
+PAGES: dict[str, Callable[[Found], str]] = {
+    "certificates": certificates.page,
+    "defences": defences,
+}
 """By name of the JSON file."""
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from adversary.adversary import Adversary
 from adversary.bounds import Bound
 from adversary.channel import Channel
-from adversary.evaluation import Truth
+from adversary.evaluation import Blends, Truth
 from adversary.observation import Loss, Observation, TrainingRecipe
 from adversary.priors import Prior
 from adversary.report.ledger import Ledger, Listener
@@ -115,6 +115,17 @@ class Assembly:
         return self.defence.inputs(
             part.tensor(range(len(part))),
             generator=generator(self.settings.seed, "inputs", round, client),
+        )
+
+    def blends(self, round: int, client: int) -> Blends | None:
+        """Return what the network saw of a client's X-rays in a round, where that is blends."""
+        return self.defence.blends(
+            self.inputs(round, client),
+            self.parts[client].labels,
+            self.recipe,
+            self.batches(round, client),
+            outputs=_outputs(self.splits.private, self.settings),
+            generator=generator(self.settings.seed, "defended training", round, client),
         )
 
     @property

@@ -28,9 +28,9 @@ from fl_sim.settings import Settings, SettingsError, parse_options, split
 
 BOUNDS = {
     "auto": Budget(
-        operations=5e10, probes=8, enough=0.5, tolerance=0.03, iterations=200, work=2e11
+        operations=1e11, probes=8, enough=0.5, tolerance=0.03, iterations=200, work=2e11
     ),
-    "on": Budget(),
+    "on": Budget(work=2e12),
 }
 """What the setting ``adversary.bounds`` spends on an update."""
 

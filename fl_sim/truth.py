@@ -6,11 +6,13 @@ trained on. Nothing of it travels in a reply, and no attack sees it.
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 
-from adversary.evaluation import Truth
+from adversary.evaluation import Blends, Truth
 from adversary.observation import Observation
 
 if TYPE_CHECKING:
@@ -33,7 +35,8 @@ def client_number(name: str) -> int | None:
 def truth_of(run: Assembly, observation: Observation) -> Truth | None:
     """Return the distinct images of an update in the order of their use; None if unknown.
 
-    Those of an aggregate are the images of its members, one after the other.
+    Those of an aggregate are the images of its members, one after the other. Where the network
+    saw blends of them, these are told as well.
     """
     alone = (observation.client,) if observation.view == "client" else ()
     names = tuple(observation.members) or alone
@@ -42,6 +45,7 @@ def truth_of(run: Assembly, observation: Observation) -> Truth | None:
     numbers = [client_number(name) for name in names]
     images, labels, batches = [], [], []
     files: list[str] = []
+    blends: list[Blends] = []
     for number in numbers:
         if number is None or number >= len(run.parts):
             return None
@@ -49,6 +53,9 @@ def truth_of(run: Assembly, observation: Observation) -> Truth | None:
         place = {index: len(files) + i for i, index in enumerate(used)}
         steps = run.batches(observation.round, number)
         batches.append(tuple(torch.tensor([place[i] for i in b.tolist()]).long() for b in steps))
+        if (seen := run.blends(observation.round, number)) is not None:
+            sources = torch.tensor([[place[i] for i in pair] for pair in seen.sources.tolist()])
+            blends.append(dataclasses.replace(seen, sources=sources))
         images.append(run.inputs(observation.round, number)[used])
         labels.append(part.labels[used])
         files += [part.names[i] for i in used]
@@ -56,5 +63,20 @@ def truth_of(run: Assembly, observation: Observation) -> Truth | None:
         images=torch.cat(images),
         labels=torch.cat(labels),
         names=tuple(files),
+        batches=tuple(batches),
+        blends=_joined(blends) if blends else None,
+    )
+
+
+def _joined(clients: Sequence[Blends]) -> Blends:
+    """Return the blends of several clients, one after the other."""
+    batches, first = [], 0
+    for one in clients:
+        batches.append(tuple(first + batch for own in one.batches for batch in own))
+        first += len(one.images)
+    return Blends(
+        images=torch.cat([one.images for one in clients]),
+        labels=torch.cat([one.labels for one in clients]),
+        sources=torch.cat([one.sources for one in clients]),
         batches=tuple(batches),
     )

@@ -7,8 +7,9 @@ import json
 import sys
 
 import pytest
+import torch
 
-from benchmarks import exact_recovery, realistic
+from benchmarks import certificates, exact_recovery, realistic, updates
 from benchmarks.suite import CLAIMS
 
 UNKNOWN = "--no-such-option"
@@ -35,3 +36,111 @@ def test_a_row_that_a_time_limit_ended_takes_no_place_of_a_whole_one(tmp_path):
     for psnr, (stopped, expected) in enumerate(zip(ended, [0, 1, 1, 3], strict=True)):
         exact_recovery.keep([row | {"stopped": stopped, "psnr": psnr}], file)
         assert [one["psnr"] for one in json.loads(file.read_text())["rows"]] == [expected]
+
+
+def line(case, certificate, expected, actual, impostor="", **place):
+    """Return a line of the file of certificates."""
+    place = {"network": "tanh", "size": 16, "seed": 1, "round": 1, "client": 0, **place}
+    told = {"expected": expected, "actual": actual, "mean": [18.0] * len(actual), "member": "ing"}
+    about = {"data": "embedded", "effort": "quick", "impostor": impostor}
+    return {"case": case, **place, **about, "certificate": certificate, **told}
+
+
+LINES = [
+    line("none", "proved", [50.0], [51.0]),
+    line("none", "proved", [50.0], [46.0], seed=2),
+    line("none", "proved", [50.0, 50.0], [50.0, None], seed=3),
+    line("none", "open", [30.0], [20.0], seed=4, network="ReLU"),
+    line("noise 3", "nothing", [18.5], [18.0]),
+    line("none", "open", [18.5], [9.0], impostor="weights"),
+    line("none", "proved", [30.0], [9.0], impostor="run"),
+    {**line("none", "", [], [], seed=5), "failure": "nothing to attack"},
+]
+del LINES[-1]["certificate"]
+
+
+def test_false_proofs_are_off_by_more_than_three_decibels_or_of_no_image():
+    found = certificates.summary(LINES)
+    none, noise = found["rows"]
+    assert [none[n] for n in ("updates", "proved", "open", "nothing")] == [4, 3, 1, 0]
+    assert none["false_proofs"] == 2
+    assert none["expected_minus_actual_db"]["mean"] == pytest.approx((-1 + 4 + 0) / 3)
+    assert none["open_expected_minus_actual_db"]["q99"] == 10.0
+    assert noise["nothing"] == 1
+    assert noise["expected_minus_actual_db"] is None
+    assert [row["updates"] for row in found["networks"]] == [4, 1]
+    assert found["total"]["updates"] == 5
+    proved = {one["kind"]: (one["updates"], one["proved"]) for one in found["impostors"]}
+    assert proved == {"weights": (1, 0), "client": (0, 0), "run": (1, 1)}
+    assert len(found["false"]) == 3
+    assert len(found["points"]) == 5
+
+
+def test_tasks_are_enough_and_apart_and_no_impostor_is_of_a_dear_channel():
+    given = certificates.parser().parse_args([])
+    source = updates.Source()
+    todo = certificates.tasks(
+        given.case, given.network, given.most, given.impostors, source, given.effort
+    )
+    own = [task for task in todo if not task.impostor]
+    assert len(own) >= 300
+    assert len(todo) - len(own) == 200
+    assert len({certificates.key_of(task.key) for task in todo}) == len(todo)
+    assert {task.place.case for task in own} == set(updates.CASES)
+    for task in own:
+        assert not {task.place.round} - set(certificates.ROUNDS)
+    assert not {t.place.case for t in todo if t.impostor} & set(certificates.DEAR)
+
+
+def test_finished_updates_are_not_attacked_again(tmp_path, monkeypatch):
+    todo = certificates.tasks(["none"], ["tanh"], 2, 1, updates.Source(), "quick")
+    attacked = []
+
+    def examined(task):
+        attacked.append(task)
+        return task.key | line("none", "open", [20.0], [20.0]) | task.key
+
+    monkeypatch.setattr(certificates, "examined", examined)
+    file, told = tmp_path / "lines.jsonl", []
+    certificates.measure(todo[:1], file, 1, told.append)
+    certificates.measure(todo, file, 1, told.append)
+    assert attacked == todo
+    assert len(certificates.read(file)) == len(todo) == 3
+    assert told[1].startswith("1/2")
+    assert "left" in told[1]
+
+
+def test_the_page_and_the_picture_are_those_of_the_figures(tmp_path):
+    found = json.loads(json.dumps(certificates.summary(LINES)))
+    text = certificates.page(found)
+    assert "| none | 4 | 3 | 1 | 0 | 2 | +1.0 (" in text
+    assert "Of 2 impostors 1 are proved" in text
+    certificates.draw(found["points"], tmp_path / "points.png")
+    assert (tmp_path / "points.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "points.png").stat().st_size < 150_000
+
+
+@pytest.mark.parametrize("case", ["none", "MixUp", "local head", "aggregate of 2"])
+def test_an_update_is_that_of_the_images_that_are_said_to_be_in_it(case):
+    place = updates.Place(case=case, network="tanh", size=8, seed=1, round=2)
+    posed = updates.update(place, updates.Source())
+    seen, again = posed.observation, updates.update(place, updates.Source()).observation
+    assert len(posed.images) == seen.images
+    assert all(torch.equal(again.returned[n], value) for n, value in seen.returned.items())
+    moved = {n for n, value in seen.returned.items() if not torch.equal(value, seen.sent[n])}
+    assert ("head.weight" in moved) == (case != "local head")
+    assert (seen.view == "aggregate") == (case == "aggregate of 2")
+
+
+@pytest.mark.parametrize("kind", certificates.KINDS)
+def test_impostors_are_updates_of_something_else(kind):
+    place = updates.Place(case="none", network="tanh", size=8, seed=1, round=1)
+    task = certificates.Task(place=place, source=updates.Source(), effort="quick", impostor=kind)
+    posed = updates.update(place, task.source)
+    found, own = certificates.impostor(task, posed), posed.observation
+    other = "sent" if kind == "weights" else "returned"
+    same = {"sent", "returned"} - {other}
+    name = "head.weight"
+    assert not torch.equal(getattr(found, other)[name], getattr(own, other)[name])
+    for what in same:
+        assert torch.equal(getattr(found, what)[name], getattr(own, what)[name])

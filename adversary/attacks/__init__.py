@@ -15,6 +15,7 @@ from adversary.attacks.encoder import Encoder
 from adversary.attacks.gauss_newton import GaussNewton
 from adversary.attacks.igi import IGI
 from adversary.attacks.ing import ING
+from adversary.attacks.most_probable import MostProbable
 from adversary.attacks.recursive import Recursive
 from adversary.attacks.standard import Standard
 from adversary.attacks.stg import STG
@@ -37,6 +38,7 @@ _OWN = (
     ING,
     STG,
     EncGradInversion,
+    MostProbable,
     GaussNewton,
     BatchStatistics,
     Recursive,
@@ -64,6 +66,7 @@ __all__ = [
     "EncGradInversion",
     "Encoder",
     "GaussNewton",
+    "MostProbable",
     "Recursive",
     "Standard",
     "create",

@@ -145,12 +145,15 @@ class Ledger:
     def _tell_of(self, bound: Bound) -> None:
         """Write to run.json how the bounds of this run were found, and how well."""
         before = self.folder.info().get("bound", {})
+        exact = bound.method == "dense" and before.get("method", "dense") == "dense"
         self.folder.update(
             bound={
                 "kind": bound.kind,
-                "method": bound.method,
+                "method": "dense" if exact else "stochastic",
                 "error": max(before.get("error", 0.0), float(bound.error.max())),
                 "converged": before.get("converged", True) and bound.converged,
+                "scopes": sorted({*before.get("scopes", ()), bound.scope}),
+                "subject": bound.subject,
             }
         )
 

@@ -148,9 +148,11 @@ class RunFolder:
     ``threat`` (flags by name), ``oracles`` (those that grant more than a server has, in words),
     ``data`` (with ``name``, ``attribution`` and ``synthetic``), ``candidates`` (the number of
     patients among whom a reconstruction was re-identified) and ``bound`` (of the column
-    bound_psnr: ``kind``, ``method``, the largest ``error`` in dB, and whether the estimates
-    ``converged``), and whether it is an ``audit``, with the ``clients`` behind it. ``sensitive``
-    keeps patients out of the report; see :mod:`adversary.report.sensitive`.
+    bound_psnr: ``kind``, ``method``, "stochastic" where any was estimated, the largest ``error``
+    in dB, whether all estimates ``converged``, the ``scopes`` of attackers, and the ``subject``;
+    see :class:`adversary.bounds.Bound`), and whether it is an ``audit``, with the ``clients``
+    behind it. ``sensitive`` keeps patients out of the report; see
+    :mod:`adversary.report.sensitive`.
     """
 
     def __init__(self, path: Path) -> None:

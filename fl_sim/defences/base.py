@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from adversary.channel import Channel
+from adversary.evaluation import Blends
 from adversary.observation import Observation, StateDict, TrainingRecipe
 from fl_sim import training
 from fl_sim.models import Classifier
@@ -129,6 +130,23 @@ class Defence(ABC):
         pixel is as recognisable as before.
         """
         return images
+
+    def blends(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        recipe: TrainingRecipe,
+        batches: Sequence[Tensor],
+        *,
+        outputs: int,
+        generator: torch.Generator,
+    ) -> Blends | None:
+        """Return what :meth:`train` shows to a network with that many outputs, if blends.
+
+        A pure function of its arguments and the generator's state, so that the bound on an update
+        can be that of what the network saw. None where it sees the images themselves.
+        """
+        return None
 
     def train(
         self,

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from adversary.evaluation import Blends
 from adversary.observation import TrainingRecipe
 from fl_sim import training
 from fl_sim.defences.base import Defence, DefenceError
@@ -65,28 +66,46 @@ class MixUp(Defence):
         generator: torch.Generator,
     ) -> float:
         """Train on the blends; the loss is that of blended labels."""
-        soft = labels
-        if recipe.loss == "cross-entropy":
-            soft = functional.one_hot(labels.long(), model.head.out_features)
-        soft = soft.to(images.dtype)
-        blends = [self._blended(images[b], soft[b], generator) for b in batches]
-        sizes = [len(b) for b in batches]
+        outputs = model.head.out_features
+        seen = self.blends(images, labels, recipe, batches, outputs=outputs, generator=generator)
         return training.train(
             model,
-            torch.cat([x for x, _ in blends]),
-            torch.cat([y for _, y in blends]),
+            seen.images,
+            seen.labels,
             recipe,
-            torch.arange(sum(sizes)).split(sizes),
+            seen.batches[0],
             device=device,
             proximal_mu=proximal_mu,
         )
 
-    def _blended(
-        self, images: Tensor, labels: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        share = _beta(self.alpha, generator)
-        other = torch.randperm(len(images), generator=generator)
-        return torch.lerp(images[other], images, share), torch.lerp(labels[other], labels, share)
+    def blends(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        recipe: TrainingRecipe,
+        batches: Sequence[Tensor],
+        *,
+        outputs: int,
+        generator: torch.Generator,
+    ) -> Blends:
+        """Return the blends of all mini-batches, one after the other."""
+        if recipe.loss == "cross-entropy":
+            labels = functional.one_hot(labels.long(), outputs)
+        labels = labels.to(images.dtype)
+        mixed, soft, sources = [], [], []
+        for batch in batches:
+            share = _beta(self.alpha, generator)
+            other = batch[torch.randperm(len(batch), generator=generator)]
+            mixed.append(torch.lerp(images[other], images[batch], share))
+            soft.append(torch.lerp(labels[other], labels[batch], share))
+            sources.append(torch.stack([batch, other], 1))
+        sizes = [len(batch) for batch in batches]
+        return Blends(
+            images=torch.cat(mixed),
+            labels=torch.cat(soft),
+            sources=torch.cat(sources),
+            batches=(torch.arange(sum(sizes)).split(sizes),),
+        )
 
 
 def _beta(alpha: float, generator: torch.Generator) -> float:

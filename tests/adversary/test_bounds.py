@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -10,9 +11,9 @@ from torch import nn
 
 from adversary import Observation, ThreatModel, TrainingRecipe
 from adversary.attacks import GaussNewton
-from adversary.bounds import Budget, _stochastic, bound
+from adversary.bounds import Budget, NoEstimateError, _least, _stochastic, bound
 from adversary.channel import Channel
-from adversary.evaluation import Truth
+from adversary.evaluation import Blends, Truth
 from adversary.information import BCR, CR, BoundError, Information, noise
 from adversary.priors import GaussianPrior, Prior
 from adversary.problem import pose
@@ -261,6 +262,7 @@ class Known:
     """The information of two images of 64 pixels, given as a matrix."""
 
     shape, size, kind, product = (2, 1, 8, 8), 128, CR, 1
+    controls = ()
 
     def __init__(self, matrix):
         self.matrix = matrix
@@ -447,13 +449,16 @@ def test_several_local_steps_are_unrolled(tiny_net, update):
     assert bool((bound(problem, truth, smooth_prior()).psnr > 30).all())
 
 
-def test_what_has_no_bound_is_told_in_one_line(tiny_net, update):
+def test_what_has_no_bound_is_told_in_one_line(tiny_net, update, monkeypatch):
     images, labels = draw_images(2), torch.tensor([0, 2])
     model = tiny_net()
     seen = update(model, images, labels, TrainingRecipe(lr=0.1, batch_size=1, local_epochs=20))
     problem = pose(seen, ThreatModel(), model, image_shape=(1, 8, 8))
     truth = Truth(images=images, labels=labels, names=("a", "b"))
-    with pytest.raises(BoundError, match="^client-00 in round 1: no bound for 40 local steps, at"):
+    with pytest.raises(BoundError, match="^client-00 in round 1: no bound for 40 local steps on 2"):
+        bound(problem, truth, budget=Budget(work=1e8))
+    monkeypatch.setattr("adversary.information.MEMORY_BYTES", 2**16)
+    with pytest.raises(BoundError, match="^client-00 in round 1: no bound for 40 local steps, who"):
         bound(problem, truth)
     one = Truth(images=images[:1], labels=labels[:1], names=("a",))
     with pytest.raises(BoundError, match=r"^client-00 in round 1: \(1, 1, 8, 8\) true images, the"):
@@ -474,3 +479,302 @@ def test_the_same_seed_gives_the_same_estimate(tiny_net):
     first, again, other = (bound(*given, smooth_prior(), budget=budget, seed=s) for s in (1, 1, 2))
     assert torch.equal(first.variance, again.variance)
     assert not torch.equal(first.variance, other.variance)
+
+
+def local_update(model, images, labels, batches, recipe, *, members=None, noise=1e-3):
+    """Return the problem and the truth of SGD on given batches, one list of steps a member."""
+    examples = list(members.values()) if members else [len(images)]
+    total = {}
+    for n, own in zip(examples, batches, strict=True):
+        moved = local_sgd(model, images, labels, own, momentum=recipe.momentum)
+        for name, value in moved.items():
+            total[name] = total.get(name, 0) + n / sum(examples) * value
+    sent = {n: v.clone() for n, v in model.state_dict().items()}
+    observation = Observation(
+        round=1,
+        client="client-00",
+        sent=sent,
+        returned=sent | {n: sent[n] + v for n, v in total.items()},
+        num_examples=sum(examples),
+        recipe=recipe,
+        view="aggregate" if members else "client",
+        members=members or {},
+    )
+    threat = ThreatModel(channel=Channel(noise=dict.fromkeys(total, noise)))
+    problem = pose(observation, threat, model, image_shape=(1, 8, 8), dtype=torch.float64)
+    names = tuple(map(str, range(len(images))))
+    return problem, Truth(images=images, labels=labels, names=names, batches=batches)
+
+
+SGD_ONE = TrainingRecipe(lr=0.1, batch_size=1)
+UPDATES = {
+    "batch of 2": (2, dataclasses.replace(SGD, batch_size=2), (steps([0, 1]),), None),
+    "batch of 4": (4, dataclasses.replace(SGD, batch_size=4), (steps([0, 1, 2, 3]),), None),
+    "two steps of one": (2, SGD_ONE, (steps([1], [0]),), None),
+    "two epochs": (2, EPOCHS, (steps([0], [1], [1], [0]),), None),
+    "aggregate": (
+        3,
+        SGD,
+        (steps([0]), steps([1, 2])),
+        {"client-00": 1, "client-01": 2},
+    ),
+}
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize(
+    ("case", "norm"),
+    [*((case, False) for case in UPDATES), ("batch of 2", True), ("batch of 4", True)],
+)
+def test_who_knows_the_others_has_the_image_s_diagonal_block(tiny_net, case, norm, seed):
+    """Against inverses of the blocks of the matrix of all images, which is checked above."""
+    count, recipe, batches, members = UPDATES[case]
+    model = tiny_net(seed=seed, norm=norm).double().train()
+    images, labels = draw_images(count, seed).double(), torch.arange(count) % 3
+    recipe = dataclasses.replace(recipe, batch_norm="train")
+    problem, truth = local_update(model, images, labels, batches, recipe, members=members)
+    prior = smooth_prior()
+    matrix = Information(problem, truth, prior).dense()
+    blocks = [matrix[i : i + 64, i : i + 64] for i in range(0, len(matrix), 64)]
+    alone = torch.stack([torch.linalg.inv(block).diagonal() for block in blocks])
+    given = problem, truth, prior
+    found = bound(*given, budget=DENSE, scope="others known")
+    whole = bound(*given, budget=DENSE)
+    torch.testing.assert_close(found.variance.flatten(1), alone, rtol=1e-6, atol=0)
+    assert (found.scope, whole.scope) == ("others known", "all images unknown")
+    assert bool((found.psnr >= whole.psnr).all())
+    assert bool((found.psnr > whole.psnr + 0.01).any())
+
+
+def test_of_clipped_images_it_is_that_block_too(tiny_net):
+    """A Poisson batch of DP-SGD: the sum is over the batch, divided by its expected size."""
+    model, images = tiny_net(seed=3).double(), draw_images(3).double()
+    labels, batches = torch.arange(3), steps([0, 1, 2])
+    moved = local_sgd(model, images, labels, batches, clip=0.4, expected=2)
+    sent = {n: v.clone() for n, v in model.state_dict().items()}
+    observation = Observation(
+        round=1, client="client-00", sent=sent, num_examples=6,
+        returned=sent | {n: sent[n] + v for n, v in moved.items()},
+        recipe=TrainingRecipe(lr=0.1, batch_size=2, max_steps=1),
+    )  # fmt: skip
+    channel = Channel(noise=dict.fromkeys(moved, 1e-3), example_clip=0.4)
+    problem = pose(
+        observation, ThreatModel(channel=channel), model, image_shape=(1, 8, 8), dtype=torch.float64
+    )
+    truth = Truth(images=images, labels=labels, names=("",) * 3, batches=(batches,))
+    information = Information(problem, truth, smooth_prior())
+    matrix = information.dense()
+    for i in range(3):
+        block = matrix[64 * i : 64 * (i + 1), 64 * i : 64 * (i + 1)]
+        torch.testing.assert_close(
+            information.of_image(i).dense(), block, rtol=1e-8, atol=1e-10 * float(block.max())
+        )
+
+
+def test_of_a_single_image_both_are_the_same(tiny_net):
+    given = posed(tiny_net(), draw_images(1), torch.tensor([1]), scale=1e-3)
+    found, alone = (
+        bound(*given, smooth_prior()),
+        bound(*given, smooth_prior(), scope="others known"),
+    )
+    assert torch.equal(found.variance, alone.variance)
+    assert (found.scope, alone.scope) == ("all images unknown", "others known")
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("batch", [2, 4])
+def test_where_probes_fail_it_is_the_bound_with_the_others_known(
+    tiny_net, monkeypatch, batch, seed
+):
+    model = tiny_net(seed=seed)
+    given = posed(model, draw_images(batch, seed), torch.arange(batch) % 3, scale=1e-3)
+    exact = bound(*given, smooth_prior(), budget=DENSE)
+    monkeypatch.setattr("adversary.bounds.ROUGH", 0.0)
+    no_estimate = Budget(operations=0.0, probes=1, iterations=30)
+    with pytest.raises(NoEstimateError):
+        bound(*given, smooth_prior(), budget=no_estimate, scope="all images unknown")
+    found = bound(*given, smooth_prior(), budget=no_estimate)
+    assert (found.scope, found.method, found.converged) == ("others known", "dense", True)
+    assert bool((found.psnr >= exact.psnr).all())
+    never = Budget(method="stochastic", probes=8, iterations=30)
+    rough = bound(*given, smooth_prior(), budget=never)  # not even exact ones are allowed
+    assert (rough.scope, rough.converged) == ("others known", False)
+    assert bool((rough.psnr + 3 * rough.error >= found.psnr).all())
+
+
+def test_the_last_resort_is_the_inverse_of_the_mean_diagonal():
+    """Exact where the diagonal is even, an upper limit elsewhere."""
+    information = Known(torch.diag(falling(1.0)))
+    information.shape = (1, 1, 8, 16)
+    found = _least(information, Budget(probes=2), 0)
+    assert found.psnr.tolist() == pytest.approx([10 * math.log10(float(falling(1.0).mean()))])
+    assert not found.converged
+    assert bool((found.variance.sum() <= (1 / falling(1.0)).sum()).all())
+
+
+def test_memory_that_does_not_hold_all_images_may_hold_each(tiny_net, monkeypatch):
+    given = posed(tiny_net(), draw_images(2), torch.tensor([0, 1]), scale=1e-3)
+    alone = bound(*given, smooth_prior(), scope="others known")
+    real = Information.dense
+
+    def too_little(self):
+        if len(self.images) > 1:
+            raise MemoryError
+        return real(self)
+
+    monkeypatch.setattr(Information, "dense", too_little)
+    found = bound(*given, smooth_prior())
+    assert found.scope == "others known"
+    assert torch.equal(found.variance, alone.variance)
+    monkeypatch.setattr(Information, "__init__", raising(MemoryError()))
+    with pytest.raises(NoEstimateError, match="does not fit into memory"):
+        bound(*given, smooth_prior())
+
+
+def raising(error):
+    def call(*_, **__):
+        raise error
+
+    return call
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("iterations", [2, 12])
+def test_what_was_cut_short_is_an_upper_limit_for_every_image(tiny_net, iterations, seed):
+    given = posed(tiny_net(seed=seed), draw_images(3, seed), torch.arange(3), scale=1e-3)
+    exact = bound(*given, smooth_prior(), budget=DENSE)
+    budget = Budget(method="stochastic", probes=4, iterations=iterations)
+    for scope in ("all images unknown", "others known", None):
+        found = bound(*given, smooth_prior(), budget=budget, scope=scope, seed=seed)
+        assert bool((found.psnr + 3 * found.error >= exact.psnr).all())
+
+
+def test_the_lower_of_both_is_given(tiny_net):
+    """Of an estimate of all images that was cut off at once, and one of each that was not."""
+    given = posed(tiny_net(seed=3), draw_images(4), torch.arange(4) % 3, scale=1e-2)
+    product = Information(given[0].to(torch.float64), given[1], None).product
+    early = Budget(method="stochastic", probes=4, enough=0.1, work=8 * product)
+    together = bound(*given, smooth_prior(), budget=early, scope="all images unknown")
+    alone = bound(*given, smooth_prior(), budget=early, scope="others known")
+    found = bound(*given, smooth_prior(), budget=early)
+    assert not together.converged
+    lower = together if together.psnr.max() <= alone.psnr.max() else alone
+    assert found.scope == lower.scope
+
+
+def test_more_steps_than_are_unrolled_have_the_bound_with_the_others_known(tiny_net, update):
+    images, labels = draw_images(2), torch.tensor([0, 2])
+    model = tiny_net(seed=3)
+    recipe = TrainingRecipe(lr=0.1, batch_size=1, local_epochs=10)
+    problem = pose(
+        update(model, images, labels, recipe), ThreatModel(), model, image_shape=(1, 8, 8)
+    )
+    truth = Truth(images=images, labels=labels, names=("a", "b"))
+    found = bound(problem, truth, smooth_prior())
+    assert found.scope == "others known"
+    whole = bound(problem, truth, smooth_prior(), scope="all images unknown")
+    assert bool((found.psnr >= whole.psnr).all())
+
+
+def test_of_blends_it_is_told_by_patient(tiny_net):
+    """The second patient is in both blends: its bound is that of the one that is told better."""
+    images, labels, model = draw_images(3), torch.tensor([0, 1, 2]), tiny_net(seed=3)
+    sources = torch.tensor([[0, 1], [1, 2]])
+    share = torch.tensor([0.7, 0.6])[:, None]
+    soft = share * torch.eye(3)[[0, 1]] + (1 - share) * torch.eye(3)[[1, 2]]
+    mixed = share[..., None, None] * images[:2] + (1 - share[..., None, None]) * images[1:]
+    loss = nn.functional.cross_entropy(model(mixed), soft)
+    gradient = torch.autograd.grad(loss, list(model.parameters()))
+    returned = {n: g for (n, _), g in zip(model.named_parameters(), gradient, strict=True)}
+    recipe = TrainingRecipe(lr=1, batch_size=2, update="gradient")
+    seen = Observation(
+        round=1, client="client-00", sent=model.state_dict(), returned=returned, num_examples=2,
+        recipe=recipe,
+    )  # fmt: skip
+    problem = pose(seen, ThreatModel(), model, image_shape=(1, 8, 8))
+    blends = Blends(images=mixed, labels=soft, sources=sources, batches=(steps([0, 1]),))
+    truth = Truth(
+        images=images, labels=labels, names=("a", "b", "c"), batches=(steps([0, 1]),),
+        blends=blends,
+    )  # fmt: skip
+    found = bound(problem, truth, smooth_prior(), budget=DENSE)
+    each = bound(
+        problem, Truth(images=mixed, labels=soft, names=("", "")), smooth_prior(), budget=DENSE
+    )
+    assert found.subject == "blends"
+    one, two = each.psnr.tolist()
+    assert found.psnr.tolist() == [one, max(one, two), two]
+    with pytest.raises(BoundError, match="unexplained"):
+        bound(problem, dataclasses.replace(truth, blends=None), smooth_prior())
+
+
+def test_what_conjugate_gradients_lack_is_part_of_the_stated_error(monkeypatch):
+    """Of the identity signs tell the diagonal without error: nothing else is in it."""
+    information = Known(torch.eye(128, dtype=torch.float64))
+    for lacking, error in ((0.0, 0.0), (0.02, 10 / math.log(10) * 0.02), (0.5, 0.0)):
+        monkeypatch.setattr("adversary.bounds._solve", lambda _, z, *__, n=lacking: (z, n, 1))
+        found = _stochastic(information, Budget(probes=1, tolerance=0.03), 0)
+        assert found.converged == (lacking < 0.03)
+        assert found.error.tolist() == pytest.approx([error] * 2)
+
+
+@pytest.mark.parametrize("noise_of", [1e-3, 1.0, 30.0])
+def test_a_control_variate_leaves_the_estimate_right_and_makes_it_finer(tiny_net, noise_of):
+    given = posed(tiny_net(seed=3), draw_images(2), torch.tensor([0, 1]), scale=noise_of)
+    real = Information(given[0].to(torch.float64), given[1], smooth_prior())
+    information = Known(real.dense())
+    information.controls, information.preconditioner = real.controls, real.preconditioner
+    exact = bound(*given, smooth_prior(), budget=DENSE)
+    budget = Budget(probes=2)
+    found = [_stochastic(information, budget, seed) for seed in range(20)]
+    missed = torch.stack([one.psnr - exact.psnr for one in found])
+    stated = torch.stack([one.error for one in found]).square().mean().sqrt()
+    assert missed.square().mean().sqrt() < 1.5 * stated + 0.01
+    information.controls = ()
+    plain = torch.stack([_stochastic(information, budget, s).error for s in range(20)])
+    assert stated <= plain.square().mean().sqrt()
+    if noise_of == 30.0:  # the prior is nearly all there is
+        assert stated < 0.2 * plain.square().mean().sqrt()
+
+
+def test_a_client_s_own_rounding_adds_to_the_noise_of_the_channel(tiny_net):
+    """In float32, where large sums cancel: with noise far below it the rounding counts."""
+    problem, truth = posed(tiny_net(), draw_images(4), torch.tensor([0, 1, 2, 0]))
+    exact = problem.to(torch.float64)
+    expected = exact.expected(exact.parameters, truth.images.double(), exact.targets(truth.labels))
+    low = problem.expected(problem.parameters, truth.images, problem.targets(truth.labels))
+    told = dataclasses.replace(
+        exact, threat=ThreatModel(channel=Channel(noise=dict.fromkeys(exact.gradient, 1e-12)))
+    )
+    for name, value in noise(told, truth).items():
+        own = float((low[name] - expected[name]).square().mean().sqrt())
+        assert value >= 0.99 * own, name
+        assert value == pytest.approx(math.hypot(told.noise(name), own), rel=1e-3), name
+
+
+def test_an_aggregate_of_unequal_steps_has_the_weight_decay_of_each(tiny_net):
+    """Members' decays do not add up to that of the mean's own step size."""
+    recipe = dataclasses.replace(SGD_ONE, weight_decay=0.5, batch_norm="eval")
+    model = tiny_net(seed=3).double()
+    images, labels = draw_images(3).double(), torch.arange(3)
+    members, batches = {"client-00": 1, "client-01": 2}, (steps([0]), steps([1], [2]))
+    sent = {n: v.clone() for n, v in model.state_dict().items()}
+    total = dict.fromkeys(sent, 0.0)
+    for n, own in zip(members.values(), batches, strict=True):
+        client = copy.deepcopy(model)
+        optimiser = torch.optim.SGD(client.parameters(), lr=0.1, weight_decay=0.5)
+        for batch in own:
+            optimiser.zero_grad()
+            nn.functional.cross_entropy(client(images[batch]), labels[batch]).backward()
+            optimiser.step()
+        for name, value in client.state_dict().items():
+            total[name] = total[name] + n / 3 * value
+    seen = Observation(
+        round=1, client="all", sent=sent, returned=total, num_examples=3, recipe=recipe,
+        view="aggregate", members=members,
+    )  # fmt: skip
+    problem = pose(seen, ThreatModel(), model, image_shape=(1, 8, 8), dtype=torch.float64)
+    truth = Truth(images=images, labels=labels, names=("",) * 3, batches=batches)
+    for name, value in noise(problem, truth).items():  # explained to the last digits
+        assert value < 1e-5 * float(problem.gradient[name].abs().max()), name
+    assert bool((bound(problem, truth, smooth_prior()).psnr > 30).all())

@@ -231,3 +231,12 @@ def test_a_prior_learns_its_distribution_once():
     prior = Prior(smooth_field(4, (1, 6, 6)).float())
     assert prior.gaussian is prior.gaussian
     torch.testing.assert_close(prior.gaussian.mean, prior.mean.double())
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("curvature", [1e-12, 1e-3, 1.0, 1e3, 1e15])
+def test_the_diagonal_of_what_data_leave_is_that_of_its_map(shape, curvature):
+    prior = a_prior(shape)
+    precision = np.linalg.inv(prior.covariance().numpy())
+    expected = np.diag(np.linalg.inv(precision + curvature * np.eye(prior.size)))
+    np.testing.assert_allclose(prior.posterior_variance(curvature), expected, rtol=1e-7)

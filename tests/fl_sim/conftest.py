@@ -18,6 +18,7 @@ QUICK = {
     "data.num-images": 24,
     "data.image-size": 16,
     "local.batch-size": 2,
+    "adversary.attack": "dlg",
     "adversary.options": "dlg.iterations=2",
     "adversary.bounds": "off",
 }

@@ -80,7 +80,13 @@ def test_a_client_of_a_plain_checkpoint_is_seen_and_scored(client, xrays, tmp_pa
     report = audit(
         init,
         trained,
-        {**BASE, **options, "adversary.options": "dlg.iterations=100", "out": str(tmp_path / "o")},
+        {
+            **BASE,
+            **options,
+            "adversary.attack": "dlg",
+            "adversary.options": "dlg.iterations=100",
+            "out": str(tmp_path / "o"),
+        },
         indices=[4],
     )
     folder = RunFolder.open(report.parent)

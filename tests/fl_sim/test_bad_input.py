@@ -17,7 +17,8 @@ from adversary.report.run_folder import RunFolder
 from fl_sim.cli import main
 
 QUICK = (
-    "rounds=1", "device=cpu", "data.image-size=16", "adversary.options=dlg.iterations=2",
+    "rounds=1", "device=cpu", "data.image-size=16",
+    "adversary.attack=dlg", "adversary.options=dlg.iterations=2",
     "adversary.bounds=off",
 )  # fmt: skip
 

@@ -83,7 +83,7 @@ def test_verbose_shows_everything(flower, capsys):
 def test_config_then_set_then_out(flower, tmp_path):
     Path("my.toml").write_text(
         'rounds = 9\nclients = 2\nout = "from-file"\n[data]\nimage-size = 32\n'
-        '[adversary]\noptions = "dlg.iterations=3"\n'
+        '[adversary]\nattack = "dlg"\noptions = "dlg.iterations=3"\n'
     )
     stand_in = flower()
     code = main(

@@ -41,7 +41,8 @@ def train(message, context):
 """
 CHANGES = (
     "rounds=3", "clients=3", "device=cpu", "data.name=phantom", "data.num-images=24",
-    "data.image-size=16", "local.batch-size=2", "adversary.options=dlg.iterations=2",
+    "data.image-size=16", "local.batch-size=2",
+    "adversary.attack=dlg", "adversary.options=dlg.iterations=2",
 )  # fmt: skip
 DIED = "the process it was given to died (ActorDiedError)"
 

@@ -17,7 +17,8 @@ from fl_sim.settings import flatten, parse
 from fl_sim.snapshot import Snapshot
 
 CHANGES = {
-    "rounds": 2, "clients": 2, "data__num_images": 14, "adversary__options": "dlg.iterations=1",
+    "rounds": 2, "clients": 2, "data__num_images": 14,
+    "adversary__attack": "dlg", "adversary__options": "dlg.iterations=1",
     "local__batch_size": 1, "data__image_size": 8, "adversary__clients": 1,
 }  # fmt: skip
 WHOLE: dict[str, object] = {}

@@ -240,7 +240,8 @@ def test_mistakes_are_told_in_one_line(changes, error, message, quick):
 def test_a_real_run(tmp_path, quick):
     changes = (
         "rounds=1", "clients=3", "device=cpu", "data.name=phantom", "data.num-images=24",
-        "data.image-size=16", "local.batch-size=2", "adversary.options=dlg.iterations=2",
+        "data.image-size=16", "local.batch-size=2",
+        "adversary.attack=dlg", "adversary.options=dlg.iterations=2",
         "defence.name=secure-aggregation",
     )  # fmt: skip
     words = [word for change in changes for word in ("--set", change)]

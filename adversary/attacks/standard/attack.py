@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import time
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from adversary.attacks.base import Attack, AttackError, notes_on, one_of
+from adversary.attacks.standard.doubts import doubts
 from adversary.attacks.standard.effort import EFFORTS
 from adversary.attacks.standard.members import (
     MEMBERS,
@@ -16,16 +20,8 @@ from adversary.attacks.standard.members import (
     foreign,
     gradient_operations,
 )
-from adversary.attacks.standard.referee import Referee
-from adversary.certificates import (
-    Encoded,
-    Laplace,
-    Posterior,
-    Statement,
-    certify,
-    expected_psnr,
-    goodness,
-)
+from adversary.attacks.standard.referee import Estimate, Referee
+from adversary.certificates import Encoded, Laplace, Posterior, Statement, certify, goodness
 from adversary.label_candidates import likely_labels
 from adversary.optimise import Limits, Progress, Search
 from adversary.problem import Problem
@@ -46,14 +42,14 @@ class Standard(Attack):
     """A fixed ensemble that needs no choice: the strongest attack for the update at hand.
 
     After AutoAttack (Croce and Hein, ICML 2020). Members run from cheap to dear, each only where
-    it suits the update and nothing is proved yet: the mean public X-ray, the nearest public one,
-    ``encoder``, the equations linearised at the mean, ``batch-statistics``, ``recursive``,
-    ``encgrad``, ``gauss-newton`` over all labels that may be right, ``ing``, and ``gauss-newton``
-    again from the best so far. One score compares all: the posterior of the whole observation
+    it suits the update and nothing is proved yet: the mean public X-ray (and that of each label),
+    the nearest public one, ``encoder``, the equations linearised at the mean,
+    ``batch-statistics``, ``recursive``, ``encgrad``, ``map``, ``ing`` where that gives nothing,
+    and ``gauss-newton`` over all labels that may be right, from the best so far. One score compares
+    all: the posterior of the whole observation through the channel
     (:mod:`adversary.attacks.standard.referee`). The mean image wins where nothing explains the
-    update better. What is given is the posterior mean at the most probable estimate, with the
-    noise taken as large as what is left unexplained, with the PSNR that it expects and a
-    certificate (:mod:`adversary.certificates`).
+    update better. Where the best estimate explains the update the posterior mean at it is given,
+    with the PSNR that it expects; and a certificate in any case (:mod:`adversary.certificates`).
 
     Parameters
     ----------
@@ -84,26 +80,26 @@ class Standard(Attack):
         progress: Progress | None = None,
     ) -> Reconstruction:
         """See :meth:`adversary.attacks.base.Attack.run`."""
-        work = _begun(problem.to(torch.float64), self.effort, Search(self.name, seed, limits, None))
+        search = Search(self.name, seed, limits)
+        work = _begun(problem.to(torch.float64), self.effort, search)
         trials: list[Trial] = []
-        certified = None
+        certified: _Certified | None = None
         for place, member in enumerate(self._members):
-            if work.estimates and work.search.exhausted():
+            if place and search.exhausted():
                 work.cut = True
                 break
             if not member.suits(work):
                 continue
-            before = work.best if work.estimates else None
             trials.append(_tried(member, work))
-            certified = certified if work.best is before else None
+            if certified is not None and certified.estimate is not work.best:
+                certified = None
             if certified is None and member.name != "mean" and work.best.chi_square < PLAUSIBLE:
                 certified = _certified(work)
-            if certified is not None and _ends(work, certified[1]):
+            if certified is not None and _ends(work, certified.statement):
                 break
             if progress is not None:
                 progress(self.name, (place + 1) / len(self._members))
-        posterior, statement, chi_square = certified or _certified(work)
-        return _reconstruction(work, posterior, statement, chi_square, trials)
+        return _reconstruction(work, certified or _certified(work), trials)
 
 
 def _ends(work: Work, statement: Statement) -> bool:
@@ -118,11 +114,14 @@ def _ends(work: Work, statement: Statement) -> bool:
 
 def _begun(problem: Problem, effort: str, search: Search) -> Work:
     prior = distribution(problem)
+    referee, mean = Referee(problem, prior, search.seed), prior.mean.expand(problem.shape)
+    labels = likely_labels(problem, mean)
     return Work(
         problem=problem,
         prior=prior,
-        referee=Referee(problem, prior, search.seed),
-        labels=likely_labels(problem, prior.mean.expand(problem.shape)),
+        referee=referee,
+        labels=labels,
+        estimates=[referee.unscored("mean", mean.clone(), labels[0])],
         effort=EFFORTS[effort],
         search=search,
         seed=search.seed,
@@ -151,28 +150,36 @@ def _tried(member: Member, work: Work) -> Trial:
     )
 
 
-def _certified(work: Work) -> tuple[Posterior, Statement, float]:
-    """Return the posterior at the best estimate, what can be stated of it, and its chi-square."""
+@dataclass(frozen=True)
+class _Certified:
+    """The best estimate, with what can be stated of it; without a PSNR where none can be told."""
+
+    estimate: Estimate
+    images: Tensor
+    statement: Statement
+    chi_square: float
+    psnr: Tensor | None = None
+
+
+def _certified(work: Work) -> _Certified:
+    """Return what can be stated of the best estimate."""
     best = work.best
     equations = work.referee.equations(best.labels).calibrated(best.images, work.seed)
+    residual = equations(best.images)
+    unknowns = min(best.images.numel(), len(residual))
+    fits = [goodness(equations, residual, p) for p in (0, unknowns)]
+    explained = any(fit.explained for fit in fits)
+    work.explained = explained and best.member not in TRIVIAL
+    clamped, chi_square = best.images.clamp(0, 1), fits[0].chi_square
+    if not explained:
+        statement = Statement(certificate="open", flags=("misfit",))
+        return _Certified(best, clamped, statement, chi_square)
     try:
         found, posterior = _local(work, equations)
-        fit = goodness(equations, equations(best.images), posterior.parameters)
-        work.explained = fit.explained
-        if not fit.explained:
-            temperature = max(1.0, float(found.residual.square().sum()) / best.images.numel())
-            posterior = found.at(temperature, step=True)
     except ValueError as error:
         work.search.notes.append(f"no posterior: {error}")
-        unknown = work.prior.variance.view(1, *best.images.shape[1:]).expand_as(best.images)
-        posterior = Posterior(
-            images=best.images.clamp(0, 1),
-            variance=unknown,
-            parameters=0.0,
-            freedom=torch.ones(len(unknown)),
-        )
-        fit = goodness(equations, equations(best.images), 0.0)
-        return posterior, Statement(certificate="open"), fit.chi_square
+        return _Certified(best, clamped, Statement(certificate="open"), chi_square)
+    fit = goodness(equations, residual, posterior.parameters)
     statement = certify(
         best,
         posterior,
@@ -185,58 +192,59 @@ def _certified(work: Work) -> tuple[Posterior, Statement, float]:
     )
     if not found.joint and statement.certificate == "proved":
         statement = Statement(certificate="open", flags=("several-explanations",))
-    return posterior, statement, fit.chi_square
+    return _Certified(best, posterior.images, statement, fit.chi_square, posterior.psnr)
 
 
 def _local(work: Work, equations: Residuals) -> tuple[Laplace | Encoded, Posterior]:
     """Return the posterior at the best estimate, by what costs least, and after one step."""
     best = work.best
-    found: Laplace | Encoded
-    if work.encoding is not None:
-        found = Encoded(equations, best.images, work.prior, work.encoding.normal(best.images))
-        try:
-            return found, found.at(step=True)
-        except ValueError as error:
-            work.search.notes.append(str(error))
-    if work.columns(best.images.numel()) > work.effort.operations:
-        raise ValueError("its covariance costs more than the effort allows")
     if best.member in ("mean", "linear") and work.linear is not None:
-        found = work.linear
-    else:
-        found = Laplace(equations, best.images, work.prior)
+        return work.linear, work.linear.at(step=True)
+    dear = work.columns(best.images.numel()) > work.effort.operations
+    if work.encoding is not None and (dear or best.member == "encoder"):
+        normal = work.encoding.normal(best.images)
+        by_products = Encoded(equations, best.images, work.prior, normal)
+        try:
+            return by_products, by_products.at(step=True)
+        except ValueError:
+            if dear:
+                raise
+    if dear:
+        raise ValueError("its covariance costs more than the effort allows")
+    found = Laplace(equations, best.images, work.prior)
     return found, found.at(step=True)
 
 
-def _reconstruction(
-    work: Work, posterior: Posterior, statement: Statement, chi_square: float, trials: list[Trial]
-) -> Reconstruction:
-    best, search = work.best, work.search
-    flags = list(statement.flags)
-    certificate = statement.certificate
+def _reconstruction(work: Work, found: _Certified, trials: list[Trial]) -> Reconstruction:
+    search, statement = work.search, found.statement
+    flags, certificate = list(statement.flags), statement.certificate
     if work.cut:
         flags.append("time-limit")
         certificate = "open" if certificate == "proved" else certificate
     if work.failed:
         flags.append("member-failed")
-    told = [f"{t.member}: {t.note}" for t in trials if t.note]
+    if not math.isfinite(found.estimate.cost):
+        flags.append("diverged")
+    flags += doubts(work.problem)
+    members = dict.fromkeys(trial.member for trial in trials)
     return Reconstruction(
-        images=posterior.images.float().cpu(),
-        labels=best.labels.cpu(),
-        score=chi_square,
+        images=found.images.float().cpu(),
+        labels=found.estimate.labels.cpu(),
+        score=found.chi_square,
         seconds=search.seconds,
         evaluations=search.evaluations,
         stopped="seconds" if work.cut else "converged",
         history=search.history,
         notes=(
-            f"{best.member} of {', '.join(dict.fromkeys(t.member for t in trials))}",
-            f"reduced chi-square {chi_square:.4g}",
-            *told,
+            f"{found.estimate.member} of {', '.join(members)}",
+            f"reduced chi-square {found.chi_square:.4g}",
+            *(f"{trial.member}: {trial.note}" for trial in trials if trial.note),
             *search.notes,
             *notes_on(work.problem, choose("auto", work.problem.observation)),
         ),
-        expected_psnr=tuple(expected_psnr(posterior.variance).tolist()),
+        expected_psnr=None if found.psnr is None else tuple(found.psnr.tolist()),
         certificate=certificate,
-        member=best.member,
+        member=found.estimate.member,
         trials=tuple(trials),
         flags=tuple(dict.fromkeys(flags)),
     )

@@ -14,25 +14,22 @@ class Effort:
     operations : float
         Multiplications that one start of a member may take, roughly; 1e10 a second on one core.
     iterations : int
-        Of attacks that match gradients by iteration, at most.
-    restarts : int
-        Of the same.
+        Of attacks by first-order steps, at most.
     starts : int
-        From which second-order steps are tried at most, where the first proves nothing.
+        From which second-order steps are tried at most, where the first explains nothing.
     stages : int
         Iterations of a stage of ``batch-statistics``.
     """
 
     operations: float
     iterations: int
-    restarts: int
     starts: int
     stages: int
 
 
 EFFORTS: dict[str, Effort] = {
-    "quick": Effort(operations=2e11, iterations=100, restarts=1, starts=1, stages=60),
-    "standard": Effort(operations=1e12, iterations=300, restarts=1, starts=2, stages=150),
-    "thorough": Effort(operations=3e13, iterations=3000, restarts=4, starts=6, stages=300),
+    "quick": Effort(operations=1e11, iterations=300, starts=1, stages=60),
+    "standard": Effort(operations=6e11, iterations=1000, starts=2, stages=150),
+    "thorough": Effort(operations=3e13, iterations=20_000, starts=6, stages=300),
 }
 """By name, as ``adversary.effort`` has them."""

@@ -16,8 +16,9 @@ from adversary.attacks.base import Attack
 from adversary.attacks.batch_statistics import BatchStatistics
 from adversary.attacks.encgrad import EncGradInversion
 from adversary.attacks.encoder import Encoder
-from adversary.attacks.gauss_newton import GaussNewton
+from adversary.attacks.gauss_newton import MEMORY_BYTES, GaussNewton
 from adversary.attacks.ing import ING
+from adversary.attacks.most_probable import MostProbable
 from adversary.attacks.recursive import Recursive
 from adversary.attacks.standard.effort import Effort
 from adversary.attacks.standard.referee import Estimate, Referee
@@ -29,7 +30,7 @@ from adversary.normal_equations import Dense
 from adversary.optimise import Limits, Search
 from adversary.priors import GaussianPrior
 from adversary.problem import Problem
-from adversary.readings import UNROLLED_STEPS
+from adversary.readings import UNROLLED_STEPS, assumed_batches
 from adversary.reconstruction import Step
 from adversary.seeding import derive_seed, generator
 from adversary.switches import Switched
@@ -37,6 +38,12 @@ from adversary.watchdog import within
 
 LINEAR = 3.0
 """Chi-square of the mean public X-ray up to which noise may be all that an update holds."""
+
+DESCENT = 5
+"""Jacobians that a descent by second-order steps takes at least."""
+
+EXPLAINED = 4.0
+"""Chi-square from which no further start is worth its cost."""
 
 ENOUGH = 8
 """Public X-rays of a label whose mean stands for it."""
@@ -46,6 +53,9 @@ TANGENT = 3.0
 
 SPEED = 1e10
 """Multiplications a second, roughly, by which work becomes a limit of time for foreign code."""
+
+LEAST = 20
+"""Iterations that match gradients at least, however dear they are."""
 
 MATCH = 5.0
 """Cost of one evaluation that matches gradients, in gradients."""
@@ -137,11 +147,19 @@ class Work:
             return True
         return len(self.ended) >= len(self.labels)
 
+    @property
+    def passes(self) -> int:
+        """Gradients of single images that the client's local training takes."""
+        seen = self.problem.observation
+        if seen.steps == 1 or seen.view != "client":
+            return seen.images
+        return sum(map(len, assumed_batches(seen)))
+
     def limits(self, gradients: float) -> Limits:
         """Return what a member may spend, one evaluation costing so many gradients of an image."""
         seconds = self.search.limits.seconds
         left = None if seconds is None else max(0.0, seconds - self.search.seconds)
-        each = gradients * self.operations * self.problem.observation.steps
+        each = gradients * self.operations
         return Limits(seconds=left, evaluations=max(1, int(self.effort.operations / each)))
 
     def clock(self, member: str, gradients: float) -> Search:
@@ -247,7 +265,7 @@ def _of(attack: Attack, work: Work, gradients: float) -> Iterator[Found]:
 
 
 def _batch_statistics(work: Work) -> Iterator[Found]:
-    yield from _of(BatchStatistics(iterations=work.effort.stages), work, MATCH)
+    yield from _of(BatchStatistics(iterations=work.effort.stages), work, MATCH * work.passes)
 
 
 def _has_kinks(work: Work) -> bool:
@@ -268,7 +286,7 @@ def _tells_encodings(work: Work) -> bool:
 
 
 def _encgrad(work: Work) -> Iterator[Found]:
-    yield from _of(EncGradInversion(iterations=work.effort.iterations), work, MATCH)
+    yield from _of(EncGradInversion(iterations=work.effort.iterations), work, MATCH * work.passes)
 
 
 def _smooth(work: Work) -> bool:
@@ -278,14 +296,21 @@ def _smooth(work: Work) -> bool:
         return False
     if problem.observation.steps > UNROLLED_STEPS or work.starts >= work.effort.starts:
         return False
-    columns = work.limits(TANGENT).evaluations
-    return columns is not None and columns >= 2 * unknowns and Dense.memory(unknowns, 0) < 2**33
+    steps = problem.observation.steps
+    columns = work.limits(TANGENT * steps).evaluations
+    affordable = columns is not None and columns >= DESCENT * unknowns
+    return affordable and Dense.memory(unknowns, 0) < MEMORY_BYTES
 
 
 def _gauss_newton(work: Work) -> Iterator[Found]:
-    """Yield where second-order steps end, under each label, from plain grey or the best so far."""
+    """Yield where second-order steps end, under each label, from one start after the other."""
+    while _smooth(work) and not (work.starts and work.best.chi_square < EXPLAINED):
+        yield from _descended(work)
+
+
+def _descended(work: Work) -> Iterator[Found]:
     attack = GaussNewton()
-    search = work.clock(attack.name, TANGENT)
+    search = work.clock(attack.name, TANGENT * work.problem.observation.steps)
     start = _start(work)
     work.starts += 1
     ends = attack.descents(work.problem, start, seed=search.seed, search=search)
@@ -301,11 +326,11 @@ def _gauss_newton(work: Work) -> Iterator[Found]:
 
 
 def _start(work: Work) -> Tensor:
-    """Return grey at first, then the best estimate so far, then draws of the prior."""
+    """Return the best estimate at first, then plain grey, then draws of the prior."""
     if not work.starts:
-        return GaussNewton().first_start(work.problem, work.seed)
-    if work.starts == 1 and work.best.member not in ("mean", "gauss-newton"):
         return work.best.images.clone()
+    if work.starts == 1:
+        return GaussNewton().first_start(work.problem, work.seed)
     draw = generator(work.seed, "restart", work.starts)
     return work.prior.sample(work.problem.shape[0], generator=draw).to(work.best.images)
 
@@ -314,12 +339,28 @@ def _unexplained(work: Work) -> bool:
     return not work.explained
 
 
+def _affordable(work: Work, most: int) -> int:
+    """Return how many iterations that match gradients the effort allows, up to ``most``."""
+    allowed = work.limits(MATCH * work.passes).evaluations or 1
+    return max(LEAST, min(most, allowed))
+
+
+def _most_probable(work: Work) -> Iterator[Found]:
+    attack = MostProbable(iterations=_affordable(work, work.effort.iterations))
+    yield from _of(attack, work, MATCH * work.passes)
+
+
+def _no_posterior(work: Work) -> bool:
+    """Whether the search for the most probable images was tried and came to nothing."""
+    found = any(estimate.member == "map" for estimate in work.estimates)
+    return not work.explained and not found
+
+
 def _matched(work: Work) -> Iterator[Found]:
     """Yield what Inverting Gradients comes to, from the mean public X-ray."""
-    affordable = work.limits(MATCH * work.problem.shape[0]).evaluations or 1
-    iterations = max(20, min(work.effort.iterations, affordable))
-    attack = ING(iterations=iterations, restarts=work.effort.restarts)
-    yield from _of(attack, work, MATCH * work.problem.shape[0])
+    start = "grey" if work.problem.prior is None else "mean"
+    attack = ING(iterations=_affordable(work, work.effort.iterations), start=start)
+    yield from _of(attack, work, MATCH * work.passes)
 
 
 MEMBERS: tuple[Member, ...] = (
@@ -330,8 +371,8 @@ MEMBERS: tuple[Member, ...] = (
     Member("batch-statistics", _trains_norms, _batch_statistics),
     Member("recursive", _has_kinks, _recursive),
     Member("encgrad", _tells_encodings, _encgrad),
-    Member("gauss-newton", _smooth, _gauss_newton),
-    Member("ing", _unexplained, _matched),
+    Member("map", _unexplained, _most_probable),
+    Member("ing", _no_posterior, _matched),
     Member("gauss-newton", _smooth, _gauss_newton),
 )
 """In the order in which they run; the next one only where nothing is proved yet."""

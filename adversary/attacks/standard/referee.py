@@ -1,22 +1,20 @@
-r"""The one score of all members: how probable an estimate is, given the whole observation.
+"""The one score of all members: how probable an estimate is, given the whole observation.
 
-Twice the negative logarithm of the posterior, S + m, with S the sum of squared residuals over all
-N entries that the update tells, in units of the noise, and m the Mahalanobis distance from public
-X-rays. That holds where S is about N. Far above it the estimate is wrong in a way that no noise
-explains; what is left over are not N independent errors, but the trace of wrong values of the n
-unknowns. There the size of the noise counts as unknown and N as min(N, n): the score goes on as
-N + n log(S / N) + m, so that an estimate must earn by its fit what it costs in probability.
+Twice the negative logarithm of the posterior where the update is explained, and what
+:mod:`adversary.attacks.most_probable` has in its place where it is not: an estimate must earn by
+its fit what it costs in probability, so that the mean image wins where nothing explains the update
+better.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from adversary.attacks.most_probable import misfit_cost
 from adversary.certificates import Rival
 from adversary.priors import GaussianPrior
 from adversary.problem import Problem
@@ -93,28 +91,12 @@ class Referee:
             member=member,
             images=images,
             labels=labels,
-            cost=misfit_cost(total, count, images.numel()) + distance,
+            cost=float(misfit_cost(residual.new_tensor(total), count, images.numel())) + distance,
             chi_square=total / count,
         )
 
-
-def misfit_cost(total: float, count: int, unknowns: int) -> float:
-    """Return the part of the score that the residuals have, from the sum of their squares.
-
-    Parameters
-    ----------
-    total : float
-        S, >= 0.
-    count : int
-        N, the number of residuals.
-    unknowns : int
-        n.
-    """
-    if total <= count:
-        return total
-    return count + min(count, unknowns) * math.log(total / count)
-
-
-def renamed(estimate: Estimate, member: str) -> Estimate:
-    """Return an estimate under another name."""
-    return dataclasses.replace(estimate, member=member)
+    def unscored(self, member: str, images: Tensor, labels: Tensor) -> Estimate:
+        """Return an estimate that any other is better than."""
+        return Estimate(
+            member=member, images=images, labels=labels, cost=math.inf, chi_square=math.inf
+        )

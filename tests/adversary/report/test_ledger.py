@@ -91,6 +91,7 @@ def test_the_report_shows_the_bound_and_how_it_was_found(tmp_path):
     ledger.outcome(observation(), outcome())
     assert ledger.folder.info()["bound"] == {
         "kind": BCR, "method": "stochastic", "error": 0.25, "converged": True,
+        "scopes": ["all images unknown"], "subject": "images",
     }  # fmt: skip
     page = html.render(ledger.folder).read_text(encoding="utf-8")
     assert "(bound 40.0 dB)" in page

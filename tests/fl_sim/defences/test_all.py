@@ -20,6 +20,7 @@ QUICK = {
     "data.name": "embedded",
     "data.image-size": 32,
     "local.batch-size": 2,
+    "adversary.attack": "dlg",
     "adversary.options": "dlg.iterations=2",
     "adversary.bounds": "off",  # they and the report would take most of the time
 }

@@ -30,12 +30,17 @@ def net(outputs):
 def test_a_blend_is_one_share_of_two_of_the_batch(size, seed):
     draw = torch.Generator().manual_seed(seed)
     images = torch.rand(size, 1, 2, 2, generator=draw, dtype=torch.float64)
-    labels = torch.eye(size, dtype=torch.float64)
-    blended, soft = MixUp()._blended(images, labels, draw)
+    labels = torch.arange(size)
+    seen = MixUp().blends(
+        images, labels, RECIPE, [torch.arange(size)], outputs=size, generator=draw
+    )
+    blended, soft = seen.images, seen.labels
     # The soft labels name the pair and the share: the images must be the same combination.
     torch.testing.assert_close(blended, (soft @ images.flatten(1)).view_as(images))
     torch.testing.assert_close(soft.sum(1), torch.ones(size, dtype=torch.float64))
     assert int((soft > 1e-9).sum(1).max()) <= 2
+    named = torch.zeros_like(soft).scatter(1, seen.sources, 1.0)
+    assert bool((named[soft > 1e-9] == 1).all())
 
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 5.0])

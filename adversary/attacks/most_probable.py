@@ -1,0 +1,171 @@
+r"""The most probable images, by first-order steps on the posterior of the whole update.
+
+With S the sum of squared residuals of the update in units of its noise, N of them, and n unknown
+pixels, least is
+
+    f(S) + ||z||^2,     f(S) = S                                   for S <= N + n,
+                               N + n (1 + log((S - N) / n))        beyond,
+
+over whitened images z, x = mu + C^1/2 z, of which ||z||^2 is the Mahalanobis distance from public
+X-rays. Up to N + n that is twice the negative logarithm of the posterior. What is left beyond is no
+noise: it is the trace of wrong values of the n unknowns, whose size is not known. An unknown scale
+with n degrees of freedom counts it by its logarithm, with the same slope where they meet, so that
+the prior stays in force however small the noise is.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from adversary.attacks.base import Attack, AttackError, notes_on, positive
+from adversary.label_candidates import likely_labels
+from adversary.methods import LBFGS
+from adversary.observation import StateDict
+from adversary.optimise import Limits, Objective, Progress, Search, Variables, minimise
+from adversary.priors import GaussianPrior
+from adversary.problem import Problem
+from adversary.readings import choose
+from adversary.reconstruction import Reconstruction
+from adversary.residuals import residuals
+from adversary.seeding import generator
+from adversary.smoothness import distribution
+
+
+def misfit_cost(total: Tensor, count: int, unknowns: int) -> Tensor:
+    """Return f(S), elementwise.
+
+    Parameters
+    ----------
+    total : Tensor
+        S, >= 0.
+    count : int
+        N, the number of residuals.
+    unknowns : int
+        n.
+    """
+    free = min(count, unknowns)
+    excess = (total - count) / free
+    beyond = count + free * (1 + excess.clamp_min(1).log())
+    return torch.where(excess > 1, beyond, total)
+
+
+class MostProbable(Attack):
+    """L-BFGS on the posterior in whitened coordinates, for all labels that may be right at once.
+
+    It needs no weight to be chosen, goes through every channel that the likelihood has, unrolls
+    several local steps, and costs the gradient of a gradient an iteration. Labels are compared
+    after :data:`SCOUT` iterations, and the likeliest go on.
+
+    Parameters
+    ----------
+    iterations : int
+        L-BFGS steps.
+    memory : int
+        Curvature pairs.
+    """
+
+    name: ClassVar[str] = "map"
+    title: ClassVar[str] = "Most probable images"
+    reference: ClassVar[str] = "this project"
+
+    SCOUT = 50
+    """Iterations after which candidate labels are compared."""
+
+    APART = 0.1
+    """Of the images of a batch at the start, in standard deviations: equals would stay equal."""
+
+    def __init__(self, *, iterations: int = 1000, memory: int = 30) -> None:
+        positive(self, iterations=iterations, memory=memory)
+        self.iterations = iterations
+        self.memory = memory
+
+    def run(
+        self,
+        problem: Problem,
+        *,
+        seed: int = 0,
+        limits: Limits = Limits(),  # noqa: B008 (frozen)
+        progress: Progress | None = None,
+    ) -> Reconstruction:
+        """See :meth:`adversary.attacks.base.Attack.run`."""
+        prior = distribution(problem.to(torch.float64))
+        candidates = likely_labels(problem, prior.mean.to(problem.dtype).expand(problem.shape))
+        problem, low = problem.to(torch.float32), prior.to(dtype=torch.float32)
+        search = Search(self.name, seed, limits, progress)
+        found = self._start(problem, len(candidates), seed)
+        best, iterations = list(range(len(candidates))), self.iterations
+        if len(candidates) > 1:
+            scout = min(self.SCOUT, iterations)
+            found, scores = self._minimised(problem, low, candidates, found, scout, search)
+            best, iterations = [int(scores.argmin())], iterations - scout
+        labels = candidates[best[0]]
+        found, scores = self._minimised(
+            problem, low, [labels], {"whitened": found["whitened"][best]}, iterations, search
+        )
+        if not math.isfinite(float(scores[0])):
+            raise AttackError(f"{self.name}: no images gave a finite score")
+        return Reconstruction(
+            images=low.colour(found["whitened"][0]).clamp(0, 1).cpu(),
+            labels=labels.cpu(),
+            score=float(scores[0]),
+            seconds=search.seconds,
+            evaluations=search.evaluations,
+            stopped=search.stopped,
+            history=search.history,
+            notes=notes_on(problem, choose("auto", problem.observation)),
+        )
+
+    def _start(self, problem: Problem, count: int, seed: int) -> Variables:
+        """Return (R, B, n) near the mean."""
+        shape = problem.shape[0], math.prod(problem.shape[1:])
+        noise = torch.randn(shape, generator=generator(seed, "start"))
+        start = (self.APART if len(noise) > 1 else 0.0) * noise
+        return {"whitened": start.expand(count, *shape).clone().to(problem.device, problem.dtype)}
+
+    def _minimised(
+        self,
+        problem: Problem,
+        prior: GaussianPrior,
+        labels: list[Tensor],
+        start: Variables,
+        iterations: int,
+        search: Search,
+    ) -> tuple[Variables, Tensor]:
+        return minimise(
+            _objective(problem, prior, labels, search.seed),
+            start,
+            LBFGS(memory=self.memory),
+            iterations=iterations,
+            search=search,
+        )
+
+
+def _objective(
+    problem: Problem, prior: GaussianPrior, labels: list[Tensor], seed: int
+) -> Objective:
+    """Return the score of whitened images, of candidates each with labels of its own."""
+    targets = torch.stack([problem.targets(given) for given in labels])
+    exact = problem.to(torch.float64)
+    equations = residuals(exact, exact.targets(labels[0]), math.inf, seed)
+    mean = prior.mean.double().expand(problem.shape)
+    sigma, count = equations.calibrated(mean, seed).sigma, len(equations)
+    reading, unknowns = choose("auto", problem.observation), math.prod(problem.shape)
+
+    def score(variables: Variables) -> Tensor:
+        whitened = variables["whitened"]
+        read = reading.variables(problem, len(whitened)) | {"images": prior.colour(whitened)}
+        found = reading.gradients(problem, read, targets)
+        total = _total(found, problem.gradient, sigma)
+        return misfit_cost(total, count, unknowns) + whitened.square().sum((1, 2))
+
+    return score
+
+
+def _total(found: StateDict, observed: StateDict, sigma: dict[str, float]) -> Tensor:
+    """Return the sum of squares of (R, ...) gradients beside the observed one, (R,)."""
+    each = [((found[n] - observed[n]) / sigma[n]).square().flatten(1).sum(1) for n in sigma]
+    return torch.stack(each).sum(0)

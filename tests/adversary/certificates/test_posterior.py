@@ -1,0 +1,177 @@
+"""Laplace's approximation where the posterior is known in closed form."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import truncnorm
+
+from adversary.certificates import Laplace, expected_psnr, prior_psnr
+from adversary.certificates import posterior as module
+from adversary.certificates.posterior import truncated
+from adversary.priors import GaussianPrior
+
+SIDE = 4
+UNKNOWNS = SIDE * SIDE
+
+
+def prior():
+    draw = torch.Generator().manual_seed(2)
+    factor = 0.05 * torch.randn(5, UNKNOWNS, generator=draw, dtype=torch.float64)
+    mean = torch.full((1, 1, SIDE, SIDE), 0.5, dtype=torch.float64)
+    return GaussianPrior(mean, factor, torch.full((UNKNOWNS,), 1e-3, dtype=torch.float64))
+
+
+class Linear:
+    """r = A x - b in units of its noise: :class:`adversary.residuals.Residuals` of no network."""
+
+    def __init__(self, matrix, wanted, *, rounding=0.0):
+        self.matrix, self.wanted, self.rounding = matrix, wanted, rounding
+        self.picks = {"all": torch.arange(len(matrix))}
+
+    def __call__(self, images):
+        return self.matrix @ images.flatten() - self.wanted
+
+    def __len__(self):
+        return len(self.matrix)
+
+    def noise_is_known(self, name, times):
+        return False
+
+    def rows(self, images, mix=None):
+        return torch.stack([mix(column) if mix else column for column in self.matrix.T])
+
+    def forward(self, images, tangent):
+        return self.matrix @ tangent.flatten()
+
+    def pullback(self, images):
+        return lambda vector: self.matrix.T @ vector
+
+    def roundings(self, images, count, seed=0):
+        for draw in range(count):
+            noise = torch.Generator().manual_seed(seed + draw)
+            error = torch.randn(len(self.matrix), generator=noise, dtype=torch.float64)
+            yield self.rounding * error
+
+
+def drawn(equations, seed, *, batch=1, precision=20.0):
+    """Return images of the prior, a linear model, and what it gives of them with unit noise."""
+    draw = torch.Generator().manual_seed(seed)
+    known = prior()
+    images = known.sample(batch, generator=draw)
+    matrix = torch.randn(equations, images.numel(), generator=draw, dtype=torch.float64)
+    matrix *= precision / math.sqrt(equations)
+    noise = torch.randn(equations, generator=draw, dtype=torch.float64)
+    return images, Linear(matrix, matrix @ images.flatten() + noise)
+
+
+def covariance(linear, batch=1):
+    precision = torch.block_diag(*[prior().precision()] * batch)
+    return torch.linalg.inv(linear.matrix.T @ linear.matrix + precision)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_linear_model_has_its_own_covariance(batch):
+    images, linear = drawn(40, 0, batch=batch)
+    found = Laplace(linear, images, prior()).at()
+    exact = covariance(linear, batch)
+    assert found.psnr.tolist() == pytest.approx(
+        [-10 * math.log10(float(part.mean())) for part in exact.diagonal().split(UNKNOWNS)],
+        abs=0.05,  # what [0, 1] cuts off
+    )
+    told = float((exact @ linear.matrix.T @ linear.matrix).trace())
+    assert found.parameters == pytest.approx(told)
+
+
+def test_noise_taken_as_larger_weakens_the_equations_alone():
+    images, linear = drawn(40, 0)
+    warm = Laplace(linear, images, prior()).at(4.0)
+    half = Linear(linear.matrix / 2, linear.wanted / 2)
+    torch.testing.assert_close(warm.variance, Laplace(half, images, prior()).at().variance)
+    with_nothing = Laplace(linear, images, prior()).at(1e12)
+    assert with_nothing.psnr.item() == pytest.approx(prior_psnr(prior()), abs=0.3)
+    assert with_nothing.parameters == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("equations", [40, 60])
+def test_a_step_from_anywhere_leads_to_the_mean_of_the_posterior(equations):
+    images, linear = drawn(equations, 1)
+    known = prior()
+    start = known.mean + 0.1 * torch.randn(
+        known.mean.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64
+    )
+    pulled = linear.matrix.T @ linear.wanted + known.precision() @ known.mean.flatten()
+    exact = (covariance(linear) @ pulled).view_as(images)
+    found = Laplace(linear, start, known).at(step=True)
+    deviation = covariance(linear).diagonal().mean().sqrt()
+    assert (found.images - exact).square().mean().sqrt() < 0.1 * deviation
+
+
+@pytest.mark.parametrize("equations", [40, 60])
+def test_the_expected_error_is_the_mean_error_over_draws(equations):
+    errors, promised, inside = [], [], []
+    for seed in range(150):
+        images, linear = drawn(equations, seed)
+        found = Laplace(linear, prior().mean, prior()).at(step=True)
+        errors.append(float((found.images - images).square().mean()))
+        promised.append(float(found.variance.mean()))
+        inside.append(abs(10 * math.log10(errors[-1] / promised[-1])) < float(found.spread))
+    off = 10 * math.log10(np.mean(errors) / np.mean(promised))
+    standard_error = 4.34 * np.std(np.array(errors) / np.array(promised)) / math.sqrt(len(errors))
+    assert abs(off) < 3 * standard_error + 0.25
+    assert np.mean(inside) > 0.96  # 99 % are expected; three standard errors
+
+
+def test_rounding_that_does_more_than_its_size_says_counts_in_full():
+    images, linear = drawn(40, 0)
+    small = Laplace(linear, images, prior()).at()
+    linear.rounding = 30.0
+    large = Laplace(linear, images, prior()).at()
+    exact = covariance(linear) @ linear.matrix.T
+    expected = 30.0**2 * float(exact.square().sum()) / UNKNOWNS
+    assert float(large.variance.mean()) > 10 * float(small.variance.mean())
+    assert float(large.variance.mean()) == pytest.approx(expected, rel=0.6)  # of four draws
+
+
+def test_without_memory_for_all_images_each_is_taken_given_the_others(monkeypatch):
+    images, linear = drawn(60, 0, batch=2)
+    together = Laplace(linear, images, prior())
+    assert together.joint
+    need = 8 * UNKNOWNS * (module.SKETCH + 4) * UNKNOWNS
+    monkeypatch.setattr(module, "MEMORY_BYTES", need)
+    alone = Laplace(linear, images, prior())
+    assert not alone.joint
+    assert bool((alone.at().psnr >= together.at().psnr - 1e-6).all())
+    monkeypatch.setattr(module, "MEMORY_BYTES", need - 1)
+    with pytest.raises(ValueError, match="does not fit in memory"):
+        Laplace(linear, images, prior())
+
+
+def test_a_jacobian_that_is_not_finite_is_refused():
+    images, linear = drawn(40, 0)
+    linear.matrix[3, 3] = math.nan
+    with pytest.raises(ValueError, match="not finite"):
+        Laplace(linear, images, prior())
+
+
+@pytest.mark.parametrize("mean", [-0.3, 0.0, 0.02, 0.5, 1.1])
+@pytest.mark.parametrize("deviation", [0.01, 0.2, 3.0])
+def test_truncated_moments_are_those_of_scipy(mean, deviation):
+    exact = truncnorm((0 - mean) / deviation, (1 - mean) / deviation, mean, deviation)
+    found, spread = truncated(
+        *(torch.tensor([value], dtype=torch.float64) for value in (mean, deviation**2))
+    )
+    if -4 * deviation < mean < 1 + 4 * deviation:
+        assert found.item() == pytest.approx(exact.mean(), abs=1e-6)
+        assert spread.item() == pytest.approx(exact.var(), rel=1e-3)
+    else:  # nearly all of it lies beyond an end
+        assert found.item() == min(max(mean, 0.0), 1.0)
+        assert 0 <= spread.item() <= deviation**2
+
+
+def test_psnr_of_variances():
+    variance = torch.stack([torch.full((1, 2, 2), 1e-2), torch.full((1, 2, 2), 1e-4)])
+    assert expected_psnr(variance).tolist() == pytest.approx([20.0, 40.0])
