@@ -12,7 +12,7 @@ from adversary.residuals import Residuals
 DEVIATIONS = 5.0
 """Standard deviations that chi-square may lie off its mean, where the noise is known."""
 
-ROUNDED = 1.5
+ROUNDED = 2.0
 """Of the chi-squares that simulated rounding leaves, the largest share that is believed."""
 
 KNOWN = 3.0

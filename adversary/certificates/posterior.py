@@ -134,6 +134,7 @@ class Laplace:
     """
 
     def __init__(self, equations: Residuals, images: Tensor, prior: GaussianPrior) -> None:
+        images = images.contiguous()  # one image expanded to a batch is no place for tangents
         self.joint = fits(images.numel())
         self._size = images.numel() if self.joint else prior.size
         if not fits(self._size):

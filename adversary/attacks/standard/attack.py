@@ -177,8 +177,8 @@ def _certified(work: Work) -> _Certified:
         return _Certified(best, clamped, statement, chi_square)
     try:
         found, posterior = _local(work, equations)
-    except ValueError as error:
-        work.search.notes.append(f"no posterior: {error}")
+    except (ValueError, RuntimeError, MemoryError) as error:  # what is found is given all the same
+        work.search.notes.append(f"no posterior: {' '.join(str(error).split())}")
         return _Certified(best, clamped, Statement(certificate="open"), chi_square)
     fit = goodness(equations, equations(posterior.estimate), posterior.parameters)
     statement = certify(

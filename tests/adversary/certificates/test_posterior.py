@@ -9,10 +9,13 @@ import pytest
 import torch
 from scipy.stats import truncnorm
 
+from adversary import ThreatModel, TrainingRecipe
 from adversary.certificates import Laplace, expected_psnr, prior_psnr
 from adversary.certificates import posterior as module
 from adversary.certificates.posterior import truncated
 from adversary.priors import GaussianPrior
+from adversary.problem import pose
+from adversary.residuals import residuals
 
 SIDE = 4
 UNKNOWNS = SIDE * SIDE
@@ -28,7 +31,7 @@ def prior():
 class Linear:
     """r = A x - b in units of its noise: :class:`adversary.residuals.Residuals` of no network."""
 
-    def __init__(self, matrix, wanted, *, rounding=0.0):
+    def __init__(self, matrix, wanted, *, rounding=None):
         self.matrix, self.wanted, self.rounding = matrix, wanted, rounding
         self.picks = {"all": torch.arange(len(matrix))}
 
@@ -39,9 +42,12 @@ class Linear:
         return len(self.matrix)
 
     def noise_is_known(self, name, times):
-        return False
+        return self.rounding is None
 
-    def rows(self, images, mix=None):
+    def single(self):
+        return self
+
+    def rows(self, images, chunk, mix=None):
         return torch.stack([mix(column) if mix else column for column in self.matrix.T])
 
     def forward(self, images, tangent):
@@ -54,7 +60,7 @@ class Linear:
         for draw in range(count):
             noise = torch.Generator().manual_seed(seed + draw)
             error = torch.randn(len(self.matrix), generator=noise, dtype=torch.float64)
-            yield self.rounding * error
+            yield (self.rounding or 0.0) * error
 
 
 def drawn(equations, seed, *, batch=1, precision=20.0):
@@ -125,15 +131,25 @@ def test_the_expected_error_is_the_mean_error_over_draws(equations):
     assert np.mean(inside) > 0.96  # 99 % are expected; three standard errors
 
 
-def test_rounding_that_does_more_than_its_size_says_counts_in_full():
+@pytest.mark.parametrize("rounding", [1.0, 30.0])
+def test_simulated_rounding_and_the_prior_are_what_is_expected(rounding, monkeypatch):
+    monkeypatch.setattr(module, "ROUNDINGS", 400)
     images, linear = drawn(40, 0)
-    small = Laplace(linear, images, prior()).at()
-    linear.rounding = 30.0
-    large = Laplace(linear, images, prior()).at()
-    exact = covariance(linear) @ linear.matrix.T
-    expected = 30.0**2 * float(exact.square().sum()) / UNKNOWNS
-    assert float(large.variance.mean()) > 10 * float(small.variance.mean())
-    assert float(large.variance.mean()) == pytest.approx(expected, rel=0.6)  # of four draws
+    exact = covariance(linear)
+    linear.rounding = rounding
+    found = Laplace(linear, images, prior()).at()
+    by_rounding = exact @ linear.matrix.T
+    by_prior = exact @ prior().precision() @ exact
+    expected = (rounding**2 * by_rounding.square().sum() + by_prior.trace()) / UNKNOWNS
+    assert float(found.variance.mean()) == pytest.approx(float(expected), rel=0.15)
+    if rounding == 1.0:  # white, and of the size that is said: the posterior's own
+        assert float(expected) == pytest.approx(float(exact.trace()) / UNKNOWNS)
+
+
+def test_steps_end_where_the_next_moves_nothing():
+    images, linear = drawn(40, 0)
+    assert not Laplace(linear, images, prior()).at(steps=1).settled  # the noise moves it at first
+    assert Laplace(linear, images, prior()).at(steps=3).settled
 
 
 def test_without_memory_for_all_images_each_is_taken_given_the_others(monkeypatch):
@@ -175,3 +191,17 @@ def test_truncated_moments_are_those_of_scipy(mean, deviation):
 def test_psnr_of_variances():
     variance = torch.stack([torch.full((1, 2, 2), 1e-2), torch.full((1, 2, 2), 1e-4)])
     assert expected_psnr(variance).tolist() == pytest.approx([20.0, 40.0])
+
+
+def test_one_image_expanded_to_a_batch_is_led_on_like_any_other(tiny_net, update):
+    recipe = TrainingRecipe(lr=0.1, batch_size=2)
+    images = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(3))
+    model = tiny_net(seed=1)
+    seen = update(model, images, torch.tensor([0, 1]), recipe)
+    problem = pose(seen, ThreatModel(), model, image_shape=(1, 8, 8), dtype=torch.float64)
+    equations = residuals(problem, problem.targets(torch.tensor([0, 1])), math.inf, 0)
+    mean = torch.full((1, 1, 8, 8), 0.5, dtype=torch.float64)
+    known = GaussianPrior(mean, torch.zeros(1, 64).double(), torch.full((64,), 0.05).double())
+    expanded = Laplace(equations, mean.expand(2, 1, 8, 8), known).at(steps=1)
+    repeated = Laplace(equations, mean.repeat(2, 1, 1, 1), known).at(steps=1)
+    torch.testing.assert_close(expanded.images, repeated.images)
