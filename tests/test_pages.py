@@ -109,7 +109,11 @@ def test_pages_are_written_checked_and_old_ones_told(found, tmp_path, monkeypatc
         ("defences.json", "{", "no page can be made of it"),
         ("defences.json", '{"schema": 99}', "schema = 99: must be 1"),
         ("defences.json", '{"schema": 1}', "no page can be made of it"),
-        ("others.json", "{}", "others.json: no page is made of it; known are defences"),
+        (
+            "others.json",
+            "{}",
+            "others.json: no page is made of it; known are certificates, defences",
+        ),
     ],
 )
 def test_results_of_which_no_page_can_be_made_are_a_line(name, text, said, tmp_path, monkeypatch):

@@ -61,7 +61,7 @@ def folder_of_pictures(name: str, *, mode: str = "L") -> None:
         (["data.public=0", "adversary.start=mean"], "data.public = 0: must be an integer >= 1"),
         (["data.name=folder"], "data.path = '': the data set 'folder' needs a path"),
         (["data.name=folder", "data.path=nowhere"], "data.path = '{here}/nowhere': no such file"),
-        (["adversary.attack="], "adversary.attack = '': must be one or more of dlg, "),
+        (["adversary.attack="], "adversary.attack = '': must be one or more of standard, "),
         (["adversary.options=dgl.tv=1"], "adversary.options: dgl.tv: must be ATTACK.OPTION"),
         (
             ["adversary.options=dlg.iteratons=1"],

@@ -19,6 +19,7 @@ SETTINGS = {
     "clients": "4",
     "data.image-size": "16",
     "local.batch-size": "1",
+    "adversary.attack": "dlg",
     "adversary.options": "dlg.iterations=5",
     "adversary.workers": "2",
     "adversary.bounds": "off",
