@@ -6,7 +6,7 @@ import torch
 
 from adversary.problem import Problem
 
-FEW_LEVELS = 1024
+FEW_LEVELS = 256
 """Different values up to which an array of more entries was quantised on the way."""
 
 UNMOVED = 0.5
