@@ -188,7 +188,7 @@ def _certified(work: Work) -> _Certified:
         work.prior,
         equations=len(equations),
         rivals=[one for one in work.estimates if one is not best],
-        complete=work.complete(best),
+        complete=work.complete,
         confirmed=False,
     )
     if not found.joint and statement.certificate == "proved":

@@ -138,14 +138,16 @@ class Work:
         """Return the multiplications of a Jacobian of so many columns."""
         return unknowns * TANGENT * self.operations * self.problem.observation.steps
 
-    def complete(self, estimate: Estimate) -> bool:
-        """Return whether no other labels are left that may explain the update as well.
+    @property
+    def complete(self) -> bool:
+        """Whether no other labels are left that may explain the update as well.
 
         Rounding leaves none where it is explained at all; noise only those that were tried.
         """
         if not self.noisy or len(self.labels) == 1:
             return True
-        return len(self.ended) >= len(self.labels)
+        ended = {_key(labels) for labels in self.ended}  # of several starts
+        return all(_key(labels) in ended for labels in self.labels)
 
     @property
     def passes(self) -> int:
@@ -185,6 +187,10 @@ class Member:
     name: str
     suits: Callable[[Work], bool]
     run: Callable[[Work], Iterator[Found]]
+
+
+def _key(labels: Tensor) -> tuple[float, ...]:
+    return tuple(labels.flatten().tolist())
 
 
 def _always(work: Work) -> bool:
