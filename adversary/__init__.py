@@ -2,12 +2,12 @@
 
 import warnings
 
-from adversary.adversary import Adversary, Outcome
-from adversary.observation import Observation, ObservationError, TrainingRecipe
-from adversary.optimise import Limits
-from adversary.priors import Prior
-from adversary.reconstruction import Reconstruction
-from adversary.threat import ThreatModel
+from adversary.attacks.adversary import Adversary, Outcome
+from adversary.common.results import Reconstruction
+from adversary.observation.observation import Observation, ObservationError, TrainingRecipe
+from adversary.observation.threat_model import ThreatModel
+from adversary.optim.loop import Limits
+from adversary.priors.gaussian import Prior
 
 __all__ = [
     "Adversary",

@@ -25,9 +25,9 @@ from typing import Any
 
 from ray.cluster_utils import Cluster
 
-from adversary.report.run_folder import RunFolder
+from adversary.storage.run_folder import RunFolder
 from benchmarks import common
-from fl_sim.cli import main as fl_sim
+from fl_sim.cli.app import main as fl_sim
 
 OBJECT_STORE = 2 * 2**30
 """Bytes; Ray takes 30 % of the memory by itself."""

@@ -29,12 +29,12 @@ from torch import Tensor, nn
 
 from adversary import Observation, Prior, ThreatModel, TrainingRecipe
 from adversary.attacks import GaussNewton
-from adversary.bounds import least_variance
-from adversary.channel import Channel
-from adversary.evaluation import Truth
-from adversary.information import Information
-from adversary.problem import Problem, pose
-from adversary.seeding import generator
+from adversary.bounds.cramer_rao import least_variance
+from adversary.bounds.fisher_information import Information
+from adversary.common.seeding import generator
+from adversary.observation.channel import Channel
+from adversary.problem.problem import Problem, pose
+from adversary.scoring.image_scores import Truth
 from benchmarks import common
 from fl_sim.models import create
 

@@ -39,13 +39,13 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from adversary import Observation
-from adversary.metrics import match, psnr
-from adversary.report.files import replacing
-from adversary.seeding import derive_seed
+from adversary.common.files import replacing
+from adversary.common.seeding import derive_seed
+from adversary.scoring.metrics import match, psnr
 from benchmarks import common
 from benchmarks.updates import CASES, NETWORKS, Place, Source, Update, before, update
-from fl_sim.processes import at_once
-from strategies.countdown import Countdown
+from fl_sim.workers.parallel import at_once
+from strategies.time_left import Countdown
 
 Found = Mapping[str, Any]
 """What came of one update, or the figures of several."""

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adversary import Observation, ThreatModel, TrainingRecipe
-from adversary.metrics import fft2d, load_lpips, mse, psnr
-from adversary.priors import Prior
-from adversary.problem import Problem, pose
-from adversary.seeding import generator
-from fl_sim.data.kermany import source
-from fl_sim.data.source import Request
+from adversary.common.seeding import generator
+from adversary.priors.gaussian import Prior
+from adversary.problem.problem import Problem, pose
+from adversary.scoring.metrics import fft2d, load_lpips, mse, psnr
+from fl_sim.data.sources.base import Request
+from fl_sim.data.sources.kermany import source
 from fl_sim.models import create
 
 SEED = 1234

@@ -11,7 +11,7 @@ import time
 
 import torch
 
-from adversary.encodings import consistent
+from adversary.attacks.encgrad.encodings import consistent
 from benchmarks import common
 
 KIB_PER_MIB = 1024

@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adversary.adversary import resolve_device, threads_set
 from adversary.attacks import ING
-from adversary.metrics import psnr
-from adversary.problem import Problem
+from adversary.attacks.adversary import resolve_device, threads_set
+from adversary.problem.problem import Problem
+from adversary.scoring.metrics import psnr
 from benchmarks import common
 from benchmarks.versus_breaching import CLASSES, theirs
 from fl_sim import data

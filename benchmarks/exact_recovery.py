@@ -4,9 +4,9 @@ Run as ``python -m benchmarks.exact_recovery --data pneumoniamnist_28.npz --mode
 --batch 1,2``. The victim computes in float32; labels are recovered, not given. Victims are the
 first training images, as many to an update as batch and steps ask for; the public X-rays of the
 attacker's prior are the validation images. ``bound_psnr`` is the Bayesian Cramer-Rao bound at the
-truth (:mod:`adversary.bounds`). The last line is JSON {"rows": [{model, head, batch, start, psnr,
-psnr_worst, bound_psnr, ssim, steps, seconds, ...}]}, a row an update; ``--out`` keeps rows of
-other settings that a file already has.
+truth (:mod:`adversary.bounds.cramer_rao`). The last line is JSON {"rows": [{model, head, batch,
+start, psnr, psnr_worst, bound_psnr, ssim, steps, seconds, ...}]}, a row an update; ``--out`` keeps
+rows of other settings that a file already has.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ import torch
 from torch import Tensor, nn
 
 from adversary import Observation, ThreatModel, TrainingRecipe, attacks
-from adversary.bounds import Budget, bound
-from adversary.evaluation import Truth
-from adversary.metrics import match, psnr
-from adversary.optimise import Limits
-from adversary.priors import Prior
-from adversary.problem import Problem, pose
-from adversary.report.files import replacing
-from adversary.seeding import derive_seed
+from adversary.bounds.cramer_rao import Budget, bound
+from adversary.common.files import replacing
+from adversary.common.seeding import derive_seed
+from adversary.optim.loop import Limits
+from adversary.priors.gaussian import Prior
+from adversary.problem.problem import Problem, pose
+from adversary.scoring.image_scores import Truth
+from adversary.scoring.metrics import match, psnr
 from benchmarks import common
 from fl_sim.models import create
-from fl_sim.training import train
+from fl_sim.training.local_training import train
 
 MODELS = {
     "lenet": ("lenet", "sigmoid"),

@@ -19,12 +19,12 @@ from torch import Tensor
 
 from adversary import Observation, ThreatModel, TrainingRecipe
 from adversary.attacks import create as create_attack
-from adversary.metrics import match, psnr
-from adversary.problem import Problem, pose
-from adversary.readings import READINGS
+from adversary.problem.problem import Problem, pose
+from adversary.problem.update_models import READINGS
+from adversary.scoring.metrics import match, psnr
 from benchmarks import common
 from fl_sim.models import create
-from fl_sim.training import train
+from fl_sim.training.local_training import train
 
 MODELS = {"lenet": ("lenet", "sigmoid"), "gelu": ("convnet", "gelu")}
 OUTPUTS = 2

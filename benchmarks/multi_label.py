@@ -21,11 +21,12 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional as F
 
-from adversary import Observation, Prior, ThreatModel, TrainingRecipe, labels
+from adversary import Observation, Prior, ThreatModel, TrainingRecipe
 from adversary.attacks import create
-from adversary.attacks.encgrad import ENCODINGS
-from adversary.metrics import match, psnr, ssim
-from adversary.problem import Problem, pose
+from adversary.attacks.encgrad.attack import ENCODINGS
+from adversary.labels import recovery
+from adversary.problem.problem import Problem, pose
+from adversary.scoring.metrics import match, psnr, ssim
 from benchmarks import common
 
 PUBLIC = 20
@@ -73,7 +74,7 @@ def one(name: str, truths: Tensor, truth_labels: Tensor, public: Tensor) -> dict
     """Return the figures of one batch."""
     problem = observed(name, truths, truth_labels, public)
     began = time.monotonic()
-    found = labels.recover(problem)
+    found = recovery.recover(problem)
     seconds = time.monotonic() - began
     encodings = ENCODINGS["consistent"](problem, problem.targets(found), 0)
     told = found.sum(0)

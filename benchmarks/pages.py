@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from adversary.flags import FLAGS
-from adversary.report.comparison_html import LEARNT_AUC, UNDEFENDED
+from adversary.common.files import replacing
 from adversary.report.comparison_json import SCHEMA
-from adversary.report.files import replacing
-from adversary.report.verdict import Level
+from adversary.report.comparison_page import LEARNT_AUC, UNDEFENDED
+from adversary.report.flags import FLAGS
+from adversary.scoring.verdict import Level
 from benchmarks import certificates
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "results"

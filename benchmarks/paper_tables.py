@@ -22,7 +22,7 @@ from rich.table import Table
 from torch import Tensor
 
 from adversary.attacks import create
-from adversary.attacks.encgrad import ENCODINGS
+from adversary.attacks.encgrad.attack import ENCODINGS
 from benchmarks import common
 
 MODELS = {

@@ -32,17 +32,17 @@ import numpy as np
 import torch
 
 from adversary import Observation
-from adversary.evaluation import Truth, score
-from adversary.metrics import psnr
-from adversary.observation import StateDict
-from adversary.report.run_folder import RunFolder
+from adversary.observation.observation import StateDict
+from adversary.scoring.image_scores import Truth, score
+from adversary.scoring.metrics import psnr
+from adversary.storage.run_folder import RunFolder
 from benchmarks import common
-from fl_sim.assembly import Assembly, assemble
-from fl_sim.checkpoints import CheckpointError, of_round
-from fl_sim.local_grid import run_local
-from fl_sim.settings import Settings, flat, parse
-from fl_sim.training import train
-from fl_sim.truth import client_name
+from fl_sim.client_names import client_name
+from fl_sim.engines.in_process import run_local
+from fl_sim.federation import Assembly, assemble
+from fl_sim.models.checkpoints import CheckpointError, of_round
+from fl_sim.settings.schema import Settings, flat, parse
+from fl_sim.training.local_training import train
 
 CONFIG = Path(__file__).parents[1] / "configs" / "kermany.toml"
 ROWS = Path(__file__).parent / "results" / "realistic.jsonl"

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adversary import Observation, ThreatModel, TrainingRecipe
-from adversary.attacks.encgrad import ENCODINGS
-from adversary.problem import pose
+from adversary.attacks.encgrad.attack import ENCODINGS
+from adversary.problem.problem import pose
 from benchmarks import common
 
 BATCH, REPEATS, TRAIN_BATCH, LR = 64, 15, 32, 0.1

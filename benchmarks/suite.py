@@ -22,7 +22,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from adversary.report.files import replacing
+from adversary.common.files import replacing
 
 Found = dict[str, Any]
 """The last line of a benchmark."""

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import psutil
 
-from adversary.report.run_folder import RunFolder
+from adversary.storage.run_folder import RunFolder
 from benchmarks import common
-from fl_sim.cli import main as fl_sim
+from fl_sim.cli.app import main as fl_sim
 
 PERIOD = 0.5  # seconds between looks
 MIB = 2**20

@@ -22,9 +22,9 @@ from typing import Any
 from torch import Tensor
 
 from adversary.attacks import create
-from adversary.metrics import psnr
-from adversary.priors import Prior
-from adversary.problem import Problem
+from adversary.priors.gaussian import Prior
+from adversary.problem.problem import Problem
+from adversary.scoring.metrics import psnr
 from benchmarks import common
 from benchmarks.versus_breaching import CLASSES, Result, theirs
 from fl_sim import data

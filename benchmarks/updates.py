@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 from adversary import Observation
-from adversary.observation import StateDict
-from adversary.seeding import derive_seed, generator
-from fl_sim.assembly import Assembly, assemble
+from adversary.common.seeding import derive_seed, generator
+from adversary.observation.observation import StateDict
+from fl_sim.client_names import client_name
 from fl_sim.defences import LocalUpdate
-from fl_sim.freezing import load_shared, shared
-from fl_sim.settings import Value, parse
-from fl_sim.truth import client_name
-from strategies.curious_aggregator import AGGREGATE
+from fl_sim.federation import Assembly, assemble
+from fl_sim.models.freezing import load_shared, shared
+from fl_sim.settings.schema import Value, parse
+from strategies.honest_but_curious_secagg import AGGREGATE
 
 
 @dataclass(frozen=True, kw_only=True)

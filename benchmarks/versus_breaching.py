@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from adversary.attacks import ING
-from adversary.problem import Problem
+from adversary.problem.problem import Problem
 from benchmarks import common
 from fl_sim import data
 

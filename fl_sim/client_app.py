@@ -12,15 +12,15 @@ from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import ClientAppCallable
 
-from adversary.seeding import derive_seed, generator
-from fl_sim.assembly import Assembly, assemble
+from adversary.common.seeding import derive_seed, generator
 from fl_sim.data import XrayDataset
 from fl_sim.defences import LocalUpdate
-from fl_sim.freezing import load_shared, shared
+from fl_sim.federation import Assembly, assemble
 from fl_sim.models import Classifier
-from fl_sim.settings import SettingsError, parse
-from fl_sim.training import Evaluation, evaluate
-from strategies.recipes import recipe_of
+from fl_sim.models.freezing import load_shared, shared
+from fl_sim.settings.schema import SettingsError, parse
+from fl_sim.training.local_training import Evaluation, evaluate
+from strategies.messages import recipe_of
 from strategies.replies import AUC, HELD_OUT_AUC, HELD_OUT_LOSS, LEFT_OUT, NUM_EXAMPLES
 
 PARTITION, PARTITIONS = "partition-id", "num-partitions"
@@ -46,7 +46,7 @@ def by_secure_aggregation(
     run, _ = _run(context)
     if not run.defence.secure_aggregation:
         return call_next(message, context)
-    from strategies.secure_aggregation import secure_aggregation_mod
+    from strategies.grids.secure_aggregation import secure_aggregation_mod
 
     return secure_aggregation_mod(message, context, call_next)
 

@@ -14,34 +14,36 @@ from flwr.app import ArrayRecord, Context, MetricRecord
 from flwr.server.workflow import SecAggPlusWorkflow
 from flwr.serverapp import Grid, ServerApp
 
-from adversary.adversary import Adversary, in_one_line
+from adversary.attacks.adversary import Adversary, in_one_line
+from adversary.common.seeding import derive_seed
 from adversary.report.ledger import Ledger
-from adversary.report.run_folder import RunFolder, writing
-from adversary.seeding import derive_seed
-from fl_sim import about, checkpoints, loggers, resume
-from fl_sim.assembly import Assembly, assemble
-from fl_sim.attacker import attacks
-from fl_sim.course import Course
-from fl_sim.freezing import load_shared, shared
-from fl_sim.ordered_grid import OrderedGrid
-from fl_sim.pace import pace_of
+from adversary.storage.run_folder import RunFolder, writing
+from fl_sim import loggers, run_metadata
+from fl_sim.adversary_setup import attacks
+from fl_sim.client_names import client_name, client_number
+from fl_sim.federation import Assembly, assemble
+from fl_sim.models import checkpoints
+from fl_sim.models.freezing import load_shared, shared
 from fl_sim.progress import say
-from fl_sim.ray_queue import RayQueue, in_ray
-from fl_sim.roll_call import roll_call
-from fl_sim.settings import Settings, parse
-from fl_sim.snapshot import Snapshot, set_random_states
-from fl_sim.training import evaluate
-from fl_sim.truth import client_name, client_number
-from strategies import choices
-from strategies.bookkeeping import Bookkeeping
-from strategies.curious_aggregator import CuriousAggregator
-from strategies.guarded import Guarded
+from fl_sim.rounds import resume
+from fl_sim.rounds.client_discovery import roll_call
+from fl_sim.rounds.controller import Course
+from fl_sim.rounds.early_stopping import pace_of
+from fl_sim.rounds.server_state import Snapshot, set_random_states
+from fl_sim.settings.schema import Settings, parse
+from fl_sim.training.local_training import evaluate
+from fl_sim.workers.ray_queue import RayQueue, in_ray
+from strategies import registry
+from strategies.grids.ordered import OrderedGrid
+from strategies.grids.polling import WatchedGrid
+from strategies.grids.secure_aggregation import SecureAggregationGrid
 from strategies.honest_but_curious import HonestButCurious
-from strategies.memory import recall
-from strategies.paced import Paced
+from strategies.honest_but_curious_secagg import CuriousAggregator
 from strategies.replies import LEFT_OUT
-from strategies.secure_aggregation import SecureAggregationGrid
-from strategies.watched_grid import WatchedGrid
+from strategies.strategy_state import recall
+from strategies.wrappers.learning_rate import Paced
+from strategies.wrappers.reply_validation import Guarded
+from strategies.wrappers.run_log import Bookkeeping
 
 app = ServerApp()
 
@@ -93,8 +95,8 @@ def _serve(grid: Grid, settings: Settings, folder: RunFolder) -> Ledger:
     run = assemble(dataclasses.replace(settings, resume=False), len(partitions))
     snapshot = _rewound(run, folder) if settings.resume else None
     if not settings.resume:
-        folder.update(**about.describe(run))
-    about.note_missing(folder, run)
+        folder.update(**run_metadata.describe(run))
+    run_metadata.note_missing(folder, run)
     # What attacks beside the training writes the updates itself.
     record = settings.adversary.record and not in_ray()
     ledger = run.ledger(folder, loggers.create(settings, folder), record=record)
@@ -133,7 +135,7 @@ def _rewound(run: Assembly, folder: RunFolder) -> Snapshot | None:
 
 def _strategy(run: Assembly, ledger: Ledger, names: dict[int, str], course: Course) -> Bookkeeping:
     wanted = run.settings.strategy
-    plain = choices.create(
+    plain = registry.create(
         wanted.name,
         clients=len(names),
         fraction=wanted.fraction,

@@ -1,7 +1,7 @@
 """Flower strategies that a user drops into an app of their own.
 
 Their modules are imported when they are first used, so that what needs only the names of
-:mod:`strategies.choices` does not import Flower.
+:mod:`strategies.registry` does not import Flower.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from strategies.bookkeeping import Bookkeeping
-    from strategies.curious_aggregator import CuriousAggregator
-    from strategies.guarded import Guarded, NoUsableReplyError
+    from strategies.grids.secure_aggregation import SecureAggregationGrid, secure_aggregation_mod
     from strategies.honest_but_curious import HonestButCurious
-    from strategies.secure_aggregation import SecureAggregationGrid, secure_aggregation_mod
+    from strategies.honest_but_curious_secagg import CuriousAggregator
+    from strategies.wrappers.reply_validation import Guarded, NoUsableReplyError
+    from strategies.wrappers.run_log import Bookkeeping
 
 __all__ = [
     "Bookkeeping",
@@ -27,13 +27,13 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Bookkeeping": "bookkeeping",
-    "CuriousAggregator": "curious_aggregator",
-    "Guarded": "guarded",
+    "Bookkeeping": "wrappers.run_log",
+    "CuriousAggregator": "honest_but_curious_secagg",
+    "Guarded": "wrappers.reply_validation",
     "HonestButCurious": "honest_but_curious",
-    "NoUsableReplyError": "guarded",
-    "SecureAggregationGrid": "secure_aggregation",
-    "secure_aggregation_mod": "secure_aggregation",
+    "NoUsableReplyError": "wrappers.reply_validation",
+    "SecureAggregationGrid": "grids.secure_aggregation",
+    "secure_aggregation_mod": "grids.secure_aggregation",
 }
 
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from adversary.adversary import Adversary, Outcome, in_one_line
-from adversary.observation import Observation
-from adversary.threat import ThreatModel
+from adversary.attacks.adversary import Adversary, Outcome, in_one_line
+from adversary.observation.observation import Observation
+from adversary.observation.threat_model import ThreatModel
 
 if TYPE_CHECKING:
     from adversary.report.ledger import Ledger
@@ -58,7 +58,7 @@ class AttackQueue(ABC):
 
     beside: ClassVar[bool] = False
     """Whether it attacks beside the training: results are then asked for while clients train
-    (:class:`~strategies.watched_grid.WatchedGrid`) and at the end, never while a round ends."""
+    (:class:`~strategies.grids.polling.WatchedGrid`) and at the end, never while a round ends."""
 
     @abstractmethod
     def put(self, observation: Observation) -> None:

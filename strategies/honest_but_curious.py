@@ -13,13 +13,13 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 from flwr.supercore import log
 
-from adversary.adversary import Adversary, in_one_line, random_state_kept
-from adversary.observation import Observation, StateDict, TrainingRecipe
+from adversary.attacks.adversary import Adversary, in_one_line, random_state_kept
+from adversary.observation.observation import Observation, StateDict, TrainingRecipe
 from strategies.attack_queue import Attacked, AttackQueue, InLine, Threat, grant_nothing
-from strategies.bookkeeping import Bookkeeping, GoesOn, Spent, always, nothing_accounted
-from strategies.countdown import Countdown
-from strategies.recipes import recipe_of
+from strategies.messages import recipe_of
 from strategies.replies import decoded, num_examples
+from strategies.time_left import Countdown
+from strategies.wrappers.run_log import Bookkeeping, GoesOn, Spent, always, nothing_accounted
 
 if TYPE_CHECKING:
     from adversary.report.ledger import Ledger

@@ -15,23 +15,20 @@ FORBIDDEN = {
     "adversary": ("flwr", "ray", "strategies", "fl_sim"),
     "strategies": ("ray", "fl_sim"),
     "adversary/attacks": (
-        "adversary.evaluation",
-        "adversary.metrics",
-        "adversary.information",
+        "adversary.common.truth",
+        "adversary.scoring",
         "adversary.bounds",
+        "adversary.storage",
         "adversary.report",
     ),
-    "fl_sim/settings.py": ("flwr", "ray"),
-    "fl_sim/assembly.py": ("flwr", "ray"),
-    "fl_sim/reattack.py": ("flwr", "ray"),
-    "fl_sim/audit.py": ("flwr", "ray"),
-    "fl_sim/checkpoint_pair.py": ("flwr", "ray"),
-    "fl_sim/comparison.py": ("flwr", "ray"),
-    "fl_sim/truth.py": ("flwr", "ray"),
+    "fl_sim/settings": ("flwr", "ray"),
+    "fl_sim/federation.py": ("flwr", "ray"),
+    "fl_sim/offline": ("flwr", "ray"),
+    "fl_sim/client_names.py": ("flwr", "ray"),
     "fl_sim/data": ("flwr", "ray"),
     "fl_sim/models": ("flwr", "ray"),
     "fl_sim/defences": ("flwr", "ray"),
-    "fl_sim/training.py": ("flwr", "ray"),
+    "fl_sim/training": ("flwr", "ray"),
 }
 
 
@@ -91,14 +88,17 @@ def test_attacks_cannot_name_the_truth():
 @pytest.mark.parametrize(
     ("start", "absent"),
     [
-        ("adversary.adversary, adversary.report.html", "flwr ray strategies fl_sim"),
+        ("adversary.attacks.adversary, adversary.report.run_page", "flwr ray strategies fl_sim"),
         ("strategies", "ray fl_sim"),
         (
-            "adversary.attacks, adversary.adversary",
-            "adversary.evaluation adversary.metrics adversary.information adversary.bounds "
-            "adversary.scorer",
+            "adversary.attacks, adversary.attacks.adversary",
+            "adversary.scoring adversary.bounds adversary.storage adversary.report",
         ),
-        ("fl_sim.assembly, fl_sim.reattack, fl_sim.audit, fl_sim.comparison", "flwr ray"),
+        (
+            "fl_sim.federation, fl_sim.offline.reattack, "
+            "fl_sim.offline.audit, fl_sim.offline.comparison",
+            "flwr ray",
+        ),
     ],
 )
 def test_nothing_is_imported_by_detour(start, absent):

@@ -14,12 +14,13 @@ import torch
 import typer
 
 from adversary.attacks import ATTACKS
-from adversary.report.run_folder import RunFolder
-from fl_sim import cli, comparison
+from adversary.storage.run_folder import RunFolder
+from fl_sim.cli import app as cli
 from fl_sim.defences import DEFENCES
 from fl_sim.models import MODELS
-from fl_sim.reattack import CHANGEABLE
-from fl_sim.settings import declared, parse
+from fl_sim.offline import comparison
+from fl_sim.offline.reattack import CHANGEABLE
+from fl_sim.settings.schema import declared, parse
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -19,14 +19,14 @@ from hypothesis import HealthCheck, given, settings
 from PIL import Image
 
 from adversary import Observation, TrainingRecipe
-from adversary.observation import ObservationError
+from adversary.observation.observation import ObservationError
 from adversary.report import pictures
-from adversary.report.run_folder import RunFolder, RunFolderError
-from fl_sim import checkpoints
-from fl_sim.data import images, npz
+from adversary.storage.run_folder import RunFolder, RunFolderError
 from fl_sim.data.errors import DataError
-from fl_sim.data.folder import _content
-from fl_sim.data.tables import read_table
+from fl_sim.data.files import images, npz
+from fl_sim.data.files.tables import read_table
+from fl_sim.data.sources.folder import _content
+from fl_sim.models import checkpoints
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = int(os.environ.get("FL_SIM_FUZZ", "40"))

@@ -10,16 +10,16 @@ from typing import Any, get_type_hints
 from adversary.attacks.base import STARTS, Attack, AttackError, AttackOptionError
 from adversary.attacks.batch_statistics import BatchStatistics
 from adversary.attacks.dlg import DLG
-from adversary.attacks.encgrad import EncGradInversion
-from adversary.attacks.encoder import Encoder
-from adversary.attacks.gauss_newton import GaussNewton
+from adversary.attacks.encgrad.attack import EncGradInversion
+from adversary.attacks.encoder.attack import Encoder
+from adversary.attacks.gauss_newton.attack import GaussNewton
 from adversary.attacks.igi import IGI
 from adversary.attacks.ing import ING
 from adversary.attacks.most_probable import MostProbable
-from adversary.attacks.recursive import Recursive
+from adversary.attacks.recursive.attack import Recursive
 from adversary.attacks.standard import Standard
 from adversary.attacks.stg import STG
-from adversary.plugins import Registry
+from adversary.common.plugins import Registry
 
 
 def _fault(name: str, cls: type[Attack]) -> str | None:

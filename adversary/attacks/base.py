@@ -9,23 +9,15 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from adversary import labels
-from adversary.execution import EXECUTIONS
-from adversary.memory import out_of_memory, room
-from adversary.optimise import (
-    Limits,
-    Method,
-    Objective,
-    Progress,
-    Search,
-    Variables,
-    minimise,
-)
-from adversary.precision import PRECISIONS
-from adversary.problem import Problem
-from adversary.readings import READINGS, Reading, choose
-from adversary.reconstruction import Reconstruction
-from adversary.seeding import generator
+from adversary.common.device_memory import out_of_memory, room
+from adversary.common.results import Reconstruction
+from adversary.common.seeding import generator
+from adversary.labels import recovery
+from adversary.optim.backends import EXECUTIONS
+from adversary.optim.loop import Limits, Method, Objective, Progress, Search, Variables, minimise
+from adversary.optim.precision import PRECISIONS
+from adversary.problem.problem import Problem
+from adversary.problem.update_models import READINGS, Reading, choose
 
 
 class AttackError(RuntimeError):
@@ -72,7 +64,7 @@ class Attack(ABC):
     """From a problem to a reconstruction, by what an honest-but-curious server has.
 
     Subclasses set ``name``, ``title`` and ``reference``, take their parameters by keyword, and
-    implement :meth:`run`. They see a :class:`~adversary.problem.Problem` and nothing else.
+    implement :meth:`run`. They see a :class:`~adversary.problem.problem.Problem` and nothing else.
     """
 
     name: ClassVar[str]
@@ -128,14 +120,14 @@ class GradientMatching(Attack):
         (C, H, W) or (B, C, H, W) in [0, 1], for ``start="image"``.
     reading : str
         How an update of several local steps is read: a key of
-        :data:`~adversary.readings.READINGS`, or ``"auto"``.
+        :data:`~adversary.problem.update_models.READINGS`, or ``"auto"``.
     frames : int
         Pictures of the process to keep of each restart, >= 0.
     precision : str
         Arithmetic of attacks that compute in float32: a key of
-        :data:`~adversary.precision.PRECISIONS`.
+        :data:`~adversary.optim.precision.PRECISIONS`.
     execution : str
-        How evaluations are carried out: a key of :data:`~adversary.execution.EXECUTIONS`.
+        How evaluations are carried out: a key of :data:`~adversary.optim.backends.EXECUTIONS`.
         Where an objective cannot be compiled or captured, they are plain ones, and a note says so.
     """
 
@@ -200,11 +192,11 @@ class GradientMatching(Attack):
 
     def final_labels(self, problem: Problem, variables: Variables) -> Tensor:
         """Return the labels of one candidate, given without the leading dimension."""
-        return labels.recover(problem, self.label_rule)
+        return recovery.recover(problem, self.label_rule)
 
     def targets(self, problem: Problem) -> Tensor:
         """Return the granted or recovered labels as targets of the loss, (B, outputs)."""
-        return problem.targets(labels.recover(problem, self.label_rule))
+        return problem.targets(recovery.recover(problem, self.label_rule))
 
     def at_once(self, problem: Problem) -> int:
         """Return how many restarts to run together."""

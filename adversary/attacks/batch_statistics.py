@@ -8,24 +8,24 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from adversary import labels
 from adversary.attacks.base import Attack, AttackError, AttackOptionError, positive
-from adversary.batch_norm import (
+from adversary.common.results import Reconstruction
+from adversary.common.seeding import generator
+from adversary.labels import recovery
+from adversary.observation.batch_statistics import (
     Statistics,
     batch_statistics,
     observed_statistics,
     statistics_of_steps,
 )
-from adversary.local_path import positions, weights_between
-from adversary.methods import LBFGS
-from adversary.observation import StateDict
-from adversary.optimise import Limits, Objective, Progress, Search, Variables, minimise
-from adversary.priors import GaussianPrior
-from adversary.problem import Problem
-from adversary.readings import assumed_batches
-from adversary.reconstruction import Reconstruction
-from adversary.seeding import generator
-from adversary.smoothness import distribution
+from adversary.observation.observation import StateDict
+from adversary.optim.loop import Limits, Objective, Progress, Search, Variables, minimise
+from adversary.optim.optimizers import LBFGS
+from adversary.priors.gaussian import GaussianPrior
+from adversary.priors.smooth import distribution
+from adversary.problem.problem import Problem
+from adversary.problem.update_models import assumed_batches
+from adversary.problem.weight_path import positions, weights_between
 
 LEAST = 1e-2
 """Least deviation of a channel, relative to its layer's mean, to measure errors by."""
@@ -139,7 +139,7 @@ class BatchStatistics(Attack):
             notes.append(f"{steps} local steps, at weights between those sent and those returned")
         return Reconstruction(
             images=prior.colour(found["whitened"][0]).clamp(0, 1).cpu(),
-            labels=labels.recover(problem).cpu(),
+            labels=recovery.recover(problem).cpu(),
             score=score,
             seconds=search.seconds,
             evaluations=search.evaluations,

@@ -7,13 +7,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from adversary import labels
 from adversary.attacks.base import GradientMatching, positive
-from adversary.methods import LBFGS
-from adversary.objectives import squared_distance
-from adversary.optimise import Objective, Variables
-from adversary.problem import Problem
-from adversary.seeding import generator
+from adversary.common.seeding import generator
+from adversary.labels import recovery
+from adversary.optim.distances import squared_distance
+from adversary.optim.loop import Objective, Variables
+from adversary.optim.optimizers import LBFGS
+from adversary.problem.problem import Problem
 
 
 class DLG(GradientMatching):
@@ -82,7 +82,7 @@ class DLG(GradientMatching):
     def final_labels(self, problem: Problem, variables: Variables) -> Tensor:
         """Return the granted labels, or the most likely of the optimised ones."""
         if "labels" not in variables:
-            return labels.recover(problem)
+            return recovery.recover(problem)
         soft = _soft(problem, variables["labels"])
         return soft.argmax(-1) if problem.loss == "cross-entropy" else soft.round()
 

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from adversary.attacks.base import GradientMatching, not_negative, positive
-from adversary.methods import LBFGS
-from adversary.objectives import squared_distance
-from adversary.optimise import Objective, Variables
-from adversary.priors import total_variation
-from adversary.problem import Problem
+from adversary.optim.distances import squared_distance
+from adversary.optim.loop import Objective, Variables
+from adversary.optim.optimizers import LBFGS
+from adversary.priors.gaussian import total_variation
+from adversary.problem.problem import Problem
 
 
 class IGI(GradientMatching):

@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from adversary.attacks.base import GradientMatching, not_negative, positive
-from adversary.methods import Adam, step_decay
-from adversary.objectives import cosine_distance, norm
-from adversary.optimise import Objective, Variables
-from adversary.priors import total_variation
-from adversary.problem import Problem
+from adversary.optim.distances import cosine_distance, norm
+from adversary.optim.loop import Objective, Variables
+from adversary.optim.optimizers import Adam, step_decay
+from adversary.priors.gaussian import total_variation
+from adversary.problem.problem import Problem
 
 
 class ING(GradientMatching):

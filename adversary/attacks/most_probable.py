@@ -22,17 +22,17 @@ import torch
 from torch import Tensor
 
 from adversary.attacks.base import Attack, AttackError, notes_on, positive
-from adversary.label_candidates import likely_labels
-from adversary.methods import LBFGS
-from adversary.observation import StateDict
-from adversary.optimise import Limits, Objective, Progress, Search, Variables, minimise
-from adversary.priors import GaussianPrior
-from adversary.problem import Problem
-from adversary.readings import choose
-from adversary.reconstruction import Reconstruction
-from adversary.residuals import residuals
-from adversary.seeding import generator
-from adversary.smoothness import distribution
+from adversary.common.results import Reconstruction
+from adversary.common.seeding import generator
+from adversary.labels.candidates import likely_labels
+from adversary.observation.observation import StateDict
+from adversary.optim.loop import Limits, Objective, Progress, Search, Variables, minimise
+from adversary.optim.optimizers import LBFGS
+from adversary.priors.gaussian import GaussianPrior
+from adversary.priors.smooth import distribution
+from adversary.problem.problem import Problem
+from adversary.problem.residuals import residuals
+from adversary.problem.update_models import choose
 
 GAIN = 0.5
 """Of the score in :attr:`MostProbable.SCOUT` steps, at least, to go on: odds of 1.3."""

@@ -10,17 +10,17 @@ from torch import Tensor
 from torch.func import vmap
 
 from adversary.attacks.base import GradientMatching, not_negative, positive
-from adversary.batch_norm import (
+from adversary.observation.batch_statistics import (
     Statistics,
     batch_statistics,
     observed_statistics,
     statistics_distance,
 )
-from adversary.methods import Adam, Langevin, warm_cosine
-from adversary.objectives import layer_distance
-from adversary.optimise import Method, Objective, Variables
-from adversary.priors import total_variation
-from adversary.problem import Problem
+from adversary.optim.distances import layer_distance
+from adversary.optim.loop import Method, Objective, Variables
+from adversary.optim.optimizers import Adam, Langevin, warm_cosine
+from adversary.priors.gaussian import total_variation
+from adversary.problem.problem import Problem
 
 
 class STG(GradientMatching):
@@ -33,7 +33,7 @@ class STG(GradientMatching):
     assumes that none repeats.
 
     The batch-normalisation term is there where the update carries statistics (see
-    :func:`~adversary.batch_norm.observed_statistics`), and is absent otherwise.
+    :func:`~adversary.observation.batch_statistics.observed_statistics`), and is absent otherwise.
 
     Departures. The gradient term is relative to sum_l ||g*_l||, so ``tv`` and ``norm``, of means
     over pixels, weigh against 1 where the paper's weigh against 0.001 times a norm. The consensus

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from adversary.certificates.goodness import Goodness
 from adversary.certificates.posterior import Posterior, prior_psnr
-from adversary.priors import GaussianPrior
-from adversary.reconstruction import Certificate
+from adversary.common.results import Certificate
+from adversary.priors.gaussian import GaussianPrior
 
 CLEARLY = 3.0
 """dB that the posterior must promise beyond the prior, for the update to tell clearly more."""
@@ -58,9 +58,9 @@ class Statement:
     Parameters
     ----------
     certificate : {"proved", "open", "nothing"}
-        See :data:`adversary.reconstruction.Certificate`.
+        See :data:`adversary.common.results.Certificate`.
     flags : tuple of str
-        Why it is not proved: keys of :data:`adversary.flags.FLAGS`.
+        Why it is not proved: keys of :data:`adversary.report.flags.FLAGS`.
     """
 
     certificate: Certificate

@@ -18,13 +18,13 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from adversary.banded import Banded, Factor
 from adversary.certificates.posterior import Posterior, truncated
-from adversary.conjugate_gradients import together
-from adversary.priors import GaussianPrior
-from adversary.random_field import RandomField
-from adversary.residuals import Residuals
-from adversary.seeding import generator
+from adversary.common.banded import Banded, Factor
+from adversary.common.seeding import generator
+from adversary.optim.conjugate_gradients import together
+from adversary.priors.gaussian import GaussianPrior
+from adversary.priors.random_field import RandomField
+from adversary.problem.residuals import Residuals
 
 DRAWS = 8
 """Simulated errors."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from adversary.residuals import Residuals
+from adversary.problem.residuals import Residuals
 
 DEVIATIONS = 5.0
 """Standard deviations that chi-square may lie off its mean, where the noise is known."""

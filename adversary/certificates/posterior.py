@@ -18,11 +18,11 @@ from scipy.stats import chi2
 from torch import Tensor
 
 from adversary.certificates.goodness import KNOWN
-from adversary.conjugate_gradients import together
-from adversary.normal_equations import grouped, symmetric_product
-from adversary.priors import GaussianPrior
-from adversary.residuals import CHUNK, Residuals
-from adversary.seeding import generator
+from adversary.common.seeding import generator
+from adversary.optim.conjugate_gradients import together
+from adversary.optim.quadratic_models import grouped, symmetric_product
+from adversary.priors.gaussian import GaussianPrior
+from adversary.problem.residuals import CHUNK, Residuals
 
 SKETCH = 4
 """Random groups of equations for each unknown, by which J^T J is estimated."""

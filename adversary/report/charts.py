@@ -45,7 +45,7 @@ def by_round(
     Parameters
     ----------
     leakage : DataFrame
-        As :meth:`adversary.report.run_folder.RunFolder.leakage` gives it.
+        As :meth:`adversary.storage.run_folder.RunFolder.leakage` gives it.
     column, label : str
         The metric and the words for its axis.
     marks : sequence of (float, str)

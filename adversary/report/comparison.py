@@ -16,14 +16,14 @@ from typing import Any
 
 import pandas as pd
 
-from adversary.flags import FLAGS
-from adversary.report import table
-from adversary.report.files import replacing
-from adversary.report.rows import levelled
-from adversary.report.run_folder import RunFolder, RunFolderError, unmasked, writing
-from adversary.report.verdict import Evidence, Level, worst
+from adversary.common.files import replacing
+from adversary.report.flags import FLAGS
+from adversary.report.leakage_rows import levelled
+from adversary.scoring.verdict import Evidence, Level, worst
+from adversary.storage import csv_table
+from adversary.storage.run_folder import RunFolder, RunFolderError, unmasked, writing
 
-COMPARISON: table.Schema = {
+COMPARISON: csv_table.Schema = {
     "defence": "string",
     "parameters": "string",
     "label": "string",
@@ -284,8 +284,8 @@ def write_tables(folder: Path, rows: Sequence[Row]) -> None:
         ("comparison_attacks.csv", rows),
     ):
         with writing(folder / name), replacing(folder / name) as temporary:
-            table.create(temporary, COMPARISON)
-            table.append(temporary, COMPARISON, [row.cells() for row in some])
+            csv_table.create(temporary, COMPARISON)
+            csv_table.append(temporary, COMPARISON, [row.cells() for row in some])
 
 
 def front(rows: Iterable[Row]) -> set[str]:

@@ -16,20 +16,20 @@ from typing import Any
 
 import pandas as pd
 
-from adversary.report import table
+from adversary.common.files import replacing
 from adversary.report.comparison import Row, Run, headlines
-from adversary.report.files import replacing
-from adversary.report.rows import levelled, records
-from adversary.report.run_folder import RunFolder, RunFolderError, unmasked, writing
-from adversary.report.sensitive import LEFT_OUT, is_sensitive, names_a_path
-from adversary.report.verdict import Level
+from adversary.report.leakage_rows import levelled, records
+from adversary.report.redaction import LEFT_OUT, is_sensitive, names_a_path
+from adversary.scoring.verdict import Level
+from adversary.storage import csv_table
+from adversary.storage.run_folder import RunFolder, RunFolderError, unmasked, writing
 
 SCHEMA = 1
 """Version of the layout; a reader of another one should stop."""
 
 NAME = "comparison.json"
 
-MEMBERS: table.Schema = {
+MEMBERS: csv_table.Schema = {
     "round": "Int64",
     "client": "string",
     "attack": "string",
@@ -193,7 +193,7 @@ def _image(row: Mapping[str, Any]) -> dict[str, Any]:
 def _members(folder: RunFolder, hidden: bool) -> list[dict[str, Any]]:
     """Return what the members of an ensemble came to; empty where the run tells nothing of it."""
     try:
-        rows = records(unmasked(table.read(folder.path / "members.csv", MEMBERS)))
+        rows = records(unmasked(csv_table.read(folder.path / "members.csv", MEMBERS)))
     except (OSError, ValueError):
         return []
     told = [column for column in MEMBERS if not (hidden and column == "note")]

@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from adversary.report import pictures
-from adversary.report.rows import Row, closeness
-from adversary.report.run_folder import RunFolder
+from adversary.report.leakage_rows import Row, closeness
+from adversary.storage.run_folder import RunFolder
 
 MAX_CARDS = 24
 """Reconstructions shown; of the others there are figures."""

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from adversary.report.rows import Row, closeness, judged, mean, points_to_patient
-from adversary.report.verdict import Level
+from adversary.report.leakage_rows import Row, closeness, judged, mean, points_to_patient
+from adversary.scoring.verdict import Level
 
 
 @dataclass(frozen=True)

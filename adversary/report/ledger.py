@@ -10,13 +10,13 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 import pandas as pd
 
-from adversary.adversary import Outcome, in_one_line, random_state_kept
-from adversary.bounds import Bound
-from adversary.observation import Observation
-from adversary.report import html, pictures
+from adversary.attacks.adversary import Outcome, in_one_line, random_state_kept
+from adversary.bounds.cramer_rao import Bound
+from adversary.observation.observation import Observation
+from adversary.report import pictures, run_page
 from adversary.report.pictures import Pictures
-from adversary.report.run_folder import ALL_ATTACKS, RunFolder, Status
-from adversary.scorer import Scored, Scorer
+from adversary.scoring.scorer import Scored, Scorer
+from adversary.storage.run_folder import ALL_ATTACKS, RunFolder, Status
 
 log = logging.getLogger(__name__)
 
@@ -174,7 +174,7 @@ class Ledger:
         self._tell(lambda listener: listener.round_done(round, values))
         began = time.monotonic()
         if began >= self._render_from:
-            html.render(self.folder)
+            run_page.render(self.folder)
             ended = time.monotonic()
             self._render_from = ended + (ended - began) / RENDERING_SHARE
 
@@ -186,7 +186,7 @@ class Ledger:
             leakage = by_round(self.folder.leakage())
             self._tell(lambda listener: listener.closed(status, leakage))
         self.folder.finish(status, reason)
-        html.render(self.folder)
+        run_page.render(self.folder)
 
     def _tell(self, say: Callable[[Listener], None]) -> None:
         for listener in self.listeners:

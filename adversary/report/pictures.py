@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from adversary import metrics
-from adversary.evaluation import ImageScore, unscored
-from adversary.reconstruction import Frame, Reconstruction
-from adversary.report.files import replacing
-from adversary.report.sheets import Panel, Pixels, sheet
+from adversary.common.files import replacing
+from adversary.common.results import Frame, Reconstruction
+from adversary.report.contact_sheets import Panel, Pixels, sheet
+from adversary.scoring import metrics
+from adversary.scoring.image_scores import ImageScore, unscored
 
 Files = dict[str, bytes]
 """What files are to hold, by name."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from adversary.attacks import ATTACKS
-from adversary.plugins import PluginError
+from adversary.common.plugins import PluginError
 
 SOURCES = (
     "Federated averaging: McMahan, Moore, Ramage, Hampson and Agüera y Arcas, AISTATS 2017",

@@ -9,12 +9,12 @@ from functools import lru_cache
 
 from jinja2 import DictLoader, Environment, StrictUndefined, Template
 
-from adversary.report.pages import TEMPLATES
+from adversary.report.templates import TEMPLATES
 
 
 @lru_cache
 def template(name: str) -> Template:
-    """Return a page of :data:`~adversary.report.pages.TEMPLATES`; what it shows is escaped."""
+    """Return a page of :data:`~adversary.report.templates.TEMPLATES`; what it shows is escaped."""
     return _environment().get_template(name)
 
 

@@ -8,7 +8,7 @@ from net import Net
 from adversary import Adversary, TrainingRecipe
 from adversary.attacks import ING
 from adversary.report.ledger import Ledger
-from adversary.report.run_folder import RunFolder
+from adversary.storage.run_folder import RunFolder
 from strategies import HonestButCurious
 
 app = ServerApp()

@@ -12,7 +12,7 @@ from torch import Tensor
 from fl_sim.data.dataset import XrayDataset
 from fl_sim.data.errors import DataError
 from fl_sim.data.loading import DATASETS, load
-from fl_sim.data.source import Request
+from fl_sim.data.sources.base import Request
 
 OTHERS = 256
 """Other patients, at most, among whom a reconstruction is re-identified."""

@@ -8,10 +8,10 @@ from functools import lru_cache
 
 import numpy as np
 
-from fl_sim.data import embedded, folder, kermany, nih, phantom, pneumoniamnist
 from fl_sim.data.dataset import Splits
 from fl_sim.data.errors import DataError
-from fl_sim.data.source import Request, Source
+from fl_sim.data.sources import embedded, folder, kermany, nih, phantom, pneumoniamnist
+from fl_sim.data.sources.base import Request, Source
 from fl_sim.data.splits import split
 
 DATASETS: dict[str, Callable[[Request], Source]] = {
@@ -69,7 +69,8 @@ def load(
     labels : str
         Label columns of a ``folder``'s CSV file, comma-separated; empty for all.
     uncertain : str
-        One of :data:`fl_sim.data.folder.UNCERTAIN`: what uncertain labels of a CSV file count as.
+        One of :data:`fl_sim.data.sources.folder.UNCERTAIN`: what uncertain labels of a CSV file
+        count as.
 
     Raises
     ------

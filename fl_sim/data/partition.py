@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from adversary.seeding import derive_seed
+from adversary.common.seeding import derive_seed
 from fl_sim.data.dataset import XrayDataset
 from fl_sim.data.errors import DataError
 from fl_sim.data.patients import Patients

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from adversary.seeding import derive_seed
+from adversary.common.seeding import derive_seed
 from fl_sim.data.errors import DataError
 from fl_sim.data.patients import Patients, shuffled
-from fl_sim.data.source import PARTS, Part, Request, Source
+from fl_sim.data.sources.base import PARTS, Part, Request, Source
 
 
 def split(source: Source, request: Request) -> dict[Part, np.ndarray]:

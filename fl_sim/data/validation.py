@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from adversary.seeding import derive_seed
+from adversary.common.seeding import derive_seed
 from fl_sim.data.dataset import XrayDataset
 from fl_sim.data.patients import Patients, shuffled
 

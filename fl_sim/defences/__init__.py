@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Mapping
 from typing import Any, get_type_hints
 
-from adversary.plugins import Registry
+from adversary.common.plugins import Registry
 from fl_sim.defences.augmentation import Augmentation
 from fl_sim.defences.base import Defence, DefenceError, LocalUpdate
 from fl_sim.defences.central_dp import CentralDp

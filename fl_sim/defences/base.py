@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import torch
 from torch import Tensor
 
-from adversary.channel import Channel
-from adversary.evaluation import Blends
-from adversary.observation import Observation, StateDict, TrainingRecipe
-from fl_sim import training
+from adversary.observation.channel import Channel
+from adversary.observation.observation import Observation, StateDict, TrainingRecipe
+from adversary.scoring.image_scores import Blends
 from fl_sim.models import Classifier
+from fl_sim.training import local_training
 
 if TYPE_CHECKING:
     from flwr.serverapp.strategy import Strategy
 
-    from fl_sim.privacy import Account
+    from fl_sim.defences.accounting import Account
 
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -120,8 +120,8 @@ class Defence(ABC):
     def batches(
         self, num_examples: int, recipe: TrainingRecipe, *, seed: int, round: int, client: int
     ) -> list[Tensor]:
-        """Return the mini-batches of a client's round; see :func:`fl_sim.training.batches`."""
-        return training.batches(num_examples, recipe, seed=seed, round=round, client=client)
+        """Return a client's mini-batches; see :func:`~fl_sim.training.local_training.batches`."""
+        return local_training.batches(num_examples, recipe, seed=seed, round=round, client=client)
 
     def inputs(self, images: Tensor, *, generator: torch.Generator) -> Tensor:
         """Return what the network sees in a round in place of a client's images (N, C, H, W).
@@ -160,8 +160,8 @@ class Defence(ABC):
         proximal_mu: float,
         generator: torch.Generator,
     ) -> float:
-        """Train ``model`` in place and return its loss; see :func:`fl_sim.training.train`."""
-        return training.train(
+        """Train ``model`` in place; see :func:`~fl_sim.training.local_training.train`."""
+        return local_training.train(
             model, images, labels, recipe, batches, device=device, proximal_mu=proximal_mu
         )
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from adversary.observation import TrainingRecipe
+from adversary.observation.observation import TrainingRecipe
+from fl_sim.defences.accounting import Account, default_delta, gaussian_account
 from fl_sim.defences.base import Defence, DefenceError
 from fl_sim.models import Classifier
 from fl_sim.models.adapt import batch_to_group_norm
-from fl_sim.privacy import Account, default_delta, gaussian_account
 
 if TYPE_CHECKING:
     from flwr.serverapp.strategy import Strategy
@@ -72,7 +72,7 @@ class CentralDp(Defence):
 
     def strategy(self, strategy: Strategy, *, clients: int) -> Strategy:
         """Return Flower's wrapper around ``strategy``."""
-        from strategies.central_dp import CentralDP
+        from strategies.wrappers.central_dp import CentralDP
 
         return CentralDP(
             strategy,

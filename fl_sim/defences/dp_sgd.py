@@ -12,15 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 
-from adversary.channel import Channel
-from adversary.observation import Observation, StateDict, TrainingRecipe
-from adversary.seeding import generator as derived
-from fl_sim import training
+from adversary.common.seeding import generator as derived
+from adversary.observation.channel import Channel
+from adversary.observation.observation import Observation, StateDict, TrainingRecipe
+from fl_sim.defences.accounting import Account, default_delta, gaussian_account, noise_for
 from fl_sim.defences.base import Defence, DefenceError, is_buffer
-from fl_sim.freezing import set_mode
 from fl_sim.models import Classifier
 from fl_sim.models.adapt import batch_to_group_norm
-from fl_sim.privacy import Account, default_delta, gaussian_account, noise_for
+from fl_sim.models.freezing import set_mode
+from fl_sim.training import local_training
 
 BATCH_NORMS = ("group", "frozen")
 ENTRIES_AT_ONCE = 2**25
@@ -119,7 +119,7 @@ class DpSgd(Defence):
         A pure function of its arguments, so that scoring knows the samples; that nobody else
         does is what the account rests on.
         """
-        training.check_batch_size(num_examples, recipe, client)
+        local_training.check_batch_size(num_examples, recipe, client)
         draw = derived(seed, "Poisson", round, client)
         rate = recipe.batch_size / num_examples
         steps = recipe.steps(num_examples)
@@ -165,7 +165,7 @@ class DpSgd(Defence):
         if proximal_mu:
             optimizer.attach_step_hook(pull_back)
         at_once = max(1, ENTRIES_AT_ONCE // sum(p.numel() for p in named.values()))
-        loss = training.loss_of(recipe, model)
+        loss = local_training.loss_of(recipe, model)
         total, count = 0.0, 0
         with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
             for batch, rate in zip(batches, recipe.rates(len(batches)), strict=True):

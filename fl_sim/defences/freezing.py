@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fl_sim.defences.base import Defence, DefenceError
-from fl_sim.freezing import FREEZABLE, freeze
 from fl_sim.models import Classifier, ModelError
+from fl_sim.models.freezing import FREEZABLE, freeze
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,7 @@ class Freezing(Defence):
     Parameters
     ----------
     part : {"all-but-last", "middle", "batch-norm"}
-        What is frozen; see :mod:`fl_sim.freezing`.
+        What is frozen; see :mod:`fl_sim.models.freezing`.
     """
 
     part: str = "all-but-last"

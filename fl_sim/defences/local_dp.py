@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from adversary.channel import Channel, clipped
-from adversary.observation import Observation, StateDict, TrainingRecipe
+from adversary.observation.channel import Channel, clipped
+from adversary.observation.observation import Observation, StateDict, TrainingRecipe
+from fl_sim.defences.accounting import Account, default_delta, gaussian_account
 from fl_sim.defences.base import Defence, DefenceError, LocalUpdate, is_buffer
-from fl_sim.privacy import Account, default_delta, gaussian_account
 
 STATISTICS = ("frozen", "clear")
 

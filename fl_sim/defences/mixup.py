@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from adversary.evaluation import Blends
-from adversary.observation import TrainingRecipe
-from fl_sim import training
+from adversary.observation.observation import TrainingRecipe
+from adversary.scoring.image_scores import Blends
 from fl_sim.defences.base import Defence, DefenceError
 from fl_sim.models import Classifier
+from fl_sim.training import local_training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,7 @@ class MixUp(Defence):
         """Train on the blends; the loss is that of blended labels."""
         outputs = model.head.out_features
         seen = self.blends(images, labels, recipe, batches, outputs=outputs, generator=generator)
-        return training.train(
+        return local_training.train(
             model,
             seen.images,
             seen.labels,

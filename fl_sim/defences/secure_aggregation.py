@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from adversary.channel import Channel
-from adversary.observation import Observation
+from adversary.observation.channel import Channel
+from adversary.observation.observation import Observation
 from fl_sim.defences.base import Defence, DefenceError, is_buffer
-from strategies.choices import CHOICES, of_the_mean
+from strategies.registry import CHOICES, of_the_mean
 
 if TYPE_CHECKING:
     from flwr.serverapp.strategy import Strategy

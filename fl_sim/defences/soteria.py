@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.func import jvp, vmap
 
-from adversary.channel import Channel
-from adversary.observation import Observation, StateDict
+from adversary.observation.channel import Channel
+from adversary.observation.observation import Observation, StateDict
 from fl_sim.defences.base import Defence, DefenceError, LocalUpdate
 from fl_sim.models import Classifier
 

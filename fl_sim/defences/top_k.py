@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from adversary.channel import Channel
-from adversary.observation import Observation, StateDict
+from adversary.observation.channel import Channel
+from adversary.observation.observation import Observation, StateDict
 from fl_sim.defences.base import Defence, DefenceError, LocalUpdate, is_buffer
 
 SCOPES = ("array", "global")

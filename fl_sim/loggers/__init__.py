@@ -7,9 +7,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from adversary.report.run_folder import RunFolder
+    from adversary.storage.run_folder import RunFolder
     from fl_sim.loggers.base import Logger
-    from fl_sim.settings import Settings
+    from fl_sim.settings.schema import Settings
 
 LOGGERS = {"tensorboard": "TensorBoard", "mlflow": "MLflow"}
 """The class of each, in the module of its name, imported when it is asked for."""

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 from mlflow import MlflowClient
 
-from adversary.report.run_folder import RunFolder
+from adversary.storage.run_folder import RunFolder
 from fl_sim.loggers.base import Logger, known
-from fl_sim.settings import Settings, flatten
+from fl_sim.settings.schema import Settings, flatten
 
 EXPERIMENT = "fl-sim"
 _STATUS = {"completed": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import tensorboard  # noqa: F401 (torch's error would not name it)
 from torch.utils.tensorboard import SummaryWriter
 
-from adversary.report.run_folder import RunFolder
+from adversary.storage.run_folder import RunFolder
 from fl_sim.loggers.base import Logger, known
-from fl_sim.settings import Settings
+from fl_sim.settings.schema import Settings
 
 
 class TensorBoard(Logger):

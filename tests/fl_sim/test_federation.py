@@ -1,277 +1,147 @@
-"""A federation that trains: its pace, its figures, many clients, and what the attacker knows."""
-
 from __future__ import annotations
-
-import dataclasses
-from pathlib import Path
 
 import pytest
 import torch
-from flwr.serverapp.strategy import FedAvg
+from PIL import Image
 
-from adversary import ThreatModel
-from adversary.observation import Observation
-from adversary.problem import pose
-from adversary.readings import unrolled
-from adversary.report.run_folder import RunFolder
-from fl_sim import checkpoints, training
-from fl_sim.assembly import assemble
-from fl_sim.freezing import shared
-from fl_sim.local_grid import run_local
-from fl_sim.settings import SettingsError
-from fl_sim.training import evaluate
-
-SILENT = {"adversary__enabled": False}
+from fl_sim.adversary_setup import attacks
+from fl_sim.federation import assemble
 
 
-def run(settings) -> RunFolder:
-    run_local(settings)
-    return RunFolder.open(Path(settings.out))
+def test_the_parts_fit_together(quick):
+    run = assemble(quick(), 3)
+    assert sum(len(part) for part in run.parts) == len(run.splits.private)
+    assert run.model()(run.parts[0].tensor([0, 1])).shape == (2, 2)
+    assert run.prior().images.shape == (len(run.splits.public), 1, 16, 16)
+    assert len(run.candidates()) == len(set(run.splits.private.patients))
+    assert run.settings.clients == 3
+    assert [a.name for a in run.adversary().attacks] == ["dlg"]
 
 
-def watched_rates(monkeypatch):
-    """Return a list that gets the learning rate that each client trains with."""
-    rates = []
-    real = training.train
-
-    def spy(model, images, labels, recipe, *args, **more):
-        rates.append(recipe.lr)
-        return real(model, images, labels, recipe, *args, **more)
-
-    monkeypatch.setattr(training, "train", spy)
-    return rates
+def test_the_same_settings_give_the_same_model(quick):
+    first, second = (assemble(quick(), n).model().state_dict() for n in (2, 3))
+    other = assemble(quick(seed=2), 3).model().state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
 
 
-def test_the_schedule_reaches_clients_the_table_and_the_attacker(quick, monkeypatch):
-    rates = watched_rates(monkeypatch)
-    folder = run(
+def test_parts_are_kept(quick):
+    assert assemble(quick(), 3) is assemble(quick(), 3)
+
+
+def test_bce_on_two_classes_has_one_output(quick):
+    assert assemble(quick(model__loss="bce"), 3).model().head.out_features == 1
+
+
+def test_the_server_evaluates_on_test_images_and_else_on_public_ones(quick):
+    with_test = assemble(quick(), 3)
+    assert (with_test.evaluated_on, with_test.evaluation_set()) == ("test", with_test.splits.test)
+    without = assemble(quick(data__test_fraction=0.0), 3)
+    assert (without.evaluated_on, without.evaluation_set()) == ("public", without.splits.public)
+
+
+def test_options_reach_their_attack(quick):
+    made = attacks(
         quick(
-            rounds=2, clients=2, local__lr=0.2, local__schedule="step", local__decay=0.5,
-            local__decay_every=1, adversary__record=True, strategy__name="fedprox",
+            adversary__attack="dlg, ing",
+            adversary__options="ing.iterations=7, dlg.iterations=9",
+            adversary__restarts=2,
         )
-    )  # fmt: skip
-    assert rates == pytest.approx([0.2, 0.2, 0.1, 0.1])
-    assert folder.rounds()["lr"].tolist() == pytest.approx([0.2, 0.1])
-    seen = [Observation.load(path) for path in folder.recorded_updates()]
-    assert [one.recipe.lr for one in seen] == rates
-    assert {one.recipe.proximal_mu for one in seen} == {0.1}
-    assert set(folder.leakage()["status"]) == {"ok"}
+    )
+    assert [(a.name, a.iterations, a.restarts) for a in made] == [("dlg", 9, 2), ("ing", 7, 2)]
 
 
-def test_a_plateau_reduces_the_rate_that_clients_train_with(quick, monkeypatch, capsys):
-    rates = watched_rates(monkeypatch)
-    folder = run(
-        quick(
-            **SILENT, rounds=4, clients=1, local__lr=0.2, data__validation_fraction=0.3,
-            strategy__monitor="loss", strategy__min_delta=5.0, strategy__plateau_patience=1,
-            strategy__plateau_factor=0.5,
-        )
-    )  # fmt: skip
-    assert rates == pytest.approx([0.2, 0.2, 0.1, 0.05])
-    assert folder.rounds()["lr"].tolist() == pytest.approx(rates)
-    assert "round 2 · plateau: learning rate 0.1 from here on" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(("share", "clients"), [(0.0, 0), (0.5, 2), (1.0, 3)])
-def test_a_share_of_the_clients_evaluates(quick, share, clients):
-    folder = run(quick(**SILENT, rounds=2, clients=3, strategy__evaluate_fraction=share))
-    assert len(folder.clients()) == 2 * clients
-    assert folder.info()["status"] == "completed"
-
-
-def test_training_stops_early_by_validation_auc(quick, capsys):
-    folder = run(
-        quick(
-            **SILENT, rounds=9, clients=2, data__num_images=60, data__validation_fraction=0.3,
-            strategy__stop_patience=2, strategy__min_delta=1.0,
-        )
-    )  # fmt: skip
-    assert len(folder.rounds()) == 3
-    info = folder.info()
-    assert info["status"] == "completed"
-    best = folder.rounds()["client_auc"][0]
-    assert info["best"] == {"round": 1, "auc": pytest.approx(best), "stopped_after": 3}
-    assert "stopped early: auc was best in round 1, 2 rounds ago" in capsys.readouterr().out
-
-
-def test_clients_are_evaluated_on_patients_that_nobody_trains_on(quick):
-    settings = quick(**SILENT, rounds=1, data__num_images=60, data__validation_fraction=0.3,
-                     checkpoints=True)  # fmt: skip
-    folder = run(settings)
-    parts = assemble(settings, 3)
-    everyone = [set(p.patients) for p in (*parts.parts, *parts.validation)]
-    assert sum(map(len, everyone)) == len(set.union(*everyone))
-    model = parts.model()
-    checkpoints.load_into(model, checkpoints.read(folder.checkpoint(1)))
-    rows = folder.clients()
-    aucs = []
-    for row, part in zip(rows.itertuples(), parts.validation, strict=True):
-        found = evaluate(
-            model, part.tensor(range(len(part))), part.labels, "cross-entropy", device="cpu"
-        )
-        assert (row.images, row.auc_left_out) == (len(part), found.left_out)
-        assert (row.loss, row.auc) == pytest.approx((found.loss, found.auc), rel=1e-6)
-        aucs.append(found.auc * len(part))
-    total = sum(len(part) for part in parts.validation)
-    assert folder.rounds()["client_auc"][0] == pytest.approx(sum(aucs) / total)
-    assert folder.info()["validation"]["client-01"] == len(parts.validation[1])
-
-
-def test_a_client_without_validation_patients_trains_and_is_not_counted(quick):
-    settings = quick(**SILENT, rounds=1, clients=6, data__validation_fraction=0.2,
-                     data__partition="quantity", local__batch_size=1)  # fmt: skip
-    folder = run(settings)
-    sizes = [len(part) for part in assemble(settings, 6).validation]
-    assert 0 in sizes
-    rows = folder.clients()
-    assert rows["images"].tolist() == sizes
-    assert rows["loss"].isna().tolist() == [not size for size in sizes]
-    known = rows.dropna(subset="loss")
-    mean = (known["loss"] * known["images"]).sum() / known["images"].sum()
-    assert folder.rounds()["client_loss"][0] == pytest.approx(mean)
-
-
-@pytest.mark.parametrize("fraction", [1.0, 0.25])
-def test_36_clients_are_averaged_by_their_images(quick, monkeypatch, fraction):
-    replies = []
-    aggregate = FedAvg.aggregate_train
-
-    def spy(self, server_round, messages):
-        for message in messages:
-            arrays = message.content["arrays"].to_torch_state_dict()
-            images = message.content["metrics"]["num-examples"]
-            replies.append((images, {n: v.clone().double() for n, v in arrays.items()}))
-        return aggregate(self, server_round, messages)
-
-    monkeypatch.setattr(FedAvg, "aggregate_train", spy)
-    settings = quick(
-        **SILENT, rounds=1, clients=36, data__num_images=150, data__partition="quantity",
-        data__alpha=2.0, local__batch_size=1, local__max_steps=0, strategy__fraction=fraction,
-        checkpoints=True,
-    )  # fmt: skip
-    parts = assemble(settings, 36).parts
-    patients = [set(part.patients) for part in parts]
-    assert sum(map(len, patients)) == len(set.union(*patients))
-    folder = run(settings)
-    assert folder.rounds()["clients"][0] == len(replies) == 36 * fraction
-    images = [number for number, _ in replies]
-    assert len(set(images)) > 3
-    if fraction == 1:
-        assert images == [len(part) for part in parts]
-    for name, value in checkpoints.read(folder.checkpoint(1)).items():
-        expected = sum(number / sum(images) * arrays[name] for number, arrays in replies)
-        torch.testing.assert_close(value.double(), expected, rtol=1e-5, atol=1e-7)
-
-
-RECIPES = {
-    "schedule": {"local__schedule": "cosine", "local__schedule_over": "steps"},
-    "momentum and decay": {"local__momentum": 0.9, "local__weight_decay": 0.01},
-    "adam": {"local__optimizer": "adam", "local__lr": 0.001},
-    "drop-last": {"local__drop_last": True, "local__batch_size": 3},
-    "class weights": {"model__class_weights": "1, 5"},
-    "one sigmoid": {"model__class_weights": "balanced", "model__loss": "bce"},
-}
-
-
-@pytest.mark.parametrize("case", RECIPES)
-def test_the_attacker_unrolls_the_clients_own_training(quick, case):
-    """In float64, on the client's own batches in their order of use."""
-    usual = {"clients": 4, "local__max_steps": 3, "local__lr": 0.1, "model__name": "lenet"}
-    settings = quick(**{**usual, "data__image_size": 32, **RECIPES[case]})
-    parts = assemble(settings, 4)
-    model = parts.model().double()
-    inputs, labels = parts.inputs(1, 0).double(), parts.parts[0].labels
-    batches = parts.batches(1, 0)
-    sent = {name: value.clone() for name, value in shared(model).items()}
-    recipe = dataclasses.replace(parts.recipe, proximal_mu=0.3)
-    training.train(model, inputs, labels, recipe, batches, device="cpu", proximal_mu=0.3)
-    seen = Observation(
-        round=1, client="client-00", sent=sent, returned=shared(model),
-        num_examples=len(labels), recipe=recipe,
-    )  # fmt: skip
-    used = parts.used(1, 0)
-    problem = pose(seen, ThreatModel(), parts.model(), image_shape=(1, 32, 32),
-                   dtype=torch.float64)  # fmt: skip
-    assert problem.shape[0] == len(used)
-    found = unrolled(problem, problem.parameters, inputs[used], problem.targets(labels[used]))
-    for name, value in problem.gradient.items():
-        torch.testing.assert_close(found[name], value, rtol=1e-6, atol=1e-8)
-
-
-def test_adam_clients_are_attacked_and_the_report_says_so(quick):
-    folder = run(quick(rounds=1, clients=2, local__optimizer="adam", adversary__bounds="auto"))
-    notes = folder.leakage()["note"]
-    assert notes.str.contains("Adam clients: ").all()
-    assert folder.info()["recipe"]["optimizer"] == "adam"
-    assert "no bound for clients that use Adam" in folder.info()["missing"]["bound_psnr"]
-    assert "Adam clients: " in (folder.path / "report.html").read_text()
-
-
-def test_balanced_weights_are_those_of_what_clients_train_on(quick):
-    settings = quick(model__class_weights="balanced", data__num_images=60)
-    parts = assemble(settings, 3)
-    counts = torch.cat([part.labels for part in parts.parts]).bincount()
-    expected = counts.sum() / (2 * counts)
-    assert parts.recipe.class_weights == pytest.approx(expected.tolist())
-    assert quick().model.class_weights == ""
-    assert assemble(quick(), 3).recipe.class_weights == ()
+def test_a_start_image_is_read_and_resized(quick, tmp_path):
+    Image.new("L", (40, 30), 51).save(tmp_path / "start.png")
+    [made] = attacks(
+        quick(adversary__start="image", adversary__start_image=str(tmp_path / "start.png"))
+    )
+    assert made.start_image.shape == (1, 16, 16)
+    torch.testing.assert_close(made.start_image, torch.full((1, 16, 16), 0.2))
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"local__batch_size": 99}, r"^local.batch-size = 99: client-\d\d of 3 has only \d+ im"),
+        ({"data__num_images": 24, "clients": 60}, r"client"),
         (
-            {"local__optimizer": "adam", "local__momentum": 0.9},
-            "local.momentum = 0.9: is of SGD; must be 0 with local.optimizer = 'adam'",
+            {"model__name": "densenet121", "data__image_size": 8},
+            "^data.image-size = 8: densenet121",
+        ),
+        ({"defence__options": "scale=1"}, "^defence.options: scale: none has no options"),
+        ({"device": "cuda:99"}, "^device = 'cuda:99': there are"),
+        ({"device": "tpu"}, "^device = 'tpu': must be auto, cpu"),
+        ({"data__name": "folder", "data__path": "/nowhere"}, "/nowhere"),
+        ({"adversary__options": "ing.tv=1"}, r"^adversary.options: ing.tv: must be ATTACK.OPTION"),
+        ({"adversary__options": "iterations=1"}, "^adversary.options: iterations: must be ATTACK"),
+        ({"adversary__options": "dlg"}, "^adversary.options = 'dlg': 'dlg' is not KEY=VALUE"),
+        (
+            {"adversary__options": "dlg.itrations=1"},
+            "^adversary.options: dlg.itrations: unk.*iterations",
         ),
         (
-            {"local__optimizer": "adam", "defence__name": "dp-sgd"},
-            "local.optimizer = 'adam': dp-sgd takes steps of SGD; must be sgd",
+            {"adversary__options": "dlg.iterations=few"},
+            "^adversary.options: dlg.iterations = 'few'",
         ),
+        ({"adversary__start_image": "/nowhere.png"}, "^adversary.start-image = '/nowhere.png': No"),
         (
-            {"model__class_weights": "1"},
-            "model.class-weights = '1': must be balanced, empty, or 2 comma-separated numbers > 0 "
-            "(clear, opacity)",
+            {"adversary__options": "dlg.iterations=-3"},
+            "^adversary.options: dlg.iterations = -3: mu",
         ),
-        (
-            {"model__class_weights": "balanced", "defence__name": "local-dp"},
-            "model.class-weights = 'balanced': with defence.name = 'local-dp' clients tell no "
-            "counts of labels",
-        ),
-        ({"model__class_weights": "1, -2"}, "model.class-weights = '1, -2': must be balanced"),
-        ({"model__class_weights": "even"}, "model.class-weights = 'even': must be balanced"),
-        (
-            {"strategy__stop_patience": 3},
-            "strategy.stop-patience = 3: needs data.validation-fraction > 0, X-rays that no "
-            "client trains on",
-        ),
-        (
-            {"strategy__plateau_patience": 2, "defence__name": "dp-sgd",
-             "data__validation_fraction": 0.2},
-            "strategy.plateau-patience = 2: with defence.name = 'dp-sgd' clients report no figures",
-        ),
-        (
-            {"strategy__stop_patience": 2, "strategy__evaluate_fraction": 0,
-             "data__validation_fraction": 0.3},
-            "strategy.stop-patience = 2: needs strategy.evaluate-fraction > 0",
-        ),
-        (
-            {"data__validation_fraction": 0.01},
-            "data.validation-fraction = 0.01: leaves no client a patient to validate on",
-        ),
-        (
-            {"data__validation_fraction": 0.2, "strategy__stop_patience": 1},
-            "strategy.monitor = 'auc': no client has X-rays with and without a label",
-        ),
+        ({"adversary__start": "image"}, "^adversary.start = 'image': .*start-image is empty$"),
     ],
-)  # fmt: skip
-def test_what_does_not_fit_together_is_one_line(quick, changes, message):
-    with pytest.raises(ValueError) as error:  # noqa: PT011 (several kinds, for the user all)
-        assemble(quick(**changes), 3)
-    assert str(error.value).startswith(message)
-    assert len(str(error.value).splitlines()) == 1
+)
+def test_what_does_not_fit_is_one_line(changes, message, quick):
+    settings = quick(**changes)
+
+    def build():
+        assemble(settings, settings.clients).model()
+        attacks(settings)
+
+    with pytest.raises(ValueError, match=message) as error:
+        build()
+    assert "\n" not in str(error.value)
 
 
-def test_a_wrong_choice_names_the_nearest(quick):
-    with pytest.raises(SettingsError, match="local.optimizer = 'adams': must be one of sgd, adam"):
-        quick(local__optimizer="adams")
+def test_a_start_image_that_is_none(quick, tmp_path):
+    path = tmp_path / "text.png"
+    path.write_text("no picture")
+    with pytest.raises(ValueError, match=r"^adversary.start-image: .*text.png"):
+        attacks(quick(adversary__start="image", adversary__start_image=str(path)))
+
+
+def test_who_is_attacked_follows_from_the_seed(quick):
+    names = [f"client-{i:02d}" for i in range(6)]
+    run = assemble(quick(clients=6, adversary__every=3, adversary__clients=2), 6)
+    chosen = {r: run.attacked(r, names) for r in range(1, 8)}
+    assert [r for r, who in chosen.items() if who] == [1, 4, 7]
+    assert all(len(chosen[r]) == 2 and set(chosen[r]) <= set(names) for r in (1, 4, 7))
+    assert len({tuple(chosen[r]) for r in (1, 4, 7)}) > 1
+    again = assemble(quick(clients=6, adversary__every=3, adversary__clients=2, rounds=9), 6)
+    assert again.attacked(4, names) == chosen[4]
+
+
+def test_every_client_is_attacked_by_default(quick):
+    names = ["client-00", "client-01", "client-02"]
+    run = assemble(quick(), 3)
+    assert [run.attacked(r, names) for r in (1, 2)] == [names, names]
+    many = assemble(quick(adversary__clients=9), 3)
+    assert many.attacked(1, names) == names
+
+
+@pytest.mark.parametrize(
+    ("changes", "limit"),
+    [
+        ({}, None),
+        ({"adversary__seconds": 5.0}, 5),
+        ({"adversary__round_seconds": 12.0}, 4),  # of three clients
+        ({"adversary__round_seconds": 12.0, "adversary__clients": 2}, 6),
+        ({"adversary__round_seconds": 12.0, "strategy__fraction": 0.4}, 12),
+        ({"adversary__round_seconds": 12.0, "adversary__attack": "dlg,ing"}, 2),
+        ({"adversary__round_seconds": 12.0, "adversary__seconds": 3.0}, 3),
+        ({"adversary__round_seconds": 12.0, "defence__name": "secure-aggregation"}, 6),
+    ],
+)
+def test_the_attacks_of_a_round_share_its_time(quick, changes, limit):
+    assert assemble(quick(**changes), 3).adversary().limits.seconds == limit

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from adversary.report.ledger import Ledger, by_round
-from adversary.report.run_folder import RunFolder
+from adversary.storage.run_folder import RunFolder
 from fl_sim import loggers
-from fl_sim.cli import main
-from fl_sim.local_grid import run_local
+from fl_sim.cli.app import main
+from fl_sim.engines.in_process import run_local
 from fl_sim.loggers.base import Logger
 from fl_sim.server_app import IncompleteReportError
-from fl_sim.settings import SettingsError, parse
+from fl_sim.settings.schema import SettingsError, parse
 
 
 class Heard(Logger):

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from adversary.observation import Observation
-from adversary.report.run_folder import RunFolder, RunFolderError
-from fl_sim import client_app, training
-from fl_sim.local_grid import LocalGrid, run_local
+from adversary.observation.observation import Observation
+from adversary.storage.run_folder import RunFolder, RunFolderError
+from fl_sim import client_app
+from fl_sim.engines.in_process import LocalGrid, run_local
 from fl_sim.server_app import IncompleteReportError, app
-from fl_sim.settings import SettingsError, flatten
+from fl_sim.settings.schema import SettingsError, flatten
+from fl_sim.training import local_training
 from strategies import NoUsableReplyError
 
 
@@ -93,13 +94,13 @@ def test_every_strategy_runs(name, model, quick):
 
 def test_the_proximal_term_reaches_clients(quick, tmp_path, monkeypatch):
     seen = []
-    real = training.train
+    real = local_training.train
 
     def spy(*args, proximal_mu, **more):
         seen.append(proximal_mu)
         return real(*args, proximal_mu=proximal_mu, **more)
 
-    monkeypatch.setattr(training, "train", spy)
+    monkeypatch.setattr(local_training, "train", spy)
     off = {"adversary__enabled": False, "rounds": 1}
     run_local(quick(strategy__name="fedprox", strategy__proximal_mu=0.7, **off))
     run_local(quick(out=str(tmp_path / "avg"), **off))
@@ -133,7 +134,7 @@ def test_known_labels_are_an_oracle_and_told(quick):
 
 
 def test_a_client_that_raises_does_not_end_the_run(quick, monkeypatch):
-    real = training.train
+    real = local_training.train
     calls = []
 
     def breaks(*args, **more):
@@ -142,7 +143,7 @@ def test_a_client_that_raises_does_not_end_the_run(quick, monkeypatch):
             raise RuntimeError("out of film")
         return real(*args, **more)
 
-    monkeypatch.setattr(training, "train", breaks)
+    monkeypatch.setattr(local_training, "train", breaks)
     settings = quick()
     run_local(settings)
     folder = RunFolder.open(Path(settings.out))
@@ -157,7 +158,7 @@ def test_when_all_clients_raise_the_run_fails_and_says_why(quick, monkeypatch):
     def breaks(*args, **more):
         raise RuntimeError("out of film")
 
-    monkeypatch.setattr(training, "train", breaks)
+    monkeypatch.setattr(local_training, "train", breaks)
     settings = quick()
     with pytest.raises(NoUsableReplyError, match="round 1: none of 3 clients"):
         run_local(settings)

@@ -20,7 +20,7 @@ from flwr.serverapp.strategy import (
     FedProx,
 )
 
-from adversary.threat import ThreatModel
+from adversary.observation.threat_model import ThreatModel
 from strategies import HonestButCurious
 from strategies import honest_but_curious as module
 from strategies.attack_queue import Attacked, AttackQueue

@@ -14,7 +14,7 @@ from flwr.app import (
 )
 from hypothesis import example, given
 
-from fl_sim.local_grid import LocalGrid
+from fl_sim.engines.in_process import LocalGrid
 from strategies.replies import LONGEST_REASON, error_of, fault
 
 RAISED = """\

@@ -23,13 +23,13 @@ from adversary.attacks.standard.members import (
 from adversary.attacks.standard.referee import Estimate, Referee
 from adversary.certificates import Encoded, Laplace, Posterior, Statement, certify, goodness
 from adversary.certificates.posterior import STEPS
-from adversary.label_candidates import likely_labels
-from adversary.optimise import Limits, Progress, Search
-from adversary.problem import Problem
-from adversary.readings import choose
-from adversary.reconstruction import Reconstruction, Trial
-from adversary.residuals import Residuals
-from adversary.smoothness import distribution
+from adversary.common.results import Reconstruction, Trial
+from adversary.labels.candidates import likely_labels
+from adversary.optim.loop import Limits, Progress, Search
+from adversary.priors.smooth import distribution
+from adversary.problem.problem import Problem
+from adversary.problem.residuals import Residuals
+from adversary.problem.update_models import choose
 
 PLAUSIBLE = 16.0
 """Chi-square, in the ensemble's common units, up to which an estimate may be proved."""

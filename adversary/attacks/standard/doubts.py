@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from adversary.problem import Problem
+from adversary.problem.problem import Problem
 
 FEW_LEVELS = 256
 """Different values up to which an array of more entries was quantised on the way."""
@@ -14,7 +14,7 @@ UNMOVED = 0.5
 
 
 def doubts(problem: Problem) -> tuple[str, ...]:
-    """Return the flags, keys of :data:`adversary.flags.FLAGS`, that an update raises by itself."""
+    """Return the flags, keys of ``FLAGS``, that an update raises by itself."""
     found = []
     if _compressed(problem):
         found.append("channel-not-modelled")

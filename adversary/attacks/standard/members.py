@@ -14,27 +14,27 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from adversary.attacks.base import Attack
 from adversary.attacks.batch_statistics import BatchStatistics
-from adversary.attacks.encgrad import EncGradInversion
-from adversary.attacks.encoder import Encoder
-from adversary.attacks.gauss_newton import MEMORY_BYTES, GaussNewton
+from adversary.attacks.encgrad.attack import EncGradInversion
+from adversary.attacks.encoder.attack import Encoder
+from adversary.attacks.encoder.encoding_equations import EncodingEquations, EncodingError
+from adversary.attacks.gauss_newton.activation_unknowns import Switched
+from adversary.attacks.gauss_newton.attack import MEMORY_BYTES, GaussNewton
+from adversary.attacks.gauss_newton.softplus import has_kinks
 from adversary.attacks.ing import ING
 from adversary.attacks.most_probable import MostProbable
-from adversary.attacks.recursive import Recursive
+from adversary.attacks.recursive.attack import Recursive
 from adversary.attacks.standard.effort import Effort
 from adversary.attacks.standard.referee import Estimate, Referee
+from adversary.attacks.standard.watchdog import within
 from adversary.certificates import Laplace
 from adversary.certificates.posterior import fits
-from adversary.encoding_equations import EncodingEquations, EncodingError
-from adversary.homotopy import has_kinks
-from adversary.normal_equations import Dense
-from adversary.optimise import Limits, Search
-from adversary.priors import GaussianPrior
-from adversary.problem import Problem
-from adversary.readings import UNROLLED_STEPS, assumed_batches
-from adversary.reconstruction import Step
-from adversary.seeding import derive_seed, generator
-from adversary.switches import Switched
-from adversary.watchdog import within
+from adversary.common.results import Step
+from adversary.common.seeding import derive_seed, generator
+from adversary.optim.loop import Limits, Search
+from adversary.optim.quadratic_models import Dense
+from adversary.priors.gaussian import GaussianPrior
+from adversary.problem.problem import Problem
+from adversary.problem.update_models import UNROLLED_STEPS, assumed_batches
 
 LINEAR = 3.0
 """Chi-square of the mean public X-ray up to which noise may be all that an update holds."""

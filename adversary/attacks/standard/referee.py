@@ -16,9 +16,9 @@ from torch import Tensor
 
 from adversary.attacks.most_probable import misfit_cost
 from adversary.certificates import Rival
-from adversary.priors import GaussianPrior
-from adversary.problem import Problem
-from adversary.residuals import Residuals, residuals
+from adversary.priors.gaussian import GaussianPrior
+from adversary.problem.problem import Problem
+from adversary.problem.residuals import Residuals, residuals
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,9 +12,9 @@ from adversary import Prior, ThreatModel, TrainingRecipe
 from adversary.attacks import Standard
 from adversary.certificates import Goodness, Posterior, Rival, certify, prior_psnr
 from adversary.certificates.certify import APART, BARELY, CLEARLY, DETERMINED, EVIDENCE
-from adversary.channel import Channel
-from adversary.priors import GaussianPrior
-from adversary.problem import pose
+from adversary.observation.channel import Channel
+from adversary.priors.gaussian import GaussianPrior
+from adversary.problem.problem import pose
 
 SHAPE = (2, 1, 8, 8)
 PRIOR = GaussianPrior(

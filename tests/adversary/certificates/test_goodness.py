@@ -11,9 +11,9 @@ import torch
 from adversary import ThreatModel, TrainingRecipe
 from adversary.certificates import goodness
 from adversary.certificates.goodness import DEVIATIONS, ROUNDED, Goodness
-from adversary.channel import Channel
-from adversary.problem import pose
-from adversary.residuals import residuals
+from adversary.observation.channel import Channel
+from adversary.problem.problem import pose
+from adversary.problem.residuals import residuals
 
 IMAGES = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(5))
 LABEL = torch.tensor([1])

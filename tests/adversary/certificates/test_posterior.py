@@ -13,9 +13,9 @@ from adversary import ThreatModel, TrainingRecipe
 from adversary.certificates import Laplace, expected_psnr, prior_psnr
 from adversary.certificates import posterior as module
 from adversary.certificates.posterior import truncated
-from adversary.priors import GaussianPrior
-from adversary.problem import pose
-from adversary.residuals import residuals
+from adversary.priors.gaussian import GaussianPrior
+from adversary.problem.problem import pose
+from adversary.problem.residuals import residuals
 
 SIDE = 4
 UNKNOWNS = SIDE * SIDE
@@ -29,7 +29,7 @@ def prior():
 
 
 class Linear:
-    """r = A x - b in units of its noise: :class:`adversary.residuals.Residuals` of no network."""
+    """r = A x - b in units of its noise: residuals of no network."""
 
     def __init__(self, matrix, wanted, *, rounding=None):
         self.matrix, self.wanted, self.rounding = matrix, wanted, rounding

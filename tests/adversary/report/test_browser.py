@@ -11,11 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
-from adversary.reconstruction import Frame
-from adversary.report import html, pictures
+from adversary.common.results import Frame
+from adversary.report import pictures, run_page
 from adversary.report.comparison import Run, Setting, measure
-from adversary.report.comparison_html import render
-from adversary.report.run_folder import RunFolder
+from adversary.report.comparison_page import render
+from adversary.storage.run_folder import RunFolder
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 WIDTHS = (1280, 390)
@@ -118,7 +118,7 @@ def report(tmp_path_factory, attacked):
         settings={"data": {"path": "/a/long/path" * 20}}, oracles=["labels known"],
         threat={"view": "client", "labels_known": True, "defence_known": True},
     )  # fmt: skip
-    return html.render(folder)
+    return run_page.render(folder)
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -14,9 +14,8 @@ import pytest
 import torch
 from hypothesis import given
 
-from adversary.evaluation import ImageScore
-from adversary.reconstruction import Reconstruction
-from adversary.report import charts, table
+from adversary.common.results import Reconstruction
+from adversary.report import charts
 from adversary.report.comparison import (
     COMPARISON,
     Row,
@@ -28,10 +27,12 @@ from adversary.report.comparison import (
     measure,
     write_tables,
 )
-from adversary.report.comparison_html import ordered, render, summarise
+from adversary.report.comparison_page import ordered, render, summarise
 from adversary.report.pictures import draw
-from adversary.report.run_folder import RunFolder
-from adversary.report.verdict import Level
+from adversary.scoring.image_scores import ImageScore
+from adversary.scoring.verdict import Level
+from adversary.storage import csv_table
+from adversary.storage.run_folder import RunFolder
 
 ODD = """<script>alert(1)</script>"><img src=x onerror='alert(1)'>&$x_{"""
 
@@ -114,13 +115,13 @@ def test_tables_read_back_and_missing_values_stay_empty(tmp_path):
     path = ran(tmp_path / "1", {"ing": (20.0, 1 / 3)})
     rows = measure([setting("=odd, label", path, parameters="scale=0.1"), setting("b", tmp_path)])
     write_tables(tmp_path, rows)
-    read = table.read(tmp_path / "comparison.csv", COMPARISON)
+    read = csv_table.read(tmp_path / "comparison.csv", COMPARISON)
     assert list(read.columns) == list(COMPARISON)
     assert list(read["label"]) == ["=odd, label", "b"]
     assert read["psnr"][0] == rows[0].psnr
     assert read["parameters"][0] == "scale=0.1"
     assert read.loc[1, ["attack", "epsilon", "auc", "psnr", "bound_psnr"]].isna().all()
-    assert len(table.read(tmp_path / "comparison_attacks.csv", COMPARISON)) == 2
+    assert len(csv_table.read(tmp_path / "comparison_attacks.csv", COMPARISON)) == 2
 
 
 NOISE_3 = {"psnr": 7.3, "bound_psnr": 30.7, "prior_psnr": 18.0, "rdlv": -1.2}
@@ -194,7 +195,7 @@ def test_means_shares_and_flags_of_what_the_attacker_states(evaluated, tmp_path)
     assert standard.chance == 1 / 4
     assert (dlg.proved, dlg.cells()["flags"], dlg.limit) == (None, "", None)
     write_tables(tmp_path, [standard, dlg])
-    read = table.read(tmp_path / "comparison.csv", COMPARISON)
+    read = csv_table.read(tmp_path / "comparison.csv", COMPARISON)
     assert list(read[["verdict", "proved", "images"]].loc[0]) == ["visible", 0.5, 2]
 
 

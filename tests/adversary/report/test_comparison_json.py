@@ -7,7 +7,7 @@ import pytest
 
 from adversary.report import comparison_json
 from adversary.report.comparison import Run, Setting, measure
-from adversary.report.run_folder import RunFolder
+from adversary.storage.run_folder import RunFolder
 
 OURS = {"seed": 1, "out": "/home/mueller/x", "local.lr": 0.1, "data.path": "/home/mueller/a.csv"}
 CHOSEN = {

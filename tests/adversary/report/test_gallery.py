@@ -1,8 +1,8 @@
 import torch
 
-from adversary.reconstruction import Frame, Reconstruction, Step
+from adversary.common.results import Frame, Reconstruction, Step
 from adversary.report import gallery
-from adversary.report.rows import levelled
+from adversary.report.leakage_rows import levelled
 
 
 def row(client, image, psnr, attack="ing", status="ok"):

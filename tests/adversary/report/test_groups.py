@@ -1,5 +1,5 @@
 from adversary.report.groups import grouped, matrix, worst_of
-from adversary.report.verdict import Level
+from adversary.scoring.verdict import Level
 
 
 def row(round, client, psnr, status="ok"):

@@ -7,20 +7,21 @@ import torch
 from PIL import Image
 
 from adversary import Observation, Outcome, Reconstruction, TrainingRecipe
-from adversary.bounds import Bound
-from adversary.evaluation import ImageScore, Truth
-from adversary.information import BCR, BoundError
-from adversary.report import html, table
+from adversary.bounds.cramer_rao import Bound
+from adversary.bounds.fisher_information import BCR, BoundError
+from adversary.report import run_page
 from adversary.report.ledger import Ledger, by_round
-from adversary.report.run_folder import LEAKAGE, RunFolder
-from adversary.scorer import Scored, Scorer
+from adversary.scoring.image_scores import ImageScore, Truth
+from adversary.scoring.scorer import Scored, Scorer
+from adversary.storage import csv_table
+from adversary.storage.run_folder import LEAKAGE, RunFolder
 
 IMAGES = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.fixture(autouse=True)
 def _no_perceptual_metric(monkeypatch):
-    monkeypatch.setattr("adversary.scorer.load_lpips", lambda: (None, "not in this test"))
+    monkeypatch.setattr("adversary.scoring.scorer.load_lpips", lambda: (None, "not in this test"))
 
 
 def observation(round=1):
@@ -93,13 +94,13 @@ def test_the_report_shows_the_bound_and_how_it_was_found(tmp_path):
         "kind": BCR, "method": "stochastic", "error": 0.25, "converged": True,
         "scopes": ["all images unknown"], "subject": "images",
     }  # fmt: skip
-    page = html.render(ledger.folder).read_text(encoding="utf-8")
+    page = run_page.render(ledger.folder).read_text(encoding="utf-8")
     assert "(bound 40.0 dB)" in page
     assert "Bayesian Cramér-Rao bound" in page
     assert "standard error of at most 0.25 dB" in page
     dense = ledger_of(tmp_path / "exact", lambda *_: a_bound())
     dense.outcome(observation(), outcome())
-    page = html.render(dense.folder).read_text(encoding="utf-8")
+    page = run_page.render(dense.folder).read_text(encoding="utf-8")
     assert "least error of any attacker" in page
     assert "estimated" not in page
 
@@ -113,7 +114,9 @@ def test_an_update_without_a_bound_is_scored_all_the_same(tmp_path):
     assert told == "Patient visible · 2 images, mean 40.1 dB, worst 40.1 dB"
     assert ledger.folder.leakage()["bound_psnr"].isna().all()
     assert ledger.folder.info()["missing"]["bound_psnr"] == "no bound for 40 local steps"
-    assert "no bound for 40 local steps" in html.render(ledger.folder).read_text(encoding="utf-8")
+    assert "no bound for 40 local steps" in run_page.render(ledger.folder).read_text(
+        encoding="utf-8"
+    )
     assert ledger.errors == []
 
 
@@ -186,5 +189,5 @@ def test_loggers_hear_of_negatives_as_of_the_re_identified(tmp_path):
             ((True, False), (False, True), (False, False), (None, None))]  # fmt: skip
     folder = RunFolder.create(tmp_path / "run")
     where = {"round": 1, "client": "a", "attack": "dlg", "status": "ok"}
-    table.append(folder.path / "leakage.csv", LEAKAGE, [where | row for row in rows])
+    csv_table.append(folder.path / "leakage.csv", LEAKAGE, [where | row for row in rows])
     assert by_round(folder.leakage())[1, "dlg"] == {"reidentified": pytest.approx(2 / 3)}

@@ -3,11 +3,11 @@ import dataclasses
 import pytest
 import torch
 
-from adversary.reconstruction import Reconstruction, Trial
-from adversary.report import html
+from adversary.common.results import Reconstruction, Trial
+from adversary.report import run_page
 from adversary.report.members import shares
 from adversary.report.references import SOURCES, methods, named
-from adversary.report.run_folder import MEMBERS, RunFolder
+from adversary.storage.run_folder import MEMBERS, RunFolder
 
 TRIALS = (
     Trial(member="mean", seconds=0.5, score=2.0, note="the prior's mean"),
@@ -79,7 +79,7 @@ def test_a_run_from_before_there_were_members_has_none(tmp_path):
     folder = RunFolder.create(tmp_path)
     (tmp_path / "members.csv").unlink()
     assert folder.members().empty
-    html.render(folder)
+    run_page.render(folder)
 
 
 def test_members_are_summed_up_over_updates(tmp_path):
@@ -102,7 +102,7 @@ def test_members_are_summed_up_over_updates(tmp_path):
 
 def test_the_report_shows_members_and_cites_those_that_are_attacks(folder, check):
     folder.add_reconstruction(1, "client-00", "standard", found())
-    page = check(html.render(folder))
+    page = check(run_page.render(folder))
     section = page.text.partition("Members of the ensemble")[2].partition("Failures and")[0]
     for text in ("mean", "recursive", "gauss-newton", "8.0", "80%"):
         assert text in section, text
@@ -116,4 +116,4 @@ def test_notes_of_members_stay_out_of_the_page(folder, check):
     trials = (Trial(member="m", seconds=1.0, note="/data/Miller.dcm is odd"),)
     folder.add_reconstruction(1, "client-00", "standard", found(trials=trials))
     folder.update(sensitive=True)
-    assert "Miller" not in check(html.render(folder)).text
+    assert "Miller" not in check(run_page.render(folder)).text

@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from adversary.evaluation import ImageScore
-from adversary.reconstruction import Frame
+from adversary.common.results import Frame
 from adversary.report import pictures
+from adversary.scoring.image_scores import ImageScore
 
 
 def rand(*shape):

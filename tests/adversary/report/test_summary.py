@@ -1,9 +1,9 @@
 import pytest
 
-from adversary.report.rows import judged, points_to_patient
-from adversary.report.run_folder import LEAKAGE
+from adversary.report.leakage_rows import judged, points_to_patient
 from adversary.report.summary import Share, raised, summarise
-from adversary.report.verdict import Level
+from adversary.scoring.verdict import Level
+from adversary.storage.run_folder import LEAKAGE
 
 ABOUT = {
     "clients": {f"client-{i:02d}": 10 for i in range(8)},

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fl_sim.data import DataError
-from fl_sim.data.source import Request, Source
+from fl_sim.data.sources.base import Request, Source
 from fl_sim.data.splits import split
 
 

@@ -10,13 +10,13 @@ import torch
 
 from adversary import ThreatModel
 from adversary.attacks import create as create_attack
-from adversary.channel import Channel
-from adversary.metrics import psnr
-from adversary.observation import Observation, TrainingRecipe
-from adversary.problem import pose
+from adversary.observation.channel import Channel
+from adversary.observation.observation import Observation, TrainingRecipe
+from adversary.problem.problem import pose
+from adversary.scoring.metrics import psnr
 from fl_sim.defences import Defence, LocalUpdate
 from fl_sim.models import create as create_model
-from fl_sim.training import train
+from fl_sim.training.local_training import train
 
 torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
 

@@ -8,10 +8,10 @@ import json
 import pytest
 import torch
 
-from fl_sim.cli import main
+from fl_sim.cli.app import main
 from fl_sim.defences import DEFENCES, create
-from fl_sim.local_grid import run_local
-from fl_sim.settings import parse
+from fl_sim.engines.in_process import run_local
+from fl_sim.settings.schema import parse
 
 QUICK = {
     "rounds": 1,
@@ -29,7 +29,7 @@ OPTIONS = {"large-batch": "factor=2"}  # a client has no more than 6 images here
 
 @pytest.mark.parametrize("name", DEFENCES)
 def test_every_defence_runs_and_is_attacked(name, tmp_path, monkeypatch):
-    monkeypatch.setattr("adversary.report.html.render", lambda *_: None)
+    monkeypatch.setattr("adversary.report.run_page.render", lambda *_: None)
     options = {"defence.options": OPTIONS[name]} if name in OPTIONS else {}
     settings = parse({**QUICK, **options, "out": str(tmp_path), "defence.name": name})
     run_local(settings)

@@ -7,8 +7,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from adversary.observation import Observation
-from fl_sim.assembly import assemble
+from adversary.observation.observation import Observation
 from fl_sim.defences import create
 from fl_sim.defences.augmentation import (
     MOST_CONTRAST,
@@ -19,6 +18,7 @@ from fl_sim.defences.augmentation import (
     MOST_ZOOM,
     TRANSFORMS,
 )
+from fl_sim.federation import assemble
 
 IMAGES = torch.rand(4, 1, 16, 16, generator=torch.Generator().manual_seed(0))
 

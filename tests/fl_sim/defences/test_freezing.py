@@ -7,14 +7,14 @@ import copy
 import pytest
 import torch
 
-from adversary.observation import TrainingRecipe
-from adversary.problem import pose
-from adversary.readings import unrolled
-from adversary.threat import ThreatModel
+from adversary.observation.observation import TrainingRecipe
+from adversary.observation.threat_model import ThreatModel
+from adversary.problem.problem import pose
+from adversary.problem.update_models import unrolled
 from fl_sim.defences import LocalUpdate, create
-from fl_sim.freezing import shared
 from fl_sim.models import create as create_model
-from fl_sim.training import train
+from fl_sim.models.freezing import shared
+from fl_sim.training.local_training import train
 
 RECIPE = TrainingRecipe(lr=0.1, batch_size=2, local_epochs=2)
 

@@ -14,8 +14,8 @@ from flwr.supercore.task_identity import TaskIdentity
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from adversary.channel import Channel
-from adversary.observation import TrainingRecipe
+from adversary.observation.channel import Channel
+from adversary.observation.observation import TrainingRecipe
 from fl_sim.defences import create
 
 RECIPE = TrainingRecipe(lr=0.1, batch_size=1)

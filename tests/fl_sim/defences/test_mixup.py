@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import beta, kstest
 
-from adversary.observation import TrainingRecipe
+from adversary.observation.observation import TrainingRecipe
 from fl_sim.defences import DefenceError, create
 from fl_sim.defences.mixup import MixUp, _beta
 from fl_sim.models import create as create_model
-from fl_sim.training import LOSSES
+from fl_sim.training.local_training import LOSSES
 
 RECIPE = TrainingRecipe(lr=0.1, batch_size=3)
 CALL = {"device": torch.device("cpu"), "proximal_mu": 0.0}

@@ -11,15 +11,15 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 
 from adversary import ThreatModel
-from adversary.channel import Channel
-from adversary.problem import pose
-from adversary.readings import unrolled
+from adversary.observation.channel import Channel
+from adversary.problem.problem import pose
+from adversary.problem.update_models import unrolled
 from fl_sim import client_app
-from fl_sim.assembly import assemble
 from fl_sim.defences import DefenceError, create
-from fl_sim.local_grid import LocalGrid, run_local
-from fl_sim.settings import flatten
-from fl_sim.training import evaluate
+from fl_sim.engines.in_process import LocalGrid, run_local
+from fl_sim.federation import assemble
+from fl_sim.settings.schema import flatten
+from fl_sim.training.local_training import evaluate
 
 
 def of_part(part, name):

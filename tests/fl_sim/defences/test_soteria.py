@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.func import jacrev
 
-from adversary.channel import Channel
+from adversary.observation.channel import Channel
 from fl_sim.defences import create
 from fl_sim.defences.soteria import criterion
 

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adversary.channel import Channel
+from adversary.observation.channel import Channel
 from fl_sim.defences import create
 from fl_sim.defences.top_k import _largest
 

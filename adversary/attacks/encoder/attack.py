@@ -1,0 +1,185 @@
+"""One image through its encoding, with forward passes alone, and the last digits by all else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from adversary.attacks.base import Attack, AttackError, notes_on, positive
+from adversary.attacks.encoder.encoding_equations import (
+    BandedModel,
+    EncodingEquations,
+    EncodingError,
+)
+from adversary.certificates import Encoded
+from adversary.common.results import Reconstruction, Step
+from adversary.common.seeding import generator
+from adversary.labels.candidates import likely_labels
+from adversary.optim.levenberg_marquardt import Place, descend
+from adversary.optim.loop import Limits, Progress, Search
+from adversary.priors.gaussian import GaussianPrior
+from adversary.priors.random_field import RandomField
+from adversary.priors.smooth import distribution
+from adversary.problem.problem import Problem
+from adversary.problem.residuals import Residuals, residuals
+from adversary.problem.update_models import OneGradient
+
+HOT = 1e3
+"""Variance of the noise that is assumed at first, in units of the misfit: a step at the level of
+the misfit itself leaves where curved activations are like their tangents."""
+
+LAST = 5
+"""Steps on the whole update at most."""
+
+
+class Encoder(Attack):
+    """One image from what the last layer is given, to float32's last digits.
+
+    For one image of one step, whatever loss and outputs: the last layer's gradient over that of its
+    bias is the encoding, and where the encoder keeps at least as many values as there are pixels
+    they determine the image. Levenberg-Marquardt on them needs no gradient of a gradient: their
+    Jacobian costs forward passes (:mod:`adversary.problem.sparse_jacobian`), and as an encoding's
+    value sees a window of the image, the normal equations are banded. The prior is a random field
+    with the variances of public X-rays (:mod:`adversary.priors.random_field`); the noise is first
+    taken as larger than it is (:mod:`adversary.optim.levenberg_marquardt`). Steps of the whole
+    update follow, by conjugate gradients that the banded factor preconditions
+    (:mod:`adversary.certificates.encoded`); its reduced chi-square, about 1 at the noise floor,
+    proves the image.
+
+    Activations that are not monotone, such as GELU, have several minima, and ReLUs have kinks:
+    where the first start does not explain the encoding, others are tried.
+
+    Parameters
+    ----------
+    starts : int
+        At most: the mean public X-ray, plain grey, and draws from the distribution of X-rays.
+    iterations : int
+        Steps of each start at most.
+    """
+
+    name: ClassVar[str] = "encoder"
+    title: ClassVar[str] = "One image through its encoding"
+    reference: ClassVar[str] = "this project"
+
+    FLOOR = 2.0
+    """Reduced chi-square at which the noise floor counts as reached."""
+
+    def __init__(self, *, starts: int = 3, iterations: int = 40) -> None:
+        positive(self, starts=starts, iterations=iterations)
+        self.starts = starts
+        self.iterations = iterations
+
+    def run(
+        self,
+        problem: Problem,
+        *,
+        seed: int = 0,
+        limits: Limits = Limits(),  # noqa: B008 (frozen)
+        progress: Progress | None = None,
+    ) -> Reconstruction:
+        """See :meth:`adversary.attacks.base.Attack.run`."""
+        problem = problem.to(torch.float64)
+        search = Search(self.name, seed, limits, progress)
+        try:
+            equations = EncodingEquations(problem)
+        except EncodingError as error:
+            raise AttackError(f"{self.name}: {error}") from error
+        prior = distribution(problem)
+        place = self._encoded(equations, prior, search)
+        if not math.isfinite(place.chi_square):
+            raise AttackError(f"{self.name}: no start gave a finite residual")
+        labels = likely_labels(problem, place.images)[0]
+        whole = residuals(problem, problem.targets(labels), math.inf, seed).completed()
+        whole = whole.calibrated(place.images, seed)
+        images, chi_square = place.images, float(whole(place.images).square().mean())
+        if place.chi_square < self.FLOOR:
+            images, chi_square = self._finished(whole, images, equations, prior, search)
+        return Reconstruction(
+            images=images.clamp(0, 1).float().cpu(),
+            labels=labels.cpu(),
+            score=chi_square,
+            seconds=search.seconds,
+            evaluations=search.evaluations,
+            stopped=search.stopped,
+            history=search.history,
+            notes=(
+                f"{len(equations)} values of the encoding, of {images.numel()} pixels",
+                f"reduced chi-square {chi_square:.3g}: "
+                + ("the noise floor is reached" if chi_square < self.FLOOR else "above the floor"),
+                *search.notes,
+                *notes_on(problem, OneGradient()),
+            ),
+        )
+
+    def _encoded(self, equations: EncodingEquations, prior: GaussianPrior, search: Search) -> Place:
+        """Return the place that explains the encoding best, of as many starts as it takes."""
+        field = RandomField(prior)
+        best: Place | None = None
+        for number, images in enumerate(_starts(prior, self.starts, search.seed)):
+            residual = equations(images)
+            hot = HOT * float(residual.square().mean())
+            found = descend(
+                equations,
+                Place(images, residual, hot),
+                field,
+                BandedModel,
+                iterations=self.iterations,
+                search=search,
+                restart=number,
+                enough=self.FLOOR,
+            )
+            if best is None or found.chi_square < best.chi_square:
+                best = found
+            search.report((number + 1) / (self.starts + 1))
+            if best.chi_square < self.FLOOR or search.exhausted():
+                break
+        assert best is not None
+        return best
+
+    def _finished(
+        self,
+        whole: Residuals,
+        images: Tensor,
+        equations: EncodingEquations,
+        prior: GaussianPrior,
+        search: Search,
+    ) -> tuple[Tensor, float]:
+        """Return the most probable image given the whole update, and its chi-square."""
+        normal = equations.normal(images)
+        for _ in range(LAST):
+            local = Encoded(whole, images, prior, normal)
+            moved = local.moved()
+            search.evaluations += local.evaluations
+            reached = whole(moved)
+            search.history.append(_step(search, reached))
+            if moved is images:
+                search.stopped = "converged"
+                break
+            if not _cost(moved, reached, prior) < _cost(images, local.residual, prior):
+                break
+            images = moved
+        return images, float(whole(images).square().mean())
+
+
+def _cost(images: Tensor, residual: Tensor, prior: GaussianPrior) -> float:
+    """Return twice the negative logarithm of the posterior."""
+    return float(residual.square().sum() + prior.whiten(images).square().sum())
+
+
+def _step(search: Search, residual: Tensor) -> Step:
+    """Return the next line of the history."""
+    last = search.history[-1]
+    chi_square = float(residual.square().mean())
+    return Step(last.restart, last.iteration + 1, chi_square, search.seconds)
+
+
+def _starts(prior: GaussianPrior, count: int, seed: int) -> Iterator[Tensor]:
+    """Yield images, (1, C, H, W), to start from."""
+    yield from [prior.mean, torch.full_like(prior.mean, 0.5)][:count]
+    for number in range(2, count):
+        draw = generator(seed, "start", number)
+        yield prior.sample(1, generator=draw).to(prior.mean)

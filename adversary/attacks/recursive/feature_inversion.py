@@ -1,0 +1,67 @@
+"""Images from the outputs of a layer by gradient steps: for those too large for linear equations.
+
+Mahendran and Vedaldi, "Understanding deep image representations by inverting them" (CVPR 2015),
+with what is known of the outputs of a ReLU, and a normal distribution of images in place of total
+variation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from adversary.attacks.recursive.least_absolute_deviations import Explained
+from adversary.optim.loop import Search, minimise
+from adversary.optim.optimizers import LBFGS
+from adversary.priors.gaussian import GaussianPrior
+
+ERROR = 0.1
+"""Deviation that an output may have, relative to the root mean square of those that are on."""
+
+MEMORY = 30
+"""Curvature pairs of L-BFGS."""
+
+
+def invert(
+    layer: Callable[[Tensor], Tensor],
+    outputs: Tensor,
+    on: Tensor,
+    prior: GaussianPrior,
+    *,
+    iterations: int,
+    search: Search,
+    restart: int = 0,
+) -> Explained:
+    """Return the image with which a layer gives outputs that come near the known ones.
+
+    Least of the squared deviations of outputs that are on, and of the others where they are
+    positive, plus the Mahalanobis distance ||z||^2 of the image x = mu + S^1/2 z from the prior's
+    mean, by L-BFGS from there.
+
+    Parameters
+    ----------
+    layer : callable
+        From (1, C, H, W) to (1, m), what a ReLU is given or the outputs themselves.
+    outputs, on, prior, iterations, search, restart
+        As of :func:`~adversary.attacks.recursive.least_absolute_deviations.explain`.
+    """
+    unit = ERROR * outputs[on].square().mean().sqrt()
+    wanted = torch.where(on, outputs, 0)
+
+    def misfit(whitened: Tensor) -> Tensor:
+        found = layer(prior.colour(whitened))
+        gap = torch.where(on, found - wanted, found.clamp_min(0)) / unit
+        return gap.square().sum() + whitened.square().sum()
+
+    method = LBFGS(memory=MEMORY)
+    best, _ = minimise(
+        lambda variables: torch.stack([misfit(z) for z in variables["whitened"]]),
+        {"whitened": torch.zeros(1, 1, prior.size).to(outputs)},
+        method,
+        iterations=iterations,
+        search=search,
+        first_restart=restart,
+    )
+    return Explained(prior.colour(best["whitened"][0]), settled=method.stalled())

@@ -1,0 +1,109 @@
+"""What an attack hands back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from torch import Tensor
+
+Certificate = Literal["proved", "open", "nothing"]
+"""What an attacker can state of its reconstruction without the truth.
+
+``proved``: the update is explained to its noise, by nothing else that was found, and tells clearly
+more than the prior. ``nothing``: the posterior is the prior, so the update tells no attacker more.
+``open``: anything less; it says neither that the images are right nor that they are safe.
+"""
+
+
+class Step(NamedTuple):
+    """One line of an attack's history."""
+
+    restart: int
+    iteration: int
+    score: float
+    seconds: float
+
+
+class Frame(NamedTuple):
+    """One picture of the process: a restart's images on their way, (B, C, H, W) in [0, 1]."""
+
+    restart: int
+    iteration: int
+    score: float
+    images: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """What one member of an ensemble came to: its cost, and its score or why it has none.
+
+    Parameters
+    ----------
+    member : str
+        Name of the attack.
+    seconds : float
+        Wall time.
+    score : float or None
+        Common score of its reconstruction, lower is better; None where it gave none.
+    note : str
+        What became of it, in words.
+    """
+
+    member: str
+    seconds: float
+    score: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reconstruction:
+    """An attack's best guess, chosen by its own score among its restarts.
+
+    Parameters
+    ----------
+    images : Tensor
+        (B, C, H, W) in [0, 1], on the CPU.
+    labels : Tensor
+        (B,) class indices, or (B, C) multi-hot for sigmoid heads; recovered or granted.
+    score : float
+        The attacker's own objective at ``images``, lower is better; never a true error.
+    history : list of Step
+        Score by iteration for every restart that ran.
+    frames : list of Frame
+        Pictures of the process, where they were asked for; the last of each restart is its result.
+    notes : tuple of str
+        What the attacker learnt about its own chances, in words, e.g. how many encodings the
+        update determines.
+    seconds : float
+        Wall time.
+    evaluations : int
+        Gradient-matching evaluations, over all restarts.
+    stopped : str
+        Why it ended: "iterations", "converged", "seconds" or "evaluations".
+    expected_psnr : tuple of float or None
+        PSNR in dB that the attacker expects of each image, from its posterior covariance.
+    certificate : {"proved", "open", "nothing"} or None
+        See :data:`Certificate`; None of attacks that state none.
+    member : str
+        Of an ensemble, the attack that gave the images.
+    trials : tuple of Trial
+        Of an ensemble, its members in the order in which they ran.
+    flags : tuple of str
+        What to look at before the result is believed: keys of :data:`adversary.report.flags.FLAGS`.
+    """
+
+    images: Tensor
+    labels: Tensor
+    score: float
+    seconds: float
+    evaluations: int
+    stopped: str = "iterations"
+    history: list[Step] = field(default_factory=list)
+    frames: list[Frame] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
+    expected_psnr: tuple[float, ...] | None = None
+    certificate: Certificate | None = None
+    member: str = ""
+    trials: tuple[Trial, ...] = ()
+    flags: tuple[str, ...] = ()

@@ -1,0 +1,57 @@
+"""What the server knows of a client's defence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from adversary.observation.observation import StateDict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Channel:
+    """The defence as an attacker sees it: public parameters, and what they say of one update.
+
+    A defence is agreed on by the whole federation, so the server knows it (Kerckhoffs); only
+    its random numbers are the client's own. An empty channel changes nothing.
+
+    Parameters
+    ----------
+    noise : mapping of str to float
+        Standard deviation of the noise on each entry of a returned array, in units of the
+        weights, by array; none on those not named.
+    clip : float
+        L2 norm, in units of the weights, to which the whole update was scaled down where it was
+        longer (McMahan et al. 2018).
+    example_clip : float
+        L2 norm to which the gradient of each image was scaled down (Abadi et al. 2016).
+    observed : mapping of str to Tensor
+        Boolean masks by array: entries that tell something of the client's training. Arrays not
+        named are observed entirely.
+    """
+
+    noise: Mapping[str, float] = field(default_factory=dict)
+    clip: float = torch.inf
+    example_clip: float = torch.inf
+    observed: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def keep(self, arrays: StateDict) -> StateDict:
+        """Return ``arrays`` (..., by name) with the entries that tell nothing set to zero."""
+        return {
+            name: value * self.observed[name].to(value.device) if name in self.observed else value
+            for name, value in arrays.items()
+        }
+
+
+def clipped(gradient: StateDict, bound: float | Tensor) -> StateDict:
+    """Return a gradient scaled down to the L2 norm ``bound`` over all arrays, where it is longer.
+
+    Differentiable, also at the zero gradient.
+    """
+    squares = torch.stack([g.square().sum() for g in gradient.values()]).sum()
+    norm = squares.clamp_min(torch.finfo(squares.dtype).tiny).sqrt()
+    factor = (bound / norm).clamp(max=1)
+    return {name: g * factor for name, g in gradient.items()}

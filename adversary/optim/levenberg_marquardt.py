@@ -1,0 +1,218 @@
+"""Levenberg-Marquardt along the path of the most probable images as the noise falls."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from torch import Tensor
+
+from adversary.common.results import Step
+from adversary.optim.loop import Search
+from adversary.optim.prior_terms import Penalty
+from adversary.optim.quadratic_models import Model
+from adversary.problem.residuals import Residuals
+
+ModelMaker = Callable[[Residuals, Tensor, Tensor, Penalty], Model]
+
+
+class Equations(Protocol):
+    """Residuals r(x), (m,), of images (B, C, H, W), in standard deviations."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return r(x)."""
+
+    def pullback(self, images: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return u -> J^T u, from (m,) to (n,)."""
+
+    def bend(self, images: Tensor, tangent: Tensor) -> Tensor:
+        """Return the second derivative along v, (m,)."""
+
+
+E = TypeVar("E", bound=Equations)
+P = TypeVar("P", bound=Penalty)
+
+
+COOLING = math.log(30.0)
+"""Logarithm of the factor by which the noise first falls in a step."""
+
+SLOWEST, SLOW, FASTEST = 0.1, math.log(2.0), math.log(1e4)
+"""Of these: least, least to begin a step with, largest."""
+
+BEND = 0.5
+"""Largest correction of a step's curvature, relative to the step, that is trusted."""
+
+TRIES = 16
+"""Coolings and dampings tried for one step."""
+
+EXCESS = 3.0
+"""Chi-square at most, in units of the temperature, else the noise is taken for larger again."""
+
+FALL, PATIENCE = 0.9, 2
+"""Factor by which the misfit falls at least in so many steps, where the noise is at its least."""
+
+SETTLED = 1e-3
+"""Mean squared step, in standard deviations of the posterior, from which on nothing moves."""
+
+
+@dataclass
+class Place:
+    """Where a descent has come to.
+
+    Parameters
+    ----------
+    images : Tensor
+        (B, C, H, W).
+    residual : Tensor
+        (m,) there.
+    temperature : float
+        Variance of the noise that is assumed, in units of the true one; at least 1.
+    damping : float
+        That the next step begins with.
+    cooling : float
+        Logarithm of the factor by which the next step first tries to lower the temperature.
+    settled : bool
+        Whether steps no longer move the images by what their noise does.
+    """
+
+    images: Tensor
+    residual: Tensor
+    temperature: float = 1.0
+    damping: float = 1e-6
+    cooling: float = COOLING
+    settled: bool = False
+
+    def __post_init__(self) -> None:
+        self.temperature = max(1.0, self.temperature)
+
+    @property
+    def chi_square(self) -> float:
+        """Mean squared residual: about 1 where the noise alone is left."""
+        return float(self.residual.square().mean())
+
+    def cost(self, penalty: Penalty, temperature: float) -> float:
+        """Return ||r||^2 / temperature + penalty."""
+        return float(self.residual @ self.residual) / temperature + penalty.value(self.images)
+
+
+def descend(
+    equations: E,
+    place: Place,
+    penalty: P,
+    make_model: Callable[[E, Tensor, Tensor, P], Model],
+    *,
+    iterations: int,
+    search: Search,
+    restart: int = 0,
+    enough: float = 0.0,
+    worth: Callable[[Place, float], bool] = lambda place, temperature: True,
+) -> Place:
+    """Minimise ||r||^2 + penalty by at most so many accepted steps.
+
+    Far from the solution the residuals are thousands of standard deviations and the linear model
+    cannot explain their last digits; a step that tries moves the images along directions that
+    only noise determines. So the noise is first taken for as large as the misfit and then falls
+    to its true level, as fast as the images can follow (continuation in the noise, Bakushinskii
+    1992). On the way what the present noise hides is left to the penalty, so that of images that
+    the update tells only together (those of one label, to first order) each is found on the
+    branch that the prior makes most probable, where a fall at once ends in another minimum.
+    A step to less noise is taken if its curvature is small beside it and it gains what it
+    promised, else the fall is made smaller. Noise far below the misfit is never taken: where
+    the misfit no longer falls, the descent ends. Steps follow the curvature of the path by geodesic
+    acceleration (Transtrum and Sethna 2012).
+
+    Parameters
+    ----------
+    equations : Equations
+        r(x), in standard deviations.
+    place : Place
+        Where to start.
+    penalty : Penalty
+        What is added to the misfit, and the metric in which steps are damped.
+    make_model : callable
+        :class:`~adversary.optim.quadratic_models.Dense` or
+        :class:`~adversary.optim.quadratic_models.MatrixFree`.
+    iterations : int
+        Accepted steps at most.
+    search : Search
+        Clock, limits and history; gains one step each.
+    restart : int
+        Number of the descent in the history.
+    enough : float
+        Chi-square at which to stop.
+    worth : callable
+        Whether to go on from a place, given it and the temperature at which the step to it began.
+    """
+    lowest, held = math.inf, 0
+    if not len(search.history):
+        search.history.append(Step(restart, 0, place.chi_square, search.seconds))
+    for _ in range(iterations):
+        if search.exhausted():
+            break
+        model = make_model(equations, place.images, place.residual, penalty)
+        moved = _step(equations, place, penalty, model, search)
+        search.evaluations += model.evaluations
+        if moved is None:  # the digits of float64 are used up
+            place.settled = True
+            break
+        before = place.temperature
+        place, decrement = moved
+        count = len(search.history)
+        search.history.append(Step(restart, count, place.chi_square, search.seconds))
+        still = decrement < SETTLED * place.images.numel()
+        place.settled = still and place.temperature in (1, before)
+        if not worth(place, before) or place.settled or place.chi_square < enough:
+            break
+        falls = place.temperature == 1 or place.chi_square < FALL * lowest
+        lowest, held = min(lowest, place.chi_square), 0 if falls else held + 1
+        if held > PATIENCE:
+            break
+    return place
+
+
+def _step(
+    equations: Equations, place: Place, penalty: Penalty, model: Model, search: Search
+) -> tuple[Place, float] | None:
+    """Return the next place and d^T H d of the step to it; None where no step goes down."""
+    x = place.images
+    pull = equations.pullback(x)
+    damping, cooling = place.damping, place.cooling if place.temperature > 1 else 0.0
+    for _ in range(TRIES):
+        temperature = max(1.0, place.temperature * math.exp(-cooling))
+        if model.factorise(1 / temperature, damping):
+            gradient = model.gradient()
+            step = model.solve(-gradient)
+            curvature = model.curvature(step)
+            promised = -2 * (step @ gradient).item() - curvature
+            bend = equations.bend(x, step.view_as(x))
+            turn = -0.5 * model.solve(pull(bend / temperature))
+            search.evaluations += 4
+            if 2 * penalty.length(turn) <= BEND * penalty.length(step):
+                moved = x + (step + turn).view_as(x)
+                reached = Place(moved, equations(moved), temperature)
+                gained = place.cost(penalty, temperature) - reached.cost(penalty, temperature)
+                quality = gained / promised
+                if quality > (0.5 if cooling else 0.0):
+                    reached.temperature = max(temperature, reached.chi_square / EXCESS)
+                    reached.damping, reached.cooling = _next(damping, cooling, quality)
+                    return reached, curvature
+            if not cooling and curvature < SETTLED * x.numel():
+                return None  # shorter steps gain even less
+        if cooling:
+            cooling = cooling / 3 if cooling > SLOWEST else 0.0
+        else:
+            damping = max(6 * damping, 1e-3)
+    return None
+
+
+def _next(damping: float, cooling: float, quality: float) -> tuple[float, float]:
+    """Return damping and cooling after a step that gained ``quality`` of what was promised."""
+    if quality < 0.25:
+        damping *= 3
+    elif quality > 0.5:
+        damping = max(damping / 10, 1e-8)
+    if quality > 0.75:
+        cooling *= 2
+    return damping, min(max(cooling, SLOW), FASTEST)

@@ -1,0 +1,59 @@
+"""Rows of a run's tables as the report's parts take them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+from adversary.scoring.verdict import Evidence, Level, level, worst
+
+Row = dict[str, Any]
+"""A row by column, None where a value is missing."""
+
+
+def records(frame: pd.DataFrame) -> list[Row]:
+    """Return the rows as plain Python values, None where missing."""
+    plain = frame.astype(object).where(frame.notna(), None)
+    return [{str(k): v for k, v in row.items()} for row in plain.to_dict("records")]
+
+
+def levelled(leakage: pd.DataFrame) -> list[Row]:
+    """Return the rows of leakage.csv, each with its ``level``."""
+    return [{**row, "level": level(Evidence.of(row))} for row in records(leakage)]
+
+
+def judged(rows: Iterable[Row]) -> Level:
+    """Return the verdict on what the rows tell of: the worst of their images.
+
+    Of an image the most revealing attack counts. An update whose attacks all failed, and an image
+    without a figure, keep the others from being called protected.
+    """
+    rows = list(rows)
+    images: dict[tuple[Any, ...], Level] = {}
+    for row in rows:
+        if row["status"] == "ok":
+            image = row["round"], row["client"], row.get("image")
+            images[image] = max(row["level"], images.get(image, Level.UNKNOWN))
+    missed = {(row["round"], row["client"]) for row in rows} - {image[:2] for image in images}
+    return worst([*images.values(), *(Level.UNKNOWN for _ in missed)])
+
+
+def points_to_patient(row: Row) -> bool | None:
+    """Return whether the picture or its negative is re-identified; None where it is not known."""
+    known = [row[name] for name in ("reidentified", "negative") if row.get(name) is not None]
+    return any(known) if known else None
+
+
+def closeness(row: Row) -> tuple[Level, float, float]:
+    """Order rows by how much they give away; without truth, by the attacker's own score."""
+    score = math.inf if row["score"] is None else row["score"]
+    return row["level"], -math.inf if row["psnr"] is None else row["psnr"], -score
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    """Return the mean of the values that are known."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None

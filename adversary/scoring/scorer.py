@@ -1,0 +1,166 @@
+"""What an attack got of the truth: the party that holds it, apart from those that attack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+from torch import Tensor
+
+from adversary.attacks.adversary import Outcome, in_one_line, random_state_kept, threads_set
+from adversary.bounds.cramer_rao import Bound
+from adversary.bounds.fisher_information import BoundError
+from adversary.observation.observation import Observation, ObservationError
+from adversary.priors.gaussian import Prior
+from adversary.report.pictures import Pictures
+from adversary.scoring.image_scores import ImageScore, Truth, score
+from adversary.scoring.metrics import load_lpips
+from adversary.scoring.verdict import Evidence, certificate_of, level, worst
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """An attack's outcome beside the truth.
+
+    Parameters
+    ----------
+    outcome : Outcome
+        What the attack gave.
+    scores : tuple of ImageScore, optional
+        One a true image; None where the truth is not known or the attack failed.
+    truths : Tensor, optional
+        (T, C, H, W), the true images.
+    without_images : bool
+        Whether no image went into the update, so that there is nothing to score.
+    bound : Bound, optional
+        What no attacker should beat.
+    no_bound : str
+        Why there is none where one was asked for.
+    fault : str
+        What went wrong in scoring, where something did.
+    drawn : Pictures, optional
+        Its pictures, where they were drawn with it.
+    """
+
+    outcome: Outcome
+    scores: tuple[ImageScore, ...] | None = None
+    truths: Tensor | None = None
+    without_images: bool = False
+    bound: Bound | None = None
+    no_bound: str = ""
+    fault: str = ""
+    drawn: Pictures | None = None
+
+    @property
+    def psnr(self) -> float | None:
+        """Mean PSNR in dB over the images that have one."""
+        known = [one.psnr for one in self.scores or () if one.psnr is not None]
+        return sum(known) / len(known) if known else None
+
+    @property
+    def verdict(self) -> str:
+        """What came of the attack in a few words; without the truth, what the attacker states."""
+        found = self.outcome.reconstruction
+        if self.without_images:
+            return "no image went into it"
+        if found is None:
+            return f"failed: {self.outcome.failure or 'unknown'}"
+        certificate = certificate_of(found)
+        if self.scores is None:
+            return certificate or "done"
+        evidence = [Evidence.of({**asdict(s), "certificate": certificate}) for s in self.scores]
+        psnrs = [one.psnr for one in self.scores if one.psnr is not None]
+        nearest = f"{max(psnrs):.1f} dB" if psnrs else "no figure"
+        if len(self.scores) > 1 and self.psnr is not None:
+            nearest = f"{len(self.scores)} images, mean {self.psnr:.1f} dB, worst {nearest}"
+        return f"{worst(map(level, evidence)).label} · {nearest}"
+
+
+class Scorer:
+    """Scores reconstructions against the truth; it can be sent to another process.
+
+    Parameters
+    ----------
+    truth : callable, optional
+        From an observation to the images behind it, or None where they are not known. In a real
+        deployment there is none; then nothing is scored.
+    prior : Prior, optional
+        Public X-rays, the baseline of RDLV.
+    candidates : Tensor, optional
+        (N, C, H, W), an image for each patient among whom to re-identify; those who had no part
+        in an update are its null.
+    bound : callable, optional
+        From an observation and the truth behind it to what no attacker should beat. It may raise
+        :class:`~adversary.bounds.cramer_rao.BoundError`.
+    threads : int
+        Of the CPU, as of :class:`~adversary.attacks.adversary.Adversary`: the last digits of a
+        bound depend on it.
+    """
+
+    def __init__(
+        self,
+        *,
+        truth: Callable[[Observation], Truth | None] | None = None,
+        prior: Prior | None = None,
+        candidates: Tensor | None = None,
+        bound: Callable[[Observation, Truth], Bound] | None = None,
+        threads: int = 1,
+    ) -> None:
+        self.truth = truth
+        self.prior = prior
+        self.candidates = candidates
+        self.bound = bound
+        self.threads = threads
+        self._bounded: tuple[tuple[int, str], Bound | None, str] | None = None
+
+    def missing(self) -> dict[str, str]:
+        """Return the columns that cannot be had, and why."""
+        if self.truth is None:
+            return {}
+        _, no_lpips = load_lpips()
+        missing = {"lpips": no_lpips} if no_lpips else {}
+        return missing if self.bound else {**missing, "bound_psnr": "not asked for"}
+
+    def score(self, observation: Observation, outcome: Outcome) -> Scored:
+        """Return an attack's outcome with its scores.
+
+        Raises
+        ------
+        ValueError
+            If images, prior or candidates differ in shape.
+        """
+        truth = self.truth(observation) if self.truth is not None else None
+        if truth is not None and not len(truth.images):
+            return Scored(outcome=outcome, without_images=True)
+        if truth is None or outcome.reconstruction is None:
+            return Scored(outcome=outcome)
+        with random_state_kept(), threads_set(self.threads):
+            bound, no_bound = self._bound_of(observation, truth)
+            scores = score(
+                outcome.reconstruction,
+                truth,
+                prior=self.prior,
+                candidates=self.candidates,
+                lpips=load_lpips()[0],
+                bound_psnr=None if bound is None else bound.psnr,
+                oracles=outcome.oracles,
+            )
+        return Scored(
+            outcome=outcome,
+            scores=tuple(scores),
+            truths=truth.images,
+            bound=bound,
+            no_bound=no_bound,
+        )
+
+    def _bound_of(self, observation: Observation, truth: Truth) -> tuple[Bound | None, str]:
+        """Return the bound, found once for all attacks on an update, or why there is none."""
+        if self.bound is None:
+            return None, ""
+        update = (observation.round, observation.client)
+        if self._bounded is None or self._bounded[0] != update:
+            try:
+                self._bounded = update, self.bound(observation, truth), ""
+            except (BoundError, ObservationError) as error:
+                self._bounded = update, None, in_one_line(error)
+        return self._bounded[1:]

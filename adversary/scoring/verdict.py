@@ -1,0 +1,204 @@
+"""From figures to words: what a reconstruction and a bound mean for the patient.
+
+An attack is a lower limit of what leaks, a bound an upper one. Only the upper one can say that a
+patient is protected: an attack that got little says no more than that it got little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from enum import IntEnum
+from typing import Any
+
+from adversary.common.results import Certificate, Reconstruction
+
+LIMITS = ("seconds", "evaluations")
+"""Ends of an attack that had not finished."""
+
+CLOSE_PSNR = 20.0
+"""dB from which a re-identified patient counts as visible (mean error about 10 % of the range)."""
+
+COPY_PSNR = 30.0
+"""dB from which a picture counts as the patient's, re-identified or not (about 3 %)."""
+
+PRIOR_RDLV = 0.05
+"""RDLV up to which a picture shows no more than the mean public X-ray."""
+
+CHANCE_MARGIN = 1.0
+"""dB above the mean public X-ray up to which a bound leaves an attacker no more than chance.
+
+Such a bound leaves at least 80 % of the variance of X-rays unknown.
+"""
+
+NULL_MARGIN = 1.0
+"""dB that a picture must be nearer to its patient than to strangers, to count for anything."""
+
+
+class Level(IntEnum):
+    """How much is given away, worst last; of what is not known, OPEN is next to the least."""
+
+    UNKNOWN = 0
+    PROTECTED = 1
+    OPEN = 2
+    TRACES = 3
+    IDENTIFIABLE = 4
+    VISIBLE = 5
+
+    @property
+    def slug(self) -> str:
+        """The level in the tables."""
+        return self.name.lower()
+
+    @property
+    def label(self) -> str:
+        """The level in a few words."""
+        return _WORDS[self][0]
+
+    @property
+    def meaning(self) -> str:
+        """What it means for the patient, in a sentence."""
+        return _WORDS[self][1]
+
+    @property
+    def rule(self) -> str:
+        """When it is given."""
+        return _WORDS[self][2]
+
+    @property
+    def settled(self) -> bool:
+        """Whether a stronger attack could not make it look better or worse for the patient."""
+        return self in (Level.PROTECTED, Level.VISIBLE)
+
+
+_WORDS = {
+    Level.UNKNOWN: (
+        "Not measured",
+        "There is no true image to compare with, or no usable reconstruction.",
+        "no figure can be had",
+    ),
+    Level.PROTECTED: (
+        "Protected",
+        "What the update holds gives nobody more than chance: the bound or the posterior says so, "
+        "not an attack that failed.",
+        f"the bound is within {CHANCE_MARGIN:g} dB of the mean public X-ray, or the attacker's "
+        f"posterior is its prior and no bound is above {CLOSE_PSNR:g} dB",
+    ),
+    Level.OPEN: (
+        "Open",
+        "The attack got little, and more may be there. This is no evidence of safety.",
+        "none of the others",
+    ),
+    Level.TRACES: (
+        "Traces of the patient",
+        "The picture shows more than the average public X-ray, or points to the patient "
+        "without resembling the X-ray.",
+        f"re-identified, or RDLV above {PRIOR_RDLV:g} and beyond the null",
+    ),
+    Level.IDENTIFIABLE: (
+        "Patient re-identifiable",
+        "The picture is poor, yet it points to the right patient among the candidates.",
+        f"re-identified, from the picture or its negative, and RDLV above {PRIOR_RDLV:g} "
+        "or a negative",
+    ),
+    Level.VISIBLE: (
+        "Patient visible",
+        "The server can see this patient's X-ray.",
+        f"PSNR of {CLOSE_PSNR:g} dB or more and re-identified, or {COPY_PSNR:g} dB or more",
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What is known of one image: an attack's figures, the null beside them, and upper limits.
+
+    Parameters
+    ----------
+    psnr, rdlv, reidentified
+        As in :class:`adversary.scoring.image_scores.ImageScore`; None where they cannot be had.
+    negative : bool or None
+        Whether the negative of the reconstruction is re-identified.
+    prior_psnr, null_psnr : float or None
+        PSNR of the mean public X-ray, and of the reconstruction beside other patients' images.
+    bound_psnr : float or None
+        PSNR in dB that no attacker is expected to exceed on average.
+    certificate : {"proved", "open", "nothing"} or None
+        What the attacker states of its reconstruction.
+    """
+
+    psnr: float | None
+    rdlv: float | None = None
+    reidentified: bool | None = None
+    negative: bool | None = None
+    prior_psnr: float | None = None
+    null_psnr: float | None = None
+    bound_psnr: float | None = None
+    certificate: Certificate | None = None
+
+    @classmethod
+    def of(cls, figures: Mapping[str, Any]) -> Evidence:
+        """Return the evidence among named figures; others are left out, missing ones are None."""
+        return cls(**{field.name: figures.get(field.name) for field in fields(cls)})
+
+    @property
+    def beyond_null(self) -> bool:
+        """Whether the picture is nearer to its patient than to strangers; True where unknown."""
+        if self.psnr is None or self.null_psnr is None:
+            return True
+        return self.psnr > self.null_psnr + NULL_MARGIN
+
+    @property
+    def protected(self) -> bool:
+        """Whether an upper limit says that nobody gets more than chance."""
+        if self.certificate == "nothing" and (self.bound_psnr or 0.0) <= CLOSE_PSNR:
+            return True
+        if self.bound_psnr is None or self.prior_psnr is None:
+            return False
+        return self.bound_psnr <= self.prior_psnr + CHANCE_MARGIN
+
+
+def level(evidence: Evidence) -> Level:
+    """Return the level of one image.
+
+    A high PSNR alone is no proof below :data:`COPY_PSNR`, for all chest X-rays look alike: the
+    mean of a few reaches 19 dB. Where nothing of the truth is known an upper limit alone gives a
+    level.
+    """
+    psnr, rdlv = evidence.psnr, evidence.rdlv
+    if psnr is None:
+        return Level.PROTECTED if evidence.protected else Level.UNKNOWN
+    if psnr >= COPY_PSNR or (evidence.reidentified and psnr >= CLOSE_PSNR):
+        return Level.VISIBLE
+    if evidence.protected:  # whatever a picture shows beyond it is luck
+        return Level.PROTECTED
+    beyond_prior = rdlv is not None and rdlv > PRIOR_RDLV and evidence.beyond_null
+    if evidence.negative or (evidence.reidentified and beyond_prior):
+        return Level.IDENTIFIABLE
+    if evidence.reidentified or beyond_prior:
+        return Level.TRACES
+    return Level.UNKNOWN if rdlv is None and evidence.reidentified is None else Level.OPEN
+
+
+def worst(levels: Iterable[Level]) -> Level:
+    """Return the worst of the levels, ``UNKNOWN`` where there is none.
+
+    Some that are protected beside some of which nothing is known are open: what was not measured
+    is not protected by what was.
+    """
+    found = set(levels)
+    if found == {Level.UNKNOWN, Level.PROTECTED}:
+        return Level.OPEN
+    return max(found, default=Level.UNKNOWN)
+
+
+def certificate_of(reconstruction: Reconstruction) -> Certificate | None:
+    """Return what an attack states of its images: no more than ``open`` if a limit cut it off."""
+    cut_off = reconstruction.stopped in LIMITS and reconstruction.certificate is not None
+    return "open" if cut_off else reconstruction.certificate
+
+
+def flags_of(reconstruction: Reconstruction) -> tuple[str, ...]:
+    """Return the flags that an attack raises, and that of its limit if one cut it off."""
+    cut_off = ("time-limit",) if reconstruction.stopped in LIMITS else ()
+    return tuple(dict.fromkeys((*reconstruction.flags, *cut_off)))

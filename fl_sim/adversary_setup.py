@@ -1,0 +1,183 @@
+"""From settings to the attacking side: attacks, their limits, the adversary, the bound."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from adversary.attacks import Attack, AttackOptionError
+from adversary.attacks import create as create_attack
+from adversary.attacks.adversary import Adversary, resolve_device
+from adversary.bounds.cramer_rao import Bound, Budget, bound
+from adversary.common.seeding import derive_seed
+from adversary.observation.channel import Channel
+from adversary.observation.observation import Observation
+from adversary.observation.threat_model import ThreatModel
+from adversary.optim.loop import Limits
+from adversary.priors.gaussian import Prior
+from adversary.problem.problem import pose
+from adversary.scoring.image_scores import Truth
+from fl_sim.data import DataError
+from fl_sim.data.files.images import decode, stack
+from fl_sim.models import Classifier
+from fl_sim.settings.schema import Settings, SettingsError, parse_options, split
+
+BOUNDS = {
+    "auto": Budget(
+        operations=1e11, probes=8, enough=0.5, tolerance=0.03, iterations=200, work=2e11
+    ),
+    "on": Budget(work=2e12),
+}
+"""What the setting ``adversary.bounds`` spends on an update."""
+
+
+def image_shape(settings: Settings) -> tuple[int, int, int]:
+    """Return (C, H, W) of the images."""
+    return settings.data.channels, settings.data.image_size, settings.data.image_size
+
+
+def device(settings: Settings) -> torch.device:
+    """Return the device that the settings name, or raise :class:`SettingsError`."""
+    try:
+        return resolve_device(settings.device)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
+
+
+def adversary(
+    settings: Settings,
+    model: Classifier,
+    prior: Prior | None,
+    *,
+    updates: int = 1,
+    frames: int = 0,
+) -> Adversary:
+    """Return the adversary that the settings describe.
+
+    Parameters
+    ----------
+    settings : Settings
+        Those of the run.
+    model : Classifier
+        What the server trains.
+    prior : Prior or None
+        Public X-rays.
+    updates : int
+        How many are attacked in a round at most; they share its time.
+    frames : int
+        As in :func:`attacks`.
+    """
+    wanted = settings.adversary
+    chosen = attacks(settings, frames=frames)
+    share = wanted.round_seconds / (updates * len(chosen))
+    seconds = min(wanted.seconds or math.inf, share or math.inf)
+    return Adversary(
+        model,
+        image_shape=image_shape(settings),
+        attacks=chosen,
+        prior=prior,
+        seed=settings.seed,
+        limits=Limits(
+            seconds=seconds if math.isfinite(seconds) else None,
+            evaluations=wanted.evaluations or None,
+        ),
+        device=settings.device,
+        threads=wanted.num_cpus,
+    )
+
+
+def bounded(
+    settings: Settings,
+    model: Classifier,
+    prior: Prior | None,
+    channel: Callable[[Observation], Channel],
+) -> Callable[[Observation, Truth], Bound] | None:
+    """Return what finds the bound on an update; None where no bounds are wanted.
+
+    The defence is taken as known, labels and batches as given, whatever the adversary is told.
+    The prior is learned from public X-rays, never from the clients'.
+    """
+    wanted = settings.adversary.bounds
+    if wanted == "off":
+        return None
+
+    def bound_of(observation: Observation, truth: Truth) -> Bound:
+        problem = pose(
+            observation,
+            ThreatModel(channel=channel(observation)),
+            model,
+            image_shape=image_shape(settings),
+            device=device(settings),
+            dtype=torch.float64,
+        )
+        return bound(
+            problem,
+            truth,
+            None if prior is None else prior.gaussian,
+            budget=BOUNDS[wanted],
+            seed=derive_seed(settings.seed, "bound", observation.round, observation.client),
+        )
+
+    return bound_of
+
+
+def attacks(settings: Settings, *, frames: int = 0) -> list[Attack]:
+    """Return the attacks that the settings name, with their options.
+
+    ``frames`` is how many pictures of the process to keep of each restart.
+
+    Raises
+    ------
+    ValueError
+        One line for an option that no chosen attack has, or a value that does not fit.
+    """
+    wanted = settings.adversary
+    names = split(wanted.attack)
+    options: dict[str, dict[str, str]] = {name: {} for name in names}
+    for key, value in parse_options(wanted.options, "adversary.options").items():
+        name, dot, option = key.partition(".")
+        if name not in options or not dot:
+            raise SettingsError(
+                f"adversary.options: {key}: must be ATTACK.OPTION, with ATTACK one of "
+                f"{', '.join(names)}"
+            )
+        options[name][option] = value
+    common: dict[str, object] = {
+        "start_image": _start_image(settings),
+        "reading": wanted.reading,
+        "effort": wanted.effort,
+        "frames": frames,
+    }
+    if wanted.restarts:
+        common["restarts"] = wanted.restarts
+    if wanted.start != "own":
+        common["start"] = wanted.start
+    return [_attack(name, options[name], common) for name in options]
+
+
+def _attack(name: str, options: dict[str, str], common: dict[str, object]) -> Attack:
+    try:
+        return create_attack(name, options, **common)
+    except AttackOptionError as error:
+        if str(error).startswith(f"{name}."):  # the attack knows its option, not our setting
+            raise SettingsError(f"adversary.options: {error}") from error
+        raise
+
+
+def _start_image(settings: Settings) -> Tensor | None:
+    """Return the image that attacks start from, (C, H, W) in [0, 1]."""
+    name = settings.adversary.start_image
+    if not name:
+        return None
+    try:
+        picture = decode(Path(name).read_bytes(), name)
+    except OSError as error:
+        raise SettingsError(f"adversary.start-image = {name!r}: {error.strerror}") from error
+    except DataError as error:
+        raise SettingsError(f"adversary.start-image: {error}") from error
+    channels, size, _ = image_shape(settings)
+    return stack([(name, picture)], size, channels, name)[0].float() / 255

@@ -1,0 +1,344 @@
+"""What a change of weights gives away: two checkpoints in, reconstructions out, no federation."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from adversary.attacks.adversary import Adversary, in_one_line
+from adversary.observation.channel import Channel
+from adversary.observation.observation import Observation
+from adversary.observation.threat_model import ThreatModel
+from adversary.optim.loop import Progress
+from adversary.priors.gaussian import Prior
+from adversary.report.ledger import Ledger
+from adversary.scoring.image_scores import Truth
+from adversary.scoring.scorer import Scorer
+from adversary.storage.run_folder import RunFolder
+from fl_sim import adversary_setup, defences, run_metadata
+from fl_sim.data.client import ClientImages, images_of_client, public_xrays, with_class_numbers
+from fl_sim.data.sources.base import Request
+from fl_sim.defences import Defence
+from fl_sim.models import Classifier
+from fl_sim.models.freezing import freeze, shared
+from fl_sim.offline import checkpoint_pair as pair
+from fl_sim.offline.checkpoint_pair import AuditError
+from fl_sim.progress import say
+from fl_sim.settings.schema import Settings, Value, parse, parse_options
+from fl_sim.training.local_training import recipe_from
+
+CLIENT, MEAN = "client", "mean"
+"""Whose update it is, in the report: one client's, or the mean of several."""
+
+
+class AuditFailedError(RuntimeError):
+    """No attack came to a reconstruction; a line for each reason."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """Everything that an audit needs; made by :func:`prepare`.
+
+    Parameters
+    ----------
+    settings : Settings
+        All that is not in the other fields.
+    title : str
+        What is audited, for the report.
+    model : Classifier
+        The architecture, frozen as it was trained.
+    observation : Observation
+        The update.
+    defence : Defence
+        What the client did to it.
+    prior : Prior
+        The attacker's public X-rays.
+    images : ClientImages, optional
+        What went into it, where that is known.
+    """
+
+    settings: Settings
+    title: str
+    model: Classifier
+    observation: Observation
+    defence: Defence
+    prior: Prior
+    images: ClientImages | None
+
+    def truth(self) -> Truth | None:
+        """Return the images behind the update, for scoring alone."""
+        if self.images is None:
+            return None
+        used = self.images.used
+        return Truth(images=used.tensor(range(len(used))), labels=used.labels, names=used.names)
+
+    def threat(self) -> ThreatModel:
+        """Return what the attacker knows beyond the update: the defence, and any oracle."""
+        truth = self.truth() if self.settings.adversary.labels_known else None
+        return ThreatModel(
+            labels=None if truth is None else truth.labels,
+            channel=self.channel() if self.settings.adversary.defence_known else Channel(),
+        )
+
+    def channel(self) -> Channel:
+        """Return what the defence tells of one client's update; of a mean of several, nothing."""
+        alone = self.observation.view == "client"
+        return self.defence.channel(self.observation) if alone else Channel()
+
+
+def audit(
+    init: str,
+    trained: str,
+    changes: Mapping[str, Value] | None = None,
+    *,
+    indices: Sequence[int] | None = None,
+    normalise: tuple[float, float] | None = None,
+    frames: int = 8,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Attack the change from one checkpoint to another and write it up as a run's folder.
+
+    Parameters
+    ----------
+    init, trained : str
+        The weights before and after training: safetensors, what ``torch.save`` wrote, or the
+        folder of a run with ``checkpoints = true``, maybe with ``@`` and a round (by default 0
+        and 1). Of a run, the settings too are taken.
+    changes : mapping, optional
+        Settings that differ, flat. With ``data.name`` or ``data.path`` among them the images
+        behind the update are known, and what is reconstructed is scored.
+    indices : sequence of int, optional
+        Which images of the data set these are, from 0; by default all of them.
+    normalise : (float, float), optional
+        Mean and standard deviation by which the model was given its images, of values in
+        [0, 1]; by default as the project's own models do.
+    frames : int
+        Pictures of the process to keep of each trial, >= 0.
+    overwrite : bool
+        Whether the files of an earlier run at ``out`` are removed.
+    progress : callable, optional
+        Told the share of an attack that is done.
+
+    Returns
+    -------
+    Path
+        The report.
+
+    Raises
+    ------
+    ValueError
+        For whatever the user can put right; a line each.
+    AuditFailedError
+        If no attack came to an end; the report says so too.
+    """
+    posed = prepare(init, trained, changes, indices=indices, normalise=normalise)
+    adversary = adversary_setup.adversary(posed.settings, posed.model, posed.prior, frames=frames)
+    folder = RunFolder.create(
+        Path(posed.settings.out).absolute(), overwrite=overwrite, **_describe(posed, adversary)
+    )
+    ledger = _ledger(posed, folder)
+    try:
+        _run(posed, adversary, ledger, progress)
+    except KeyboardInterrupt:
+        ledger.close("stopped")
+        raise
+    except Exception as error:
+        ledger.close("failed", in_one_line(error))
+        raise
+    failures = [one["reason"] for one in folder.info()["failures"]]
+    nothing = len(failures) == len(adversary.attacks)
+    ledger.close(*("failed", failures[0]) if nothing else ("completed",))
+    if nothing or ledger.errors:
+        raise AuditFailedError("\n".join(failures if nothing else ledger.errors))
+    return folder.path / "report.html"
+
+
+def prepare(
+    init: str,
+    trained: str,
+    changes: Mapping[str, Value] | None = None,
+    *,
+    indices: Sequence[int] | None = None,
+    normalise: tuple[float, float] | None = None,
+) -> Audit:
+    """Read and check all that :func:`audit` needs; its arguments, and what it raises."""
+    changes = changes or {}
+    before = pair.read(f"--init {init}", init, 0)
+    after = pair.read(f"--trained {trained}", trained, 1)
+    given = {**pair.DEFAULTS, **pair.told_by_run(before, after), **changes}
+    given = pair.with_head_and_stem(given, before)
+    pair.require(given, before)
+    settings = parse(given)
+    adversary_setup.device(settings)
+    known = bool({"data.name", "data.path"} & changes.keys())
+    images = _images(settings, indices, known=known)
+    number = None if images is None else len(images.used)
+    sizes = pair.client_sizes(settings, after, number, told="clients" not in changes)
+    if "local.batch-size" not in given and images is not None:
+        settings = pair.with_batch_size(settings, max(sizes.values()))
+    defence = defences.create(
+        settings.defence.name, parse_options(settings.defence.options, "defence.options")
+    )
+    start, end = (pair.model_of(one, settings, defence, normalise) for one in (before, after))
+    settings = pair.with_freezing(settings, start, end, after, chosen="local.freeze" in given)
+    for model in (start, end):
+        freeze(model, settings.local.freeze)
+    if images is not None:
+        used = with_class_numbers(images.used, start.head.out_features, settings.model.loss)
+        images = dataclasses.replace(images, used=used)
+    several = len(sizes) > 1
+    observation = Observation(
+        round=after.round or 1,
+        client=MEAN if several else CLIENT,
+        sent=shared(start),
+        returned=shared(end),
+        num_examples=sum(sizes.values()),
+        recipe=defence.recipe(recipe_from(settings)),
+        view="aggregate" if several else "client",
+        members=sizes if several else {},
+    )
+    pair.check_number(observation, number)
+    pair.doubt(observation, settings)
+    return Audit(
+        settings=settings,
+        title=f"{init} to {trained}",
+        model=start,
+        observation=observation,
+        defence=defence,
+        prior=_prior(settings, images),
+        images=images,
+    )
+
+
+def parse_indices(text: str) -> list[int]:
+    """Return the numbers of ``0,3,5-9``, in this order.
+
+    Raises
+    ------
+    AuditError
+        If it is not of this kind, or names a number twice.
+    """
+    numbers: list[int] = []
+    for part in text.split(","):
+        first, dash, last = (word.strip() for word in part.partition("-"))
+        last = last if dash else first
+        if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
+            raise AuditError(f"--indices {text}: must be like 0,3,5-9")
+        numbers += range(int(first), int(last) + 1)
+    if len(set(numbers)) < len(numbers):
+        raise AuditError(f"--indices {text}: names an image twice")
+    return numbers
+
+
+def parse_normalisation(text: str) -> tuple[float, float]:
+    """Return the mean and standard deviation of ``0.5,0.25``.
+
+    Raises
+    ------
+    AuditError
+        If it is not of this kind.
+    """
+    try:
+        mean, std = map(float, text.split(","))
+    except ValueError:
+        mean, std = math.nan, math.nan
+    if not (math.isfinite(mean) and math.isfinite(std) and std > 0):
+        raise AuditError(f"--normalise {text}: must be MEAN,STD with STD > 0, e.g. 0.5,0.25")
+    return mean, std
+
+
+def _images(
+    settings: Settings, indices: Sequence[int] | None, *, known: bool
+) -> ClientImages | None:
+    """Return the images behind the update where they are known."""
+    if not known and indices is not None:
+        raise AuditError("--indices: of which images? --images names the file")
+    if not known and settings.adversary.labels_known:
+        raise AuditError("adversary.labels.recovery-known = True: needs the images, by --images")
+    if not known:
+        return None
+    data = settings.data
+    request = Request(
+        name=data.name,
+        path=data.path,
+        image_size=data.image_size,
+        channels=data.channels,
+        num_images=0,
+        public=data.public,
+        test_fraction=0,
+        seed=settings.seed,
+        labels=data.labels,
+        uncertain=data.uncertain,
+    )
+    return images_of_client(request, indices)
+
+
+def _prior(settings: Settings, images: ClientImages | None) -> Prior:
+    if images is not None:
+        return Prior(images.public)
+    return Prior(public_xrays(settings.data.image_size, settings.data.channels))
+
+
+def _describe(posed: Audit, adversary: Adversary) -> dict[str, object]:
+    """Return the entries of run.json."""
+    settings, images = posed.settings, posed.images
+    data: dict[str, object] = {"name": "not given"}
+    if images is not None:
+        used = images.used
+        data = {
+            "name": used.name,
+            "attribution": used.attribution,
+            "synthetic": used.synthetic,
+            "label_names": used.label_names,
+            "private": len(used),
+            "public": len(images.public),
+        }
+    known = settings.adversary.labels_known
+    return {
+        "title": posed.title,
+        "audit": True,
+        **run_metadata.environment(settings, adversary.device),
+        "data": data,
+        "clients": dict(posed.observation.members) or {CLIENT: posed.observation.num_examples},
+        "candidates": None if images is None else len(images.candidates),
+        "threat": {
+            "view": posed.observation.view,
+            "labels_known": known,
+            "defence_known": settings.adversary.defence_known,
+        },
+        "oracles": ["labels known"] if known else [],
+    }
+
+
+def _ledger(posed: Audit, folder: RunFolder) -> Ledger:
+    truth = posed.truth()
+    scorer = Scorer(
+        truth=None if truth is None else lambda _: truth,
+        prior=posed.prior,
+        candidates=None if posed.images is None else posed.images.candidates,
+        bound=adversary_setup.bounded(
+            posed.settings, posed.model, posed.prior, lambda _: posed.channel()
+        ),
+        threads=posed.settings.adversary.num_cpus,
+    )
+    return Ledger(folder, scorer=scorer, record=posed.settings.adversary.record)
+
+
+def _run(posed: Audit, adversary: Adversary, ledger: Ledger, progress: Progress | None) -> None:
+    """Run every attack, and write down what comes of it."""
+    observation = posed.observation
+    ledger.observed(observation)
+    trained = [p for p in posed.model.parameters() if p.requires_grad]
+    weights = sum(p.numel() for p in trained)
+    say(f"{posed.settings.model.name} · {weights:,} weights · {pair.in_words(observation)}")
+    outcomes = adversary.examine(observation, posed.threat(), progress=progress)
+    for done, outcome in enumerate(outcomes, 1):
+        verdict = ledger.outcome(observation, outcome) or outcome.failure or "done"
+        say(
+            f"attack {done}/{len(adversary.attacks)} · {outcome.attack} · {verdict} · "
+            f"{outcome.seconds:.0f} s"
+        )

@@ -1,0 +1,96 @@
+"""Going on with a run that was killed, stopped or failed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from adversary.common.files import private_folder
+from adversary.storage.run_folder import RunFolder, writing
+from fl_sim.federation import Assembly
+from fl_sim.settings.schema import Settings, SettingsError, Value, declared, flatten
+
+MAY_DIFFER = ("resume", "out")
+"""Settings that may differ from those of the run: the folder may have been moved."""
+
+
+class ResumeError(ValueError):
+    """A run that cannot go on; a line each."""
+
+
+def settings_of(path: Path) -> dict[str, Value]:
+    """Return the settings, flat, with which the run in a folder goes on there.
+
+    Raises
+    ------
+    ValueError
+        In one line, if there is no run, or none that got as far as to write its settings.
+    """
+    settings = RunFolder.open(path).info().get("settings")
+    if not isinstance(settings, dict):
+        raise ResumeError(f"--resume: the run in {path} had not begun; run it anew")
+    return {**settings, "resume": True, "out": str(path)}
+
+
+def reopen(settings: Settings) -> RunFolder:
+    """Return the folder of an unfinished run, if it can go on with these settings.
+
+    Raises
+    ------
+    ValueError
+        A line for each setting that differs from the run's, or one that says what is in the way.
+    """
+    folder = RunFolder.open(Path(settings.out).absolute())
+    if folder.info()["status"] == "completed":
+        raise ResumeError(f"resume = True: the run in {folder.path} is complete")
+    before, now = settings_of(folder.path), flatten(settings)
+    if not settings.clients:  # as many as there were
+        now["clients"] = before.get("clients", 0)
+    wrong = [
+        f"{one.key} = {now[one.key]!r}: the run in {folder.path} has "
+        f"{before.get(one.key, one.default)!r}; a run that goes on keeps its settings"
+        for one in declared()
+        if one.key not in MAY_DIFFER and now[one.key] != before.get(one.key, one.default)
+    ]
+    if wrong:
+        raise SettingsError("\n".join(wrong))
+    return folder
+
+
+def check(run: Assembly) -> None:
+    """Raise :class:`ResumeError` where something of a run ended with its processes."""
+    if run.defence.personal(run.model().state_dict()):
+        raise ResumeError(
+            f"defence.name = {run.settings.defence.name!r}: clients keep a part of the model, "
+            "which ended with them; such a run cannot be resumed"
+        )
+
+
+@contextmanager
+def only_writer(folder: RunFolder) -> Iterator[None]:
+    """Keep other processes out of a run's folder while this one writes it; make it if missing.
+
+    Raises
+    ------
+    ResumeError
+        If another process writes it.
+    RunFolderError
+        If it cannot be made or read.
+    """
+    with writing(folder.path):
+        private_folder(folder.path)
+        directory = os.open(folder.path, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks
+            try:
+                fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ResumeError(
+                    f"{folder.path}: another process still writes this run"
+                ) from error
+        yield
+    finally:
+        os.close(directory)  # and with it the lock

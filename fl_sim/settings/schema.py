@@ -1,0 +1,440 @@
+"""Every setting of a run: one frozen dataclass a section, checked all at once.
+
+Flower hands the run config over as one flat mapping (``{"adversary.attack": "dlg"}``) and checks
+no types, so :func:`parse` does, and names every mistake in one go.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, cast, get_type_hints
+
+from adversary.attacks import ATTACKS, STARTS
+from adversary.attacks.standard import EFFORTS
+from adversary.observation.schedules import SCHEDULES
+from adversary.problem.client_optimizers import CLIENT_OPTIMIZERS
+from adversary.problem.update_models import READINGS
+from fl_sim.data import DATASETS, PARTITIONS
+from fl_sim.data.sources.folder import UNCERTAIN
+from fl_sim.defences import DEFENCES
+from fl_sim.loggers import LOGGERS
+from fl_sim.models import MODELS, NORMS
+from fl_sim.models.convnet import ACTIVATIONS
+from fl_sim.models.freezing import FREEZABLE
+from fl_sim.rounds.early_stopping import MONITORS
+from strategies.registry import STRATEGY_NAMES
+
+Value = bool | int | float | str
+
+
+class SettingsError(ValueError):
+    """One or more settings are wrong; a line each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """What a setting means and which values it takes (limits are inclusive)."""
+
+    help: str
+    choices: Callable[[], tuple[str, ...]] | None = None
+    several: bool = False
+    optional: bool = False
+    minimum: float | None = None
+    maximum: float | None = None
+    above: float | None = None
+    required: bool = False
+
+    def allowed(self, kind: type) -> str:
+        """Return the allowed values in words."""
+        if self.choices:
+            none = "empty, or " if self.optional else ""
+            many = "one or more of " if self.several else "one of "
+            return none + many + ", ".join(self.choices())
+        if self.required:
+            return "text, not empty"
+        limits = []
+        if self.above is not None:
+            limits.append(f"> {self.above}")
+        if self.minimum is not None:
+            limits.append(f">= {self.minimum}")
+        if self.maximum is not None:
+            limits.append(f"<= {self.maximum}")
+        words = {bool: "true or false", int: "an integer", float: "a number", str: "text"}
+        return " ".join([words[kind], " and ".join(limits)]).strip()
+
+    def accepts(self, value: Value) -> bool:
+        """Return whether a value of the right type is one of the allowed ones."""
+        if self.choices and isinstance(value, str):
+            parts = split(value) if self.several else [value]
+            return bool(parts or self.optional) and all(part in self.choices() for part in parts)
+        if isinstance(value, str):
+            return bool(value.strip()) or not self.required
+        return math.isfinite(value) and (
+            (self.above is None or value > self.above)
+            and (self.minimum is None or value >= self.minimum)
+            and (self.maximum is None or value <= self.maximum)
+        )
+
+
+def flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the entries of nested tables, as of a TOML file, by dotted key."""
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def split(text: str) -> list[str]:
+    """Split a comma-separated setting into its parts."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def setting(default: Value, help: str, **rule: Any) -> Any:
+    """Declare one setting with its default, its meaning and its limits."""
+    return dataclasses.field(default=default, metadata={"rule": Rule(help=help, **rule)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """``data.*``: whose X-rays, at what size, dealt out how."""
+
+    name: str = setting("embedded", "data set", choices=lambda: tuple(DATASETS))
+    path: str = setting("", "file or folder of the data set, where it needs one")
+    labels: str = setting("", "label columns of a folder's CSV file, comma-separated; empty is all")
+    uncertain: str = setting(
+        "refuse",
+        "what labels of -1 in a CSV file count as; with zeros and ones, empty cells are 0",
+        choices=lambda: tuple(UNCERTAIN),
+    )
+    image_size: int = setting(64, "images are squares of this many pixels", minimum=8, maximum=1024)
+    channels: int = setting(1, "1 (grey) or 3", minimum=1, maximum=3)
+    num_images: int = setting(0, "use at most this many images; 0 is all (phantom: 512)", minimum=0)
+    public: int = setting(4, "X-rays that are public, for the attacker's prior", minimum=1)
+    test_fraction: float = setting(
+        0.2, "share held out for testing, where the set has no split", minimum=0, maximum=0.9
+    )
+    validation_fraction: float = setting(
+        0.0, "share of each client's X-rays that it validates on and never trains on, by patient",
+        minimum=0, maximum=0.9,
+    )  # fmt: skip
+    partition: str = setting(
+        "iid", "how patients are dealt to clients", choices=lambda: tuple(PARTITIONS)
+    )
+    alpha: float = setting(
+        0.5, "Dirichlet concentration of the dirichlet and quantity partitions", above=0
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """``model.*``: the classifier that the federation trains."""
+
+    name: str = setting("convnet", "architecture", choices=lambda: tuple(MODELS))
+    activation: str = setting(
+        "gelu", "activation of the convnet model", choices=lambda: tuple(ACTIVATIONS)
+    )
+    norm: str = setting(
+        "batch",
+        "batch normalisation, or group normalisation in its place",
+        choices=lambda: NORMS,
+    )
+    weights: str = setting(
+        "", "first weights: imagenet (torchvision's), a checkpoint's path, or empty for random ones"
+    )
+    loss: str = setting(
+        "cross-entropy",
+        "softmax cross-entropy, or binary cross-entropy per label",
+        choices=lambda: ("cross-entropy", "bce"),
+    )
+    class_weights: str = setting(
+        "",
+        "against imbalance: balanced (by the label counts of all clients), or a weight a class "
+        "(for bce: of each label's positive images); empty is none",
+    )
+    batch_norm: str = setting(
+        "train",
+        "batch normalisation with the batch's statistics or the running ones",
+        choices=lambda: ("train", "eval"),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalSettings:
+    """``local.*``: what a client does with the model in a round."""
+
+    epochs: int = setting(1, "passes over a client's data a round", minimum=1)
+    batch_size: int = setting(1, "images a mini-batch", minimum=1)
+    max_steps: int = setting(1, "mini-batches a round at most; 0 is no limit", minimum=0)
+    drop_last: bool = setting(False, "let images that fill no whole mini-batch sit a round out")
+    optimizer: str = setting(
+        "sgd",
+        "optimiser of the clients, anew every round",
+        choices=lambda: tuple(CLIENT_OPTIMIZERS),
+    )
+    lr: float = setting(0.01, "learning rate", above=0)
+    schedule: str = setting(
+        "constant", "learning rate over time, from local.lr on", choices=lambda: tuple(SCHEDULES)
+    )
+    schedule_over: str = setting(
+        "rounds",
+        "time of the schedule: the rounds of the run, or the local steps of each round anew",
+        choices=lambda: ("rounds", "steps"),
+    )
+    decay: float = setting(0.1, "factor of the step schedule", above=0, maximum=1)
+    decay_every: int = setting(
+        10, "rounds or local steps between decays of the step schedule", minimum=1
+    )
+    momentum: float = setting(0.0, "momentum of SGD", minimum=0, maximum=0.999)
+    weight_decay: float = setting(0.0, "weight decay of the optimiser", minimum=0, maximum=1)
+    freeze: str = setting(
+        "none",
+        "what is neither trained nor sent; middle is all but the first convolution and the head",
+        choices=lambda: tuple(FREEZABLE),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StrategySettings:
+    """``strategy.*``: how the server aggregates; any flwr strategy can be wrapped in code."""
+
+    name: str = setting("fedavg", "Flower strategy to wrap", choices=lambda: STRATEGY_NAMES)
+    fraction: float = setting(1.0, "share of the clients that train a round", above=0, maximum=1)
+    evaluate_fraction: float = setting(
+        1.0,
+        "share of the clients that evaluate the model after a round; 0 is none",
+        minimum=0,
+        maximum=1,
+    )
+    proximal_mu: float = setting(0.1, "proximal term of fedprox", minimum=0)
+    monitor: str = setting(
+        "auc",
+        "figure on the clients' validation X-rays that early stopping and plateaus go by",
+        choices=lambda: MONITORS,
+    )
+    min_delta: float = setting(0.0, "gain of it that counts as one, beyond this", minimum=0)
+    stop_patience: int = setting(
+        0, "rounds without a gain after which training stops early; 0 is never", minimum=0
+    )
+    plateau_patience: int = setting(
+        0, "rounds without a gain after which the learning rate is reduced; 0 is never", minimum=0
+    )
+    plateau_factor: float = setting(
+        0.1, "factor by which a plateau reduces the learning rate", above=0, maximum=0.999
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DefenceSettings:
+    """``defence.*``: what changes an update before it leaves the client."""
+
+    name: str = setting("none", "defence", choices=lambda: tuple(DEFENCES))
+    options: str = setting("", "its parameters, e.g. 'scale=0.1'")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdversarySettings:
+    """``adversary.*``: the honest-but-curious server."""
+
+    enabled: bool = setting(True, "attack the updates")
+    attack: str = setting(
+        "standard", "attacks, comma-separated", choices=lambda: tuple(ATTACKS), several=True
+    )
+    effort: str = setting(
+        "standard", "what the standard adversary may cost", choices=lambda: tuple(EFFORTS)
+    )
+    options: str = setting("", "attack parameters, e.g. 'ing.tv=0.01, dlg.iterations=100'")
+    restarts: int = setting(
+        0, "starts from different seeds, best by own score; 0 is the attack's own", minimum=0
+    )
+    start: str = setting(
+        "own",
+        "image that an attack starts from; own is the attack's own choice",
+        choices=lambda: ("own", *STARTS, "image"),
+    )
+    start_image: str = setting("", "file of the image for start = 'image'")
+    reading: str = setting(
+        "auto",
+        "how an update of several local steps is read; auto unrolls up to 16",
+        choices=lambda: ("auto", *READINGS),
+    )
+    seconds: float = setting(0.0, "time limit of one attack; 0 is none", minimum=0)
+    round_seconds: float = setting(
+        0.0, "time limit of all attacks of a round, shared evenly; 0 is none", minimum=0
+    )
+    evaluations: int = setting(
+        0, "limit of gradient evaluations of one attack; 0 is none", minimum=0
+    )
+    num_cpus: int = setting(
+        1,
+        "CPU threads of one attack; last digits of the results depend on it",
+        minimum=1,
+    )
+    num_gpus: float = setting(
+        0.0, "GPUs that Ray sets aside for one attack; 0.25 lets four share one", minimum=0
+    )
+    workers: int = setting(
+        0, "attacks at once, beside the training (with Ray); 0 is one a core, up to 8", minimum=0
+    )
+    queue_limit: int = setting(
+        64, "updates that may wait for their attack before the training waits", minimum=1
+    )
+    every: int = setting(1, "attack the first round and every n-th after it", minimum=1)
+    clients: int = setting(
+        0, "attack at most this many clients a round, drawn anew by the seed; 0 is all", minimum=0
+    )
+    labels_known: bool = setting(False, "tell the attacker the true labels (an oracle)")
+    defence_known: bool = setting(True, "tell the attacker which defence there is, as is public")
+    bounds: str = setting(
+        "auto",
+        "the PSNR that no attacker is expected to exceed: off, a quick estimate unless it is quick "
+        "to be exact (auto), or exact where memory allows (on)",
+        choices=lambda: ("off", "auto", "on"),
+    )
+    record: bool = setting(
+        False, "keep every attacked update in the run folder, to attack it again"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All settings of one run."""
+
+    seed: int = setting(
+        1, "the one seed that every random stream derives from", minimum=0, maximum=2**62
+    )
+    rounds: int = setting(3, "rounds of federated training", minimum=1)
+    clients: int = setting(
+        0, "number of clients; 0 takes the SuperNodes there are (4 with fl-sim run)", minimum=0
+    )
+    device: str = setting("auto", "auto, cpu, cuda or cuda:N")
+    out: str = setting("results/run", "folder of the run", required=True)
+    resume: bool = setting(False, "go on with the run in that folder after its last whole round")
+    checkpoints: bool = setting(False, "keep the global model of every round in the run folder")
+    loggers: str = setting(
+        "",
+        "where the figures of rounds and attacks go besides the folder, comma-separated",
+        choices=lambda: tuple(LOGGERS),
+        several=True,
+        optional=True,
+    )
+    sensitive: bool = setting(
+        False, "leave pictures of patients and names of files out of the report"
+    )
+    data: DataSettings = dataclasses.field(default_factory=DataSettings)
+    model: ModelSettings = dataclasses.field(default_factory=ModelSettings)
+    local: LocalSettings = dataclasses.field(default_factory=LocalSettings)
+    strategy: StrategySettings = dataclasses.field(default_factory=StrategySettings)
+    defence: DefenceSettings = dataclasses.field(default_factory=DefenceSettings)
+    adversary: AdversarySettings = dataclasses.field(default_factory=AdversarySettings)
+
+
+SECTIONS: dict[str, type] = {
+    "data": DataSettings,
+    "model": ModelSettings,
+    "local": LocalSettings,
+    "strategy": StrategySettings,
+    "defence": DefenceSettings,
+    "adversary": AdversarySettings,
+}
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A setting as declared: its key in the run config, its type, default and rule."""
+
+    key: str
+    section: str
+    field: str
+    kind: type
+    default: Value
+    rule: Rule
+
+
+def declared() -> Iterator[Declared]:
+    """Yield every setting, in the order of the README's table."""
+    for section, cls in {"": Settings, **SECTIONS}.items():
+        kinds = get_type_hints(cls)
+        for f in dataclasses.fields(cls):
+            if "rule" in f.metadata:
+                name = f.name.replace("_", "-")
+                key = f"{section}.{name}" if section else name
+                rule = f.metadata["rule"]
+                default = cast(Value, f.default)
+                yield Declared(key, section, f.name, kinds[f.name], default, rule)
+
+
+def defaults() -> dict[str, Value]:
+    """Return the default run config, flat, as Flower wants it."""
+    return {s.key: s.default for s in declared()}
+
+
+def _convert(value: Value, kind: type) -> Value | None:
+    """Return ``value`` as ``kind`` where nothing is lost, else None."""
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    return value if type(value) is kind else None
+
+
+def parse(config: Mapping[str, Value]) -> Settings:
+    """Turn a flat run config into :class:`Settings`; what is not given has its default.
+
+    Raises
+    ------
+    SettingsError
+        With one line for every unknown key, wrong type and value out of range.
+    """
+    known = {s.key: s for s in declared()}
+    errors: list[str] = []
+    values: dict[str, dict[str, Value]] = {"": {}, **{section: {} for section in SECTIONS}}
+    for key, value in config.items():
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            errors.append(f"{key}: unknown setting{hint}")
+            continue
+        spec = known[key]
+        converted = _convert(value, spec.kind)
+        if converted is None or not spec.rule.accepts(converted):
+            hint = ""
+            if spec.rule.choices and isinstance(value, str):
+                close = difflib.get_close_matches(value, spec.rule.choices(), n=1)
+                hint = f"; did you mean {close[0]}?" if close else ""
+            allowed = spec.rule.allowed(spec.kind)
+            errors.append(f"{key} = {value!r}: must be {allowed}{hint}")
+        else:
+            values[spec.section][spec.field] = converted
+    if errors:
+        raise SettingsError("\n".join(errors))
+    sections = {name: cls(**values[name]) for name, cls in SECTIONS.items()}
+    return Settings(**values[""], **sections)  # type: ignore[arg-type]
+
+
+def flatten(settings: Settings) -> dict[str, Value]:
+    """Return ``settings`` as a flat run config; the inverse of :func:`parse`."""
+    flat: dict[str, Value] = {}
+    for spec in declared():
+        owner = getattr(settings, spec.section) if spec.section else settings
+        flat[spec.key] = getattr(owner, spec.field)
+    return flat
+
+
+def parse_options(text: str, setting: str) -> dict[str, str]:
+    """Split ``"a=1, b=x"`` into ``{"a": "1", "b": "x"}``.
+
+    Raises
+    ------
+    SettingsError
+        Naming ``setting``, if a part is not KEY=VALUE.
+    """
+    options: dict[str, str] = {}
+    for part in split(text):
+        key, equals, value = part.partition("=")
+        if not (key.strip() and equals and value.strip()):
+            raise SettingsError(f"{setting} = {text!r}: {part!r} is not KEY=VALUE")
+        options[key.strip()] = value.strip()
+    return options

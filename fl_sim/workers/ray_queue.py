@@ -1,0 +1,293 @@
+"""Attacks in processes of Ray, beside the training, on whatever machines the cluster has."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from numpy.typing import NDArray
+
+from adversary.attacks.adversary import Adversary, Outcome, in_one_line
+from adversary.observation.observation import Observation, ObservationError, StateDict
+from adversary.report.ledger import Ledger
+from adversary.scoring.scorer import Scored, Scorer
+from adversary.storage.run_folder import RunFolder, RunFolderError, round_of
+from fl_sim.workers.attack_task import MOST_AT_ONCE, examine
+from strategies.attack_queue import Attacked, AttackQueue, Threat, Unattacked
+
+Packed = dict[str, NDArray[Any]]
+"""A state dict on its way to another process."""
+
+HELD = 256 * 2**20
+"""Bytes of waiting updates that stay in memory too, so that they need not be read again."""
+
+RETRIES = 1
+"""How often an attack is begun again whose process died."""
+
+
+class RayQueue(AttackQueue):
+    """Attacks updates in processes of Ray; what waits lies in the run's folder.
+
+    Updates are written in a thread beside the server, which has a round to end;
+    :meth:`settle` waits for it. No more than :data:`HELD` bytes of them wait in memory as well.
+
+    An update is one task, with all its attacks and their scores. Which attack is run where, and
+    in which order they end, changes nothing in what they find.
+
+    Parameters
+    ----------
+    adversary : Adversary
+        Runs the attacks; it is sent to the workers once.
+    scorer : Scorer
+        Scores them there.
+    threat : callable
+        What the attacker is granted beyond an observation.
+    folder : RunFolder
+        Where updates wait.
+    keep : bool
+        Whether they stay there when they are attacked.
+    workers : int
+        Attacks at once, >= 1; 0 is one for each that the cluster has CPUs (or GPUs) for, at most
+        :data:`~fl_sim.workers.attack_task.MOST_AT_ONCE`.
+    cpus : int
+        Threads of an attack. None are reserved of Ray: Flower's clients hold all that there are,
+        and what seems free while they start is waited for in vain.
+    gpus : float
+        Of an attack; a share lets several use one.
+    limit : int
+        Updates that may wait before the training does, >= 1.
+    """
+
+    beside = True
+
+    def __init__(
+        self,
+        adversary: Adversary,
+        scorer: Scorer,
+        threat: Threat,
+        folder: RunFolder,
+        *,
+        keep: bool,
+        workers: int = 0,
+        cpus: int = 1,
+        gpus: float = 0.0,
+        limit: int = 64,
+    ) -> None:
+        import ray
+
+        self._ray = ray
+        self.folder = folder
+        self.keep = keep
+        self.limit = limit
+        self.attacks = tuple(attack.name for attack in adversary.attacks)
+        self.workers = workers or _room(ray.cluster_resources(), cpus, gpus)
+        # Actors: Ray ends the idle processes of plain tasks, and torch takes seconds to load.
+        worker: Any = ray.remote(_Worker)
+        options = {
+            "num_cpus": 0,
+            "memory": 1,  # a byte: where an actor that needs nothing begins is left to chance
+            "num_gpus": gpus,
+            "max_restarts": -1,
+            "max_task_retries": RETRIES,
+        }
+        places = _places(ray.nodes(), gpus)
+        parts = ray.put((adversary, scorer, threat))
+        self._new_worker = lambda: worker.options(
+            **options, scheduling_strategy=next(places)
+        ).remote(parts)
+        self._free = deque(self._new_worker() for _ in range(self.workers))
+        self._waiting: deque[_Update] = deque()
+        self._running: dict[Any, _Update] = {}
+        self._writer = ThreadPoolExecutor(1, "updates")
+        self._sent: tuple[StateDict, Any] | None = None
+
+    def put(self, observation: Observation) -> None:
+        """Take an update to attack, and write it to the run's folder."""
+        path = self.folder.recorded_update(observation.round, observation.client)
+        written = self._writer.submit(self.folder.record, observation)
+        update = _Update(path, observation.round, observation.client, self.attacks, written)
+        held = sum(_size(one.held) for one in self._waiting if one.held is not None)
+        at_once = self._free and not self._waiting
+        if at_once or held + _size(observation) <= HELD:
+            update = update._replace(held=observation)
+        self._waiting.append(update)
+        self._start()
+
+    def put_again(self, path: Path, attacks: tuple[str, ...]) -> None:
+        """Take an update that lies in the folder already, for these attacks."""
+        self._waiting.append(_Update(path, round_of(path), path.stem, attacks))
+        self._start()
+
+    def settle(self) -> None:
+        """Return when all updates that were put are in the folder, or cannot be written."""
+        wait([u.written for u in (*self._waiting, *self._running.values()) if u.written])
+
+    def done(self, timeout: float = 0.0) -> Iterator[Attacked | Unattacked]:
+        """Yield what is done and was not yielded before; wait for some at most ``timeout`` s."""
+        self._start()
+        while self._running:
+            ready, _ = self._ray.wait(list(self._running), num_returns=1, timeout=timeout)
+            if not ready:
+                return
+            timeout = 0.0
+            update = self._running.pop(ready[0])
+            found = self._result(update, ready[0])
+            self._start()  # before the results are written
+            yield from self._entries(update, found)
+
+    @property
+    def updates(self) -> int:
+        """How many updates were taken and are not done."""
+        return len(self._waiting) + len(self._running)
+
+    @property
+    def full(self) -> bool:
+        """Whether no more should be put before some are done."""
+        return len(self._waiting) >= self.limit
+
+    def _start(self) -> None:
+        """Give every free worker an update."""
+        while self._waiting and self._free:
+            update = self._waiting.popleft()
+            try:
+                observation = update.held or _read(update)
+            except (ObservationError, RunFolderError) as error:
+                self._running[self._ray.put(in_one_line(error))] = update
+            else:
+                self._begin(update._replace(held=None), observation)
+
+    def _begin(self, update: _Update, observation: Observation) -> None:
+        """Give an update to a worker that is free."""
+        if self._sent is None or self._sent[0] is not observation.sent:
+            self._sent = observation.sent, self._ray.put(_packed(observation.sent))
+        about = dataclasses.replace(observation, sent={}, returned={})
+        arguments = self._sent[1], _packed(observation.returned), about, update.attacks
+        worker = self._free.popleft()
+        self._running[worker.examine.remote(*arguments)] = update._replace(worker=worker)
+
+    def _result(self, update: _Update, task: Any) -> list[Scored] | str:
+        """Return what came of an update, and let its worker have another."""
+        try:
+            found: list[Scored] | str = self._ray.get(task)
+        except Exception as error:  # its process died, again
+            reason = f"the attack's process ended: {type(error).__name__}"
+            # Ray may hold the actor for dead: another takes its place.
+            with suppress(Exception):
+                self._ray.kill(update.worker)
+            self._free.append(self._new_worker())
+            return [
+                Scored(outcome=Outcome(attack=attack, seconds=0, failure=reason))
+                for attack in update.attacks
+            ]
+        if update.worker is not None:
+            self._free.append(update.worker)
+        if update.written is not None and (unwritten := update.written.exception()) is not None:
+            return in_one_line(unwritten)
+        return found
+
+    def _entries(
+        self, update: _Update, found: list[Scored] | str
+    ) -> Iterator[Attacked | Unattacked]:
+        if isinstance(found, str):
+            yield Unattacked(update.round, update.client, found)
+        else:
+            for one in found:
+                entry = _entry(update.round, update.client, one)
+                yield Attacked(update.round, update.client, one.outcome, entry)
+        if not self.keep:
+            self.folder.forget_update(update.path)
+
+
+class _Update(NamedTuple):
+    path: Path
+    round: int
+    client: str
+    attacks: tuple[str, ...]
+    written: Future[None] | None = None
+    held: Observation | None = None
+    worker: Any = None
+
+
+def _size(observation: Observation) -> int:
+    """Return the bytes of what came back; what was sent is shared by all of a round."""
+    return sum(value.nbytes for value in observation.returned.values())
+
+
+def _read(update: _Update) -> Observation:
+    """Return an update from the run's folder, as soon as it is written there."""
+    if update.written is not None:
+        update.written.result()
+    return Observation.load(update.path)
+
+
+def in_ray() -> bool:
+    """Return whether this process has joined a Ray cluster, as Flower's simulation does."""
+    return "ray" in sys.modules and sys.modules["ray"].is_initialized()
+
+
+def _entry(round: int, client: str, scored: Scored) -> Callable[[Ledger], str | None]:
+    return lambda ledger: ledger.scored(round, client, scored)
+
+
+def _places(nodes: list[dict[str, Any]], gpus: float) -> Iterator[Any]:
+    """Yield where to begin each worker: where Ray finds a GPU, or on the nodes by turns."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    if gpus:
+        return itertools.repeat("SPREAD")
+    able = [node["NodeID"] for node in nodes if node["Alive"] and node["Resources"].get("CPU")]
+    return itertools.cycle([NodeAffinitySchedulingStrategy(node, soft=True) for node in able])
+
+
+def _room(resources: dict[str, float], cpus: int, gpus: float) -> int:
+    """Return how many attacks the cluster can run at once."""
+    room = resources.get("CPU", 1) / cpus
+    if gpus:
+        room = min(room, resources.get("GPU", 0) / gpus)
+    return max(1, min(int(room), MOST_AT_ONCE))
+
+
+class _Worker:
+    """A process that attacks; what it learns of the public X-rays stays with it."""
+
+    def __init__(self, parts: tuple[Adversary, Scorer, Threat]) -> None:
+        if parts[0].device.type == "cpu":  # a GPU should not wait to be told what to do
+            _yield_to_training()
+        self.parts = parts
+
+    def examine(
+        self, sent: Packed, returned: Packed, about: Observation, attacks: tuple[str, ...]
+    ) -> list[Scored] | str:
+        """Attack an update, and score what comes of it."""
+        whole = dataclasses.replace(about, sent=_unpacked(sent), returned=_unpacked(returned))
+        return examine(*self.parts, whole, attacks)
+
+
+def _yield_to_training() -> None:
+    """Let this thread, and what it begins, have the processors that nobody else wants.
+
+    Clients and the server come first: whoever waits for a round should not wait for an attack.
+    """
+    with suppress(OSError):  # a system may forbid it
+        if hasattr(os, "SCHED_IDLE"):
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        elif hasattr(os, "nice"):
+            os.nice(19)
+
+
+def _packed(state: StateDict) -> Packed:
+    """Return arrays, which Ray shares between processes where it would pickle tensors."""
+    return {name: value.numpy() for name, value in state.items()}
+
+
+def _unpacked(arrays: Packed) -> StateDict:
+    return {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}

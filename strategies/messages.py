@@ -1,0 +1,26 @@
+"""What the server tells clients of their training, along with the model."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from flwr.app import ConfigRecord
+
+from adversary.observation.observation import TrainingRecipe
+
+LEARNING_RATE, PROXIMAL_MU = "lr", "proximal-mu"
+"""Keys of a train message's config: the round's learning rate, and FedProx's mu (Flower's key)."""
+
+
+def recipe_of(recipe: TrainingRecipe, config: ConfigRecord) -> TrainingRecipe:
+    """Return the recipe of a round: ``recipe`` with what ``config`` says in place of its own."""
+    return dataclasses.replace(
+        recipe,
+        lr=_number(config, LEARNING_RATE, recipe.lr),
+        proximal_mu=_number(config, PROXIMAL_MU, recipe.proximal_mu),
+    )
+
+
+def _number(config: ConfigRecord, key: str, default: float) -> float:
+    value = config.get(key, default)
+    return float(value) if isinstance(value, int | float) else default

@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import dataclasses
+import time
+
+import pytest
+import torch
+
+from adversary import Limits, Prior, ThreatModel, TrainingRecipe
+from adversary.attacks import ATTACKS, Attack, AttackOptionError, Standard
+from adversary.common.results import Reconstruction
+from adversary.observation.channel import Channel
+from adversary.problem.problem import pose
+
+
+def xrays(count, seed, channels=1):
+    """Return smooth random images (N, C, 8, 8), all around one mean."""
+    draw = torch.Generator().manual_seed(seed)
+    waves = torch.linspace(0, 3.1416, 8).mul(torch.arange(1, 4)[:, None]).cos()
+    weights = 0.06 * torch.randn(count, channels, 3, 3, generator=draw)
+    mean = 0.5 + 0.2 * torch.einsum("a,b->ab", waves[0], waves[1])
+    return (mean + torch.einsum("ncij,ia,jb->ncab", weights, waves, waves)).clamp(0, 1)
+
+
+def psnr(found, truth):
+    return float(-10 * (found - truth).square().mean().log10())
+
+
+@pytest.fixture
+def posed(tiny_net, update):
+    def make(images, labels, *, noise=0.0, seed=0, public=24, grant=True, **options):
+        recipe = TrainingRecipe(
+            lr=0.1,
+            batch_size=options.pop("batch_size", len(images)),
+            loss=options.pop("loss", "cross-entropy"),
+        )
+        model = tiny_net(seed=1, **options)
+        seen = update(model, images, labels, recipe)
+        channel = Channel()
+        if noise:
+            draw = torch.Generator().manual_seed(seed)
+            moved = {n: v - seen.sent[n] for n, v in seen.returned.items()}
+            level = {n: noise * float(m.square().mean().sqrt()) for n, m in moved.items()}
+            noisy = {
+                n: v + level[n] * torch.randn(v.shape, generator=draw)
+                for n, v in seen.returned.items()
+            }
+            seen = dataclasses.replace(seen, returned=noisy)
+            channel = Channel(noise=level if grant else {})
+        prior = Prior(xrays(public, 99)) if public else None
+        threat = ThreatModel(channel=channel)
+        return pose(seen, threat, model, image_shape=tuple(images.shape[1:]), prior=prior)
+
+    return make
+
+
+def test_one_image_is_proved_at_the_psnr_that_it_has(posed):
+    image = xrays(1, 5)
+    found = Standard().run(posed(image, torch.tensor([1])), seed=3)
+    assert found.certificate == "proved"
+    assert found.labels.tolist() == [1]
+    assert found.expected_psnr is not None
+    actual = psnr(found.images.double(), image.double())
+    assert actual > 60
+    assert abs(actual - found.expected_psnr[0]) < 3
+    assert found.trials[0].member == "mean"
+
+
+@pytest.mark.parametrize(("loss", "outputs", "label"), [("bce", 1, [[1.0]]), ("bce", 1, [[0.0]])])
+def test_a_head_of_one_output(posed, loss, outputs, label):
+    image = xrays(1, 6)
+    problem = posed(image, torch.tensor(label), loss=loss, outputs=outputs)
+    found = Standard().run(problem, seed=3)
+    assert found.labels.tolist() == label
+    assert psnr(found.images.double(), image.double()) > 40
+
+
+def test_it_is_repeatable(posed):
+    problem = posed(xrays(2, 7), torch.tensor([0, 0]), noise=0.3)
+    one, two = (Standard().run(problem, seed=3) for _ in range(2))
+    assert torch.equal(one.images, two.images)
+    assert one.expected_psnr == two.expected_psnr
+
+
+def test_noise_of_any_size_never_costs_more_than_the_mean_image_has(posed):
+    attack = Standard(effort="quick")
+    gained, proofs = [], []
+    for seed in range(30):
+        noise = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)[seed % 6]
+        image = xrays(1, 100 + seed)
+        problem = posed(image, torch.tensor([seed % 3]), noise=noise, seed=seed)
+        found = attack.run(problem, seed=seed)
+        assert problem.prior is not None
+        mean = psnr(problem.prior.mean, image)
+        actual = psnr(found.images, image)
+        gained.append(actual - mean)
+        if found.certificate == "proved":
+            assert found.expected_psnr is not None
+            proofs.append(abs(actual - found.expected_psnr[0]))
+    assert sum(gained) / len(gained) > -0.2
+    assert min(gained) > -3
+    assert all(off <= 3 for off in proofs)
+
+
+def test_drowned_updates_are_certified_to_tell_nothing(posed):
+    certificates = []
+    for seed in range(6):
+        problem = posed(xrays(1, 200 + seed), torch.tensor([0]), noise=100.0, seed=seed)
+        certificates.append(Standard(effort="quick").run(problem, seed=seed).certificate)
+    assert certificates.count("nothing") >= 5
+    assert "proved" not in certificates
+
+
+def test_an_update_of_other_weights_is_not_proved(posed, tiny_net):
+    for seed in range(5):
+        problem = posed(xrays(1, 300 + seed), torch.tensor([seed % 3]))
+        other = {n: v.clone() for n, v in tiny_net(seed=50 + seed).state_dict().items()}
+        seen = dataclasses.replace(problem.observation, sent=other)
+        wrong = pose(seen, ThreatModel(), problem.model, image_shape=(1, 8, 8), prior=problem.prior)
+        found = Standard(effort="quick").run(wrong, seed=seed)
+        assert found.certificate != "proved"
+        assert "misfit" in found.flags
+
+
+def test_noise_that_is_not_told_is_flagged_and_never_proved(posed):
+    problem = posed(xrays(1, 11), torch.tensor([0]), noise=1.0, grant=False)
+    found = Standard(effort="quick").run(problem, seed=1)
+    assert found.certificate == "open"
+    assert "misfit" in found.flags
+
+
+def test_no_public_xrays(posed):
+    image = xrays(1, 12)
+    found = Standard(effort="quick").run(posed(image, torch.tensor([2]), public=0), seed=1)
+    assert psnr(found.images.double(), image.double()) > 40
+
+
+def test_no_time_gives_the_mean_image_and_says_so(posed):
+    problem = posed(xrays(1, 13), torch.tensor([2]))
+    found = Standard().run(problem, seed=1, limits=Limits(seconds=0.0))
+    assert found.certificate == "open"
+    assert "time-limit" in found.flags
+    assert problem.prior is not None
+    assert psnr(found.images, problem.prior.mean) > 15
+
+
+class _Raises(Attack):
+    name = "raises"
+
+    def run(self, problem, *, seed=0, limits=None, progress=None):
+        raise KeyError("a fault\nof two lines")
+
+
+class _Endless(Attack):
+    name = "endless"
+
+    def run(self, problem, *, seed=0, limits=None, progress=None):
+        while True:
+            time.sleep(0.01)
+
+
+class _NotANumber(Attack):
+    name = "nan"
+
+    def run(self, problem, *, seed=0, limits=None, progress=None):
+        images = torch.full(problem.shape, torch.nan)
+        labels = torch.zeros(problem.shape[0], dtype=torch.long)
+        return Reconstruction(images=images, labels=labels, score=0.0, seconds=0.0, evaluations=0)
+
+
+@pytest.mark.parametrize(
+    ("member", "words"),
+    [(_Raises, "a fault of two lines"), (_Endless, "did not end"), (_NotANumber, "NaN")],
+)
+def test_a_member_from_outside_that_fails_harms_nobody(posed, monkeypatch, member, words):
+    monkeypatch.setitem(ATTACKS, member.name, member)
+    monkeypatch.setattr("adversary.attacks.standard.members.SPEED", 1e12)
+    image = xrays(2, 14)
+    problem = posed(image, torch.tensor([1, 1]), noise=0.5)
+    alone = Standard(effort="quick").run(problem, seed=1)
+    found = Standard(effort="quick", also=member.name).run(problem, seed=1)
+    if member.name in [trial.member for trial in found.trials]:
+        [note] = [trial.note for trial in found.trials if trial.member == member.name]
+        assert words in note
+        assert "\n" not in note
+        assert "member-failed" in found.flags
+    assert torch.equal(found.images, alone.images)
+
+
+def test_unknown_members_and_efforts_are_one_line():
+    with pytest.raises(AttackOptionError, match="standard.effort = 'much'"):
+        Standard(effort="much")
+    with pytest.raises(AttackOptionError, match="must be one of"):
+        Standard(also="not-there")
+
+
+def test_an_update_that_was_quantised_unseen_proves_nothing(posed, monkeypatch):
+    """Levels are no Gaussian noise: the posterior under that likelihood promises too much."""
+    monkeypatch.setattr("adversary.attacks.standard.doubts.FEW_LEVELS", 16)
+    problem = posed(xrays(1, 15), torch.tensor([1]))
+    seen = problem.observation
+    moved = {n: v - seen.sent[n] for n, v in seen.returned.items()}
+    signs = {n: seen.sent[n] + m.abs().mean() * m.sign() for n, m in moved.items()}
+    noise = {n: 0.755 * float(m.abs().mean()) for n, m in moved.items()}
+    threat = ThreatModel(channel=Channel(noise=noise))
+    seen = dataclasses.replace(seen, returned=signs)
+    quantised = pose(seen, threat, problem.model, image_shape=(1, 8, 8), prior=problem.prior)
+    found = Standard(effort="quick").run(quantised, seed=1)
+    assert found.certificate != "proved"
+    assert found.expected_psnr is None
+    assert "channel-not-modelled" in found.flags

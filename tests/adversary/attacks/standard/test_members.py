@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from adversary import ThreatModel, TrainingRecipe
+from adversary.attacks.standard.effort import EFFORTS
+from adversary.attacks.standard.members import Work
+from adversary.attacks.standard.referee import Referee
+from adversary.observation.channel import Channel
+from adversary.optim.loop import Search
+from adversary.priors.smooth import distribution
+from adversary.problem.problem import pose
+
+
+@pytest.mark.parametrize(
+    ("noise", "ended", "complete"),
+    [(1.0, [0, 1], True), (1.0, [0, 0], False), (1.0, [1], False), (0.0, [], True)],
+)
+def test_labels_that_noise_blurs_are_all_to_be_followed_to_their_end(
+    tiny_net, update, noise, ended, complete
+):
+    """The same label from two starts is one label."""
+    model = tiny_net(seed=1)
+    seen = update(
+        model, torch.rand(1, 1, 8, 8), torch.tensor([1]), TrainingRecipe(lr=0.1, batch_size=1)
+    )
+    channel = Channel(noise=dict.fromkeys(seen.returned, noise) if noise else {})
+    threat = ThreatModel(channel=channel)
+    problem = pose(seen, threat, model, image_shape=(1, 8, 8), dtype=torch.float64)
+    prior = distribution(problem)
+    work = Work(
+        problem=problem,
+        prior=prior,
+        referee=Referee(problem, prior, 1),
+        labels=[torch.tensor([0]), torch.tensor([1])],
+        effort=EFFORTS["quick"],
+        search=Search("standard", 1),
+        seed=1,
+        operations=1e6,
+        ended=[torch.tensor([label]) for label in ended],
+    )
+    assert work.complete is complete

@@ -1,0 +1,209 @@
+import dataclasses
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fl_sim.adversary_setup import attacks
+from fl_sim.cli import listing
+from fl_sim.federation import assemble
+from fl_sim.offline.comparison import check, plan
+from fl_sim.settings.schema import (
+    Declared,
+    Settings,
+    SettingsError,
+    declared,
+    defaults,
+    flatten,
+    parse,
+    parse_options,
+)
+
+
+def mistakes(config) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        parse(config)
+    return str(caught.value).splitlines()
+
+
+def test_nothing_given_is_all_defaults():
+    assert parse({}) == Settings()
+    assert parse(defaults()) == Settings()
+
+
+def test_a_value_reaches_its_field():
+    settings = parse({"data.image-size": 32, "adversary.attack": "dlg, ing", "rounds": 7})
+    assert settings.data.image_size == 32
+    assert settings.adversary.attack == "dlg, ing"
+    assert settings.rounds == 7
+
+
+def test_an_integer_is_a_number_but_nothing_else_is_converted():
+    lr = parse({"local.lr": 1}).local.lr
+    assert lr == 1.0
+    assert type(lr) is float
+    for key, value in [
+        ("rounds", 3.0),
+        ("rounds", "3"),
+        ("rounds", True),
+        ("local.lr", True),
+        ("local.lr", "0.1"),
+        ("adversary.enabled", 1),
+        ("adversary.enabled", "true"),
+        ("data.path", 5),
+        ("rounds", [3]),
+    ]:
+        (line,) = mistakes({key: value})
+        assert line.startswith(f"{key} = {value!r}: must be ")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("rounds", 0),
+        ("clients", -1),
+        ("data.image-size", 7),
+        ("data.image-size", 1025),
+        ("data.channels", 4),
+        ("data.test-fraction", 0.95),
+        ("data.alpha", 0.0),
+        ("local.lr", 0.0),
+        ("local.lr", -0.1),
+        ("local.lr", float("nan")),
+        ("local.lr", float("inf")),
+        ("local.momentum", 1.0),
+        ("strategy.fraction", 1.01),
+        ("adversary.restarts", -1),
+        ("adversary.seconds", -1.0),
+    ],
+)
+def test_out_of_range_names_key_value_and_limits(key, value):
+    (line,) = mistakes({key: value})
+    rule = next(one for one in declared() if one.key == key)
+    assert line == f"{key} = {value!r}: must be {rule.rule.allowed(rule.kind)}"
+
+
+def test_an_unknown_setting_is_answered_with_the_nearest():
+    assert mistakes({"adversary.atack": "dlg"}) == [
+        "adversary.atack: unknown setting; did you mean adversary.attack?"
+    ]
+    assert mistakes({"data.image_size": 32}) == [
+        "data.image_size: unknown setting; did you mean data.image-size?"
+    ]
+    assert mistakes({"zzz": 1}) == ["zzz: unknown setting"]
+
+
+def test_an_unknown_choice_is_answered_with_all_and_the_nearest():
+    (line,) = mistakes({"strategy.name": "fedavgg"})
+    assert line.startswith("strategy.name = 'fedavgg': must be one of fedavg, ")
+    assert line.endswith("; did you mean fedavg?")
+    (line,) = mistakes({"adversary.attack": "dlg, nosuch"})
+    assert "must be one or more of " in line
+    assert mistakes({"adversary.attack": " , "})
+
+
+def test_all_mistakes_are_told_at_once_in_their_order():
+    lines = mistakes(
+        {"rounds": 0, "nonsense": 1, "local.lr": "fast", "data.name": "nosuch", "seed": 1}
+    )
+    assert [line.split()[0].rstrip(":") for line in lines] == [
+        "rounds", "nonsense", "local.lr", "data.name"
+    ]  # fmt: skip
+
+
+def values(one: Declared) -> st.SearchStrategy:
+    rule = one.rule
+    if rule.choices:
+        names = st.sampled_from(rule.choices())
+        return st.lists(names, min_size=1, max_size=3).map(", ".join) if rule.several else names
+    if one.kind is bool:
+        return st.booleans()
+    if one.kind is int:
+        return st.integers(
+            None if rule.minimum is None else int(rule.minimum),
+            None if rule.maximum is None else int(rule.maximum),
+        )
+    if one.kind is float:
+        return st.floats(
+            rule.minimum if rule.above is None else rule.above,
+            rule.maximum,
+            exclude_min=rule.above is not None,
+            allow_nan=False,
+            allow_infinity=False,
+        )
+    return st.text().filter(str.strip) if rule.required else st.text()
+
+
+configs = st.fixed_dictionaries({}, optional={one.key: values(one) for one in declared()})
+
+
+@given(configs)
+def test_flatten_is_the_inverse_of_parse(config):
+    settings = parse(config)
+    flat = flatten(settings)
+    assert parse(flat) == settings
+    assert flat == {**defaults(), **config}
+
+
+def test_settings_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Settings().rounds = 5
+
+
+def test_every_default_is_allowed_and_every_setting_explained():
+    for one in declared():
+        assert one.rule.help
+        assert type(one.default) is one.kind
+        assert one.rule.accepts(one.default), one.key
+
+
+def test_options_are_split_and_checked():
+    assert parse_options("ing.tv=0.01, dlg.iterations = 100", "adversary.options") == {
+        "ing.tv": "0.01",
+        "dlg.iterations": "100",
+    }
+    assert parse_options("", "defence.options") == {}
+    for text in ("scale", "scale=", "=1", "scale=1, x"):
+        with pytest.raises(SettingsError, match=r"^defence\.options = ") as caught:
+            parse_options(text, "defence.options")
+        assert len(str(caught.value).splitlines()) == 1
+
+
+def flat(table, prefix=""):
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def test_flower_is_told_the_same_defaults(root):
+    project = tomllib.loads((root / "pyproject.toml").read_text())
+    told = list(flat(project["tool"]["flwr"]["app"]["config"]))
+    assert told == list(defaults().items())
+    assert all(type(value) is type(defaults()[key]) for key, value in told)
+
+
+NEED_A_PATH = ("folder", "kermany", "nih")
+
+
+def test_every_config_fits_together(root):
+    files = sorted((root / "configs").glob("*.toml"))
+    assert "demo.toml" in [file.name for file in files]
+    for file in files:
+        config = dict(flat(tomllib.loads(file.read_text())))
+        if "compare.defence" in config:
+            check(plan(config))
+            continue
+        if config.get("data.name") in NEED_A_PATH:
+            config["data.name"] = "phantom"
+        settings = parse(config)
+        attacks(settings)
+        assert len(assemble(settings, settings.clients).parts) == settings.clients
+
+
+def test_the_readme_s_table_is_that_of_the_settings():
+    readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+    assert listing.settings_markdown().strip() in readme

@@ -1,0 +1,105 @@
+"""The example app under a real SuperLink with TLS and two SuperNodes, as processes."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from adversary.storage.run_folder import RunFolder
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLE = ROOT / "examples" / "hospitals"
+BIN = Path(sys.executable).parent
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+@contextlib.contextmanager
+def running(*command, log, environment):
+    """Start a process; end it, and make sure that nothing of it is left."""
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            command, stdout=file, stderr=subprocess.STDOUT, env=environment, cwd=log.parent
+        )
+        family = psutil.Process(process.pid)
+        try:
+            yield
+        finally:
+            children = family.children(recursive=True)
+            process.send_signal(signal.SIGTERM)
+            process.wait(30)
+            assert psutil.wait_procs(children, 20)[1] == []
+
+
+def until(condition, seconds, log):
+    ends = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < ends, log.read_text()
+        time.sleep(0.3)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+def test_two_hospitals_behind_tls(tmp_path):
+    subprocess.run(
+        ["bash", EXAMPLE / "certificates.sh", tmp_path / "tls"], check=True, capture_output=True
+    )
+    home, port = tmp_path / "flwr", free_port()
+    home.mkdir()
+    (home / "config.toml").write_text(
+        f'[superlink.hospitals]\naddress = "127.0.0.1:{port}"\n'
+        f'root-certificates = "{tmp_path}/tls/ca.crt"\n'
+    )
+    environment = {
+        **os.environ, "FLWR_HOME": str(home), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1",
+        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+    }  # fmt: skip
+    link, nodes = tmp_path / "link.log", [tmp_path / f"node-{i}.log" for i in range(2)]
+    with contextlib.ExitStack() as stack:
+        tls = [f"--ssl-{kind}=tls/{file}" for kind, file in (
+            ("ca-certfile", "ca.crt"), ("certfile", "server.crt"), ("keyfile", "server.key")
+        )]  # fmt: skip
+        where = ["--host", "127.0.0.1", "--port", str(port)]
+        stack.enter_context(
+            running(BIN / "flower-superlink", *tls, *where, log=link, environment=environment)
+        )
+        until(lambda: "Uvicorn running on https" in link.read_text(), 60, link)
+        for index, log in enumerate(nodes):
+            stack.enter_context(
+                running(
+                    *(BIN / "flower-supernode", "--root-certificates", "tls/ca.crt"),
+                    *("--superlink", f"127.0.0.1:{port}", "--port", str(free_port())),
+                    *("--node-config", f"partition-id={index} num-partitions=2"),
+                    log=log,
+                    environment=environment,
+                )
+            )
+        for log in nodes:
+            until(lambda log=log: "SuperNode ID" in log.read_text(), 60, log)
+        out = tmp_path / "run"
+        done = subprocess.run(
+            [BIN / "flwr", "run", EXAMPLE, "hospitals", "--stream", "--run-config",
+             f"out='{out}' rounds=1 iterations=20"],
+            env=environment, capture_output=True, text=True, timeout=240, check=False,
+        )  # fmt: skip
+        said = done.stdout + done.stderr
+        assert done.returncode == 0, said
+    folder = RunFolder.open(out)
+    leakage = folder.leakage()
+    assert folder.info()["status"] == "completed", said
+    assert sorted(leakage["client"]) == ["client-00", "client-01"]
+    assert leakage[["truth", "psnr", "label_true"]].isna().all(axis=None)
+    assert leakage["score"].notna().all()
+    assert "no true images" in (out / "report.html").read_text(encoding="utf-8")

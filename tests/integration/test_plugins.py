@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import re
+import sys
+
+import pytest
+
+from adversary.attacks import ATTACKS, ING
+from adversary.common.plugins import PluginError
+from adversary.storage.run_folder import RunFolder
+from fl_sim.cli import listing
+from fl_sim.cli.app import main
+from fl_sim.defences import DEFENCES
+from fl_sim.defences.gaussian_noise import GaussianNoise
+from fl_sim.engines.in_process import run_local
+
+
+def test_defences_and_attacks_say_what_they_need():
+    class Plain(GaussianNoise):
+        pass
+
+    class Named(ING):
+        pass
+
+    with pytest.raises(PluginError, match="Plain is no dataclass"):
+        DEFENCES["plain"] = Plain
+    with pytest.raises(PluginError, match=r"Named.name is 'ing'; must be 'named'"):
+        ATTACKS["named"] = Named
+    assert not {"plain", "named"} & {*DEFENCES, *ATTACKS}
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """Install a package of one module, with these entry points."""
+
+    def install(module: str, entry_points: str) -> None:
+        monkeypatch.syspath_prepend(tmp_path)
+        (tmp_path / "my_package.py").write_text(module)
+        about = tmp_path / "my_package-1.0.dist-info"
+        about.mkdir()
+        (about / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 1.0\n")
+        (about / "entry_points.txt").write_text(entry_points)
+        _look_again()
+
+    yield install
+    sys.modules.pop("my_package", None)
+    monkeypatch.undo()
+    _look_again()
+
+
+def _look_again() -> None:
+    for registry in (ATTACKS, DEFENCES):
+        vars(registry).pop("_found", None)
+
+
+def test_the_readme_s_own_defence_and_attack(installed, root, quick):
+    section = (root / "README.md").read_text(encoding="utf-8").split("## Your own defence")[1]
+    module, points = re.findall(r"```(?:python|toml)\n(.*?)```", section, re.S)[:2]
+    group = re.sub(r'\[project.entry-points."(.*)"\]', r"[\1]", points)
+    installed(module, group.replace('"', ""))
+    settings = quick(
+        rounds=1, clients=2, local__batch_size=1, defence__name="rounded",
+        defence__options="decimals=3", adversary__attack="mean-image,dlg",
+        adversary__options="dlg.iterations=2",
+    )  # fmt: skip
+    folder = RunFolder.open(run_local(settings).parent)
+    leakage = folder.leakage()
+    assert set(leakage["attack"]) == {"mean-image", "dlg"}
+    assert set(leakage["status"]) == {"ok"}
+    # The mean public X-ray is what RDLV counts from.
+    assert leakage.loc[leakage["attack"] == "mean-image", "rdlv"].abs().max() < 1e-6
+    assert folder.info()["defence"]["decimals"] == 3
+
+
+def test_a_broken_package_is_a_line_where_it_is_listed_or_chosen(
+    installed, capsys, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("COLUMNS", "200")
+    installed("raise RuntimeError('half installed')", "[fl_sim.defences]\nbad = my_package:Bad\n")
+    assert "bad" in listing.DEFENCES
+    assert main(["list", "defences"]) == 0
+    listed = capsys.readouterr().out
+    assert "gaussian-noise" in listed
+    assert "bad of package my-package cannot be loaded: RuntimeError: half installed" in listed
+    command = ["run", "--engine", "local", "--out", str(tmp_path / "run"), "--set"]
+    assert main([*command, "defence.name=bad"]) == 2
+    assert capsys.readouterr().err == (
+        "fl-sim: error: fl_sim.defences: bad of package my-package cannot be loaded: "
+        "RuntimeError: half installed\n"
+    )
+    assert main([*command, "defence.name=bat"]) == 2
+    assert "one of none, gaussian-noise" in capsys.readouterr().err
