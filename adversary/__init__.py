@@ -2,12 +2,13 @@
 
 import warnings
 
-from adversary.attacks.adversary import Adversary, Outcome
-from adversary.common.results import Reconstruction
-from adversary.observation.observation import Observation, ObservationError, TrainingRecipe
+from adversary.attacks.adversary import Adversary
+from adversary.common.results import Outcome, Reconstruction
+from adversary.observation.observation import Observation, ObservationError
+from adversary.observation.recipe import TrainingRecipe
 from adversary.observation.threat_model import ThreatModel
-from adversary.optim.loop import Limits
-from adversary.priors.gaussian import Prior
+from adversary.optim.search import Limits
+from adversary.priors.public import Prior
 
 __all__ = [
     "Adversary",

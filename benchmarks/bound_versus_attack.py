@@ -32,9 +32,9 @@ from adversary.attacks import GaussNewton
 from adversary.bounds.cramer_rao import least_variance
 from adversary.bounds.fisher_information import Information
 from adversary.common.seeding import generator
+from adversary.common.truth import Truth
 from adversary.observation.channel import Channel
 from adversary.problem.problem import Problem, pose
-from adversary.scoring.image_scores import Truth
 from benchmarks import common
 from fl_sim.models import create
 

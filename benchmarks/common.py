@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from adversary import Observation, ThreatModel, TrainingRecipe
 from adversary.common.seeding import generator
-from adversary.priors.gaussian import Prior
+from adversary.priors.public import Prior
 from adversary.problem.problem import Problem, pose
 from adversary.scoring.metrics import fft2d, load_lpips, mse, psnr
 from fl_sim.data.sources.base import Request

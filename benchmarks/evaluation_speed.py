@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from adversary.attacks import ING
-from adversary.attacks.adversary import resolve_device, threads_set
+from adversary.common.torch_state import resolve_device, threads_set
 from adversary.problem.problem import Problem
 from adversary.scoring.metrics import psnr
 from benchmarks import common

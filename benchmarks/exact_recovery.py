@@ -24,10 +24,10 @@ from adversary import Observation, ThreatModel, TrainingRecipe, attacks
 from adversary.bounds.cramer_rao import Budget, bound
 from adversary.common.files import replacing
 from adversary.common.seeding import derive_seed
-from adversary.optim.loop import Limits
-from adversary.priors.gaussian import Prior
+from adversary.common.truth import Truth
+from adversary.optim.search import Limits
+from adversary.priors.public import Prior
 from adversary.problem.problem import Problem, pose
-from adversary.scoring.image_scores import Truth
 from adversary.scoring.metrics import match, psnr
 from benchmarks import common
 from fl_sim.models import create

@@ -32,8 +32,9 @@ import numpy as np
 import torch
 
 from adversary import Observation
-from adversary.observation.observation import StateDict
-from adversary.scoring.image_scores import Truth, score
+from adversary.common.truth import Truth
+from adversary.common.types import StateDict
+from adversary.scoring.image_scores import score
 from adversary.scoring.metrics import psnr
 from adversary.storage.run_folder import RunFolder
 from benchmarks import common
@@ -41,7 +42,8 @@ from fl_sim.client_names import client_name
 from fl_sim.engines.in_process import run_local
 from fl_sim.federation import Assembly, assemble
 from fl_sim.models.checkpoints import CheckpointError, of_round
-from fl_sim.settings.schema import Settings, flat, parse
+from fl_sim.settings.parse import flat, parse
+from fl_sim.settings.schema import Settings
 from fl_sim.training.local_training import train
 
 CONFIG = Path(__file__).parents[1] / "configs" / "kermany.toml"

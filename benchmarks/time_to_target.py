@@ -22,7 +22,7 @@ from typing import Any
 from torch import Tensor
 
 from adversary.attacks import create
-from adversary.priors.gaussian import Prior
+from adversary.priors.public import Prior
 from adversary.problem.problem import Problem
 from adversary.scoring.metrics import psnr
 from benchmarks import common

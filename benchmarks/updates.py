@@ -15,12 +15,13 @@ from torch import Tensor
 
 from adversary import Observation
 from adversary.common.seeding import derive_seed, generator
-from adversary.observation.observation import StateDict
+from adversary.common.types import StateDict
 from fl_sim.client_names import client_name
 from fl_sim.defences import LocalUpdate
 from fl_sim.federation import Assembly, assemble
 from fl_sim.models.freezing import load_shared, shared
-from fl_sim.settings.schema import Value, parse
+from fl_sim.settings.parse import parse
+from fl_sim.settings.rules import Value
 from strategies.honest_but_curious_secagg import AGGREGATE
 
 

@@ -11,20 +11,23 @@ from torch import Tensor
 
 from adversary.attacks import Attack, AttackOptionError
 from adversary.attacks import create as create_attack
-from adversary.attacks.adversary import Adversary, resolve_device
+from adversary.attacks.adversary import Adversary
 from adversary.bounds.cramer_rao import Bound, Budget, bound
 from adversary.common.seeding import derive_seed
+from adversary.common.torch_state import resolve_device
+from adversary.common.truth import Truth
 from adversary.observation.channel import Channel
 from adversary.observation.observation import Observation
 from adversary.observation.threat_model import ThreatModel
-from adversary.optim.loop import Limits
-from adversary.priors.gaussian import Prior
+from adversary.optim.search import Limits
+from adversary.priors.public import Prior
 from adversary.problem.problem import pose
-from adversary.scoring.image_scores import Truth
 from fl_sim.data import DataError
 from fl_sim.data.files.images import decode, stack
 from fl_sim.models import Classifier
-from fl_sim.settings.schema import Settings, SettingsError, parse_options, split
+from fl_sim.settings.parse import parse_options
+from fl_sim.settings.rules import SettingsError, split
+from fl_sim.settings.schema import Settings
 
 BOUNDS = {
     "auto": Budget(

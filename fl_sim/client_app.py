@@ -18,8 +18,9 @@ from fl_sim.defences import LocalUpdate
 from fl_sim.federation import Assembly, assemble
 from fl_sim.models import Classifier
 from fl_sim.models.freezing import load_shared, shared
-from fl_sim.settings.schema import SettingsError, parse
-from fl_sim.training.local_training import Evaluation, evaluate
+from fl_sim.settings.parse import parse
+from fl_sim.settings.rules import SettingsError
+from fl_sim.training.evaluation import Evaluation, evaluate
 from strategies.messages import recipe_of
 from strategies.replies import AUC, HELD_OUT_AUC, HELD_OUT_LOSS, LEFT_OUT, NUM_EXAMPLES
 

@@ -7,36 +7,42 @@ of Flower or Ray is imported.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import cast
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from adversary.attacks.adversary import Adversary
 from adversary.bounds.cramer_rao import Bound
 from adversary.common.seeding import derive_seed, generator
+from adversary.common.truth import Blends, Truth
 from adversary.observation.channel import Channel
-from adversary.observation.observation import Loss, Observation, TrainingRecipe
+from adversary.observation.observation import Observation
+from adversary.observation.recipe import Loss, Optimizer, TrainingRecipe
 from adversary.observation.threat_model import ThreatModel
-from adversary.priors.gaussian import Prior
+from adversary.priors.public import Prior
 from adversary.report.ledger import Ledger, Listener
-from adversary.scoring.image_scores import Blends, Truth
 from adversary.scoring.scorer import Scorer
 from adversary.storage.run_folder import RunFolder
 from fl_sim import adversary_setup, data, defences, models
-from fl_sim.client_names import client_name, truth_of
+from fl_sim.client_names import client_number
+from fl_sim.consistency import (
+    _check_batch_size,
+    _check_monitor,
+    _check_optimizer,
+    _class_weights,
+    _outputs,
+)
 from fl_sim.data import Splits, XrayDataset
 from fl_sim.defences import Defence
 from fl_sim.defences.accounting import Account
 from fl_sim.models import Classifier, pretrained
 from fl_sim.models.freezing import freeze
-from fl_sim.settings.schema import Settings, SettingsError, parse_options, split
-from fl_sim.training.local_training import balanced, both_kinds_of, recipe_from
+from fl_sim.settings.parse import parse_options
+from fl_sim.settings.schema import Settings
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -285,107 +291,71 @@ def _load(settings: Settings) -> Splits:
     )
 
 
-def _outputs(dataset: XrayDataset, settings: Settings) -> int:
-    """Return the number of outputs that labels and loss ask for."""
-    classes, loss = len(dataset.label_names), settings.model.loss
-    several = dataset.labels.ndim == 2
-    if several and loss != "bce":
-        raise SettingsError(
-            f"model.loss = {loss!r}: {dataset.name} has several labels an image; must be bce"
-        )
-    if not several and loss == "bce":
-        if classes != 2:
-            raise SettingsError(
-                f"model.loss = 'bce': {dataset.name} has {classes} classes, one an image; "
-                "must be cross-entropy"
-            )
-        return 1
-    return classes
+def truth_of(run: Assembly, observation: Observation) -> Truth | None:
+    """Return the distinct images of an update in the order of their use; None if unknown.
+
+    Those of an aggregate are the images of its members, one after the other. Where the network
+    saw blends of them, these are told as well.
+    """
+    alone = (observation.client,) if observation.view == "client" else ()
+    names = tuple(observation.members) or alone
+    if not names:
+        return None
+    numbers = [client_number(name) for name in names]
+    images, labels, batches = [], [], []
+    files: list[str] = []
+    blends: list[Blends] = []
+    for number in numbers:
+        if number is None or number >= len(run.parts):
+            return None
+        part, used = run.parts[number], run.used(observation.round, number)
+        place = {index: len(files) + i for i, index in enumerate(used)}
+        steps = run.batches(observation.round, number)
+        batches.append(tuple(torch.tensor([place[i] for i in b.tolist()]).long() for b in steps))
+        if (seen := run.blends(observation.round, number)) is not None:
+            sources = torch.tensor([[place[i] for i in pair] for pair in seen.sources.tolist()])
+            blends.append(dataclasses.replace(seen, sources=sources))
+        images.append(run.inputs(observation.round, number)[used])
+        labels.append(part.labels[used])
+        files += [part.names[i] for i in used]
+    return Truth(
+        images=torch.cat(images),
+        labels=torch.cat(labels),
+        names=tuple(files),
+        batches=tuple(batches),
+        blends=_joined(blends) if blends else None,
+    )
 
 
-def _class_weights(
-    settings: Settings, defence: Defence, private: XrayDataset, parts: Sequence[XrayDataset]
-) -> tuple[float, ...]:
-    """Return the weights of the classes that the server prescribes; empty for none."""
-    wanted, outputs = settings.model.class_weights, _outputs(private, settings)
-    if wanted == "balanced" and not defence.reports_losses:
-        raise SettingsError(
-            f"model.class-weights = 'balanced': with defence.name = '{settings.defence.name}' "
-            "clients tell no counts of labels, which no account covers; must be numbers"
-        )
-    if wanted == "balanced":
-        labels = torch.cat([part.labels for part in parts])
-        return balanced(labels, cast(Loss, settings.model.loss), outputs)
-    try:
-        weights = tuple(float(weight) for weight in split(wanted))
-    except ValueError:
-        weights = (math.nan,)
-    if weights and (len(weights) != outputs or not all(0 < w < math.inf for w in weights)):
-        names = ", ".join(private.label_names[-outputs:])
-        raise SettingsError(
-            f"model.class-weights = {wanted!r}: must be balanced, empty, or {outputs} "
-            f"comma-separated numbers > 0 ({names})"
-        )
-    return weights
+def _joined(clients: Sequence[Blends]) -> Blends:
+    """Return the blends of several clients, one after the other."""
+    batches, first = [], 0
+    for one in clients:
+        batches.append(tuple(first + batch for own in one.batches for batch in own))
+        first += len(one.images)
+    return Blends(
+        images=torch.cat([one.images for one in clients]),
+        labels=torch.cat([one.labels for one in clients]),
+        sources=torch.cat([one.sources for one in clients]),
+        batches=tuple(batches),
+    )
 
 
-def _check_optimizer(recipe: TrainingRecipe) -> None:
-    if recipe.momentum and recipe.optimizer != "sgd":
-        raise SettingsError(
-            f"local.momentum = {recipe.momentum}: is of SGD; must be 0 with local.optimizer = "
-            f"'{recipe.optimizer}'"
-        )
-
-
-def _check_monitor(settings: Settings, defence: Defence, validation: Sequence[XrayDataset]) -> None:
-    """Make sure that the figure that pace goes by can be had, before the first round."""
-    if settings.data.validation_fraction and not any(map(len, validation)):
-        raise SettingsError(
-            f"data.validation-fraction = {settings.data.validation_fraction}: leaves no client a "
-            "patient to validate on; must be larger, or take fewer clients"
-        )
-    wanted = {
-        "strategy.stop-patience": settings.strategy.stop_patience,
-        "strategy.plateau-patience": settings.strategy.plateau_patience,
-    }
-    for name, patience in wanted.items():
-        if not patience:
-            continue
-        if not defence.reports_losses:
-            raise SettingsError(
-                f"{name} = {patience}: with defence.name = '{settings.defence.name}' clients "
-                "report no figures to go by; must be 0"
-            )
-        if not settings.data.validation_fraction:
-            raise SettingsError(
-                f"{name} = {patience}: needs data.validation-fraction > 0, X-rays that no client "
-                "trains on"
-            )
-        if not settings.strategy.evaluate_fraction:
-            raise SettingsError(
-                f"{name} = {patience}: needs strategy.evaluate-fraction > 0, clients that evaluate"
-            )
-        if settings.strategy.monitor == "auc" and not any(
-            both_kinds_of(part.labels) for part in validation
-        ):
-            raise SettingsError(
-                "strategy.monitor = 'auc': no client has X-rays with and without a label to "
-                "validate on; must be loss, or take a larger data.validation-fraction"
-            )
-
-
-def _check_batch_size(
-    settings: Settings, recipe: TrainingRecipe, parts: Sequence[XrayDataset]
-) -> None:
-    smallest = int(np.argmin([len(part) for part in parts]))
-    images, asked = len(parts[smallest]), settings.local.batch_size
-    has = f"{client_name(smallest)} of {len(parts)} has only {images} images"
-    if asked > images:
-        raise SettingsError(
-            f"local.batch-size = {asked}: {has}; must be <= {images}, or take fewer clients"
-        )
-    if recipe.batch_size > images:
-        raise SettingsError(
-            f"defence.options: {settings.defence.name} makes local.batch-size = {asked} one of "
-            f"{recipe.batch_size}, and {has}; must make it <= {images}, or take fewer clients"
-        )
+def recipe_from(settings: Settings) -> TrainingRecipe:
+    """Return the recipe that the server prescribes to its clients."""
+    local, model = settings.local, settings.model
+    return TrainingRecipe(
+        lr=local.lr,
+        batch_size=local.batch_size,
+        loss=cast(Loss, model.loss),
+        local_epochs=local.epochs,
+        max_steps=local.max_steps,
+        momentum=local.momentum,
+        weight_decay=local.weight_decay,
+        batch_norm="eval" if model.batch_norm == "eval" else "train",
+        optimizer=cast(Optimizer, local.optimizer),
+        drop_last=local.drop_last,
+        schedule=local.schedule if local.schedule_over == "steps" else "constant",
+        decay=local.decay,
+        decay_every=local.decay_every,
+    )

@@ -14,8 +14,9 @@ import torch
 from adversary.storage.run_folder import RunFolder
 from fl_sim.client_names import client_name
 from fl_sim.federation import Assembly
-from fl_sim.settings.schema import Settings, flatten
-from fl_sim.training.local_training import both_kinds_of
+from fl_sim.settings.parse import flatten
+from fl_sim.settings.schema import Settings
+from fl_sim.training.evaluation import both_kinds_of
 
 PACKAGES = (
     "fl-sim",

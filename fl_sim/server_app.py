@@ -14,7 +14,8 @@ from flwr.app import ArrayRecord, Context, MetricRecord
 from flwr.server.workflow import SecAggPlusWorkflow
 from flwr.serverapp import Grid, ServerApp
 
-from adversary.attacks.adversary import Adversary, in_one_line
+from adversary.attacks.adversary import Adversary
+from adversary.common.errors import in_one_line
 from adversary.common.seeding import derive_seed
 from adversary.report.ledger import Ledger
 from adversary.storage.run_folder import RunFolder, writing
@@ -30,8 +31,9 @@ from fl_sim.rounds.client_discovery import roll_call
 from fl_sim.rounds.controller import Course
 from fl_sim.rounds.early_stopping import pace_of
 from fl_sim.rounds.server_state import Snapshot, set_random_states
-from fl_sim.settings.schema import Settings, parse
-from fl_sim.training.local_training import evaluate
+from fl_sim.settings.parse import parse
+from fl_sim.settings.schema import Settings
+from fl_sim.training.evaluation import evaluate
 from fl_sim.workers.ray_queue import RayQueue, in_ray
 from strategies import registry
 from strategies.grids.ordered import OrderedGrid

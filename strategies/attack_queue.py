@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from adversary.attacks.adversary import Adversary, Outcome, in_one_line
+from adversary.attacks.adversary import Adversary
+from adversary.common.errors import in_one_line
+from adversary.common.results import Outcome
 from adversary.observation.observation import Observation
 from adversary.observation.threat_model import ThreatModel
 

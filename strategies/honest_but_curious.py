@@ -13,8 +13,12 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 from flwr.supercore import log
 
-from adversary.attacks.adversary import Adversary, in_one_line, random_state_kept
-from adversary.observation.observation import Observation, StateDict, TrainingRecipe
+from adversary.attacks.adversary import Adversary
+from adversary.common.errors import in_one_line
+from adversary.common.torch_state import random_state_kept
+from adversary.common.types import StateDict
+from adversary.observation.observation import Observation
+from adversary.observation.recipe import TrainingRecipe
 from strategies.attack_queue import Attacked, AttackQueue, InLine, Threat, grant_nothing
 from strategies.messages import recipe_of
 from strategies.replies import decoded, num_examples

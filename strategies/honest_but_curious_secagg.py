@@ -7,7 +7,8 @@ import dataclasses
 import torch
 from flwr.app import Message
 
-from adversary.observation.observation import MASKED, Observation, StateDict
+from adversary.common.types import StateDict
+from adversary.observation.observation import MASKED, Observation
 from strategies.grids.secure_aggregation import masked_arrays
 from strategies.honest_but_curious import HonestButCurious
 

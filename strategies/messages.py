@@ -6,7 +6,7 @@ import dataclasses
 
 from flwr.app import ConfigRecord
 
-from adversary.observation.observation import TrainingRecipe
+from adversary.observation.recipe import TrainingRecipe
 
 LEARNING_RATE, PROXIMAL_MU = "lr", "proximal-mu"
 """Keys of a train message's config: the round's learning rate, and FedProx's mu (Flower's key)."""

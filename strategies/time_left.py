@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from adversary.attacks.adversary import Outcome
+from adversary.common.results import Outcome
 
 
 class Countdown:

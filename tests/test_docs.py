@@ -20,7 +20,7 @@ from fl_sim.defences import DEFENCES
 from fl_sim.models import MODELS
 from fl_sim.offline import comparison
 from fl_sim.offline.reattack import CHANGEABLE
-from fl_sim.settings.schema import declared, parse
+from fl_sim.settings.parse import declared, parse
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any, get_type_hints
 
-from adversary.attacks.base import STARTS, Attack, AttackError, AttackOptionError
+from adversary.attacks.base import Attack, AttackError, AttackOptionError
 from adversary.attacks.batch_statistics import BatchStatistics
 from adversary.attacks.dlg import DLG
 from adversary.attacks.encgrad.attack import EncGradInversion
@@ -15,6 +15,7 @@ from adversary.attacks.encoder.attack import Encoder
 from adversary.attacks.gauss_newton.attack import GaussNewton
 from adversary.attacks.igi import IGI
 from adversary.attacks.ing import ING
+from adversary.attacks.initial_images import STARTS
 from adversary.attacks.most_probable import MostProbable
 from adversary.attacks.recursive.attack import Recursive
 from adversary.attacks.standard import Standard

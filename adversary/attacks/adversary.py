@@ -2,39 +2,21 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 
-import numpy as np
-import torch
 from torch import nn
 
 from adversary.attacks.base import Attack
-from adversary.common.device_memory import out_of_memory
-from adversary.common.results import Reconstruction
+from adversary.common.errors import in_one_line
+from adversary.common.results import Outcome
 from adversary.common.seeding import derive_seed
+from adversary.common.torch_state import random_state_kept, resolve_device, threads_set
 from adversary.observation.observation import Observation
 from adversary.observation.threat_model import ThreatModel
-from adversary.optim.loop import Limits, Progress
-from adversary.priors.gaussian import Prior
+from adversary.optim.search import Limits, Progress
+from adversary.priors.public import Prior
 from adversary.problem.problem import pose
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What came of one attack on one update: a reconstruction, or why there is none.
-
-    ``oracles`` says what the attacker was told beyond what a server has.
-    """
-
-    attack: str
-    seconds: float
-    reconstruction: Reconstruction | None = None
-    failure: str | None = None
-    oracles: tuple[str, ...] = ()
 
 
 class Adversary:
@@ -133,62 +115,3 @@ class Adversary:
                     reconstruction=found,
                     oracles=threat.oracles(),
                 )
-
-
-@contextmanager
-def random_state_kept() -> Iterator[None]:
-    """Give the global generators of Python, NumPy and torch back as they were.
-
-    The project's attacks draw from generators of their own; those of others may not, and the
-    server samples its clients from the global ones.
-    """
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    try:
-        with torch.random.fork_rng():
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002
-
-
-@contextmanager
-def threads_set(number: int) -> Iterator[None]:
-    """Compute with so many threads of the CPU.
-
-    The order of sums depends on it, and an attack amplifies last digits.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def resolve_device(name: str) -> torch.device:
-    """Return the torch device of a setting; "auto" is the first CUDA device or the CPU.
-
-    Raises
-    ------
-    ValueError
-        In one line, if there is no such device here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    kind, _, number = name.partition(":")
-    if kind not in ("cpu", "cuda") or (number and not number.isdigit()):
-        raise ValueError(f"device = {name!r}: must be auto, cpu, cuda or cuda:N")
-    if kind == "cuda" and not int(number or 0) < torch.cuda.device_count():
-        raise ValueError(
-            f"device = {name!r}: there are {torch.cuda.device_count()} CUDA devices here"
-        )
-    return torch.device(name)
-
-
-def in_one_line(error: BaseException) -> str:
-    """Return what went wrong on one line, with the kind of error where it is not obvious."""
-    text = " ".join(str(error).split())
-    if out_of_memory(error):
-        return f"out of memory: {text or type(error).__name__}"
-    expected = type(error).__module__.startswith("adversary.")
-    return text if expected and text else f"{type(error).__name__}: {text}".rstrip(": ")

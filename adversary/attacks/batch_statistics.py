@@ -11,6 +11,7 @@ from torch import Tensor
 from adversary.attacks.base import Attack, AttackError, AttackOptionError, positive
 from adversary.common.results import Reconstruction
 from adversary.common.seeding import generator
+from adversary.common.types import StateDict, Variables
 from adversary.labels import recovery
 from adversary.observation.batch_statistics import (
     Statistics,
@@ -18,12 +19,11 @@ from adversary.observation.batch_statistics import (
     observed_statistics,
     statistics_of_steps,
 )
-from adversary.observation.observation import StateDict
-from adversary.optim.loop import Limits, Objective, Progress, Search, Variables, minimise
+from adversary.optim.loop import Objective, minimise
 from adversary.optim.optimizers import LBFGS
+from adversary.optim.search import Limits, Progress, Search
 from adversary.priors.gaussian import GaussianPrior
-from adversary.priors.smooth import distribution
-from adversary.problem.problem import Problem
+from adversary.problem.problem import Problem, distribution
 from adversary.problem.update_models import assumed_batches
 from adversary.problem.weight_path import positions, weights_between
 

@@ -7,11 +7,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from adversary.attacks.base import GradientMatching, positive
+from adversary.attacks.base import positive
+from adversary.attacks.gradient_matching import GradientMatching
 from adversary.common.seeding import generator
+from adversary.common.types import Variables
 from adversary.labels import recovery
 from adversary.optim.distances import squared_distance
-from adversary.optim.loop import Objective, Variables
+from adversary.optim.loop import Objective
 from adversary.optim.optimizers import LBFGS
 from adversary.problem.problem import Problem
 
@@ -31,7 +33,7 @@ class DLG(GradientMatching):
     memory : int
         Curvature pairs of L-BFGS.
     **shared
-        See :class:`~adversary.attacks.base.GradientMatching`.
+        See :class:`~adversary.attacks.gradient_matching.GradientMatching`.
 
     Examples
     --------

@@ -7,11 +7,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from adversary.attacks.base import GradientMatching, not_negative, positive
+from adversary.attacks.base import not_negative, positive
+from adversary.attacks.gradient_matching import GradientMatching
+from adversary.common.types import Variables
 from adversary.optim.distances import squared_distance
-from adversary.optim.loop import Objective, Variables
+from adversary.optim.loop import Objective
 from adversary.optim.optimizers import LBFGS
-from adversary.priors.gaussian import total_variation
+from adversary.priors.total_variation import total_variation
 from adversary.problem.problem import Problem
 
 
@@ -44,7 +46,7 @@ class IGI(GradientMatching):
     memory : int
         Curvature pairs of L-BFGS.
     **shared
-        See :class:`~adversary.attacks.base.GradientMatching`.
+        See :class:`~adversary.attacks.gradient_matching.GradientMatching`.
     """
 
     name: ClassVar[str] = "igi"

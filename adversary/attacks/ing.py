@@ -6,11 +6,13 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from adversary.attacks.base import GradientMatching, not_negative, positive
+from adversary.attacks.base import not_negative, positive
+from adversary.attacks.gradient_matching import GradientMatching
+from adversary.common.types import Variables
 from adversary.optim.distances import cosine_distance, norm
-from adversary.optim.loop import Objective, Variables
+from adversary.optim.loop import Objective
 from adversary.optim.optimizers import Adam, step_decay
-from adversary.priors.gaussian import total_variation
+from adversary.priors.total_variation import total_variation
 from adversary.problem.problem import Problem
 
 
@@ -31,7 +33,7 @@ class ING(GradientMatching):
     tv : float
         Weight of the total variation, >= 0.
     **shared
-        See :class:`~adversary.attacks.base.GradientMatching`.
+        See :class:`~adversary.attacks.gradient_matching.GradientMatching`.
     """
 
     name: ClassVar[str] = "ing"

@@ -24,13 +24,13 @@ from torch import Tensor
 from adversary.attacks.base import Attack, AttackError, notes_on, positive
 from adversary.common.results import Reconstruction
 from adversary.common.seeding import generator
+from adversary.common.types import StateDict, Variables
 from adversary.labels.candidates import likely_labels
-from adversary.observation.observation import StateDict
-from adversary.optim.loop import Limits, Objective, Progress, Search, Variables, minimise
+from adversary.optim.loop import Objective, minimise
 from adversary.optim.optimizers import LBFGS
+from adversary.optim.search import Limits, Progress, Search
 from adversary.priors.gaussian import GaussianPrior
-from adversary.priors.smooth import distribution
-from adversary.problem.problem import Problem
+from adversary.problem.problem import Problem, distribution
 from adversary.problem.residuals import residuals
 from adversary.problem.update_models import choose
 

@@ -9,7 +9,9 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.func import vmap
 
-from adversary.attacks.base import GradientMatching, not_negative, positive
+from adversary.attacks.base import not_negative, positive
+from adversary.attacks.gradient_matching import GradientMatching
+from adversary.common.types import Variables
 from adversary.observation.batch_statistics import (
     Statistics,
     batch_statistics,
@@ -17,9 +19,9 @@ from adversary.observation.batch_statistics import (
     statistics_distance,
 )
 from adversary.optim.distances import layer_distance
-from adversary.optim.loop import Method, Objective, Variables
+from adversary.optim.loop import Method, Objective
 from adversary.optim.optimizers import Adam, Langevin, warm_cosine
-from adversary.priors.gaussian import total_variation
+from adversary.priors.total_variation import total_variation
 from adversary.problem.problem import Problem
 
 
@@ -56,7 +58,7 @@ class STG(GradientMatching):
     tv, norm, batch_norm, group : float
         Weights of total variation, L2 norm, batch statistics and group consistency, >= 0.
     **shared
-        See :class:`~adversary.attacks.base.GradientMatching`.
+        See :class:`~adversary.attacks.gradient_matching.GradientMatching`.
     """
 
     name: ClassVar[str] = "stg"

@@ -47,10 +47,10 @@ from torch import Tensor
 
 from adversary.bounds.fisher_information import BoundError, Information, signs
 from adversary.common.device_memory import out_of_memory
+from adversary.common.truth import Truth
 from adversary.priors.gaussian import GaussianPrior
 from adversary.problem.problem import Problem
 from adversary.problem.update_models import UNROLLED_STEPS
-from adversary.scoring.image_scores import Truth
 
 WINDOW = 10
 """Iterations of conjugate gradients over which their progress is judged."""

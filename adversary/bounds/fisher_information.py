@@ -14,13 +14,13 @@ from torch import Tensor
 from torch.func import jvp, vjp, vmap
 
 from adversary.common.seeding import generator
+from adversary.common.truth import Truth
+from adversary.common.types import StateDict
 from adversary.observation.mean_gradient import step_size
-from adversary.observation.observation import StateDict
 from adversary.priors.gaussian import GaussianPrior
 from adversary.problem.problem import Problem
 from adversary.problem.residuals import jacobian, separable
 from adversary.problem.update_models import UNROLLED_STEPS, assumed_batches, trained
-from adversary.scoring.image_scores import Truth
 
 MEMORY_BYTES = 4 * 2**30
 """Most memory that a dense bound may take."""

@@ -107,3 +107,37 @@ class Reconstruction:
     member: str = ""
     trials: tuple[Trial, ...] = ()
     flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What came of one attack on one update: a reconstruction, or why there is none.
+
+    ``oracles`` says what the attacker was told beyond what a server has.
+    """
+
+    attack: str
+    seconds: float
+    reconstruction: Reconstruction | None = None
+    failure: str | None = None
+    oracles: tuple[str, ...] = ()
+
+
+Files = dict[str, bytes]
+"""What files are to hold, by name."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Of one attack on one update, ready to be written.
+
+    Parameters
+    ----------
+    images : dict of str to bytes
+        truth-00.png, reconstruction-00.png and so on, bound-00.png and so on, grid.png.
+    process : dict of str to bytes
+        How they came about, trial-00-image-00.png and so on.
+    """
+
+    images: Files
+    process: Files

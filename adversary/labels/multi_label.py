@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from adversary.attacks.encgrad.encodings import RANK_CUTOFF
 from adversary.common.seeding import generator
+from adversary.common.types import RANK_CUTOFF
 from adversary.problem.losses import errors
 
 ROUNDS = 40  # of encodings and outputs in turn; they settle by about half a round

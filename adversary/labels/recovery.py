@@ -10,7 +10,8 @@ from torch import Tensor
 from adversary.common.seeding import generator
 from adversary.labels.multi_label import explaining
 from adversary.labels.without_last_layer import by_body
-from adversary.observation.observation import Loss, ObservationError
+from adversary.observation.observation import ObservationError
+from adversary.observation.recipe import Loss
 from adversary.problem.problem import Problem, head_name
 
 STAND_INS = 16  # noise images that stand in for public ones where there are none

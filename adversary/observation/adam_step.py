@@ -12,8 +12,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from adversary.observation.observation import StateDict
-from adversary.problem.client_optimizers import ADAM_EPSILON
+from adversary.common.types import StateDict
+from adversary.observation.recipe import ADAM_EPSILON
 
 PRECISION = 0.1
 """Relative error up to which an entry counts as told."""

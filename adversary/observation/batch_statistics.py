@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from adversary.observation.observation import Observation, StateDict
+from adversary.common.types import StateDict
+from adversary.observation.observation import Observation
 
 
 class Statistics(NamedTuple):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from adversary.observation.observation import StateDict
+from adversary.common.types import StateDict
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
-from adversary.observation.observation import Observation, ObservationError, StateDict
+from adversary.common.types import StateDict
+from adversary.observation.observation import Observation, ObservationError
 
 
 def momentum_weights(rates: Sequence[float], momentum: float) -> float:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from adversary.observation.observation import StateDict
+from adversary.common.types import StateDict
 
 
 def squared_distance(found: StateDict, observed: StateDict) -> Tensor:

@@ -10,9 +10,9 @@ from typing import Protocol, TypeVar
 from torch import Tensor
 
 from adversary.common.results import Step
-from adversary.optim.loop import Search
 from adversary.optim.prior_terms import Penalty
 from adversary.optim.quadratic_models import Model
+from adversary.optim.search import Search
 from adversary.problem.residuals import Residuals
 
 ModelMaker = Callable[[Residuals, Tensor, Tensor, Penalty], Model]

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from adversary.common.results import Frame, Step
+from adversary.common.types import Variables
 from adversary.optim.backends import prepared
 from adversary.optim.precision import TOLERANCE, precisely
-
-Variables = dict[str, Tensor]
-"""What is optimised: tensors whose first dimension counts R independent candidates."""
+from adversary.optim.search import Search
 
 Objective = Callable[[Variables], Tensor]
 """From variables to (R,) scores, lower is better."""
@@ -23,18 +20,7 @@ Objective = Callable[[Variables], Tensor]
 Evaluation = tuple[Tensor, Variables]
 """(R,) scores and the gradient of each with respect to its own variables."""
 
-Progress = Callable[[str, float], None]
-"""Called with the attack's name and the share of its work that is done, 0 to 1."""
-
 LOOK_EVERY = 20  # iterations between reports of progress
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one attack may spend; None is no limit."""
-
-    seconds: float | None = None
-    evaluations: int | None = None
 
 
 class Method(Protocol):
@@ -53,49 +39,6 @@ class Method(Protocol):
 
     def stalled(self) -> bool:
         """Return whether no candidate can be improved any more."""
-
-
-@dataclass
-class Search:
-    """One attack's clock, limits, randomness and history, over all its phases and restarts.
-
-    ``precision`` and ``execution`` are how its evaluations are worked out, one of
-    :data:`~adversary.optim.precision.PRECISIONS` and of
-    :data:`~adversary.optim.backends.EXECUTIONS`; ``notes`` is what there is to say of it.
-    """
-
-    name: str
-    seed: int
-    limits: Limits = Limits()
-    progress: Progress | None = None
-    precision: str = "full"
-    execution: str = "eager"
-    started: float = field(default_factory=time.monotonic)
-    evaluations: int = 0
-    stopped: str = "iterations"
-    history: list[Step] = field(default_factory=list)
-    frames: list[Frame] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def seconds(self) -> float:
-        """Seconds since the attack began."""
-        return time.monotonic() - self.started
-
-    def exhausted(self) -> bool:
-        """Return whether a limit is reached, and note which."""
-        if self.limits.seconds is not None and self.seconds >= self.limits.seconds:
-            self.stopped = "seconds"
-            return True
-        if self.limits.evaluations is not None and self.evaluations >= self.limits.evaluations:
-            self.stopped = "evaluations"
-            return True
-        return False
-
-    def report(self, share: float) -> None:
-        """Tell whoever asked how far the attack is."""
-        if self.progress is not None:
-            self.progress(self.name, share)
 
 
 def minimise(

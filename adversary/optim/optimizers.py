@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from adversary.common.seeding import generator
-from adversary.optim.loop import Evaluation, Method, Variables
+from adversary.common.types import Variables
+from adversary.optim.loop import Evaluation, Method
 
 Schedule = Callable[[int], float]
 """From the step number, from 0, to a factor on the learning rate."""

@@ -23,32 +23,6 @@ class PriorError(ValueError):
     """A prior that cannot be learned or read; one line."""
 
 
-@dataclass(frozen=True)
-class Prior:
-    """Public X-rays and their mean.
-
-    Parameters
-    ----------
-    images : Tensor
-        (N, C, H, W) in [0, 1], N >= 1; none of them a patient under attack.
-    labels : Tensor, optional
-        Of them, (N,) class indices or (N, C) multi-hot.
-    """
-
-    images: Tensor
-    labels: Tensor | None = None
-
-    @property
-    def mean(self) -> Tensor:
-        """Mean public X-ray, (1, C, H, W)."""
-        return self.images.mean(dim=0, keepdim=True)
-
-    @functools.cached_property
-    def gaussian(self) -> GaussianPrior:
-        """Normal distribution learned from the public X-rays, once."""
-        return GaussianPrior.fit(self.images)
-
-
 @dataclass(frozen=True, eq=False)
 class GaussianPrior:
     """Normal distribution of one X-ray, of mean m and covariance F^T F + diag(d).
@@ -222,22 +196,3 @@ class GaussianPrior:
         if not shapes_fit or not bool((prior.diagonal > 0).all()):
             raise PriorError(f"{path}: not a saved prior (its arrays do not fit each other)")
         return prior
-
-
-def total_variation(images: Tensor) -> Tensor:
-    """Return the anisotropic total variation per pixel, one value an image batch.
-
-    Parameters
-    ----------
-    images : Tensor
-        (..., B, C, H, W).
-
-    Returns
-    -------
-    Tensor
-        (...), mean of |dx| plus mean of |dy| (Rudin, Osher and Fatemi 1992).
-    """
-    dims = (-4, -3, -2, -1)
-    dx = (images[..., :, 1:] - images[..., :, :-1]).abs().mean(dims)
-    dy = (images[..., 1:, :] - images[..., :-1, :]).abs().mean(dims)
-    return torch.add(dx, dy)

@@ -9,11 +9,8 @@ from collections.abc import Callable
 
 import torch
 
-from adversary.observation.observation import StateDict, TrainingRecipe
-
-ADAM_BETAS = (0.9, 0.999)
-ADAM_EPSILON = 1e-8
-"""Constants of Adam: torch's, which the paper recommends."""
+from adversary.common.types import StateDict
+from adversary.observation.recipe import ADAM_BETAS, ADAM_EPSILON, TrainingRecipe
 
 # (weights, gradients with weight decay, learning rate) -> weights; the moments are its own.
 Step = Callable[[StateDict, StateDict, float], StateDict]

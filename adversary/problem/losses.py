@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
-from adversary.observation.observation import Loss
+from adversary.observation.recipe import Loss
 
 
 def mean_loss(logits: Tensor, targets: Tensor, loss: Loss, weights: Tensor | None) -> Tensor:

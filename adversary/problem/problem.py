@@ -14,13 +14,17 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, replace_all_batch_norm_modules_, vmap
 from torch.nn import functional
 
+from adversary.common.types import StateDict
 from adversary.observation import adam_step
 from adversary.observation.batch_statistics import frozen_layers
 from adversary.observation.channel import clipped
 from adversary.observation.mean_gradient import mean_gradient, rounding_noise, step_size
-from adversary.observation.observation import Loss, Observation, ObservationError, StateDict
+from adversary.observation.observation import Observation, ObservationError
+from adversary.observation.recipe import Loss
 from adversary.observation.threat_model import ThreatModel
-from adversary.priors.gaussian import Prior
+from adversary.priors.gaussian import GaussianPrior
+from adversary.priors.public import Prior
+from adversary.priors.smooth import smooth_prior
 from adversary.problem import losses
 
 ARITHMETIC = 3e-7
@@ -392,3 +396,10 @@ def _read_adam(
     pulls, beyond = adam_step.told_by_a_step(told, errors)
     decay = recipe.weight_decay
     return {n: p - decay * observation.sent[n].double() for n, p in pulls.items()}, beyond
+
+
+def distribution(problem: Problem, *, public: bool = True) -> GaussianPrior:
+    """Return that of the public X-rays, if wanted and there are any, else of smooth images."""
+    wanted = problem.prior if public else None
+    found = smooth_prior(problem.shape[1:]) if wanted is None else wanted.gaussian
+    return found.to(problem.device, problem.dtype)

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
+from adversary.common.types import StateDict, Variables
 from adversary.observation.mean_gradient import step_size
-from adversary.observation.observation import Observation, ObservationError, StateDict
-from adversary.optim.loop import Variables
+from adversary.observation.observation import Observation, ObservationError
 from adversary.problem.client_optimizers import CLIENT_OPTIMIZERS
 from adversary.problem.problem import Problem
 from adversary.problem.weight_path import weights_between

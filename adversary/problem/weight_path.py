@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from adversary.observation.observation import Observation, StateDict
+from adversary.common.types import StateDict
+from adversary.observation.observation import Observation
 from adversary.problem.client_optimizers import CLIENT_OPTIMIZERS
 from adversary.problem.problem import Problem
 

@@ -21,7 +21,8 @@ from adversary.report.flags import FLAGS
 from adversary.report.leakage_rows import levelled
 from adversary.scoring.verdict import Evidence, Level, worst
 from adversary.storage import csv_table
-from adversary.storage.run_folder import RunFolder, RunFolderError, unmasked, writing
+from adversary.storage.names import unmasked
+from adversary.storage.run_folder import RunFolder, RunFolderError, writing
 
 COMPARISON: csv_table.Schema = {
     "defence": "string",

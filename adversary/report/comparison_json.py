@@ -22,7 +22,8 @@ from adversary.report.leakage_rows import levelled, records
 from adversary.report.redaction import LEFT_OUT, is_sensitive, names_a_path
 from adversary.scoring.verdict import Level
 from adversary.storage import csv_table
-from adversary.storage.run_folder import RunFolder, RunFolderError, unmasked, writing
+from adversary.storage.names import unmasked
+from adversary.storage.run_folder import RunFolder, RunFolderError, writing
 
 SCHEMA = 1
 """Version of the layout; a reader of another one should stop."""

@@ -21,7 +21,8 @@ from adversary.report.redaction import LEFT_OUT, is_sensitive
 from adversary.report.templates.scripts import FILTERS, SORTING
 from adversary.report.templating import epsilon, figure, percent, template
 from adversary.scoring.verdict import CLOSE_PSNR, Level
-from adversary.storage.run_folder import RunFolder, RunFolderError, unmasked, writing
+from adversary.storage.names import unmasked
+from adversary.storage.run_folder import RunFolder, RunFolderError, writing
 
 LEARNT_AUC = 0.7
 """AUC of the undefended model below which others say little."""

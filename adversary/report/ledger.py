@@ -10,11 +10,12 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 import pandas as pd
 
-from adversary.attacks.adversary import Outcome, in_one_line, random_state_kept
 from adversary.bounds.cramer_rao import Bound
+from adversary.common.errors import in_one_line
+from adversary.common.results import Outcome, Pictures
+from adversary.common.torch_state import random_state_kept
 from adversary.observation.observation import Observation
 from adversary.report import pictures, run_page
-from adversary.report.pictures import Pictures
 from adversary.scoring.scorer import Scored, Scorer
 from adversary.storage.run_folder import ALL_ATTACKS, RunFolder, Status
 

@@ -6,7 +6,6 @@ import base64
 import io
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +14,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from adversary.common.files import replacing
-from adversary.common.results import Frame, Reconstruction
+from adversary.common.results import Files, Frame, Pictures, Reconstruction
 from adversary.report.contact_sheets import Panel, Pixels, sheet
 from adversary.scoring import metrics
 from adversary.scoring.image_scores import ImageScore, unscored
-
-Files = dict[str, bytes]
-"""What files are to hold, by name."""
 
 ERROR_SCALE = 0.5
 """Absolute error shown in the brightest colour; the same in every picture, so they compare."""
@@ -33,22 +28,6 @@ _GRID_ROWS = 32
 _GRID_SIDE = 200
 _STRIP_SIDE = 160
 _PNG_BYTES = 20_000
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """Of one attack on one update, ready to be written.
-
-    Parameters
-    ----------
-    images : dict of str to bytes
-        truth-00.png, reconstruction-00.png and so on, bound-00.png and so on, grid.png.
-    process : dict of str to bytes
-        How they came about, trial-00-image-00.png and so on.
-    """
-
-    images: Files
-    process: Files
 
 
 def draw(
@@ -76,13 +55,6 @@ def draw(
     if deviation is not None:
         found |= deviations(deviation)
     return Pictures(found, process(reconstruction.frames, truths))
-
-
-def write(folder: Path, files: Files) -> None:
-    """Write pictures into a folder, made, readable by its owner alone, where missing."""
-    for name, content in files.items():
-        with replacing(folder / name) as temporary:
-            temporary.write_bytes(content)
 
 
 def results(

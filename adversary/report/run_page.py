@@ -21,7 +21,8 @@ from adversary.report.templates.scripts import FILTERS
 from adversary.report.templating import figure, template
 from adversary.report.threat_summary import knowledge
 from adversary.scoring.verdict import CLOSE_PSNR, NULL_MARGIN, Level
-from adversary.storage.run_folder import ALL_ATTACKS, RunFolder, unmasked, writing
+from adversary.storage.names import unmasked
+from adversary.storage.run_folder import ALL_ATTACKS, RunFolder, writing
 
 MAX_GROUPS = 24
 """Clients, and rounds, in a table or chart of each; the worst."""

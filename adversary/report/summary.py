@@ -12,7 +12,8 @@ from adversary.report.flags import FLAGS, Flag
 from adversary.report.leakage_rows import Row, closeness, judged, levelled, mean, points_to_patient
 from adversary.report.templating import figure
 from adversary.scoring.verdict import CLOSE_PSNR, COPY_PSNR, Evidence, Level
-from adversary.storage.run_folder import RunFolder, unmasked
+from adversary.storage.names import unmasked
+from adversary.storage.run_folder import RunFolder
 
 AVERAGE = "on average over images; a single picture may come out a few dB nearer"
 """What a bound on the expected error leaves open."""

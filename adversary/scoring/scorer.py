@@ -7,13 +7,15 @@ from dataclasses import asdict, dataclass
 
 from torch import Tensor
 
-from adversary.attacks.adversary import Outcome, in_one_line, random_state_kept, threads_set
 from adversary.bounds.cramer_rao import Bound
 from adversary.bounds.fisher_information import BoundError
+from adversary.common.errors import in_one_line
+from adversary.common.results import Outcome, Pictures
+from adversary.common.torch_state import random_state_kept, threads_set
+from adversary.common.truth import Truth
 from adversary.observation.observation import Observation, ObservationError
-from adversary.priors.gaussian import Prior
-from adversary.report.pictures import Pictures
-from adversary.scoring.image_scores import ImageScore, Truth, score
+from adversary.priors.public import Prior
+from adversary.scoring.image_scores import ImageScore, score
 from adversary.scoring.metrics import load_lpips
 from adversary.scoring.verdict import Evidence, certificate_of, level, worst
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import hashlib
 import json
 import math
 import os
-import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,104 +18,19 @@ from typing import Any, Literal
 import pandas as pd
 
 from adversary.common.files import left_behind, private_folder, replacing
-from adversary.common.results import Reconstruction
-from adversary.observation.observation import MASKED, SENT, Observation, StateDict
-from adversary.report import pictures
-from adversary.report.pictures import Files, Pictures
+from adversary.common.results import Files, Pictures, Reconstruction
+from adversary.common.types import StateDict
+from adversary.observation.observation import SENT, Observation
 from adversary.scoring.image_scores import ImageScore, unscored
 from adversary.scoring.verdict import LIMITS, certificate_of, flags_of
-from adversary.storage import csv_table
+from adversary.storage import csv_table, picture_files
+from adversary.storage.names import _round, round_of, safe_name
+from adversary.storage.schemas import _TABLES, ACCOUNTS, CLIENTS, LEAKAGE, MEMBERS, ROUNDS
 
 ALL_ATTACKS = "-"
 """Stands for the attack in the line of an update that no attack could be run on."""
 
 Status = Literal["running", "completed", "failed", "stopped"]
-
-LEAKAGE: csv_table.Schema = {
-    "round": "Int64",
-    "client": "string",
-    "attack": "string",
-    "image": "Int64",
-    "truth": "string",
-    "mse": "float64",
-    "psnr": "float64",
-    "ssim": "float64",
-    "lpips": "float64",
-    "fft2d": "float64",
-    "rdlv": "float64",
-    "bound_psnr": "float64",
-    "expected_psnr": "float64",
-    "prior_psnr": "float64",
-    "null_psnr": "float64",
-    "null_rdlv": "float64",
-    "certificate": "string",
-    "member": "string",
-    "flags": "string",
-    "reidentified": "boolean",
-    "negative": "boolean",
-    "rank": "Int64",
-    "label_true": "string",
-    "label_recovered": "string",
-    "seconds": "float64",
-    "evaluations": "Int64",
-    "score": "float64",
-    "status": "string",
-    "note": "string",
-}
-ROUNDS: csv_table.Schema = {
-    "round": "Int64",
-    "loss": "float64",
-    "auc": "float64",
-    "epsilon": "float64",
-    "delta": "float64",
-    "seconds": "float64",
-    "client_loss": "float64",
-    "clients": "Int64",
-    "clients_failed": "Int64",
-    "lr": "float64",
-    "client_auc": "float64",
-    "auc_left_out": "Int64",
-}
-
-CLIENTS: csv_table.Schema = {
-    "round": "Int64",
-    "client": "string",
-    "images": "Int64",
-    "loss": "float64",
-    "accuracy": "float64",
-    "auc": "float64",
-    "auc_left_out": "Int64",
-}
-
-ACCOUNTS: csv_table.Schema = {
-    "round": "Int64",
-    "client": "string",
-    "rounds": "Int64",
-    "epsilon": "float64",
-    "delta": "float64",
-    "neighbours": "string",
-    "unit": "string",
-    "accountant": "string",
-    "against": "string",
-}
-
-MEMBERS: csv_table.Schema = {
-    "round": "Int64",
-    "client": "string",
-    "attack": "string",
-    "member": "string",
-    "seconds": "float64",
-    "score": "float64",
-    "note": "string",
-}
-
-_TABLES: dict[str, csv_table.Schema] = {
-    "leakage.csv": LEAKAGE,
-    "members.csv": MEMBERS,
-    "rounds.csv": ROUNDS,
-    "clients.csv": CLIENTS,
-    "accounts.csv": ACCOUNTS,
-}
 _OURS = (
     "run.json",
     *_TABLES,
@@ -328,13 +241,13 @@ class RunFolder:
             From :func:`adversary.scoring.image_scores.score`; without truth there are none, and the
             rows hold the attacker's own score alone.
         drawn : Pictures, optional
-            From :func:`~adversary.report.pictures.draw`; by default of the reconstructions alone.
+            From :func:`adversary.report.pictures.draw`; by default there are none.
         """
         scores = unscored(reconstruction) if scores is None else scores
-        drawn = drawn or pictures.draw(reconstruction, scores)
+        drawn = drawn or Pictures({}, {})
         folder = self.images(round, client, attack)
         with writing(folder):
-            pictures.write(folder, drawn.images)
+            picture_files.write(folder, drawn.images)
             self._save_history(round, client, attack, reconstruction, drawn.process)
         self._append(
             "leakage.csv",
@@ -497,7 +410,7 @@ class RunFolder:
             history.to_csv(temporary, index=False)
         process = self.process(round, client, attack)
         shutil.rmtree(process, ignore_errors=True)  # of an earlier attack, maybe of more trials
-        pictures.write(process, frames)
+        picture_files.write(process, frames)
 
     def _write_info(self, about: Mapping[str, Any]) -> None:
         with writing(self.path / "run.json"), replacing(self.path / "run.json") as temporary:
@@ -521,33 +434,6 @@ class RunFolder:
         except (OSError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise RunFolderError(f"{self.path / name} cannot be read ({reason})") from error
-
-
-def unmasked(leakage: pd.DataFrame) -> pd.DataFrame:
-    """Return leakage without the rows of masked updates: they show that masks hide, no more."""
-    return leakage[~leakage["client"].str.endswith(MASKED, na=False)]
-
-
-def safe_name(name: str) -> str:
-    """Return ``name`` as one component of a path: letters, digits, dot, dash and underscore.
-
-    A name that has to be changed gets a short hash of the original, so that two names never
-    share a path.
-    """
-    safe = re.sub(r"[^A-Za-z0-9._-]", "_", name).lstrip(".")
-    if safe == name and 0 < len(name) <= 69:
-        return safe
-    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-    return f"{safe[:60]}-{digest}" if safe else digest
-
-
-def round_of(update: Path) -> int:
-    """Return the round of a recorded update, from its path."""
-    return int(update.parent.name.removeprefix("round-"))
-
-
-def _round(number: int) -> str:
-    return f"round-{number:03d}"
 
 
 def _now() -> str:

@@ -21,7 +21,8 @@ import typer
 if TYPE_CHECKING:
     from adversary.storage.run_folder import Status
     from fl_sim.offline.comparison import Plan
-    from fl_sim.settings.schema import Settings, Value
+    from fl_sim.settings.rules import Value
+    from fl_sim.settings.schema import Settings
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 CLIENTS = 4
@@ -88,7 +89,7 @@ def run(
 ) -> None:
     """Train a federation, attack its updates, and write the leakage report."""
     from fl_sim.cli.display import Display
-    from fl_sim.settings.schema import parse
+    from fl_sim.settings.parse import parse
 
     given = _read_config(config) | _changes(changes)
     if out is not None:
@@ -367,7 +368,7 @@ def _fail(message: str, code: int) -> int:
 
 def _read_config(path: Path | None) -> dict[str, Value]:
     """Return the settings of a TOML file, its tables flattened as Flower does."""
-    from fl_sim.settings.schema import flat
+    from fl_sim.settings.parse import flat
 
     if path is None:
         return {}
@@ -382,7 +383,7 @@ def _read_config(path: Path | None) -> dict[str, Value]:
 
 def _changes(pairs: Sequence[str] | None) -> dict[str, Value]:
     """Return ``KEY=VALUE`` pairs with the values in the types that the settings declare."""
-    from fl_sim.settings.schema import declared
+    from fl_sim.settings.parse import declared
 
     kinds = {one.key: one.kind for one in declared()}
     changes: dict[str, Value] = {}
@@ -480,7 +481,7 @@ def _claim(folder: Path, *, overwrite: bool) -> None:
 
 def _run_with_flower(settings: Settings, hear: Callable[[str], None]) -> None:
     from fl_sim.engines.flower import app_root, run_app
-    from fl_sim.settings.schema import flatten
+    from fl_sim.settings.parse import flatten
 
     folder = Path(settings.out)
     log = folder / "flower.log"
@@ -526,7 +527,7 @@ def _jobs(wanted: int, engine: Engine, plan: Plan) -> int:
         return wanted
     from joblib import cpu_count
 
-    from adversary.attacks.adversary import resolve_device
+    from adversary.common.torch_state import resolve_device
 
     devices = {resolve_device(case.settings.device).type for case in plan.cases}
     return cpu_count() if devices == {"cpu"} else 1

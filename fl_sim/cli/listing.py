@@ -12,7 +12,7 @@ from adversary.common.plugins import PluginError
 from fl_sim.data import DATASETS
 from fl_sim.defences import DEFENCES, Defence
 from fl_sim.models import MODELS
-from fl_sim.settings.schema import Declared, declared
+from fl_sim.settings.parse import Declared, declared
 from strategies.registry import STRATEGY_NAMES
 
 REGISTRIES: dict[str, Iterable[str] | Mapping[str, object]] = {

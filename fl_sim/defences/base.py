@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import torch
 from torch import Tensor
 
+from adversary.common.truth import Blends
+from adversary.common.types import StateDict
 from adversary.observation.channel import Channel
-from adversary.observation.observation import Observation, StateDict, TrainingRecipe
-from adversary.scoring.image_scores import Blends
+from adversary.observation.observation import Observation
+from adversary.observation.recipe import TrainingRecipe
 from fl_sim.models import Classifier
 from fl_sim.training import local_training
 

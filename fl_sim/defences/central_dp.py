@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from adversary.observation.observation import TrainingRecipe
+from adversary.observation.recipe import TrainingRecipe
 from fl_sim.defences.accounting import Account, default_delta, gaussian_account
 from fl_sim.defences.base import Defence, DefenceError
 from fl_sim.models import Classifier

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 
 from adversary.common.seeding import generator as derived
+from adversary.common.types import StateDict
 from adversary.observation.channel import Channel
-from adversary.observation.observation import Observation, StateDict, TrainingRecipe
+from adversary.observation.observation import Observation
+from adversary.observation.recipe import TrainingRecipe
 from fl_sim.defences.accounting import Account, default_delta, gaussian_account, noise_for
 from fl_sim.defences.base import Defence, DefenceError, is_buffer
 from fl_sim.models import Classifier

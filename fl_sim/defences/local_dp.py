@@ -9,8 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from adversary.common.types import StateDict
 from adversary.observation.channel import Channel, clipped
-from adversary.observation.observation import Observation, StateDict, TrainingRecipe
+from adversary.observation.observation import Observation
+from adversary.observation.recipe import TrainingRecipe
 from fl_sim.defences.accounting import Account, default_delta, gaussian_account
 from fl_sim.defences.base import Defence, DefenceError, LocalUpdate, is_buffer
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from adversary.observation.observation import TrainingRecipe
-from adversary.scoring.image_scores import Blends
+from adversary.common.truth import Blends
+from adversary.observation.recipe import TrainingRecipe
 from fl_sim.defences.base import Defence, DefenceError
 from fl_sim.models import Classifier
 from fl_sim.training import local_training

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
+from adversary.common.types import StateDict
 from adversary.observation.channel import Channel
-from adversary.observation.observation import Observation, StateDict
+from adversary.observation.observation import Observation
 from fl_sim.defences.base import Defence, DefenceError, LocalUpdate
 from fl_sim.defences.parts import PARTS
 from fl_sim.models import Classifier

@@ -9,8 +9,9 @@ from statistics import NormalDist
 import numpy as np
 import torch
 
+from adversary.common.types import StateDict
 from adversary.observation.channel import Channel
-from adversary.observation.observation import Observation, StateDict
+from adversary.observation.observation import Observation
 from fl_sim.defences.base import Defence, DefenceError, LocalUpdate, is_buffer
 
 

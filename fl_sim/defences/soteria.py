@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.func import jvp, vmap
 
+from adversary.common.types import StateDict
 from adversary.observation.channel import Channel
-from adversary.observation.observation import Observation, StateDict
+from adversary.observation.observation import Observation
 from fl_sim.defences.base import Defence, DefenceError, LocalUpdate
 from fl_sim.models import Classifier
 

@@ -17,10 +17,13 @@ from flwr.supercore import log
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
-from adversary.attacks.adversary import in_one_line, random_state_kept
+from adversary.common.errors import in_one_line
+from adversary.common.torch_state import random_state_kept
 from fl_sim import client_app, server_app
 from fl_sim.client_names import client_name
-from fl_sim.settings.schema import Settings, Value, flatten
+from fl_sim.settings.parse import flatten
+from fl_sim.settings.rules import Value
+from fl_sim.settings.schema import Settings
 
 CLIENTS = 4
 """How many clients there are where the settings leave it open."""

@@ -6,13 +6,12 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from fl_sim.settings.schema import LOGGERS
+
 if TYPE_CHECKING:
     from adversary.storage.run_folder import RunFolder
     from fl_sim.loggers.base import Logger
     from fl_sim.settings.schema import Settings
-
-LOGGERS = {"tensorboard": "TensorBoard", "mlflow": "MLflow"}
-"""The class of each, in the module of its name, imported when it is asked for."""
 
 
 class LoggerError(ValueError):

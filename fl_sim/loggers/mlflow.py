@@ -8,7 +8,8 @@ from mlflow import MlflowClient
 
 from adversary.storage.run_folder import RunFolder
 from fl_sim.loggers.base import Logger, known
-from fl_sim.settings.schema import Settings, flatten
+from fl_sim.settings.parse import flatten
+from fl_sim.settings.schema import Settings
 
 EXPERIMENT = "fl-sim"
 _STATUS = {"completed": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from adversary.common.files import replacing
-from adversary.observation.observation import StateDict
+from adversary.common.types import StateDict
 from adversary.storage.run_folder import RunFolder
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".tar")

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor, nn
 
+from adversary.common.types import StateDict
 from adversary.observation.batch_statistics import frozen_layers
-from adversary.observation.observation import StateDict
 from fl_sim.models import Classifier, ModelError
 
 

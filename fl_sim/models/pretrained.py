@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from adversary.observation.observation import StateDict
+from adversary.common.types import StateDict
 from fl_sim.models import Classifier, ModelError, checkpoints
 from fl_sim.models.checkpoints import CheckpointError
 

@@ -8,27 +8,30 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from adversary.attacks.adversary import Adversary, in_one_line
+from adversary.attacks.adversary import Adversary
+from adversary.common.errors import in_one_line
+from adversary.common.truth import Truth
 from adversary.observation.channel import Channel
 from adversary.observation.observation import Observation
 from adversary.observation.threat_model import ThreatModel
-from adversary.optim.loop import Progress
-from adversary.priors.gaussian import Prior
+from adversary.optim.search import Progress
+from adversary.priors.public import Prior
 from adversary.report.ledger import Ledger
-from adversary.scoring.image_scores import Truth
 from adversary.scoring.scorer import Scorer
 from adversary.storage.run_folder import RunFolder
 from fl_sim import adversary_setup, defences, run_metadata
 from fl_sim.data.client import ClientImages, images_of_client, public_xrays, with_class_numbers
 from fl_sim.data.sources.base import Request
 from fl_sim.defences import Defence
+from fl_sim.federation import recipe_from
 from fl_sim.models import Classifier
 from fl_sim.models.freezing import freeze, shared
 from fl_sim.offline import checkpoint_pair as pair
 from fl_sim.offline.checkpoint_pair import AuditError
 from fl_sim.progress import say
-from fl_sim.settings.schema import Settings, Value, parse, parse_options
-from fl_sim.training.local_training import recipe_from
+from fl_sim.settings.parse import parse, parse_options
+from fl_sim.settings.rules import Value
+from fl_sim.settings.schema import Settings
 
 CLIENT, MEAN = "client", "mean"
 """Whose update it is, in the report: one client's, or the mean of several."""

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import torch
 
-from adversary.observation.observation import Observation, StateDict
+from adversary.common.types import StateDict
+from adversary.observation.observation import Observation
 from adversary.storage.run_folder import RunFolder, RunFolderError
 from fl_sim import models
 from fl_sim.client_names import client_name
@@ -21,7 +22,8 @@ from fl_sim.models import Classifier, ModelError, checkpoints
 from fl_sim.models.checkpoints import CheckpointError
 from fl_sim.models.freezing import FREEZABLE, freeze
 from fl_sim.models.pretrained import IMAGENET, NORMALISATION
-from fl_sim.settings.schema import Settings, Value
+from fl_sim.settings.rules import Value
+from fl_sim.settings.schema import Settings
 
 DEFAULTS: dict[str, Value] = {
     "adversary.attack": "ing",

@@ -12,14 +12,17 @@ from typing import Any
 
 from joblib import delayed
 
-from adversary.attacks.adversary import in_one_line
+from adversary.common.errors import in_one_line
 from adversary.common.files import private_folder
 from adversary.report import comparison, comparison_json, comparison_page
 from adversary.report.comparison import Row, Run, Setting
-from adversary.storage.run_folder import RunFolder, RunFolderError, safe_name, writing
+from adversary.storage.names import safe_name
+from adversary.storage.run_folder import RunFolder, RunFolderError, writing
 from fl_sim.adversary_setup import attacks
 from fl_sim.federation import assemble
-from fl_sim.settings.schema import Settings, SettingsError, Value, flat, flatten, parse
+from fl_sim.settings.parse import flat, flatten, parse
+from fl_sim.settings.rules import SettingsError, Value
+from fl_sim.settings.schema import Settings
 from fl_sim.workers.parallel import at_once
 
 Execute = Callable[[Settings], None]

@@ -10,18 +10,22 @@ from typing import Any
 
 from joblib import cpu_count, delayed
 
-from adversary.attacks.adversary import Adversary, in_one_line
+from adversary.attacks.adversary import Adversary
+from adversary.common.errors import in_one_line
 from adversary.observation.observation import Observation, ObservationError
 from adversary.report import run_page
 from adversary.report.ledger import Ledger
 from adversary.scoring.scorer import Scored, Scorer
-from adversary.storage.run_folder import RunFolder, round_of
+from adversary.storage.names import round_of
+from adversary.storage.run_folder import RunFolder
 from fl_sim import run_metadata
 from fl_sim.adversary_setup import device
 from fl_sim.federation import Assembly, assemble
 from fl_sim.progress import say
 from fl_sim.rounds.resume import only_writer
-from fl_sim.settings.schema import Settings, SettingsError, Value, parse
+from fl_sim.settings.parse import parse
+from fl_sim.settings.rules import SettingsError, Value
+from fl_sim.settings.schema import Settings
 from fl_sim.workers.attack_task import MOST_AT_ONCE, examine
 from fl_sim.workers.parallel import at_once
 from strategies.time_left import Countdown

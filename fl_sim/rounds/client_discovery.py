@@ -9,7 +9,7 @@ from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from fl_sim.client_app import PARTITION, PARTITIONS
-from fl_sim.settings.schema import SettingsError
+from fl_sim.settings.rules import SettingsError
 from strategies.replies import error_of
 
 POLL_SECONDS = 0.5

@@ -8,7 +8,7 @@ from logging import WARNING
 from flwr.app import ArrayRecord
 from flwr.supercore import log
 
-from adversary.attacks.adversary import in_one_line
+from adversary.common.errors import in_one_line
 from adversary.storage.run_folder import RunFolder, RunFolderError, writing
 from fl_sim.progress import say
 from fl_sim.rounds.early_stopping import Pace, Progress

@@ -12,9 +12,6 @@ from adversary.observation.schedules import SCHEDULES
 if TYPE_CHECKING:
     from fl_sim.settings.schema import Settings
 
-MONITORS = ("auc", "loss")
-"""Figures that can be monitored; of a loss less is better."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:

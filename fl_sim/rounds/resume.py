@@ -11,7 +11,9 @@ from pathlib import Path
 from adversary.common.files import private_folder
 from adversary.storage.run_folder import RunFolder, writing
 from fl_sim.federation import Assembly
-from fl_sim.settings.schema import Settings, SettingsError, Value, declared, flatten
+from fl_sim.settings.parse import declared, flatten
+from fl_sim.settings.rules import SettingsError, Value
+from fl_sim.settings.schema import Settings
 
 MAY_DIFFER = ("resume", "out")
 """Settings that may differ from those of the run: the folder may have been moved."""

@@ -7,11 +7,7 @@ no types, so :func:`parse` does, and names every mistake in one go.
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import math
-from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, cast, get_type_hints
 
 from adversary.attacks import ATTACKS, STARTS
 from adversary.attacks.standard import EFFORTS
@@ -21,82 +17,11 @@ from adversary.problem.update_models import READINGS
 from fl_sim.data import DATASETS, PARTITIONS
 from fl_sim.data.sources.folder import UNCERTAIN
 from fl_sim.defences import DEFENCES
-from fl_sim.loggers import LOGGERS
 from fl_sim.models import MODELS, NORMS
 from fl_sim.models.convnet import ACTIVATIONS
 from fl_sim.models.freezing import FREEZABLE
-from fl_sim.rounds.early_stopping import MONITORS
+from fl_sim.settings.rules import MONITORS, setting
 from strategies.registry import STRATEGY_NAMES
-
-Value = bool | int | float | str
-
-
-class SettingsError(ValueError):
-    """One or more settings are wrong; a line each."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rule:
-    """What a setting means and which values it takes (limits are inclusive)."""
-
-    help: str
-    choices: Callable[[], tuple[str, ...]] | None = None
-    several: bool = False
-    optional: bool = False
-    minimum: float | None = None
-    maximum: float | None = None
-    above: float | None = None
-    required: bool = False
-
-    def allowed(self, kind: type) -> str:
-        """Return the allowed values in words."""
-        if self.choices:
-            none = "empty, or " if self.optional else ""
-            many = "one or more of " if self.several else "one of "
-            return none + many + ", ".join(self.choices())
-        if self.required:
-            return "text, not empty"
-        limits = []
-        if self.above is not None:
-            limits.append(f"> {self.above}")
-        if self.minimum is not None:
-            limits.append(f">= {self.minimum}")
-        if self.maximum is not None:
-            limits.append(f"<= {self.maximum}")
-        words = {bool: "true or false", int: "an integer", float: "a number", str: "text"}
-        return " ".join([words[kind], " and ".join(limits)]).strip()
-
-    def accepts(self, value: Value) -> bool:
-        """Return whether a value of the right type is one of the allowed ones."""
-        if self.choices and isinstance(value, str):
-            parts = split(value) if self.several else [value]
-            return bool(parts or self.optional) and all(part in self.choices() for part in parts)
-        if isinstance(value, str):
-            return bool(value.strip()) or not self.required
-        return math.isfinite(value) and (
-            (self.above is None or value > self.above)
-            and (self.minimum is None or value >= self.minimum)
-            and (self.maximum is None or value <= self.maximum)
-        )
-
-
-def flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the entries of nested tables, as of a TOML file, by dotted key."""
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            yield from flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def split(text: str) -> list[str]:
-    """Split a comma-separated setting into its parts."""
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def setting(default: Value, help: str, **rule: Any) -> Any:
-    """Declare one setting with its default, its meaning and its limits."""
-    return dataclasses.field(default=default, metadata={"rule": Rule(help=help, **rule)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -343,98 +268,5 @@ SECTIONS: dict[str, type] = {
 }
 
 
-@dataclass(frozen=True)
-class Declared:
-    """A setting as declared: its key in the run config, its type, default and rule."""
-
-    key: str
-    section: str
-    field: str
-    kind: type
-    default: Value
-    rule: Rule
-
-
-def declared() -> Iterator[Declared]:
-    """Yield every setting, in the order of the README's table."""
-    for section, cls in {"": Settings, **SECTIONS}.items():
-        kinds = get_type_hints(cls)
-        for f in dataclasses.fields(cls):
-            if "rule" in f.metadata:
-                name = f.name.replace("_", "-")
-                key = f"{section}.{name}" if section else name
-                rule = f.metadata["rule"]
-                default = cast(Value, f.default)
-                yield Declared(key, section, f.name, kinds[f.name], default, rule)
-
-
-def defaults() -> dict[str, Value]:
-    """Return the default run config, flat, as Flower wants it."""
-    return {s.key: s.default for s in declared()}
-
-
-def _convert(value: Value, kind: type) -> Value | None:
-    """Return ``value`` as ``kind`` where nothing is lost, else None."""
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    return value if type(value) is kind else None
-
-
-def parse(config: Mapping[str, Value]) -> Settings:
-    """Turn a flat run config into :class:`Settings`; what is not given has its default.
-
-    Raises
-    ------
-    SettingsError
-        With one line for every unknown key, wrong type and value out of range.
-    """
-    known = {s.key: s for s in declared()}
-    errors: list[str] = []
-    values: dict[str, dict[str, Value]] = {"": {}, **{section: {} for section in SECTIONS}}
-    for key, value in config.items():
-        if key not in known:
-            close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            errors.append(f"{key}: unknown setting{hint}")
-            continue
-        spec = known[key]
-        converted = _convert(value, spec.kind)
-        if converted is None or not spec.rule.accepts(converted):
-            hint = ""
-            if spec.rule.choices and isinstance(value, str):
-                close = difflib.get_close_matches(value, spec.rule.choices(), n=1)
-                hint = f"; did you mean {close[0]}?" if close else ""
-            allowed = spec.rule.allowed(spec.kind)
-            errors.append(f"{key} = {value!r}: must be {allowed}{hint}")
-        else:
-            values[spec.section][spec.field] = converted
-    if errors:
-        raise SettingsError("\n".join(errors))
-    sections = {name: cls(**values[name]) for name, cls in SECTIONS.items()}
-    return Settings(**values[""], **sections)  # type: ignore[arg-type]
-
-
-def flatten(settings: Settings) -> dict[str, Value]:
-    """Return ``settings`` as a flat run config; the inverse of :func:`parse`."""
-    flat: dict[str, Value] = {}
-    for spec in declared():
-        owner = getattr(settings, spec.section) if spec.section else settings
-        flat[spec.key] = getattr(owner, spec.field)
-    return flat
-
-
-def parse_options(text: str, setting: str) -> dict[str, str]:
-    """Split ``"a=1, b=x"`` into ``{"a": "1", "b": "x"}``.
-
-    Raises
-    ------
-    SettingsError
-        Naming ``setting``, if a part is not KEY=VALUE.
-    """
-    options: dict[str, str] = {}
-    for part in split(text):
-        key, equals, value = part.partition("=")
-        if not (key.strip() and equals and value.strip()):
-            raise SettingsError(f"{setting} = {text!r}: {part!r} is not KEY=VALUE")
-        options[key.strip()] = value.strip()
-    return options
+LOGGERS: dict[str, str] = {"tensorboard": "TensorBoard", "mlflow": "MLflow"}
+"""The class of each, in the module of its name, imported when it is asked for."""

@@ -3,73 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adversary.common.seeding import generator
-from adversary.observation.observation import Loss, Optimizer, TrainingRecipe
-from adversary.problem.client_optimizers import ADAM_BETAS, ADAM_EPSILON
+from adversary.observation.recipe import ADAM_BETAS, ADAM_EPSILON, Loss, Optimizer, TrainingRecipe
 from adversary.problem.losses import mean_loss
 from fl_sim.models.freezing import set_mode
 
 if TYPE_CHECKING:
-    from fl_sim.settings.schema import Settings
+    pass
 
 
 class TrainingError(ValueError):
     """A client cannot train as asked; one line that names the setting."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """How well a model does on a set of images.
-
-    Parameters
-    ----------
-    loss : float
-        Mean loss an image.
-    accuracy : float
-        Share of right classes, or of right labels for ``bce``, in [0, 1].
-    auc : float or None
-        Area under the ROC curve, mean over the classes that have both positive and negative
-        images; None where no class has.
-    left_out : int
-        Number of classes that have not.
-    num_examples : int
-        Number of images.
-    """
-
-    loss: float
-    accuracy: float
-    auc: float | None
-    left_out: int
-    num_examples: int
-
-
-def recipe_from(settings: Settings) -> TrainingRecipe:
-    """Return the recipe that the server prescribes to its clients."""
-    local, model = settings.local, settings.model
-    return TrainingRecipe(
-        lr=local.lr,
-        batch_size=local.batch_size,
-        loss=cast(Loss, model.loss),
-        local_epochs=local.epochs,
-        max_steps=local.max_steps,
-        momentum=local.momentum,
-        weight_decay=local.weight_decay,
-        batch_norm="eval" if model.batch_norm == "eval" else "train",
-        optimizer=cast(Optimizer, local.optimizer),
-        drop_last=local.drop_last,
-        schedule=local.schedule if local.schedule_over == "steps" else "constant",
-        decay=local.decay,
-        decay_every=local.decay_every,
-    )
 
 
 def batches(
@@ -291,85 +243,3 @@ def _logits(model: nn.Module, images: Tensor) -> Tensor:
             f"{images.shape[-1]} pixels leaves one value a channel; use 'eval', larger images, or "
             "a local.batch-size that leaves no single image over"
         ) from error
-
-
-@torch.no_grad()
-def evaluate(
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    loss: Loss,
-    *,
-    device: str | torch.device,
-    batch_size: int = 32,
-) -> Evaluation:
-    """Return how well ``model`` does on ``images``; moves it to ``device``, in eval mode.
-
-    Parameters
-    ----------
-    model : nn.Module
-        Maps images to logits.
-    images, labels : Tensor
-        As for :func:`train`.
-    loss : {"cross-entropy", "bce"}
-        What the model was trained with.
-    device : str or torch.device
-        Where to compute.
-    batch_size : int
-        Images at a time.
-
-    Raises
-    ------
-    TrainingError
-        If there are no images.
-    """
-    if not len(images):
-        raise TrainingError("no images to evaluate on")
-    model.to(device).eval()
-    logits = torch.cat([model(x.to(device)).cpu() for x in images.split(batch_size)]).double()
-    if loss == "cross-entropy":
-        scores, truth = logits.softmax(1), F.one_hot(labels.long(), logits.shape[1])
-        correct = logits.argmax(1) == labels
-    else:
-        scores, truth = logits, labels.long().view_as(logits)
-        correct = (logits > 0) == truth.bool()
-    return Evaluation(
-        loss=float(LOSSES[loss](logits, labels)),
-        accuracy=float(correct.double().mean()),
-        auc=macro_auc(scores, truth),
-        left_out=int((~both_kinds(truth)).sum()),
-        num_examples=len(images),
-    )
-
-
-def macro_auc(scores: Tensor, truth: Tensor) -> float | None:
-    """Return the area under the ROC curve, mean over classes with both kinds of images.
-
-    Parameters
-    ----------
-    scores : Tensor
-        (N, C), larger for a likelier class.
-    truth : Tensor
-        (N, C) zeros and ones.
-
-    Returns
-    -------
-    float or None
-        In [0, 1]; None where no class has both kinds, or a score is not finite.
-    """
-    from sklearn.metrics import roc_auc_score  # slow to import
-
-    defined = both_kinds(truth)
-    if not bool(defined.any()) or not bool(scores.isfinite().all()):
-        return None
-    return float(roc_auc_score(truth[:, defined].numpy(), scores[:, defined].numpy()))
-
-
-def both_kinds(truth: Tensor) -> Tensor:
-    """Return which columns of zeros and ones (N, C) hold both, (C,)."""
-    return (truth.amax(0) == 1) & (truth.amin(0) == 0)
-
-
-def both_kinds_of(labels: Tensor) -> bool:
-    """Return whether any class of labels (N,) or (N, L) is that of some images and not of all."""
-    return len(labels) > 0 and bool((labels != labels[0]).any())

@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection
 
-from adversary.attacks.adversary import Adversary, Outcome, in_one_line, threads_set
+from adversary.attacks.adversary import Adversary
+from adversary.common.errors import in_one_line
+from adversary.common.results import Outcome
+from adversary.common.torch_state import threads_set
 from adversary.observation.observation import Observation
 from adversary.report.ledger import draw
 from adversary.scoring.scorer import Scored, Scorer

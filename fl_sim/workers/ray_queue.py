@@ -16,11 +16,15 @@ from typing import Any, NamedTuple
 import torch
 from numpy.typing import NDArray
 
-from adversary.attacks.adversary import Adversary, Outcome, in_one_line
-from adversary.observation.observation import Observation, ObservationError, StateDict
+from adversary.attacks.adversary import Adversary
+from adversary.common.errors import in_one_line
+from adversary.common.results import Outcome
+from adversary.common.types import StateDict
+from adversary.observation.observation import Observation, ObservationError
 from adversary.report.ledger import Ledger
 from adversary.scoring.scorer import Scored, Scorer
-from adversary.storage.run_folder import RunFolder, RunFolderError, round_of
+from adversary.storage.names import round_of
+from adversary.storage.run_folder import RunFolder, RunFolderError
 from fl_sim.workers.attack_task import MOST_AT_ONCE, examine
 from strategies.attack_queue import Attacked, AttackQueue, Threat, Unattacked
 

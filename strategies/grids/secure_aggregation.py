@@ -51,7 +51,7 @@ from flwr.server.workflow.constant import Key as WorkflowKey
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
-from adversary.attacks.adversary import random_state_kept
+from adversary.common.torch_state import random_state_kept
 from strategies.grids.base import WrappedGrid
 from strategies.replies import arrays_of, fault, num_examples
 

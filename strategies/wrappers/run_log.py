@@ -14,7 +14,8 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 from flwr.supercore import log
 
-from adversary.attacks.adversary import in_one_line, random_state_kept
+from adversary.common.errors import in_one_line
+from adversary.common.torch_state import random_state_kept
 from strategies.messages import LEARNING_RATE
 from strategies.replies import AUC, HELD_OUT_AUC, HELD_OUT_LOSS, LEFT_OUT, NUM_EXAMPLES
 from strategies.wrappers.base import Wrapper

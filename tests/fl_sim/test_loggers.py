@@ -15,7 +15,8 @@ from fl_sim.cli.app import main
 from fl_sim.engines.in_process import run_local
 from fl_sim.loggers.base import Logger
 from fl_sim.server_app import IncompleteReportError
-from fl_sim.settings.schema import SettingsError, parse
+from fl_sim.settings.parse import parse
+from fl_sim.settings.rules import SettingsError
 
 
 class Heard(Logger):

@@ -10,7 +10,8 @@ from adversary.storage.run_folder import RunFolder, RunFolderError
 from fl_sim import client_app
 from fl_sim.engines.in_process import LocalGrid, run_local
 from fl_sim.server_app import IncompleteReportError, app
-from fl_sim.settings.schema import SettingsError, flatten
+from fl_sim.settings.parse import flatten
+from fl_sim.settings.rules import SettingsError
 from fl_sim.training import local_training
 from strategies import NoUsableReplyError
 

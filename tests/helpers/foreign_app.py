@@ -20,9 +20,9 @@ from flwr.serverapp.strategy import Result, Strategy
 from torch import nn
 from torch.nn import functional
 
-from adversary.attacks.adversary import Outcome
-from adversary.common.results import Reconstruction
-from adversary.observation.observation import Observation, TrainingRecipe
+from adversary.common.results import Outcome, Reconstruction
+from adversary.observation.observation import Observation
+from adversary.observation.recipe import TrainingRecipe
 from fl_sim.engines.in_process import LocalGrid
 
 LR = 0.1

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from adversary.common.results import Reconstruction
-from adversary.priors.gaussian import Prior
+from adversary.common.truth import Truth
+from adversary.priors.public import Prior
 from adversary.report.pictures import draw
-from adversary.scoring.image_scores import ImageScore, Truth, score
+from adversary.scoring.image_scores import ImageScore, score
 from adversary.storage.run_folder import RunFolder
 
 VOID = {"meta", "img", "br"}

@@ -8,7 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from fl_sim.settings.schema import Settings, parse
+from fl_sim.settings.parse import parse
+from fl_sim.settings.schema import Settings
 
 QUICK = {
     "rounds": 2,

@@ -11,7 +11,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 from flwr.serverapp.strategy import FedAvg, FedProx
 from flwr.supercore.privacy_accounting import GaussianPrivacyEvent
 
-from adversary.observation.observation import TrainingRecipe
+from adversary.observation.recipe import TrainingRecipe
 from adversary.storage.run_folder import RunFolder
 from fl_sim import defences
 from fl_sim.defences import DefenceError

@@ -18,9 +18,9 @@ from fl_sim.engines.in_process import run_local
 from fl_sim.federation import assemble
 from fl_sim.models import checkpoints
 from fl_sim.models.freezing import shared
-from fl_sim.settings.schema import SettingsError
+from fl_sim.settings.rules import SettingsError
 from fl_sim.training import local_training
-from fl_sim.training.local_training import evaluate
+from fl_sim.training.evaluation import evaluate
 
 SILENT = {"adversary__enabled": False}
 

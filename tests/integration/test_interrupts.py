@@ -14,7 +14,7 @@ from adversary.storage.run_folder import RunFolder
 from fl_sim import server_app
 from fl_sim.engines.in_process import run_local
 from fl_sim.rounds.server_state import Snapshot
-from fl_sim.settings.schema import flatten, parse
+from fl_sim.settings.parse import flatten, parse
 from fl_sim.training import local_training
 
 CHANGES = {

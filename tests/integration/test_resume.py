@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 import torch
 
-from adversary.attacks.adversary import random_state_kept
+from adversary.common.torch_state import random_state_kept
 from adversary.storage.run_folder import RunFolder
 from fl_sim.cli import app
 from fl_sim.engines.in_process import run_local
 from fl_sim.rounds.resume import ResumeError, only_writer, reopen, settings_of
 from fl_sim.rounds.server_state import Snapshot, SnapshotError, random_states, set_random_states
-from fl_sim.settings.schema import SettingsError, flatten, parse
+from fl_sim.settings.parse import flatten, parse
+from fl_sim.settings.rules import SettingsError
 from fl_sim.training import local_training
 
 QUIET = {"rounds": 3, "checkpoints": True, "adversary__enabled": False, "local__max_steps": 2}

@@ -10,7 +10,8 @@ from flwr.common.secure_aggregation.quantization import dequantize, quantize
 
 from adversary.observation.observation import Observation
 from adversary.scoring.image_scores import score
-from adversary.storage.run_folder import RunFolder, unmasked
+from adversary.storage.names import unmasked
+from adversary.storage.run_folder import RunFolder
 from fl_sim.cli.app import main
 from fl_sim.defences import DefenceError, create
 from fl_sim.engines.in_process import run_local

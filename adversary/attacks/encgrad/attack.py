@@ -8,24 +8,20 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from adversary.attacks.base import (
-    AttackError,
-    GradientMatching,
-    not_negative,
-    notes_on,
-    one_of,
-    positive,
-)
-from adversary.attacks.encgrad.encodings import RANK_CUTOFF, Encodings, consistent, gra, oha, refine
+from adversary.attacks.base import AttackError, not_negative, notes_on, one_of, positive
+from adversary.attacks.encgrad.encodings import Encodings, consistent, gra, oha, refine
+from adversary.attacks.encgrad.map_inversion import most_probable
+from adversary.attacks.gradient_matching import GradientMatching
 from adversary.common.device_memory import CPU_BYTES
 from adversary.common.results import Frame, Reconstruction
 from adversary.common.seeding import generator
+from adversary.common.types import RANK_CUTOFF, Variables
 from adversary.labels import recovery
 from adversary.optim.distances import squared_distance
-from adversary.optim.loop import Limits, Objective, Progress, Search, Variables, minimise
+from adversary.optim.loop import Objective, minimise
 from adversary.optim.optimizers import LBFGS, Adam, one_cycle
-from adversary.priors.gaussian import total_variation
-from adversary.priors.smooth import most_probable
+from adversary.optim.search import Limits, Progress, Search
+from adversary.priors.total_variation import total_variation
 from adversary.problem.losses import errors
 from adversary.problem.problem import Problem, head_name
 
@@ -109,7 +105,8 @@ class EncGradInversion(GradientMatching):
     refine : int
         L-BFGS steps of phase 3; 0 leaves it out.
     **shared
-        See :class:`~adversary.attacks.base.GradientMatching`; ``start`` is grey by default.
+        See :class:`~adversary.attacks.gradient_matching.GradientMatching`; ``start`` is grey by
+        default.
     """
 
     name: ClassVar[str] = "encgrad"

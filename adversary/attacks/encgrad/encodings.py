@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from adversary.common.seeding import generator
-from adversary.observation.observation import Loss
+from adversary.common.types import RANK_CUTOFF
+from adversary.observation.recipe import Loss
 from adversary.problem.losses import errors
 
 
@@ -222,10 +223,6 @@ def refine(
         rounds=start.rounds,
         residual=float(misfit.norm() / system.rhs[:, :-1].norm()),
     )
-
-
-RANK_CUTOFF = 1e-9
-"""Singular values of A below this are rounding of float64 outputs, whatever the noise."""
 
 
 def least_squares(A: Tensor, rhs: Tensor, cutoff: float = 0.0) -> Tensor:

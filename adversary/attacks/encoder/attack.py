@@ -20,11 +20,10 @@ from adversary.common.results import Reconstruction, Step
 from adversary.common.seeding import generator
 from adversary.labels.candidates import likely_labels
 from adversary.optim.levenberg_marquardt import Place, descend
-from adversary.optim.loop import Limits, Progress, Search
+from adversary.optim.search import Limits, Progress, Search
 from adversary.priors.gaussian import GaussianPrior
 from adversary.priors.random_field import RandomField
-from adversary.priors.smooth import distribution
-from adversary.problem.problem import Problem
+from adversary.problem.problem import Problem, distribution
 from adversary.problem.residuals import Residuals, residuals
 from adversary.problem.update_models import OneGradient
 

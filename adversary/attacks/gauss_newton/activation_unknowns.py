@@ -21,9 +21,9 @@ from torch.func import jvp, vmap
 
 from adversary.common.results import Step
 from adversary.optim.levenberg_marquardt import Place
-from adversary.optim.loop import Search
 from adversary.optim.prior_terms import Penalty
 from adversary.optim.quadratic_models import symmetric_product
+from adversary.optim.search import Search
 from adversary.problem.problem import Problem
 from adversary.problem.residuals import CHUNK, Residuals
 

@@ -9,30 +9,23 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from adversary.attacks.base import (
-    STARTS,
-    Attack,
-    AttackError,
-    notes_on,
-    one_of,
-    positive,
-)
+from adversary.attacks.base import Attack, AttackError, notes_on, one_of, positive
 from adversary.attacks.encgrad.attack import EncGradInversion
 from adversary.attacks.gauss_newton.activation_unknowns import OPEN, Switched, resolve
 from adversary.attacks.gauss_newton.multistart import scouted
 from adversary.attacks.gauss_newton.region_swaps import pairs, untangled
 from adversary.attacks.gauss_newton.softplus import SHARPNESS, has_kinks, softened
+from adversary.attacks.initial_images import STARTS
 from adversary.certificates.goodness import goodness
 from adversary.common.results import Reconstruction
 from adversary.common.seeding import generator
 from adversary.labels.candidates import likely_labels
 from adversary.optim.levenberg_marquardt import ModelMaker, Place, descend
-from adversary.optim.loop import Limits, Progress, Search
 from adversary.optim.prior_terms import Flat, Penalty, Probable
 from adversary.optim.quadratic_models import Dense, MatrixFree, Sketch, Sketched
+from adversary.optim.search import Limits, Progress, Search
 from adversary.priors.gaussian import GaussianPrior
-from adversary.priors.smooth import distribution
-from adversary.problem.problem import Problem
+from adversary.problem.problem import Problem, distribution
 from adversary.problem.residuals import Residuals, residuals
 from adversary.problem.update_models import OneGradient, Unrolled
 

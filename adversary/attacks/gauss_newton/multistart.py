@@ -12,9 +12,9 @@ from torch import Tensor
 from adversary.attacks.gauss_newton.principal_components import FewCoordinates
 from adversary.common.seeding import generator
 from adversary.optim.levenberg_marquardt import Place, descend
-from adversary.optim.loop import Search
 from adversary.optim.prior_terms import Probable
 from adversary.optim.quadratic_models import Dense
+from adversary.optim.search import Search
 from adversary.priors.gaussian import GaussianPrior
 from adversary.problem.residuals import Residuals
 

@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from adversary.optim.levenberg_marquardt import ModelMaker, Place, descend
-from adversary.optim.loop import Search
 from adversary.optim.prior_terms import Penalty
+from adversary.optim.search import Search
 from adversary.problem.residuals import Residuals
 
 WIDTHS = (1.0, 2.0)

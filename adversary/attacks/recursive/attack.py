@@ -20,10 +20,9 @@ from adversary.attacks.recursive.layer_recursion import Known, PeelError, Peelin
 from adversary.attacks.recursive.least_absolute_deviations import Explained, explain
 from adversary.common.results import Reconstruction
 from adversary.labels import recovery
-from adversary.optim.loop import Limits, Progress, Search
+from adversary.optim.search import Limits, Progress, Search
 from adversary.priors.gaussian import GaussianPrior
-from adversary.priors.smooth import distribution
-from adversary.problem.problem import Problem
+from adversary.problem.problem import Problem, distribution
 from adversary.problem.residuals import residuals
 from adversary.problem.sparse_jacobian import SparseJacobian
 from adversary.problem.update_models import OneGradient

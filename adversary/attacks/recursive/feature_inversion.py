@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from adversary.attacks.recursive.least_absolute_deviations import Explained
-from adversary.optim.loop import Search, minimise
+from adversary.optim.loop import minimise
 from adversary.optim.optimizers import LBFGS
+from adversary.optim.search import Search
 from adversary.priors.gaussian import GaussianPrior
 
 ERROR = 0.1

@@ -19,7 +19,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from adversary.common.results import Step
-from adversary.optim.loop import Search
+from adversary.optim.search import Search
 from adversary.priors.gaussian import GaussianPrior
 from adversary.problem.sparse_jacobian import SparseJacobian
 

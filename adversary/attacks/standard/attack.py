@@ -25,9 +25,8 @@ from adversary.certificates import Encoded, Laplace, Posterior, Statement, certi
 from adversary.certificates.posterior import STEPS
 from adversary.common.results import Reconstruction, Trial
 from adversary.labels.candidates import likely_labels
-from adversary.optim.loop import Limits, Progress, Search
-from adversary.priors.smooth import distribution
-from adversary.problem.problem import Problem
+from adversary.optim.search import Limits, Progress, Search
+from adversary.problem.problem import Problem, distribution
 from adversary.problem.residuals import Residuals
 from adversary.problem.update_models import choose
 

@@ -30,8 +30,8 @@ from adversary.certificates import Laplace
 from adversary.certificates.posterior import fits
 from adversary.common.results import Step
 from adversary.common.seeding import derive_seed, generator
-from adversary.optim.loop import Limits, Search
 from adversary.optim.quadratic_models import Dense
+from adversary.optim.search import Limits, Search
 from adversary.priors.gaussian import GaussianPrior
 from adversary.problem.problem import Problem
 from adversary.problem.update_models import UNROLLED_STEPS, assumed_batches

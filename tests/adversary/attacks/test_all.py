@@ -11,7 +11,8 @@ from torch.nn import functional
 
 from adversary import Adversary, Limits, Prior, ThreatModel, TrainingRecipe
 from adversary.attacks import ATTACKS, AttackOptionError, create, options_of
-from adversary.attacks.base import Attack, GradientMatching
+from adversary.attacks.base import Attack
+from adversary.attacks.gradient_matching import GradientMatching
 from adversary.optim.loop import minimise
 from adversary.problem.problem import pose
 

@@ -13,11 +13,12 @@ from adversary import Observation, ThreatModel, TrainingRecipe
 from adversary.attacks import GaussNewton
 from adversary.bounds.cramer_rao import Budget, NoEstimateError, _least, _stochastic, bound
 from adversary.bounds.fisher_information import BCR, CR, BoundError, Information, noise
+from adversary.common.truth import Blends, Truth
 from adversary.observation.channel import Channel
-from adversary.priors.gaussian import GaussianPrior, Prior
+from adversary.priors.gaussian import GaussianPrior
+from adversary.priors.public import Prior
 from adversary.problem.problem import pose
 from adversary.problem.update_models import unrolled
-from adversary.scoring.image_scores import Blends, Truth
 
 DENSE = Budget(method="dense")
 

@@ -10,7 +10,7 @@ from adversary import ObservationError, ThreatModel, TrainingRecipe
 from adversary.labels.recovery import recover
 from adversary.labels.without_last_layer import TRIED
 from adversary.observation.channel import Channel
-from adversary.priors.gaussian import Prior
+from adversary.priors.public import Prior
 from adversary.problem.problem import pose
 
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from adversary.optim.levenberg_marquardt import Place, descend
-from adversary.optim.loop import Limits, Search
 from adversary.optim.prior_terms import Flat, Probable
 from adversary.optim.quadratic_models import Dense
+from adversary.optim.search import Limits, Search
 from adversary.priors.smooth import smooth_prior
 
 

@@ -4,8 +4,9 @@ import pytest
 import torch
 from scipy.optimize import minimize, rosen, rosen_der
 
-from adversary.optim.loop import Limits, Search, minimise
+from adversary.optim.loop import minimise
 from adversary.optim.optimizers import LBFGS, Adam, Langevin, one_cycle, step_decay, warm_cosine
+from adversary.optim.search import Limits, Search
 
 
 def rosenbrock(variables):

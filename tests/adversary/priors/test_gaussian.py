@@ -9,7 +9,8 @@ from scipy.linalg import sqrtm
 from scipy.stats import multivariate_normal
 
 from adversary.priors.covariance import QUANTISATION, estimate
-from adversary.priors.gaussian import GaussianPrior, Prior, PriorError
+from adversary.priors.gaussian import GaussianPrior, PriorError
+from adversary.priors.public import Prior
 
 SHAPES = [(1, 4, 4), (1, 3, 5), (3, 4, 2)]
 

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from adversary.priors.smooth import CHANNEL_CORRELATION, VARIANCE, covariance, most_probable
+from adversary.attacks.encgrad.map_inversion import most_probable
+from adversary.priors.smooth import CHANNEL_CORRELATION, VARIANCE, covariance
 
 
 def dense_covariance(shape):

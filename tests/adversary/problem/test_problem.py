@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from adversary import ObservationError, Prior, ThreatModel, TrainingRecipe
 from adversary.optim.distances import cosine_distance, layer_distance, squared_distance
-from adversary.priors.gaussian import total_variation
+from adversary.priors.total_variation import total_variation
 from adversary.problem.problem import pose
 
 

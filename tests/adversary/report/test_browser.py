@@ -15,6 +15,7 @@ from adversary.common.results import Frame
 from adversary.report import pictures, run_page
 from adversary.report.comparison import Run, Setting, measure
 from adversary.report.comparison_page import render
+from adversary.storage import picture_files
 from adversary.storage.run_folder import RunFolder
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
@@ -105,13 +106,13 @@ def report(tmp_path_factory, attacked):
     truth = torch.linspace(0, 1, 256).reshape(1, 1, 16, 16)
     where = 1, "client-00", "ing"
     frames = [Frame(0, i, 1.0 / (i + 1), truth * i / 9) for i in range(10)]
-    pictures.write(folder.process(*where), pictures.process(frames, truth))
+    picture_files.write(folder.process(*where), pictures.process(frames, truth))
     folder.history(*where).write_text(
         "\n".join(
             ["restart,iteration,score,seconds", *(f"0,{i},{1 / (i + 1)},1" for i in range(10))]
         )
     )
-    pictures.write(folder.images(*where), pictures.deviations(truth))
+    picture_files.write(folder.images(*where), pictures.deviations(truth))
     folder.add_failure(3, long, "dlg", "x" * 200)
     folder.add_account(round=3, client=long, rounds=3, epsilon=1.5, delta=1e-5)
     folder.update(

@@ -9,12 +9,14 @@ from PIL import Image
 from adversary import Observation, Outcome, Reconstruction, TrainingRecipe
 from adversary.bounds.cramer_rao import Bound
 from adversary.bounds.fisher_information import BCR, BoundError
+from adversary.common.truth import Truth
 from adversary.report import run_page
 from adversary.report.ledger import Ledger, by_round
-from adversary.scoring.image_scores import ImageScore, Truth
+from adversary.scoring.image_scores import ImageScore
 from adversary.scoring.scorer import Scored, Scorer
 from adversary.storage import csv_table
-from adversary.storage.run_folder import LEAKAGE, RunFolder
+from adversary.storage.run_folder import RunFolder
+from adversary.storage.schemas import LEAKAGE
 
 IMAGES = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
 

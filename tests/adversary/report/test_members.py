@@ -7,7 +7,8 @@ from adversary.common.results import Reconstruction, Trial
 from adversary.report import run_page
 from adversary.report.members import shares
 from adversary.report.references import SOURCES, methods, named
-from adversary.storage.run_folder import MEMBERS, RunFolder
+from adversary.storage.run_folder import RunFolder
+from adversary.storage.schemas import MEMBERS
 
 TRIALS = (
     Trial(member="mean", seconds=0.5, score=2.0, note="the prior's mean"),

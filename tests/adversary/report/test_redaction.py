@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from adversary.report import run_page
 from adversary.report.redaction import is_sensitive, pseudonyms, without_names
 from adversary.storage import csv_table
-from adversary.storage.run_folder import LEAKAGE, RunFolder
+from adversary.storage.run_folder import RunFolder
+from adversary.storage.schemas import LEAKAGE
 
 
 def told(path):

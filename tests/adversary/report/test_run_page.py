@@ -5,15 +5,17 @@ import torch
 from hypothesis import HealthCheck, given, settings
 
 from adversary.common.results import Reconstruction
-from adversary.priors.gaussian import Prior
+from adversary.common.truth import Truth
+from adversary.priors.public import Prior
 from adversary.report import gallery, run_page
 from adversary.report.flags import FLAGS
 from adversary.report.pictures import draw
 from adversary.report.templates import TEMPLATES
-from adversary.scoring.image_scores import Truth, score
+from adversary.scoring.image_scores import score
 from adversary.scoring.verdict import Level
 from adversary.storage import csv_table
-from adversary.storage.run_folder import LEAKAGE, RunFolder
+from adversary.storage.run_folder import RunFolder
+from adversary.storage.schemas import LEAKAGE
 
 ODD = """<script>alert(1)</script>"><img src=x onerror='alert(1)'>&$x_{"""
 

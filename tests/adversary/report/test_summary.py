@@ -3,7 +3,7 @@ import pytest
 from adversary.report.leakage_rows import judged, points_to_patient
 from adversary.report.summary import Share, raised, summarise
 from adversary.scoring.verdict import Level
-from adversary.storage.run_folder import LEAKAGE
+from adversary.storage.schemas import LEAKAGE
 
 ABOUT = {
     "clients": {f"client-{i:02d}": 10 for i in range(8)},

@@ -6,10 +6,11 @@ import torch
 from skimage.metrics import structural_similarity
 
 from adversary.common.results import Reconstruction
-from adversary.priors.gaussian import Prior
+from adversary.common.truth import Truth
+from adversary.priors.public import Prior
 from adversary.report.flags import FLAGS
 from adversary.scoring import image_scores, metrics
-from adversary.scoring.image_scores import Truth, score, unscored
+from adversary.scoring.image_scores import score, unscored
 from adversary.scoring.verdict import Evidence, Level, level
 
 

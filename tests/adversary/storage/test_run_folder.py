@@ -10,19 +10,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from adversary.common.results import Frame, Reconstruction, Step
-from adversary.observation.observation import Observation, TrainingRecipe
+from adversary.common.truth import Truth
+from adversary.observation.observation import Observation
+from adversary.observation.recipe import TrainingRecipe
 from adversary.report.pictures import draw
-from adversary.scoring.image_scores import Truth, score
-from adversary.storage.run_folder import (
-    ACCOUNTS,
-    CLIENTS,
-    LEAKAGE,
-    MEMBERS,
-    ROUNDS,
-    RunFolder,
-    RunFolderError,
-    safe_name,
-)
+from adversary.scoring.image_scores import score
+from adversary.storage.names import safe_name
+from adversary.storage.run_folder import RunFolder, RunFolderError
+from adversary.storage.schemas import ACCOUNTS, CLIENTS, LEAKAGE, MEMBERS, ROUNDS
 
 
 def reconstruct(channels=1, count=2):

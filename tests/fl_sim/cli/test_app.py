@@ -7,12 +7,13 @@ import pytest
 from PIL import Image
 
 from adversary.storage import csv_table
-from adversary.storage.run_folder import LEAKAGE, RunFolder
+from adversary.storage.run_folder import RunFolder
+from adversary.storage.schemas import LEAKAGE
 from fl_sim.cli import app
 from fl_sim.cli.app import main
 from fl_sim.engines import flower as launcher
 from fl_sim.engines.flower import LaunchError, RunStatus
-from fl_sim.settings.schema import declared, parse
+from fl_sim.settings.parse import declared, parse
 
 
 class Flower:

@@ -11,7 +11,8 @@ import torch
 from adversary import ThreatModel
 from adversary.attacks import create as create_attack
 from adversary.observation.channel import Channel
-from adversary.observation.observation import Observation, TrainingRecipe
+from adversary.observation.observation import Observation
+from adversary.observation.recipe import TrainingRecipe
 from adversary.problem.problem import pose
 from adversary.scoring.metrics import psnr
 from fl_sim.defences import Defence, LocalUpdate

@@ -11,7 +11,7 @@ import torch
 from fl_sim.cli.app import main
 from fl_sim.defences import DEFENCES, create
 from fl_sim.engines.in_process import run_local
-from fl_sim.settings.schema import parse
+from fl_sim.settings.parse import parse
 
 QUICK = {
     "rounds": 1,

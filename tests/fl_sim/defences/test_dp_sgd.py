@@ -13,7 +13,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from adversary.observation.mean_gradient import step_size
-from adversary.observation.observation import Observation, TrainingRecipe
+from adversary.observation.observation import Observation
+from adversary.observation.recipe import TrainingRecipe
 from adversary.storage.run_folder import RunFolder
 from fl_sim import defences
 from fl_sim.defences import DefenceError

@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from adversary.observation.observation import TrainingRecipe
+from adversary.observation.recipe import TrainingRecipe
 from adversary.observation.threat_model import ThreatModel
 from adversary.problem.problem import pose
 from adversary.problem.update_models import unrolled

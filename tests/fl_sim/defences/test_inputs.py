@@ -5,7 +5,8 @@ import copy
 import pytest
 import torch
 
-from adversary.observation.observation import Observation, TrainingRecipe
+from adversary.observation.observation import Observation
+from adversary.observation.recipe import TrainingRecipe
 from fl_sim.defences import DEFENCES, DefenceError, LocalUpdate, create
 from fl_sim.models import create as create_model
 

@@ -15,7 +15,7 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 from adversary.observation.channel import Channel
-from adversary.observation.observation import TrainingRecipe
+from adversary.observation.recipe import TrainingRecipe
 from fl_sim.defences import create
 
 RECIPE = TrainingRecipe(lr=0.1, batch_size=1)

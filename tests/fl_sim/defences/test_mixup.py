@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import beta, kstest
 
-from adversary.observation.observation import TrainingRecipe
+from adversary.observation.recipe import TrainingRecipe
 from fl_sim.defences import DefenceError, create
 from fl_sim.defences.mixup import MixUp, _beta
 from fl_sim.models import create as create_model

@@ -18,8 +18,8 @@ from fl_sim import client_app
 from fl_sim.defences import DefenceError, create
 from fl_sim.engines.in_process import LocalGrid, run_local
 from fl_sim.federation import assemble
-from fl_sim.settings.schema import flatten
-from fl_sim.training.local_training import evaluate
+from fl_sim.settings.parse import flatten
+from fl_sim.training.evaluation import evaluate
 
 
 def of_part(part, name):

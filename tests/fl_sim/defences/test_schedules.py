@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adversary.observation.observation import TrainingRecipe
+from adversary.observation.recipe import TrainingRecipe
 from fl_sim.defences import create
 from fl_sim.federation import assemble
-from fl_sim.settings.schema import SettingsError
+from fl_sim.settings.rules import SettingsError
 
 recipes = st.builds(
     TrainingRecipe,

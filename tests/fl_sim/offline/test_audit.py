@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from adversary.observation.observation import TrainingRecipe
+from adversary.observation.recipe import TrainingRecipe
 from adversary.storage.run_folder import RunFolder
 from fl_sim.cli.app import main
 from fl_sim.data import DataError

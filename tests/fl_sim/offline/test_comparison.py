@@ -15,7 +15,9 @@ from fl_sim.cli.app import main
 from fl_sim.engines.in_process import run_local
 from fl_sim.offline import comparison
 from fl_sim.offline.comparison import check, plan, run
-from fl_sim.settings.schema import Settings, SettingsError, flat, flatten, parse
+from fl_sim.settings.parse import flat, flatten, parse
+from fl_sim.settings.rules import SettingsError
+from fl_sim.settings.schema import Settings
 
 COMMON = """
 rounds = 1

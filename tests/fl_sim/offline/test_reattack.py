@@ -9,7 +9,7 @@ import pytest
 from adversary.storage.run_folder import RunFolder, RunFolderError
 from fl_sim.engines.in_process import run_local
 from fl_sim.offline.reattack import ReattackError, reattack
-from fl_sim.settings.schema import SettingsError
+from fl_sim.settings.rules import SettingsError
 
 KEY = ["round", "client", "attack", "image"]
 

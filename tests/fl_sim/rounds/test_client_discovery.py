@@ -10,7 +10,7 @@ from fl_sim import client_app
 from fl_sim.engines.in_process import LocalGrid
 from fl_sim.rounds import client_discovery
 from fl_sim.rounds.client_discovery import RollCallError
-from fl_sim.settings.schema import SettingsError
+from fl_sim.settings.rules import SettingsError
 
 
 @pytest.fixture(autouse=True)

@@ -10,16 +10,9 @@ from fl_sim.adversary_setup import attacks
 from fl_sim.cli import listing
 from fl_sim.federation import assemble
 from fl_sim.offline.comparison import check, plan
-from fl_sim.settings.schema import (
-    Declared,
-    Settings,
-    SettingsError,
-    declared,
-    defaults,
-    flatten,
-    parse,
-    parse_options,
-)
+from fl_sim.settings.parse import Declared, declared, defaults, flatten, parse, parse_options
+from fl_sim.settings.rules import SettingsError
+from fl_sim.settings.schema import Settings
 
 
 def mistakes(config) -> list[str]:

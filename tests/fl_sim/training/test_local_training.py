@@ -13,19 +13,12 @@ from sklearn.metrics import roc_auc_score
 from sklearn.utils import compute_class_weight
 from torch import nn
 
-from adversary.observation.observation import TrainingRecipe
+from adversary.observation.recipe import TrainingRecipe
+from fl_sim.federation import recipe_from
 from fl_sim.models import create
-from fl_sim.settings.schema import parse
-from fl_sim.training.local_training import (
-    TrainingError,
-    balanced,
-    batches,
-    evaluate,
-    loss_of,
-    macro_auc,
-    recipe_from,
-    train,
-)
+from fl_sim.settings.parse import parse
+from fl_sim.training.evaluation import evaluate, macro_auc
+from fl_sim.training.local_training import TrainingError, balanced, batches, loss_of, train
 
 RECIPE = TrainingRecipe(lr=0.1, batch_size=2)
 

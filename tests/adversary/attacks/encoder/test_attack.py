@@ -23,10 +23,9 @@ from adversary.certificates.posterior import truncated
 from adversary.observation.channel import Channel
 from adversary.optim.conjugate_gradients import together
 from adversary.optim.levenberg_marquardt import Place, descend
-from adversary.optim.loop import Search
+from adversary.optim.search import Search
 from adversary.priors.random_field import RandomField
-from adversary.priors.smooth import distribution
-from adversary.problem.problem import pose
+from adversary.problem.problem import distribution, pose
 from adversary.problem.residuals import residuals
 
 

@@ -12,8 +12,8 @@ from adversary.attacks import GaussNewton
 from adversary.attacks.gauss_newton.activation_unknowns import Switched, resolve
 from adversary.observation.channel import Channel
 from adversary.optim.levenberg_marquardt import Place
-from adversary.optim.loop import Limits, Search
 from adversary.optim.prior_terms import Flat, Probable
+from adversary.optim.search import Limits, Search
 from adversary.priors.smooth import smooth_prior
 from adversary.problem.problem import pose
 from adversary.problem.residuals import residuals

@@ -13,8 +13,8 @@ from adversary.attacks.gauss_newton.attack import End
 from adversary.attacks.gauss_newton.region_swaps import exchanged
 from adversary.observation.channel import Channel
 from adversary.optim.levenberg_marquardt import Place
-from adversary.optim.loop import Search
-from adversary.priors.gaussian import Prior
+from adversary.optim.search import Search
+from adversary.priors.public import Prior
 from adversary.problem.problem import pose
 from adversary.problem.residuals import residuals
 

@@ -9,7 +9,7 @@ from adversary import ThreatModel, TrainingRecipe
 from adversary.attacks.gauss_newton import multistart
 from adversary.attacks.gauss_newton.multistart import Level, scouted, standard
 from adversary.attacks.gauss_newton.principal_components import FewCoordinates
-from adversary.optim.loop import Limits, Search
+from adversary.optim.search import Limits, Search
 from adversary.priors.smooth import smooth_prior
 from adversary.problem.problem import pose
 from adversary.problem.residuals import residuals

@@ -15,9 +15,9 @@ from adversary.attacks.gauss_newton.region_swaps import (
     untangled,
 )
 from adversary.optim.levenberg_marquardt import Place, descend
-from adversary.optim.loop import Limits, Search
 from adversary.optim.prior_terms import Probable
 from adversary.optim.quadratic_models import Dense
+from adversary.optim.search import Limits, Search
 from adversary.priors.smooth import smooth_prior
 
 SIDE = 12

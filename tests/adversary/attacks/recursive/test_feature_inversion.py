@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from adversary.attacks.recursive.feature_inversion import ERROR, invert
-from adversary.optim.loop import Search
+from adversary.optim.search import Search
 from adversary.priors.gaussian import GaussianPrior
 
 SHAPE = (1, 5, 4)

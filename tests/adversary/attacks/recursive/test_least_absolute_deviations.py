@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from adversary.attacks.recursive.least_absolute_deviations import FILLED, curvature, explain
-from adversary.optim.loop import Limits, Search
+from adversary.optim.search import Limits, Search
 from adversary.priors.smooth import smooth_prior
 from adversary.problem.sparse_jacobian import SparseJacobian
 

@@ -8,9 +8,8 @@ from adversary.attacks.standard.effort import EFFORTS
 from adversary.attacks.standard.members import Work
 from adversary.attacks.standard.referee import Referee
 from adversary.observation.channel import Channel
-from adversary.optim.loop import Search
-from adversary.priors.smooth import distribution
-from adversary.problem.problem import pose
+from adversary.optim.search import Search
+from adversary.problem.problem import distribution, pose
 
 
 @pytest.mark.parametrize(

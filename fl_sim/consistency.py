@@ -1,0 +1,125 @@
+"""Settings that do not fit together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+import torch
+
+from adversary.observation.recipe import Loss, TrainingRecipe
+from fl_sim.client_names import client_name
+from fl_sim.data import XrayDataset
+from fl_sim.defences import Defence
+from fl_sim.settings.rules import SettingsError, split
+from fl_sim.settings.schema import Settings
+from fl_sim.training.evaluation import both_kinds_of
+from fl_sim.training.local_training import balanced
+
+
+def _outputs(dataset: XrayDataset, settings: Settings) -> int:
+    """Return the number of outputs that labels and loss ask for."""
+    classes, loss = len(dataset.label_names), settings.model.loss
+    several = dataset.labels.ndim == 2
+    if several and loss != "bce":
+        raise SettingsError(
+            f"model.loss = {loss!r}: {dataset.name} has several labels an image; must be bce"
+        )
+    if not several and loss == "bce":
+        if classes != 2:
+            raise SettingsError(
+                f"model.loss = 'bce': {dataset.name} has {classes} classes, one an image; "
+                "must be cross-entropy"
+            )
+        return 1
+    return classes
+
+
+def _class_weights(
+    settings: Settings, defence: Defence, private: XrayDataset, parts: Sequence[XrayDataset]
+) -> tuple[float, ...]:
+    """Return the weights of the classes that the server prescribes; empty for none."""
+    wanted, outputs = settings.model.class_weights, _outputs(private, settings)
+    if wanted == "balanced" and not defence.reports_losses:
+        raise SettingsError(
+            f"model.class-weights = 'balanced': with defence.name = '{settings.defence.name}' "
+            "clients tell no counts of labels, which no account covers; must be numbers"
+        )
+    if wanted == "balanced":
+        labels = torch.cat([part.labels for part in parts])
+        return balanced(labels, cast(Loss, settings.model.loss), outputs)
+    try:
+        weights = tuple(float(weight) for weight in split(wanted))
+    except ValueError:
+        weights = (math.nan,)
+    if weights and (len(weights) != outputs or not all(0 < w < math.inf for w in weights)):
+        names = ", ".join(private.label_names[-outputs:])
+        raise SettingsError(
+            f"model.class-weights = {wanted!r}: must be balanced, empty, or {outputs} "
+            f"comma-separated numbers > 0 ({names})"
+        )
+    return weights
+
+
+def _check_optimizer(recipe: TrainingRecipe) -> None:
+    if recipe.momentum and recipe.optimizer != "sgd":
+        raise SettingsError(
+            f"local.momentum = {recipe.momentum}: is of SGD; must be 0 with local.optimizer = "
+            f"'{recipe.optimizer}'"
+        )
+
+
+def _check_monitor(settings: Settings, defence: Defence, validation: Sequence[XrayDataset]) -> None:
+    """Make sure that the figure that pace goes by can be had, before the first round."""
+    if settings.data.validation_fraction and not any(map(len, validation)):
+        raise SettingsError(
+            f"data.validation-fraction = {settings.data.validation_fraction}: leaves no client a "
+            "patient to validate on; must be larger, or take fewer clients"
+        )
+    wanted = {
+        "strategy.stop-patience": settings.strategy.stop_patience,
+        "strategy.plateau-patience": settings.strategy.plateau_patience,
+    }
+    for name, patience in wanted.items():
+        if not patience:
+            continue
+        if not defence.reports_losses:
+            raise SettingsError(
+                f"{name} = {patience}: with defence.name = '{settings.defence.name}' clients "
+                "report no figures to go by; must be 0"
+            )
+        if not settings.data.validation_fraction:
+            raise SettingsError(
+                f"{name} = {patience}: needs data.validation-fraction > 0, X-rays that no client "
+                "trains on"
+            )
+        if not settings.strategy.evaluate_fraction:
+            raise SettingsError(
+                f"{name} = {patience}: needs strategy.evaluate-fraction > 0, clients that evaluate"
+            )
+        if settings.strategy.monitor == "auc" and not any(
+            both_kinds_of(part.labels) for part in validation
+        ):
+            raise SettingsError(
+                "strategy.monitor = 'auc': no client has X-rays with and without a label to "
+                "validate on; must be loss, or take a larger data.validation-fraction"
+            )
+
+
+def _check_batch_size(
+    settings: Settings, recipe: TrainingRecipe, parts: Sequence[XrayDataset]
+) -> None:
+    smallest = int(np.argmin([len(part) for part in parts]))
+    images, asked = len(parts[smallest]), settings.local.batch_size
+    has = f"{client_name(smallest)} of {len(parts)} has only {images} images"
+    if asked > images:
+        raise SettingsError(
+            f"local.batch-size = {asked}: {has}; must be <= {images}, or take fewer clients"
+        )
+    if recipe.batch_size > images:
+        raise SettingsError(
+            f"defence.options: {settings.defence.name} makes local.batch-size = {asked} one of "
+            f"{recipe.batch_size}, and {has}; must make it <= {images}, or take fewer clients"
+        )
