@@ -3,7 +3,7 @@
 import warnings
 
 from adversary.attacks.adversary import Adversary
-from adversary.common.results import Outcome, Reconstruction
+from adversary.common.results import AttackResult, Reconstruction
 from adversary.observation.observation import Observation, ObservationError
 from adversary.observation.recipe import TrainingRecipe
 from adversary.observation.threat_model import ThreatModel
@@ -12,10 +12,10 @@ from adversary.priors.public import Prior
 
 __all__ = [
     "Adversary",
+    "AttackResult",
     "Limits",
     "Observation",
     "ObservationError",
-    "Outcome",
     "Prior",
     "Reconstruction",
     "ThreatModel",

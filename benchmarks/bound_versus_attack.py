@@ -29,12 +29,12 @@ from torch import Tensor, nn
 
 from adversary import Observation, Prior, ThreatModel, TrainingRecipe
 from adversary.attacks import GaussNewton
-from adversary.bounds.cramer_rao import least_variance
-from adversary.bounds.fisher_information import Information
+from adversary.bounds.cramer_rao import minimum_variance
+from adversary.bounds.fisher_information import FisherInformation
 from adversary.common.seeding import generator
 from adversary.common.truth import Truth
 from adversary.observation.channel import Channel
-from adversary.problem.problem import Problem, pose
+from adversary.problem.problem import Problem, build_problem
 from benchmarks import common
 from fl_sim.models import create
 
@@ -82,7 +82,7 @@ def noisy_problem(
         num_examples=1,
         recipe=TrainingRecipe(lr=1.0, batch_size=1, update="gradient"),
     )
-    return pose(
+    return build_problem(
         observation,
         ThreatModel(labels=label, channel=Channel(noise=dict.fromkeys(returned, sigma))),
         model,
@@ -119,10 +119,10 @@ def row(
     for number, (image, label) in enumerate(zip(images.split(1), labels.split(1), strict=True)):
         problem = noisy_problem(model, prior, image, label, scale, number)
         truth = Truth(images=image, labels=label, names=(str(number),))
-        information = Information(problem.to(torch.float64), truth, prior.gaussian).dense()
+        information = FisherInformation(problem.to(torch.float64), truth, prior.gaussian).dense()
         total += information
         found = GaussNewton(start="mean").run(problem, seed=common.SEED)
-        bounds.append(float(least_variance(information).mean()))
+        bounds.append(float(minimum_variance(information).mean()))
         attacks.append(float((found.images - image).square().mean()))
     reached, promised = torch.tensor(attacks), torch.tensor(bounds)
     spread = float((reached - promised).std()) / len(images) ** 0.5 / float(promised.mean())
@@ -131,7 +131,7 @@ def row(
         "noise": scale,
         "prior_psnr": decibel(float((prior.mean - images).square().mean())),
         "bound_psnr": decibel(float(promised.mean())),
-        "van_trees_psnr": decibel(float(least_variance(total / len(images)).mean())),
+        "van_trees_psnr": decibel(float(minimum_variance(total / len(images)).mean())),
         "attack_psnr": decibel(float(reached.mean())),
         "sampling_error": 10 / math.log(10) * spread,
         "images": len(images),

@@ -39,13 +39,13 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from adversary import Observation
-from adversary.common.files import replacing
+from adversary.common.files import atomic_write
 from adversary.common.seeding import derive_seed
-from adversary.scoring.metrics import match, psnr
+from adversary.scoring.metrics import match_images, psnr
 from benchmarks import common
 from benchmarks.updates import CASES, NETWORKS, Place, Source, Update, before, update
-from fl_sim.workers.parallel import at_once
-from strategies.time_left import Countdown
+from fl_sim.workers.parallel import parallel_jobs
+from strategies.time_left import TimeLeft
 
 Found = Mapping[str, Any]
 """What came of one update, or the figures of several."""
@@ -162,7 +162,9 @@ def examined(task: Task) -> dict[str, Any]:
     began = time.monotonic()
     posed = update(task.place, task.source, task.effort)
     observation = impostor(task, posed) if task.impostor else posed.observation
-    outcome = next(posed.run.adversary().examine(observation, posed.run.threat(observation)))
+    outcome = next(
+        posed.run.adversary().run_attacks(observation, posed.run.threat_model(observation))
+    )
     found = outcome.reconstruction
     if found is None:
         return task.key | {"failure": outcome.failure}
@@ -197,7 +199,7 @@ def impostor(task: Task, posed: Update) -> Observation:
 def actual(images: Tensor, truths: Tensor) -> list[float | None]:
     """Return the PSNR of each reconstruction beside the true image matched to it, if any."""
     found: list[float | None] = [None] * len(images)
-    for truth, index in enumerate(match(images, truths) if len(truths) else ()):
+    for truth, index in enumerate(match_images(images, truths) if len(truths) else ()):
         if index is not None:
             error = psnr(images[index : index + 1], truths[truth : truth + 1])
             found[index] = min(float(error), MOST)
@@ -313,11 +315,11 @@ def measure(todo: Sequence[Task], path: Path, jobs: int, told: Callable[[str], N
     """Attack what is not in the file yet, and add each line as it is known."""
     done = {key_of(line) for line in read(path)}
     left = [task for task in todo if key_of(task.key) not in done]
-    countdown = Countdown()
+    countdown = TimeLeft()
     countdown.begin()
     countdown.expect(len(left))
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file, at_once(jobs) as several:
+    with path.open("a", encoding="utf-8") as file, parallel_jobs(jobs) as several:
         for line in several(delayed(examined)(task) for task in left):
             file.write(json.dumps(line) + "\n")
             file.flush()
@@ -359,7 +361,7 @@ def draw(points: Sequence[tuple[float, float, str]], path: Path) -> None:
     axes.set(xlabel="expected PSNR, dB", ylabel="actual PSNR, dB", xlim=ends, ylim=ends)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, loc="upper left")
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=100, format="png")
 
 

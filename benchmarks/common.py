@@ -16,9 +16,9 @@ from torch.nn import functional as F
 from adversary import Observation, ThreatModel, TrainingRecipe
 from adversary.common.seeding import generator
 from adversary.priors.public import Prior
-from adversary.problem.problem import Problem, pose
+from adversary.problem.problem import Problem, build_problem
 from adversary.scoring.metrics import fft2d, load_lpips, mse, psnr
-from fl_sim.data.sources.base import Request
+from fl_sim.data.sources.base import DatasetRequest
 from fl_sim.data.sources.kermany import source
 from fl_sim.models import create
 
@@ -76,7 +76,7 @@ def labelled(path: Path, split: str, count: int, size: int = 32) -> tuple[Tensor
 
 
 def _of_kermany(path: Path, split: str, count: int, size: int) -> tuple[Tensor, Tensor]:
-    request = Request(
+    request = DatasetRequest(
         name="kermany",
         path=str(path),
         image_size=size,
@@ -143,7 +143,9 @@ def problem(
     )
     shape = (truths.shape[1], truths.shape[2], truths.shape[3])
     known = ThreatModel(labels=labels)
-    return pose(observation, known, model.eval(), image_shape=shape, device=device, prior=prior)
+    return build_problem(
+        observation, known, model.eval(), image_shape=shape, device=device, prior=prior
+    )
 
 
 def scores(found: Tensor, truths: Tensor) -> dict[str, float | None]:

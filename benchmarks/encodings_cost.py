@@ -11,7 +11,7 @@ import time
 
 import torch
 
-from adversary.attacks.encgrad.encodings import consistent
+from adversary.attacks.encgrad.encodings import consistent_encodings
 from benchmarks import common
 
 KIB_PER_MIB = 1024
@@ -39,7 +39,7 @@ def main() -> None:
 
     before_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     before = time.perf_counter()
-    found = consistent(G_W, G_b, W, b, targets, loss="cross-entropy", noise=noise)
+    found = consistent_encodings(G_W, G_b, W, b, targets, loss="cross-entropy", noise=noise)
     seconds = time.perf_counter() - before
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     error = float((found.values - H).square().mean())

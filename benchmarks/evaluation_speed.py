@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from adversary.attacks import ING
-from adversary.common.torch_state import resolve_device, threads_set
+from adversary.common.torch_state import limited_threads, resolve_device
 from adversary.problem.problem import Problem
 from adversary.scoring.metrics import psnr
 from benchmarks import common
@@ -90,7 +90,7 @@ def main() -> None:
             truths = xrays.tensor(range(batch))
             victim = common.victim(model, truths, CLASSES)
             problem = common.problem(victim, truths, device=device)
-            with threads_set(used):
+            with limited_threads(used):
                 found = [ours(problem, truths, way, given.iterations) for way in ways]
                 if given.breaching:
                     found.append(breaching(problem, truths, given.iterations))

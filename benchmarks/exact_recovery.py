@@ -21,14 +21,14 @@ import torch
 from torch import Tensor, nn
 
 from adversary import Observation, ThreatModel, TrainingRecipe, attacks
-from adversary.bounds.cramer_rao import Budget, bound
-from adversary.common.files import replacing
+from adversary.bounds.cramer_rao import BoundBudget, cramer_rao_bound
+from adversary.common.files import atomic_write
 from adversary.common.seeding import derive_seed
 from adversary.common.truth import Truth
 from adversary.optim.search import Limits
 from adversary.priors.public import Prior
-from adversary.problem.problem import Problem, pose
-from adversary.scoring.metrics import match, psnr
+from adversary.problem.problem import Problem, build_problem
+from adversary.scoring.metrics import match_images, psnr
 from benchmarks import common
 from fl_sim.models import create
 from fl_sim.training.local_training import train
@@ -142,15 +142,15 @@ def posed(given: argparse.Namespace, batch: int, repeat: int) -> tuple[Problem, 
     seen = observe(model, truths, labels, batch, given.lr, given.batch_norm)
     shape = (truths.shape[1], truths.shape[2], truths.shape[3])
     truth = Truth(images=truths, labels=labels, names=tuple(map(str, range(count))))
-    return pose(seen, ThreatModel(), model, image_shape=shape, prior=Prior(public)), truth
+    return build_problem(seen, ThreatModel(), model, image_shape=shape, prior=Prior(public)), truth
 
 
 def bounded(given: argparse.Namespace, problem: Problem, truth: Truth) -> dict[str, Any]:
     """Return the Bayesian bound, with its standard error where it is estimated."""
     if given.bounds == "off" or problem.prior is None:
         return {}
-    budget = Budget(method=given.bounds, work=BOUND_WORK)
-    least = bound(problem, truth, problem.prior.gaussian, budget=budget)
+    budget = BoundBudget(method=given.bounds, work=BOUND_WORK)
+    least = cramer_rao_bound(problem, truth, problem.prior.gaussian, budget=budget)
     return {
         "bound_psnr": float(least.psnr.mean()),
         "bound_worst": float(least.psnr.min()),
@@ -166,7 +166,7 @@ def row(given: argparse.Namespace, batch: int, repeat: int) -> dict[str, Any]:
     before = time.process_time()
     found = attack.run(problem, seed=repeat, limits=Limits(seconds=given.seconds))
     spent = time.process_time() - before
-    order = [index for index in match(found.images, truth.images) if index is not None]
+    order = [index for index in match_images(found.images, truth.images) if index is not None]
     each = psnr(found.images[order], truth.images)
     return {
         "model": given.model,
@@ -226,7 +226,7 @@ def keep(rows: list[dict[str, Any]], path: Path) -> None:
     kept = [{name: rounded(v) for name, v in every[key].items()} for key in sorted(every, key=str)]
     lines = ",\n".join(map(json.dumps, kept))
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(f'{{"rows": [\n{lines}\n]}}\n')
 
 

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from adversary import Observation, ThreatModel, TrainingRecipe
 from adversary.attacks import create as create_attack
-from adversary.problem.problem import Problem, pose
-from adversary.problem.update_models import READINGS
-from adversary.scoring.metrics import match, psnr
+from adversary.problem.problem import Problem, build_problem
+from adversary.problem.update_models import UPDATE_MODELS
+from adversary.scoring.metrics import match_images, psnr
 from benchmarks import common
 from fl_sim.models import create
 from fl_sim.training.local_training import train
@@ -54,14 +54,14 @@ def problem(model: str, truths: Tensor, labels: Tensor, *, lr: float, batch: int
         num_examples=len(truths),
         recipe=recipe,
     )
-    return pose(observation, ThreatModel(), start, image_shape=(1, size, size))
+    return build_problem(observation, ThreatModel(), start, image_shape=(1, size, size))
 
 
 def row(
     model: str, attack: str, options: dict[str, str], reading: str, posed: Problem, truths: Tensor
 ) -> dict[str, Any]:
     found = create_attack(attack, options, reading=reading).run(posed, seed=common.SEED)
-    order = [index for index in match(found.images, truths) if index is not None]
+    order = [index for index in match_images(found.images, truths) if index is not None]
     measured = common.scores(found.images[order], truths)
     return {
         "model": model,
@@ -115,7 +115,7 @@ def main() -> None:
             truths = common.images(given.data, steps * given.batch, given.size)
             labels = common.labels(given.data, len(truths))
             posed = problem(model, truths, labels, lr=given.lr, batch=given.batch)
-            for reading in READINGS:
+            for reading in UPDATE_MODELS:
                 options = {"iterations": given.iterations}
                 rows.append(row(model, given.attack, options, reading, posed, truths))
                 if not given.json:

@@ -25,8 +25,8 @@ from adversary import Observation, Prior, ThreatModel, TrainingRecipe
 from adversary.attacks import create
 from adversary.attacks.encgrad.attack import ENCODINGS
 from adversary.labels import recovery
-from adversary.problem.problem import Problem, pose
-from adversary.scoring.metrics import match, psnr, ssim
+from adversary.problem.problem import Problem, build_problem
+from adversary.scoring.metrics import match_images, psnr, ssim
 from benchmarks import common
 
 PUBLIC = 20
@@ -59,7 +59,7 @@ def observed(name: str, truths: Tensor, truth_labels: Tensor, public: Tensor) ->
         ),
     )
     shape = (truths.shape[1], truths.shape[2], truths.shape[3])
-    return pose(observation, ThreatModel(), model, image_shape=shape, prior=Prior(public))
+    return build_problem(observation, ThreatModel(), model, image_shape=shape, prior=Prior(public))
 
 
 def agreement(found: Tensor, truth: Tensor) -> tuple[float, float]:
@@ -80,7 +80,7 @@ def one(name: str, truths: Tensor, truth_labels: Tensor, public: Tensor) -> dict
     told = found.sum(0)
     plain = (torch.arange(len(truths))[:, None] < told).float()
     image = create("encgrad").run(problem, seed=0).images
-    order = match(image, truths)
+    order = match_images(image, truths)
     image = image[[i for i in order if i is not None]]
     entries, rows = agreement(found, truth_labels)
     plain_entries, plain_rows = agreement(plain, truth_labels)

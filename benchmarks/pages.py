@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from adversary.common.files import replacing
+from adversary.common.files import atomic_write
 from adversary.report.comparison_json import SCHEMA
 from adversary.report.comparison_page import LEARNT_AUC, UNDEFENDED
 from adversary.report.flags import FLAGS
-from adversary.scoring.verdict import Level
+from adversary.scoring.verdict import Severity
 from benchmarks import certificates
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "results"
@@ -123,23 +123,23 @@ def main() -> None:
                 sys.exit("\n".join(lines))
             return
         for path, text in pages(given.folder):
-            with replacing(path) as temporary:
+            with atomic_write(path) as temporary:
                 temporary.write_text(text, encoding="utf-8")
             print(path)
     except PageError as error:
         sys.exit(str(error))
 
 
-def _severity(setting: Found) -> tuple[Level, float]:
+def _severity(setting: Found) -> tuple[Severity, float]:
     """Orders settings worst first; of open ones, by what may be there."""
     level = _level(setting)
     psnr, bound = setting["figures"]["psnr"], setting["figures"]["bound_psnr"]
-    figure = bound["limit"] if level is Level.OPEN else psnr["worst"]
+    figure = bound["limit"] if level is Severity.OPEN else psnr["worst"]
     return level, float("inf") if figure is None else figure
 
 
-def _level(setting: Found) -> Level:
-    return Level[(setting["verdict"] or "unknown").upper()]
+def _level(setting: Found) -> Severity:
+    return Severity[(setting["verdict"] or "unknown").upper()]
 
 
 def _counts(settings: Sequence[Found]) -> str:
@@ -159,7 +159,7 @@ def _share(value: float | None) -> str:
 def _worst(setting: Found) -> str:
     """Return the PSNR of the worst image; that of an exact copy is infinite, and null in JSON."""
     value = setting["figures"]["psnr"]["worst"]
-    return "exact" if value is None and _level(setting) is Level.VISIBLE else _number(value)
+    return "exact" if value is None and _level(setting) is Severity.VISIBLE else _number(value)
 
 
 def _of_chance(setting: Found) -> str:
@@ -185,7 +185,7 @@ _COLUMNS: dict[str, Callable[[Found], str]] = {
 }
 
 
-def _bold(level: Level) -> str:
+def _bold(level: Severity) -> str:
     return f"**{level.label}**" if level.settled else level.label
 
 

@@ -34,15 +34,15 @@ import torch
 from adversary import Observation
 from adversary.common.truth import Truth
 from adversary.common.types import StateDict
-from adversary.scoring.image_scores import score
+from adversary.scoring.image_scores import score_images
 from adversary.scoring.metrics import psnr
 from adversary.storage.run_folder import RunFolder
 from benchmarks import common
 from fl_sim.client_names import client_name
-from fl_sim.engines.in_process import run_local
-from fl_sim.federation import Assembly, assemble
+from fl_sim.engines.in_process import run_in_process
+from fl_sim.federation import Federation, build_federation
 from fl_sim.models.checkpoints import CheckpointError, of_round
-from fl_sim.settings.parse import flat, parse
+from fl_sim.settings.parse import flatten_toml, parse
 from fl_sim.settings.schema import Settings
 from fl_sim.training.local_training import train
 
@@ -107,7 +107,7 @@ def configured(given: argparse.Namespace, **changes: Any) -> Settings:
         "out": str(run_folder(given)),
         "device": "cpu",
     }
-    return parse({**dict(flat(document)), **own, **changes})
+    return parse({**dict(flatten_toml(document)), **own, **changes})
 
 
 def run_folder(given: argparse.Namespace) -> Path:
@@ -119,7 +119,7 @@ def training(given: argparse.Namespace) -> dict[str, Any]:
     """Train, and return the curve."""
     settings = configured(given)
     began = time.process_time()
-    run_local(settings)
+    run_in_process(settings)
     seconds = time.process_time() - began
     rounds = RunFolder.open(Path(settings.out)).rounds()
     return {
@@ -140,7 +140,7 @@ def training(given: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def assembled(given: argparse.Namespace, cell: Cell) -> Assembly:
+def assembled(given: argparse.Namespace, cell: Cell) -> Federation:
     """Return the parts of a federation that goes on from a round's model with this update."""
     iterations = max(1, given.gradients // cost(cell))
     # The first weights follow from the seed, so that round 1 needs no training.
@@ -165,7 +165,7 @@ def assembled(given: argparse.Namespace, cell: Cell) -> Assembly:
             ),
         },
     )
-    return assemble(settings, settings.clients)
+    return build_federation(settings, settings.clients)
 
 
 def cost(cell: Cell) -> int:
@@ -173,12 +173,17 @@ def cost(cell: Cell) -> int:
     return cell.steps if cell.reading in ("auto", "unrolled") else 1
 
 
-def update(run: Assembly, client: int) -> Observation:
+def update(run: Federation, client: int) -> Observation:
     """Return what the server sees of a client's training."""
     model, part = run.model(), run.parts[client]
     sent = copied(model.state_dict())
     train(
-        model, run.inputs(1, client), part.labels, run.recipe, run.batches(1, client), device="cpu"
+        model,
+        run.training_inputs(1, client),
+        part.labels,
+        run.recipe,
+        run.batches(1, client),
+        device="cpu",
     )
     return Observation(
         round=1,
@@ -205,10 +210,10 @@ def attacked(given: argparse.Namespace, cell: Cell) -> dict[str, Any]:
         seen = update(run, client)
         truth = run.truth(seen)
         assert isinstance(truth, Truth)
-        for outcome in adversary.examine(seen, run.threat(seen)):
+        for outcome in adversary.run_attacks(seen, run.threat_model(seen)):
             if outcome.reconstruction is None:
                 return {"what": "attack", **asdict(cell), "failure": outcome.failure}
-            scores = score(outcome.reconstruction, truth, prior=prior, candidates=candidates)
+            scores = score_images(outcome.reconstruction, truth, prior=prior, candidates=candidates)
             base = psnr(prior.mean.expand_as(truth.images), truth.images).tolist()
             images += [
                 {

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from adversary import Observation, ThreatModel, TrainingRecipe
 from adversary.attacks.encgrad.attack import ENCODINGS
-from adversary.problem.problem import pose
+from adversary.problem.problem import build_problem
 from benchmarks import common
 
 BATCH, REPEATS, TRAIN_BATCH, LR = 64, 15, 32, 0.1
@@ -54,7 +54,7 @@ def row(truths: Tensor, others: Tensor, steps: int) -> dict[str, Any]:
         recipe=TrainingRecipe(lr=1.0, batch_size=BATCH, update="gradient", batch_norm="eval"),
     )
     shape = (truths.shape[1], truths.shape[2], truths.shape[3])
-    posed = pose(observation, ThreatModel(labels=labels), model, image_shape=shape)
+    posed = build_problem(observation, ThreatModel(labels=labels), model, image_shape=shape)
     with torch.no_grad():
         true = posed.to(torch.float64).encode(truths.double())
     variance = true.var(0, correction=0).mean()

@@ -22,7 +22,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from adversary.common.files import replacing
+from adversary.common.files import atomic_write
 
 Found = dict[str, Any]
 """The last line of a benchmark."""
@@ -106,7 +106,7 @@ def measure(claim: Claim, folder: Path) -> str | None:
         told = done.stderr.strip().splitlines()
         return told[-1] if told else f"exit code {done.returncode}"
     about = {"command": " ".join(["python", *command[1:]]), "torch": torch.__version__}
-    with replacing(folder / f"{claim.name}.json") as path:
+    with atomic_write(folder / f"{claim.name}.json") as path:
         path.write_text(json.dumps(about | json.loads(lines[-1]), indent=1) + "\n")
     return None
 
@@ -120,7 +120,7 @@ def draw(folder: Path) -> None:
     for axes, (claim, path) in zip(panels, kept, strict=False):
         assert claim.draw is not None
         claim.draw(axes, json.loads(path.read_text()))
-    with replacing(folder / "performance.png") as path:
+    with atomic_write(folder / "performance.png") as path:
         figure.savefig(path, dpi=100, format="png")
 
 

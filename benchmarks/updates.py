@@ -18,8 +18,8 @@ from adversary.common.seeding import derive_seed, generator
 from adversary.common.types import StateDict
 from fl_sim.client_names import client_name
 from fl_sim.defences import LocalUpdate
-from fl_sim.federation import Assembly, assemble
-from fl_sim.models.freezing import load_shared, shared
+from fl_sim.federation import Federation, build_federation
+from fl_sim.models.freezing import load_trainable, trainable_state_dict
 from fl_sim.settings.parse import parse
 from fl_sim.settings.rules import Value
 from strategies.honest_but_curious_secagg import AGGREGATE
@@ -136,7 +136,7 @@ class Update:
 
     Parameters
     ----------
-    run : Assembly
+    run : Federation
         Makes the attacker, and what it knows.
     observation : Observation
         The update.
@@ -144,7 +144,7 @@ class Update:
         (T, C, H, W) that the network was given: blends, where images are blended. T may be 0.
     """
 
-    run: Assembly
+    run: Federation
     observation: Observation
     images: Tensor = field(repr=False)
 
@@ -154,7 +154,7 @@ CLIENTS = 3
 
 
 @lru_cache(maxsize=2)
-def federation(place: Place, source: Source, effort: str) -> Assembly:
+def federation(place: Place, source: Source, effort: str) -> Federation:
     """Return the parts of the federation of an update."""
     case = CASES[place.case]
     network = NETWORKS[place.network]
@@ -180,7 +180,7 @@ def federation(place: Place, source: Source, effort: str) -> Assembly:
             **{key.replace("_", "-"): value for key, value in network.items()},
         }
     )
-    return assemble(settings, max(CLIENTS, case.together))
+    return build_federation(settings, max(CLIENTS, case.together))
 
 
 def update(place: Place, source: Source, effort: str = "standard") -> Update:
@@ -197,13 +197,13 @@ def update(place: Place, source: Source, effort: str = "standard") -> Update:
 
 
 @lru_cache(maxsize=4)
-def before(run: Assembly, round: int) -> tuple[StateDict, dict[int, StateDict]]:
+def before(run: Federation, round: int) -> tuple[StateDict, dict[int, StateDict]]:
     """Return the model that is sent in a round, and what clients keep of theirs.
 
     In the rounds before it every client trains on all of its images.
     """
     if round == 1:
-        return _copied(shared(run.model())), {}
+        return _copied(trainable_state_dict(run.model())), {}
     sent, kept = before(run, round - 1)
     whole = dataclasses.replace(
         run, recipe=dataclasses.replace(run.recipe, max_steps=0, local_epochs=1)
@@ -219,16 +219,16 @@ def before(run: Assembly, round: int) -> tuple[StateDict, dict[int, StateDict]]:
 
 
 def _local(
-    run: Assembly, sent: StateDict, kept: dict[int, StateDict], round: int, client: int
+    run: Federation, sent: StateDict, kept: dict[int, StateDict], round: int, client: int
 ) -> tuple[Observation, Tensor]:
     """Return what a client sends after local training, and the images that its network saw.
 
     What it keeps of its model goes into ``kept``.
     """
     model, part, seed = run.model(), run.parts[client], run.settings.seed
-    load_shared(model, sent)
+    load_trainable(model, sent)
     model.load_state_dict(kept.get(client, {}), strict=False)
-    inputs, batches = run.inputs(round, client), run.batches(round, client)
+    inputs, batches = run.training_inputs(round, client), run.batches(round, client)
     seen: list[Tensor] = []
     if run.settings.defence.name == "mixup":  # what the network is given is known to it alone
         model.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach().clone()))
@@ -243,7 +243,7 @@ def _local(
         proximal_mu=run.recipe.proximal_mu,
         generator=generator(seed, "defended training", round, client),
     )
-    trained, used = _copied(model.state_dict()), run.used(round, client)
+    trained, used = _copied(model.state_dict()), run.used_indices(round, client)
     returned = run.defence.apply(
         LocalUpdate(
             sent=sent,
@@ -267,7 +267,7 @@ def _local(
     return observation, torch.cat(seen) if seen else inputs[used]
 
 
-def _mean(run: Assembly, each: list[Observation]) -> Observation:
+def _mean(run: Federation, each: list[Observation]) -> Observation:
     """Return what secure aggregation shows of updates, rounded at random as it rounds them."""
     defence, settings = run.defence, run.settings
     step = 2 * defence.clipping_range / defence.quantization_range  # type: ignore[attr-defined]

@@ -12,7 +12,7 @@ from torch import Tensor
 from adversary.attacks import Attack, AttackOptionError
 from adversary.attacks import create as create_attack
 from adversary.attacks.adversary import Adversary
-from adversary.bounds.cramer_rao import Bound, Budget, bound
+from adversary.bounds.cramer_rao import BoundBudget, BoundResult, cramer_rao_bound
 from adversary.common.seeding import derive_seed
 from adversary.common.torch_state import resolve_device
 from adversary.common.truth import Truth
@@ -21,19 +21,19 @@ from adversary.observation.observation import Observation
 from adversary.observation.threat_model import ThreatModel
 from adversary.optim.search import Limits
 from adversary.priors.public import Prior
-from adversary.problem.problem import pose
+from adversary.problem.problem import build_problem
 from fl_sim.data import DataError
 from fl_sim.data.files.images import decode, stack
 from fl_sim.models import Classifier
 from fl_sim.settings.parse import parse_options
-from fl_sim.settings.rules import SettingsError, split
+from fl_sim.settings.rules import SettingsError, split_list
 from fl_sim.settings.schema import Settings
 
 BOUNDS = {
-    "auto": Budget(
+    "auto": BoundBudget(
         operations=1e11, probes=8, enough=0.5, tolerance=0.03, iterations=200, work=2e11
     ),
-    "on": Budget(work=2e12),
+    "on": BoundBudget(work=2e12),
 }
 """What the setting ``adversary.bounds`` spends on an update."""
 
@@ -51,7 +51,7 @@ def device(settings: Settings) -> torch.device:
         raise SettingsError(str(error)) from error
 
 
-def adversary(
+def make_adversary(
     settings: Settings,
     model: Classifier,
     prior: Prior | None,
@@ -72,10 +72,10 @@ def adversary(
     updates : int
         How many are attacked in a round at most; they share its time.
     frames : int
-        As in :func:`attacks`.
+        As in :func:`make_attacks`.
     """
     wanted = settings.adversary
-    chosen = attacks(settings, frames=frames)
+    chosen = make_attacks(settings, frames=frames)
     share = wanted.round_seconds / (updates * len(chosen))
     seconds = min(wanted.seconds or math.inf, share or math.inf)
     return Adversary(
@@ -93,12 +93,12 @@ def adversary(
     )
 
 
-def bounded(
+def make_bound(
     settings: Settings,
     model: Classifier,
     prior: Prior | None,
     channel: Callable[[Observation], Channel],
-) -> Callable[[Observation, Truth], Bound] | None:
+) -> Callable[[Observation, Truth], BoundResult] | None:
     """Return what finds the bound on an update; None where no bounds are wanted.
 
     The defence is taken as known, labels and batches as given, whatever the adversary is told.
@@ -108,8 +108,8 @@ def bounded(
     if wanted == "off":
         return None
 
-    def bound_of(observation: Observation, truth: Truth) -> Bound:
-        problem = pose(
+    def bound_of(observation: Observation, truth: Truth) -> BoundResult:
+        problem = build_problem(
             observation,
             ThreatModel(channel=channel(observation)),
             model,
@@ -117,7 +117,7 @@ def bounded(
             device=device(settings),
             dtype=torch.float64,
         )
-        return bound(
+        return cramer_rao_bound(
             problem,
             truth,
             None if prior is None else prior.gaussian,
@@ -128,7 +128,7 @@ def bounded(
     return bound_of
 
 
-def attacks(settings: Settings, *, frames: int = 0) -> list[Attack]:
+def make_attacks(settings: Settings, *, frames: int = 0) -> list[Attack]:
     """Return the attacks that the settings name, with their options.
 
     ``frames`` is how many pictures of the process to keep of each restart.
@@ -139,7 +139,7 @@ def attacks(settings: Settings, *, frames: int = 0) -> list[Attack]:
         One line for an option that no chosen attack has, or a value that does not fit.
     """
     wanted = settings.adversary
-    names = split(wanted.attack)
+    names = split_list(wanted.attack)
     options: dict[str, dict[str, str]] = {name: {} for name in names}
     for key, value in parse_options(wanted.options, "adversary.options").items():
         name, dot, option = key.partition(".")

@@ -15,13 +15,13 @@ from flwr.clientapp.typing import ClientAppCallable
 from adversary.common.seeding import derive_seed, generator
 from fl_sim.data import XrayDataset
 from fl_sim.defences import LocalUpdate
-from fl_sim.federation import Assembly, assemble
+from fl_sim.federation import Federation, build_federation
 from fl_sim.models import Classifier
-from fl_sim.models.freezing import load_shared, shared
+from fl_sim.models.freezing import load_trainable, trainable_state_dict
 from fl_sim.settings.parse import parse
 from fl_sim.settings.rules import SettingsError
 from fl_sim.training.evaluation import Evaluation, evaluate
-from strategies.messages import recipe_of
+from strategies.messages import recipe_from_config
 from strategies.replies import AUC, HELD_OUT_AUC, HELD_OUT_LOSS, LEFT_OUT, NUM_EXAMPLES
 
 PARTITION, PARTITIONS = "partition-id", "num-partitions"
@@ -59,12 +59,12 @@ def train_model(message: Message, context: Context) -> Message:
     settings, part = run.settings, run.parts[number]
     config = message.content.config_records["config"]
     server_round = int(config["server-round"])  # type: ignore[arg-type]
-    recipe = recipe_of(run.recipe, config)
+    recipe = recipe_from_config(run.recipe, config)
 
     model = _model(run, message)
-    sent = {name: value.clone() for name, value in shared(model).items()}
+    sent = {name: value.clone() for name, value in trainable_state_dict(model).items()}
     _make_personal(model, context)
-    inputs = run.inputs(server_round, number)
+    inputs = run.training_inputs(server_round, number)
     batches = run.batches(server_round, number)
     torch.manual_seed(derive_seed(settings.seed, "training", server_round, number))  # dropout
     rounding = derive_seed(settings.seed, "rounding", server_round, number)
@@ -80,7 +80,7 @@ def train_model(message: Message, context: Context) -> Message:
             proximal_mu=recipe.proximal_mu,
             generator=generator(settings.seed, "defended training", server_round, number),
         )
-        used = run.used(server_round, number)
+        used = run.used_indices(server_round, number)
         trained = {name: v.detach().cpu() for name, v in model.state_dict().items()}
         returned = run.defence.apply(
             LocalUpdate(
@@ -127,7 +127,7 @@ def evaluate_model(message: Message, context: Context) -> Message:
     return Message(RecordDict({"metrics": metrics}), reply_to=message)
 
 
-def _metrics(run: Assembly, model: Classifier, part: XrayDataset) -> MetricRecord:
+def _metrics(run: Federation, model: Classifier, part: XrayDataset) -> MetricRecord:
     """Return what a client tells of a model on its own X-rays: the same keys for every client.
 
     Flower averages them by the number of images, so what is of no image has no weight.
@@ -146,7 +146,7 @@ def _metrics(run: Assembly, model: Classifier, part: XrayDataset) -> MetricRecor
     )
 
 
-def _evaluate(run: Assembly, model: Classifier, images: XrayDataset) -> Evaluation:
+def _evaluate(run: Federation, model: Classifier, images: XrayDataset) -> Evaluation:
     everything = images.tensor(range(len(images)))
     return evaluate(model, everything, images.labels, run.recipe.loss, device=run.device)
 
@@ -176,15 +176,15 @@ def _place(context: Context) -> tuple[int, int]:
         ) from error
 
 
-def _run(context: Context) -> tuple[Assembly, int]:
+def _run(context: Context) -> tuple[Federation, int]:
     number, clients = _place(context)
-    return assemble(parse(context.run_config), clients), number
+    return build_federation(parse(context.run_config), clients), number
 
 
-def _model(run: Assembly, message: Message) -> Classifier:
+def _model(run: Federation, message: Message) -> Classifier:
     """Return the model with the weights that the server sent."""
     model = run.model()
-    load_shared(model, message.content.array_records["arrays"].to_torch_state_dict())
+    load_trainable(model, message.content.array_records["arrays"].to_torch_state_dict())
     return model
 
 

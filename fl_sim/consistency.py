@@ -13,13 +13,13 @@ from adversary.observation.recipe import Loss, TrainingRecipe
 from fl_sim.client_names import client_name
 from fl_sim.data import XrayDataset
 from fl_sim.defences import Defence
-from fl_sim.settings.rules import SettingsError, split
+from fl_sim.settings.rules import SettingsError, split_list
 from fl_sim.settings.schema import Settings
-from fl_sim.training.evaluation import both_kinds_of
-from fl_sim.training.local_training import balanced
+from fl_sim.training.evaluation import any_class_has_both
+from fl_sim.training.local_training import balanced_class_weights
 
 
-def _outputs(dataset: XrayDataset, settings: Settings) -> int:
+def num_outputs(dataset: XrayDataset, settings: Settings) -> int:
     """Return the number of outputs that labels and loss ask for."""
     classes, loss = len(dataset.label_names), settings.model.loss
     several = dataset.labels.ndim == 2
@@ -37,11 +37,11 @@ def _outputs(dataset: XrayDataset, settings: Settings) -> int:
     return classes
 
 
-def _class_weights(
+def class_weights(
     settings: Settings, defence: Defence, private: XrayDataset, parts: Sequence[XrayDataset]
 ) -> tuple[float, ...]:
     """Return the weights of the classes that the server prescribes; empty for none."""
-    wanted, outputs = settings.model.class_weights, _outputs(private, settings)
+    wanted, outputs = settings.model.class_weights, num_outputs(private, settings)
     if wanted == "balanced" and not defence.reports_losses:
         raise SettingsError(
             f"model.class-weights = 'balanced': with defence.name = '{settings.defence.name}' "
@@ -49,9 +49,9 @@ def _class_weights(
         )
     if wanted == "balanced":
         labels = torch.cat([part.labels for part in parts])
-        return balanced(labels, cast(Loss, settings.model.loss), outputs)
+        return balanced_class_weights(labels, cast(Loss, settings.model.loss), outputs)
     try:
-        weights = tuple(float(weight) for weight in split(wanted))
+        weights = tuple(float(weight) for weight in split_list(wanted))
     except ValueError:
         weights = (math.nan,)
     if weights and (len(weights) != outputs or not all(0 < w < math.inf for w in weights)):
@@ -63,7 +63,8 @@ def _class_weights(
     return weights
 
 
-def _check_optimizer(recipe: TrainingRecipe) -> None:
+def check_optimizer(recipe: TrainingRecipe) -> None:
+    """Raise SettingsError for momentum with an optimiser that has none."""
     if recipe.momentum and recipe.optimizer != "sgd":
         raise SettingsError(
             f"local.momentum = {recipe.momentum}: is of SGD; must be 0 with local.optimizer = "
@@ -71,7 +72,7 @@ def _check_optimizer(recipe: TrainingRecipe) -> None:
         )
 
 
-def _check_monitor(settings: Settings, defence: Defence, validation: Sequence[XrayDataset]) -> None:
+def check_monitor(settings: Settings, defence: Defence, validation: Sequence[XrayDataset]) -> None:
     """Make sure that the figure that pace goes by can be had, before the first round."""
     if settings.data.validation_fraction and not any(map(len, validation)):
         raise SettingsError(
@@ -100,7 +101,7 @@ def _check_monitor(settings: Settings, defence: Defence, validation: Sequence[Xr
                 f"{name} = {patience}: needs strategy.evaluate-fraction > 0, clients that evaluate"
             )
         if settings.strategy.monitor == "auc" and not any(
-            both_kinds_of(part.labels) for part in validation
+            any_class_has_both(part.labels) for part in validation
         ):
             raise SettingsError(
                 "strategy.monitor = 'auc': no client has X-rays with and without a label to "
@@ -108,9 +109,10 @@ def _check_monitor(settings: Settings, defence: Defence, validation: Sequence[Xr
             )
 
 
-def _check_batch_size(
+def check_smallest_client(
     settings: Settings, recipe: TrainingRecipe, parts: Sequence[XrayDataset]
 ) -> None:
+    """Raise SettingsError where a client has fewer images than a batch takes."""
     smallest = int(np.argmin([len(part) for part in parts]))
     images, asked = len(parts[smallest]), settings.local.batch_size
     has = f"{client_name(smallest)} of {len(parts)} has only {images} images"

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from adversary.attacks.adversary import Adversary
-from adversary.bounds.cramer_rao import Bound
+from adversary.bounds.cramer_rao import BoundResult
 from adversary.common.seeding import derive_seed, generator
 from adversary.common.truth import Blends, Truth
 from adversary.observation.channel import Channel
@@ -24,21 +24,21 @@ from adversary.observation.observation import Observation
 from adversary.observation.recipe import Loss, Optimizer, TrainingRecipe
 from adversary.observation.threat_model import ThreatModel
 from adversary.priors.public import Prior
-from adversary.report.ledger import Ledger, Listener
+from adversary.report.ledger import Ledger, RunListener
 from adversary.scoring.scorer import Scorer
 from adversary.storage.run_folder import RunFolder
 from fl_sim import adversary_setup, data, defences, models
 from fl_sim.client_names import client_number
 from fl_sim.consistency import (
-    _check_batch_size,
-    _check_monitor,
-    _check_optimizer,
-    _class_weights,
-    _outputs,
+    check_monitor,
+    check_optimizer,
+    check_smallest_client,
+    class_weights,
+    num_outputs,
 )
 from fl_sim.data import Splits, XrayDataset
 from fl_sim.defences import Defence
-from fl_sim.defences.accounting import Account
+from fl_sim.defences.accounting import PrivacySpent
 from fl_sim.models import Classifier, pretrained
 from fl_sim.models.freezing import freeze
 from fl_sim.settings.parse import parse_options
@@ -46,8 +46,8 @@ from fl_sim.settings.schema import Settings
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Assembly:
-    """The parts of a run; made by :func:`assemble`.
+class Federation:
+    """The parts of a run; made by :func:`build_federation`.
 
     Parameters
     ----------
@@ -83,12 +83,12 @@ class Assembly:
             settings.model.name,
             channels=settings.data.channels,
             image_size=settings.data.image_size,
-            outputs=_outputs(self.splits.private, settings),
+            outputs=num_outputs(self.splits.private, settings),
             activation=settings.model.activation,
             norm=settings.model.norm,
             seed=derive_seed(settings.seed, "model"),
         )
-        pretrained.start_from(settings.model.weights, settings.model.name, plain)
+        pretrained.load_pretrained(settings.model.weights, settings.model.name, plain)
         return freeze(self.defence.model(plain), settings.local.freeze)
 
     def batches(self, round: int, client: int) -> list[Tensor]:
@@ -97,25 +97,25 @@ class Assembly:
         return self.defence.batches(examples, self.recipe, seed=seed, round=round, client=client)
 
     @property
-    def trained(self) -> int:
+    def clients_per_round(self) -> int:
         """How many clients the server asks to train in a round."""
         return max(1, round(self.settings.strategy.fraction * len(self.parts)))
 
-    def account(self, client: int, rounds: int) -> Account | None:
+    def account(self, client: int, rounds: int) -> PrivacySpent | None:
         """Return what a client has spent after it took part in ``rounds`` rounds, if accounted."""
         return self.defence.account(
             self.recipe,
             num_examples=len(self.parts[client]),
-            clients=self.trained,
+            clients=self.clients_per_round,
             rounds=rounds,
         )
 
-    def used(self, round: int, client: int) -> list[int]:
+    def used_indices(self, round: int, client: int) -> list[int]:
         """Return the distinct X-rays of a client's round, in the order of their first use."""
         batches = self.batches(round, client)
         return list(dict.fromkeys(torch.cat(batches).tolist())) if batches else []
 
-    def inputs(self, round: int, client: int) -> Tensor:
+    def training_inputs(self, round: int, client: int) -> Tensor:
         """Return a client's X-rays (N, C, H, W) as the network sees them in a round."""
         part = self.parts[client]
         return self.defence.inputs(
@@ -126,16 +126,16 @@ class Assembly:
     def blends(self, round: int, client: int) -> Blends | None:
         """Return what the network saw of a client's X-rays in a round, where that is blends."""
         return self.defence.blends(
-            self.inputs(round, client),
+            self.training_inputs(round, client),
             self.parts[client].labels,
             self.recipe,
             self.batches(round, client),
-            outputs=_outputs(self.splits.private, self.settings),
+            outputs=num_outputs(self.splits.private, self.settings),
             generator=generator(self.settings.seed, "defended training", round, client),
         )
 
     @property
-    def evaluated_on(self) -> str:
+    def evaluation_split(self) -> str:
         """Which X-rays the server evaluates on: "test", or "public" where none are held out."""
         return "test" if len(self.splits.test) else "public"
 
@@ -164,9 +164,9 @@ class Assembly:
 
     def truth(self, observation: Observation) -> Truth | None:
         """Return the images behind an update, for scoring alone; None if they are unknown."""
-        return truth_of(self, observation)
+        return ground_truth(self, observation)
 
-    def threat(self, observation: Observation) -> ThreatModel:
+    def threat_model(self, observation: Observation) -> ThreatModel:
         """Return what the attacker knows beyond an observation: the defence, and any oracle."""
         granted = self.settings.adversary
         truth = self.truth(observation) if granted.labels_known else None
@@ -178,7 +178,7 @@ class Assembly:
             channel=self.defence.channel(observation) if granted.defence_known else Channel(),
         )
 
-    def attacked(self, round: int, clients: Sequence[str]) -> list[str]:
+    def clients_to_attack(self, round: int, clients: Sequence[str]) -> list[str]:
         """Return which of the clients that train in a round are attacked, drawn by the seed."""
         wanted = self.settings.adversary
         if (round - 1) % wanted.every:
@@ -191,22 +191,24 @@ class Assembly:
     def _first_model(self) -> Classifier:
         return self.model()
 
-    def bound(self) -> Callable[[Observation, Truth], Bound] | None:
+    def bound(self) -> Callable[[Observation, Truth], BoundResult] | None:
         """Return what finds the bound on an update, for scoring alone; None where it is off."""
-        return adversary_setup.bounded(
+        return adversary_setup.make_bound(
             self.settings, self._first_model, self.prior(), self.defence.channel
         )
 
     def adversary(self) -> Adversary:
         """Return the adversary that the settings describe."""
-        chosen = min(self.settings.adversary.clients or self.trained, self.trained)
+        chosen = min(
+            self.settings.adversary.clients or self.clients_per_round, self.clients_per_round
+        )
         updates = 2 if self.defence.secure_aggregation else chosen  # the mean, and a masked one
-        return adversary_setup.adversary(
+        return adversary_setup.make_adversary(
             self.settings, self._first_model, self.prior(), updates=updates
         )
 
     def ledger(
-        self, folder: RunFolder, listeners: Sequence[Listener] = (), *, record: bool
+        self, folder: RunFolder, listeners: Sequence[RunListener] = (), *, record: bool
     ) -> Ledger:
         """Return the ledger that writes to ``folder``, updates as well if it is to record them."""
         return Ledger(folder, scorer=self.scorer(), record=record, listeners=listeners)
@@ -223,7 +225,7 @@ class Assembly:
 
 
 @lru_cache(maxsize=2)
-def assemble(settings: Settings, clients: int) -> Assembly:
+def build_federation(settings: Settings, clients: int) -> Federation:
     """Build the parts of a run with that many clients; the last ones are kept.
 
     Raises
@@ -259,12 +261,12 @@ def assemble(settings: Settings, clients: int) -> Assembly:
         strategy=settings.strategy.name,
         examples=[len(part) for part in training],
     )
-    _check_monitor(settings, defence, validation)
-    weights = _class_weights(settings, defence, splits.private, training)
+    check_monitor(settings, defence, validation)
+    weights = class_weights(settings, defence, splits.private, training)
     recipe = defence.recipe(dataclasses.replace(recipe_from(settings), class_weights=weights))
-    _check_optimizer(recipe)
-    _check_batch_size(settings, recipe, training)
-    return Assembly(
+    check_optimizer(recipe)
+    check_smallest_client(settings, recipe, training)
+    return Federation(
         settings=settings,
         splits=splits,
         parts=tuple(training),
@@ -291,7 +293,7 @@ def _load(settings: Settings) -> Splits:
     )
 
 
-def truth_of(run: Assembly, observation: Observation) -> Truth | None:
+def ground_truth(run: Federation, observation: Observation) -> Truth | None:
     """Return the distinct images of an update in the order of their use; None if unknown.
 
     Those of an aggregate are the images of its members, one after the other. Where the network
@@ -308,14 +310,14 @@ def truth_of(run: Assembly, observation: Observation) -> Truth | None:
     for number in numbers:
         if number is None or number >= len(run.parts):
             return None
-        part, used = run.parts[number], run.used(observation.round, number)
+        part, used = run.parts[number], run.used_indices(observation.round, number)
         place = {index: len(files) + i for i, index in enumerate(used)}
         steps = run.batches(observation.round, number)
         batches.append(tuple(torch.tensor([place[i] for i in b.tolist()]).long() for b in steps))
         if (seen := run.blends(observation.round, number)) is not None:
             sources = torch.tensor([[place[i] for i in pair] for pair in seen.sources.tolist()])
             blends.append(dataclasses.replace(seen, sources=sources))
-        images.append(run.inputs(observation.round, number)[used])
+        images.append(run.training_inputs(observation.round, number)[used])
         labels.append(part.labels[used])
         files += [part.names[i] for i in used]
     return Truth(

@@ -9,12 +9,12 @@ from __future__ import annotations
 PREFIX = "fl-sim: "
 
 
-def say(text: str) -> None:
+def report_progress(text: str) -> None:
     """Print one line of progress."""
     print(f"{PREFIX}{text}", flush=True)
 
 
-def said(line: str) -> str | None:
-    """Return what :func:`say` was given, if ``line`` is one of its lines, else None."""
+def parse_report(line: str) -> str | None:
+    """Return what :func:`report_progress` was given, if ``line`` is one of its lines, else None."""
     _, found, text = line.partition(PREFIX)
     return text if found else None

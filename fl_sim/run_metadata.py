@@ -13,10 +13,10 @@ import torch
 
 from adversary.storage.run_folder import RunFolder
 from fl_sim.client_names import client_name
-from fl_sim.federation import Assembly
+from fl_sim.federation import Federation
 from fl_sim.settings.parse import flatten
 from fl_sim.settings.schema import Settings
-from fl_sim.training.evaluation import both_kinds_of
+from fl_sim.training.evaluation import any_class_has_both
 
 PACKAGES = (
     "fl-sim",
@@ -31,7 +31,7 @@ PACKAGES = (
 )
 
 
-def describe(run: Assembly) -> dict[str, Any]:
+def describe(run: Federation) -> dict[str, Any]:
     """Return the entries of run.json that follow from a run's parts."""
     settings, private = run.settings, run.splits.private
     return {
@@ -44,7 +44,7 @@ def describe(run: Assembly) -> dict[str, Any]:
             "private": len(private),
             "public": len(run.splits.public),
             "test": len(run.splits.test),
-            "evaluated_on": run.evaluated_on,
+            "evaluated_on": run.evaluation_split,
         },
         "clients": {client_name(i): len(part) for i, part in enumerate(run.parts)},
         "validation": {client_name(i): len(part) for i, part in enumerate(run.validation)}
@@ -77,12 +77,12 @@ def environment(settings: Settings, device: torch.device) -> dict[str, Any]:
     }
 
 
-def oracles(run: Assembly) -> list[str]:
+def oracles(run: Federation) -> list[str]:
     """Return in words what the attacker is granted beyond what a server has."""
     return ["labels known"] if run.settings.adversary.labels_known else []
 
 
-def note_missing(folder: RunFolder, run: Assembly) -> None:
+def note_missing(folder: RunFolder, run: Federation) -> None:
     """Say in run.json why columns of this run will be empty."""
     reasons = {}
     if any(run.account(client, rounds=1) is None for client in range(len(run.parts))):
@@ -94,7 +94,7 @@ def note_missing(folder: RunFolder, run: Assembly) -> None:
         reasons["client_loss"] = reasons["client_auc"] = (
             f"with the defence {run.settings.defence.name} clients report no losses"
         )
-    elif not any(both_kinds_of(part.labels) for part in run.validation):
+    elif not any(any_class_has_both(part.labels) for part in run.validation):
         reasons["client_auc"] = "no client has X-rays of both kinds to evaluate on"
     labels = run.evaluation_set().labels
     if not len(labels):
@@ -102,7 +102,7 @@ def note_missing(folder: RunFolder, run: Assembly) -> None:
             "there are no test and no public images"
         )
     elif labels.ndim == 1 and len(labels.unique()) < 2:
-        reasons["auc"] = f"the {run.evaluated_on} images are all of one class"
+        reasons["auc"] = f"the {run.evaluation_split} images are all of one class"
     folder.note_missing(**reasons)
 
 

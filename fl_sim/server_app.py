@@ -15,37 +15,37 @@ from flwr.server.workflow import SecAggPlusWorkflow
 from flwr.serverapp import Grid, ServerApp
 
 from adversary.attacks.adversary import Adversary
-from adversary.common.errors import in_one_line
+from adversary.common.errors import one_line_error
 from adversary.common.seeding import derive_seed
 from adversary.report.ledger import Ledger
-from adversary.storage.run_folder import RunFolder, writing
+from adversary.storage.run_folder import RunFolder, one_line_io_errors
 from fl_sim import loggers, run_metadata
-from fl_sim.adversary_setup import attacks
+from fl_sim.adversary_setup import make_attacks
 from fl_sim.client_names import client_name, client_number
-from fl_sim.federation import Assembly, assemble
+from fl_sim.federation import Federation, build_federation
 from fl_sim.models import checkpoints
-from fl_sim.models.freezing import load_shared, shared
-from fl_sim.progress import say
+from fl_sim.models.freezing import load_trainable, trainable_state_dict
+from fl_sim.progress import report_progress
 from fl_sim.rounds import resume
-from fl_sim.rounds.client_discovery import roll_call
-from fl_sim.rounds.controller import Course
+from fl_sim.rounds.client_discovery import discover_clients
+from fl_sim.rounds.controller import RoundController
 from fl_sim.rounds.early_stopping import pace_of
-from fl_sim.rounds.server_state import Snapshot, set_random_states
+from fl_sim.rounds.server_state import ServerState, set_random_states
 from fl_sim.settings.parse import parse
 from fl_sim.settings.schema import Settings
 from fl_sim.training.evaluation import evaluate
-from fl_sim.workers.ray_queue import RayQueue, in_ray
+from fl_sim.workers.ray_queue import RayQueue, in_ray_cluster
 from strategies import registry
 from strategies.grids.ordered import OrderedGrid
-from strategies.grids.polling import WatchedGrid
+from strategies.grids.polling import PollingGrid
 from strategies.grids.secure_aggregation import SecureAggregationGrid
 from strategies.honest_but_curious import HonestButCurious
-from strategies.honest_but_curious_secagg import CuriousAggregator
+from strategies.honest_but_curious_secagg import HonestButCuriousSecAgg
 from strategies.replies import LEFT_OUT
-from strategies.strategy_state import recall
-from strategies.wrappers.learning_rate import Paced
-from strategies.wrappers.reply_validation import Guarded
-from strategies.wrappers.run_log import Bookkeeping
+from strategies.strategy_state import load_state_dict
+from strategies.wrappers.learning_rate import LearningRateSchedule
+from strategies.wrappers.reply_validation import ReplyValidation
+from strategies.wrappers.run_log import RunLog
 
 app = ServerApp()
 
@@ -68,11 +68,11 @@ def serve(grid: Grid, settings: Settings) -> Path:
     ValueError, RuntimeError
         With a line for each mistake where the run cannot go on. Its folder then tells so too.
     """
-    attacks(settings)  # mistakes in their options should not wait for the clients
+    make_attacks(settings)  # mistakes in their options should not wait for the clients
     loggers.makers(settings)
     path = Path(settings.out).absolute()
-    folder = resume.reopen(settings) if settings.resume else RunFolder(path)
-    with resume.only_writer(folder):
+    folder = resume.open_for_resume(settings) if settings.resume else RunFolder(path)
+    with resume.run_lock(folder):
         if not settings.resume:
             RunFolder.create(path, title=path.name)
         try:
@@ -81,40 +81,40 @@ def serve(grid: Grid, settings: Settings) -> Path:
             folder.finish("stopped")
             raise
         except Exception as error:
-            folder.finish("failed", in_one_line(error))
+            folder.finish("failed", one_line_error(error))
             raise
     if ledger.errors:
         raise IncompleteReportError(f"the report is not complete: {ledger.errors[0]}")
     folder.state.unlink(missing_ok=True)
     report = folder.path / "report.html"
-    say(f"report: {report}")
+    report_progress(f"report: {report}")
     return report
 
 
 def _serve(grid: Grid, settings: Settings, folder: RunFolder) -> Ledger:
-    say("waiting for the clients")
-    partitions = roll_call(grid, settings.clients, tell=say)
-    run = assemble(dataclasses.replace(settings, resume=False), len(partitions))
+    report_progress("waiting for the clients")
+    partitions = discover_clients(grid, settings.clients, tell=report_progress)
+    run = build_federation(dataclasses.replace(settings, resume=False), len(partitions))
     snapshot = _rewound(run, folder) if settings.resume else None
     if not settings.resume:
         folder.update(**run_metadata.describe(run))
     run_metadata.note_missing(folder, run)
     # What attacks beside the training writes the updates itself.
-    record = settings.adversary.record and not in_ray()
+    record = settings.adversary.record and not in_ray_cluster()
     ledger = run.ledger(folder, loggers.create(settings, folder), record=record)
     names = {node: client_name(number) for node, number in partitions.items()}
-    course = Course(pace_of(settings), folder, snapshot.progress if snapshot else None)
+    course = RoundController(pace_of(settings), folder, snapshot.progress if snapshot else None)
     strategy = _strategy(run, ledger, names, course)
-    say(
+    report_progress(
         f"{settings.rounds} rounds with {len(names)} clients, {len(run.splits.private)} private "
         f"and {len(run.splits.public)} public X-rays of '{run.splits.private.name}'"
     )
     _seed_everything(derive_seed(settings.seed, "server"))
-    arrays, rounds = ArrayRecord(shared(run.model())), settings.rounds
+    arrays, rounds = ArrayRecord(trainable_state_dict(run.model())), settings.rounds
     if snapshot is not None:
-        say(f"going on after round {snapshot.round}")
+        report_progress(f"going on after round {snapshot.round}")
         strategy.resume(snapshot.round, snapshot.took_part)
-        recall(strategy, snapshot.memory)
+        load_state_dict(strategy, snapshot.memory)
         set_random_states(snapshot.random)
         _put_again(strategy, folder)
         arrays, rounds = snapshot.arrays, snapshot.round if course.stopped else rounds
@@ -127,15 +127,17 @@ def _serve(grid: Grid, settings: Settings, folder: RunFolder) -> Ledger:
     return ledger
 
 
-def _rewound(run: Assembly, folder: RunFolder) -> Snapshot | None:
+def _rewound(run: Federation, folder: RunFolder) -> ServerState | None:
     """Take a folder back to the last round that is done; None if there is none."""
     resume.check(run)
-    snapshot = Snapshot.load(folder.state) if folder.state.exists() else None
+    snapshot = ServerState.load(folder.state) if folder.state.exists() else None
     folder.rewind(snapshot.round if snapshot else 0)
     return snapshot
 
 
-def _strategy(run: Assembly, ledger: Ledger, names: dict[int, str], course: Course) -> Bookkeeping:
+def _strategy(
+    run: Federation, ledger: Ledger, names: dict[int, str], course: RoundController
+) -> RunLog:
     wanted = run.settings.strategy
     plain = registry.create(
         wanted.name,
@@ -144,13 +146,15 @@ def _strategy(run: Assembly, ledger: Ledger, names: dict[int, str], course: Cour
         evaluate_fraction=wanted.evaluate_fraction,
         proximal_mu=wanted.proximal_mu,
     )
-    guarded = Guarded(run.defence.strategy(plain, clients=run.trained), client_names=names)
-    paced = Paced(guarded, course.rate)
+    guarded = ReplyValidation(
+        run.defence.strategy(plain, clients=run.clients_per_round), client_names=names
+    )
+    paced = LearningRateSchedule(guarded, course.rate)
 
     def goes_on(round: int, arrays: ArrayRecord, row: Mapping[str, float | None]) -> bool:
         if isinstance(strategy, HonestButCurious):
-            strategy.queue.settle()  # the round is done for good after this
-        return course.goes_on(round, arrays, row, strategy)
+            strategy.queue.flush()  # the round is done for good after this
+        return course.after_round(round, arrays, row, strategy)
 
     common: dict[str, Any] = {
         "ledger": ledger,
@@ -158,28 +162,28 @@ def _strategy(run: Assembly, ledger: Ledger, names: dict[int, str], course: Cour
         "spent": _spent(run),
         "goes_on": goes_on,
     }
-    strategy: Bookkeeping
+    strategy: RunLog
     if run.settings.adversary.enabled:
-        observer = CuriousAggregator if run.defence.secure_aggregation else HonestButCurious
+        observer = HonestButCuriousSecAgg if run.defence.secure_aggregation else HonestButCurious
         adversary = run.adversary()
         strategy = observer(
             *(paced, adversary, run.recipe),
-            threat=run.threat,
-            queue=_queue(run, adversary, ledger) if in_ray() else None,
-            select=run.attacked,
-            tell=say,
+            threat=run.threat_model,
+            queue=_queue(run, adversary, ledger) if in_ray_cluster() else None,
+            select=run.clients_to_attack,
+            tell=report_progress,
             **common,
         )
     else:
-        strategy = Bookkeeping(paced, **common)
+        strategy = RunLog(paced, **common)
     return strategy
 
 
-def _queue(run: Assembly, adversary: Adversary, ledger: Ledger) -> RayQueue:
+def _queue(run: Federation, adversary: Adversary, ledger: Ledger) -> RayQueue:
     """Return what attacks beside the training; it keeps the updates, where they are kept."""
     wanted = run.settings.adversary
     return RayQueue(
-        *(adversary, ledger.scorer, run.threat, ledger.folder),
+        *(adversary, ledger.scorer, run.threat_model, ledger.folder),
         keep=wanted.record,
         workers=wanted.workers,
         cpus=wanted.num_cpus,
@@ -188,12 +192,12 @@ def _queue(run: Assembly, adversary: Adversary, ledger: Ledger) -> RayQueue:
     )
 
 
-def _watched(grid: Grid, strategy: Bookkeeping) -> Grid:
+def _watched(grid: Grid, strategy: RunLog) -> Grid:
     """Return a grid that writes what attacks have found while clients train."""
-    return WatchedGrid(grid, strategy.attend) if isinstance(strategy, HonestButCurious) else grid
+    return PollingGrid(grid, strategy.drain) if isinstance(strategy, HonestButCurious) else grid
 
 
-def _put_again(strategy: Bookkeeping, folder: RunFolder) -> None:
+def _put_again(strategy: RunLog, folder: RunFolder) -> None:
     """Attack the updates that were waiting when the run ended."""
     if not isinstance(strategy, HonestButCurious):
         return
@@ -201,12 +205,14 @@ def _put_again(strategy: Bookkeeping, folder: RunFolder) -> None:
     waiting = folder.unattacked(names)
     if isinstance(strategy.queue, RayQueue):
         for update, attacks in waiting.items():
-            strategy.queue.put_again(update, attacks)
+            strategy.queue.resubmit(update, attacks)
     elif waiting:
-        say(f"{len(waiting)} updates wait: fl-sim attack {folder.path} --missing attacks them")
+        report_progress(
+            f"{len(waiting)} updates wait: fl-sim attack {folder.path} --missing attacks them"
+        )
 
 
-def _spent(run: Assembly) -> Callable[[str, int], dict[str, Any] | None]:
+def _spent(run: Federation) -> Callable[[str, int], dict[str, Any] | None]:
     """Return what tells a client's privacy account after a number of rounds."""
 
     def spent(client: str, rounds: int) -> dict[str, Any] | None:
@@ -217,7 +223,7 @@ def _spent(run: Assembly) -> Callable[[str, int], dict[str, Any] | None]:
     return spent
 
 
-def _channel(run: Assembly, grid: Grid) -> Grid:
+def _channel(run: Federation, grid: Grid) -> Grid:
     """Return the grid by which updates travel: through SecAgg+ where that is the defence."""
     if not run.defence.secure_aggregation:
         return grid
@@ -225,7 +231,7 @@ def _channel(run: Assembly, grid: Grid) -> Grid:
 
 
 def _evaluation(
-    run: Assembly, folder: RunFolder
+    run: Federation, folder: RunFolder
 ) -> Callable[[int, ArrayRecord], MetricRecord | None]:
     """Return the central evaluation of a round, which also tells of it and keeps the model.
 
@@ -236,10 +242,10 @@ def _evaluation(
     whole = not run.defence.personal(model.state_dict())
 
     def evaluate_centrally(server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
-        load_shared(model, arrays.to_torch_state_dict())
+        load_trainable(model, arrays.to_torch_state_dict())
         if run.settings.checkpoints:
             path = folder.checkpoint(server_round)
-            with writing(path):
+            with one_line_io_errors(path):
                 checkpoints.write(path, model)
         if not (whole and len(images)):
             return None
@@ -257,7 +263,9 @@ def _evaluation(
         metrics[LEFT_OUT] = found.left_out
         if server_round:
             rounds = run.settings.rounds
-            say(f"round {server_round}/{rounds} · {told} ({run.evaluated_on} images)")
+            report_progress(
+                f"round {server_round}/{rounds} · {told} ({run.evaluation_split} images)"
+            )
         return MetricRecord(metrics)  # type: ignore[arg-type]
 
     return evaluate_centrally

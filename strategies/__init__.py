@@ -12,24 +12,24 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from strategies.grids.secure_aggregation import SecureAggregationGrid, secure_aggregation_mod
     from strategies.honest_but_curious import HonestButCurious
-    from strategies.honest_but_curious_secagg import CuriousAggregator
-    from strategies.wrappers.reply_validation import Guarded, NoUsableReplyError
-    from strategies.wrappers.run_log import Bookkeeping
+    from strategies.honest_but_curious_secagg import HonestButCuriousSecAgg
+    from strategies.wrappers.reply_validation import NoUsableReplyError, ReplyValidation
+    from strategies.wrappers.run_log import RunLog
 
 __all__ = [
-    "Bookkeeping",
-    "CuriousAggregator",
-    "Guarded",
     "HonestButCurious",
+    "HonestButCuriousSecAgg",
     "NoUsableReplyError",
+    "ReplyValidation",
+    "RunLog",
     "SecureAggregationGrid",
     "secure_aggregation_mod",
 ]
 
 _HOMES = {
-    "Bookkeeping": "wrappers.run_log",
-    "CuriousAggregator": "honest_but_curious_secagg",
-    "Guarded": "wrappers.reply_validation",
+    "RunLog": "wrappers.run_log",
+    "HonestButCuriousSecAgg": "honest_but_curious_secagg",
+    "ReplyValidation": "wrappers.reply_validation",
     "HonestButCurious": "honest_but_curious",
     "NoUsableReplyError": "wrappers.reply_validation",
     "SecureAggregationGrid": "grids.secure_aggregation",

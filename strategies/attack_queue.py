@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from adversary.attacks.adversary import Adversary
-from adversary.common.errors import in_one_line
-from adversary.common.results import Outcome
+from adversary.common.errors import one_line_error
+from adversary.common.results import AttackResult
 from adversary.observation.observation import Observation
 from adversary.observation.threat_model import ThreatModel
 
@@ -21,7 +21,7 @@ Threat = Callable[[Observation], ThreatModel]
 Watch = Callable[[Observation, str, float], None]
 
 
-def grant_nothing(observation: Observation) -> ThreatModel:
+def no_oracles(observation: Observation) -> ThreatModel:
     """Return the threat model of a server that knows what it observes and no more."""
     return ThreatModel()
 
@@ -42,7 +42,7 @@ class Attacked:
 
     round: int
     client: str
-    outcome: Outcome
+    outcome: AttackResult
     enter: Callable[[Ledger], str | None]
 
 
@@ -60,23 +60,23 @@ class AttackQueue(ABC):
 
     beside: ClassVar[bool] = False
     """Whether it attacks beside the training: results are then asked for while clients train
-    (:class:`~strategies.grids.polling.WatchedGrid`) and at the end, never while a round ends."""
+    (:class:`~strategies.grids.polling.PollingGrid`) and at the end, never while a round ends."""
 
     @abstractmethod
-    def put(self, observation: Observation) -> None:
+    def submit(self, observation: Observation) -> None:
         """Take an update to attack."""
 
     @abstractmethod
-    def done(self, timeout: float = 0.0) -> Iterator[Attacked | Unattacked]:
+    def results(self, timeout: float = 0.0) -> Iterator[Attacked | Unattacked]:
         """Yield what is done and was not yielded before; wait for some at most ``timeout`` s."""
 
     @property
     @abstractmethod
-    def updates(self) -> int:
+    def pending(self) -> int:
         """How many updates were taken and are not done."""
 
     @abstractmethod
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Return when updates that are kept at all would survive a kill."""
 
     @property
@@ -85,7 +85,7 @@ class AttackQueue(ABC):
         return False
 
 
-class InLine(AttackQueue):
+class InlineQueue(AttackQueue):
     """Attacks in this process and thread, when what is done is asked for.
 
     Parameters
@@ -104,21 +104,21 @@ class InLine(AttackQueue):
         self.watch = watch
         self._waiting: deque[Observation] = deque()
 
-    def put(self, observation: Observation) -> None:
+    def submit(self, observation: Observation) -> None:
         """Take an update to attack."""
         self._waiting.append(observation)
 
-    def done(self, timeout: float = 0.0) -> Iterator[Attacked | Unattacked]:
+    def results(self, timeout: float = 0.0) -> Iterator[Attacked | Unattacked]:
         """Attack all that was put, and yield each attack when it is done."""
         while self._waiting:
             yield from self._examine(self._waiting.popleft())
 
     @property
-    def updates(self) -> int:
+    def pending(self) -> int:
         """How many updates were taken and are not done."""
         return len(self._waiting)
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Return at once: updates wait in memory alone."""
 
     def _examine(self, observation: Observation) -> Iterator[Attacked | Unattacked]:
@@ -127,12 +127,12 @@ class InLine(AttackQueue):
         def progress(attack: str, share: float) -> None:
             self.watch(observation, attack, share)
 
-        def entry(outcome: Outcome) -> Callable[[Ledger], str | None]:
-            return lambda ledger: ledger.outcome(observation, outcome)
+        def entry(outcome: AttackResult) -> Callable[[Ledger], str | None]:
+            return lambda ledger: ledger.record_result(observation, outcome)
 
         try:
             threat = self.threat(observation)
-            for outcome in self.adversary.examine(observation, threat, progress=progress):
+            for outcome in self.adversary.run_attacks(observation, threat, progress=progress):
                 yield Attacked(*whose, outcome, entry(outcome))
         except Exception as error:
-            yield Unattacked(*whose, in_one_line(error))
+            yield Unattacked(*whose, one_line_error(error))

@@ -14,16 +14,16 @@ from flwr.serverapp.strategy import Strategy
 from flwr.supercore import log
 
 from adversary.attacks.adversary import Adversary
-from adversary.common.errors import in_one_line
-from adversary.common.torch_state import random_state_kept
+from adversary.common.errors import one_line_error
+from adversary.common.torch_state import preserved_rng_state
 from adversary.common.types import StateDict
 from adversary.observation.observation import Observation
 from adversary.observation.recipe import TrainingRecipe
-from strategies.attack_queue import Attacked, AttackQueue, InLine, Threat, grant_nothing
-from strategies.messages import recipe_of
+from strategies.attack_queue import Attacked, AttackQueue, InlineQueue, Threat, no_oracles
+from strategies.messages import recipe_from_config
 from strategies.replies import decoded, num_examples
-from strategies.time_left import Countdown
-from strategies.wrappers.run_log import Bookkeeping, GoesOn, Spent, always, nothing_accounted
+from strategies.time_left import TimeLeft
+from strategies.wrappers.run_log import GoesOn, RunLog, Spent, always, nothing_accounted
 
 if TYPE_CHECKING:
     from adversary.report.ledger import Ledger
@@ -43,7 +43,7 @@ def _log(line: str) -> None:
     log(INFO, "%s", line)
 
 
-class HonestButCurious(Bookkeeping):
+class HonestButCurious(RunLog):
     """Wraps any strategy and attacks every client's update; training does not change by it.
 
     The wrapped strategy gets each round's replies exactly as they came. What they hold is copied
@@ -79,9 +79,9 @@ class HonestButCurious(Bookkeeping):
     client_names : mapping of int to str, optional
         Names by node id; client-00, client-01, ... by default.
     spent : callable, optional
-        A client's privacy account, as :class:`Bookkeeping` wants it.
+        A client's privacy account, as :class:`RunLog` wants it.
     goes_on : callable, optional
-        Whether another round follows, as :class:`Bookkeeping` wants it.
+        Whether another round follows, as :class:`RunLog` wants it.
     tell : callable, optional
         Called with each line of progress; Flower's log by default.
 
@@ -102,7 +102,7 @@ class HonestButCurious(Bookkeeping):
         recipe: TrainingRecipe,
         *,
         ledger: Ledger | None = None,
-        threat: Threat = grant_nothing,
+        threat: Threat = no_oracles,
         queue: AttackQueue | None = None,
         select: Callable[[int, Sequence[str]], Sequence[str]] = _everyone,
         client_names: Mapping[int, str] | None = None,
@@ -115,11 +115,11 @@ class HonestButCurious(Bookkeeping):
         )
         self.adversary = adversary
         self.recipe = recipe
-        self.queue = queue or InLine(adversary, threat, self._running)
+        self.queue = queue or InlineQueue(adversary, threat, self._running)
         self.select = select
         self._tell = tell
         self._last_line = time.monotonic()
-        self._countdown = Countdown()
+        self._countdown = TimeLeft()
         self._decoded: tuple[ArrayRecord, StateDict, StateDict] | None = None
 
     def configure_train(
@@ -142,15 +142,15 @@ class HonestButCurious(Bookkeeping):
         for observation in observations:
             self._put(observation)
         if not self.queue.beside:
-            self.attend()
+            self.drain()
         return result
 
-    def attend(self, timeout: float = 0.0) -> None:
+    def drain(self, timeout: float = 0.0) -> None:
         """Write what the queue has done; wait for some of it at most ``timeout`` seconds."""
-        if not self.queue.updates:  # called many times a second while clients train
+        if not self.queue.pending:  # called many times a second while clients train
             return
-        with random_state_kept():
-            for one in self.queue.done(timeout):
+        with preserved_rng_state():
+            for one in self.queue.results(timeout):
                 self._last_line = time.monotonic()
                 if isinstance(one, Attacked):
                     self._finished(one)
@@ -159,11 +159,11 @@ class HonestButCurious(Bookkeeping):
 
     def _end_of_training(self) -> None:
         """Wait for the attacks that are left."""
-        while self.queue.updates:
-            self.attend(TELL_EVERY)
-            if self.queue.updates and time.monotonic() - self._last_line >= TELL_EVERY:
+        while self.queue.pending:
+            self.drain(TELL_EVERY)
+            if self.queue.pending and time.monotonic() - self._last_line >= TELL_EVERY:
                 self._last_line = time.monotonic()
-                parts = f"{self.queue.updates} updates left to attack", self._countdown.left()
+                parts = f"{self.queue.pending} updates left to attack", self._countdown.left()
                 self._tell(" · ".join(part for part in parts if part))
 
     def _observe(self, server_round: int, replies: list[Message]) -> list[Observation]:
@@ -187,7 +187,7 @@ class HonestButCurious(Bookkeeping):
 
     def _attacked(self, server_round: int) -> frozenset[str]:
         """Return the names of the clients to attack, if those train that train now."""
-        with random_state_kept():
+        with preserved_rng_state():
             return frozenset(self.select(server_round, sorted(map(self.name_of, self._sent))))
 
     def _shown(self, server_round: int) -> int:
@@ -206,7 +206,7 @@ class HonestButCurious(Bookkeeping):
             sent=self._loaded(self.sent_to(node), returned),
             returned=returned,
             num_examples=num_examples(reply.content),
-            recipe=recipe_of(self.recipe, self.sent_config),
+            recipe=recipe_from_config(self.recipe, self.sent_config),
         )
 
     def _loaded(self, record: ArrayRecord, returned: StateDict) -> StateDict:
@@ -224,7 +224,7 @@ class HonestButCurious(Bookkeeping):
     def _expect(self, server_round: int, observations: int) -> None:
         """Tell the countdown what is to come, if every client answers in the rounds to come."""
         attacks = len(self.adversary.attacks)
-        observations += self.queue.updates
+        observations += self.queue.pending
         if self.num_rounds is None:
             self._countdown.expect(None)
         else:
@@ -236,20 +236,20 @@ class HonestButCurious(Bookkeeping):
             self._countdown.expect((observations + later) * attacks)
 
     def _put(self, observation: Observation) -> None:
-        self._enter(lambda ledger: ledger.observed(observation))
+        self._enter(lambda ledger: ledger.record_observation(observation))
         if self.queue.full:
-            self._tell(f"training waits: {self.queue.updates} updates are left to attack")
+            self._tell(f"training waits: {self.queue.pending} updates are left to attack")
         while self.queue.full:
-            self.attend(TELL_EVERY)
+            self.drain(TELL_EVERY)
         try:
-            with random_state_kept():
-                self.queue.put(observation)
+            with preserved_rng_state():
+                self.queue.submit(observation)
         except Exception as error:
             self._give_up(observation.round, observation.client, error)
 
     def _give_up(self, server_round: int, client: str, error: Exception | str) -> None:
         """Say why a client's update could not be attacked; the federation goes on."""
-        why = error if isinstance(error, str) else in_one_line(error)
+        why = error if isinstance(error, str) else one_line_error(error)
         reason = f"not attacked: {why}"
         log(WARNING, "%s in round %d: %s", client, server_round, reason)
         self._unusable(server_round, client, reason)

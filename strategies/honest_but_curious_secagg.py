@@ -16,7 +16,7 @@ AGGREGATE = "aggregate"
 """Stands for the client where the update is the mean over several."""
 
 
-class CuriousAggregator(HonestButCurious):
+class HonestButCuriousSecAgg(HonestButCurious):
     """An honest-but-curious server behind a :class:`~strategies.SecureAggregationGrid`.
 
     It attacks the mean over the clients as one large batch, under the name ``aggregate``. To show

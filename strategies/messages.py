@@ -12,7 +12,7 @@ LEARNING_RATE, PROXIMAL_MU = "lr", "proximal-mu"
 """Keys of a train message's config: the round's learning rate, and FedProx's mu (Flower's key)."""
 
 
-def recipe_of(recipe: TrainingRecipe, config: ConfigRecord) -> TrainingRecipe:
+def recipe_from_config(recipe: TrainingRecipe, config: ConfigRecord) -> TrainingRecipe:
     """Return the recipe of a round: ``recipe`` with what ``config`` says in place of its own."""
     return dataclasses.replace(
         recipe,

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Choice:
+class StrategyEntry:
     """A class of flwr.serverapp.strategy, and what it is given beyond the sampling.
 
     Parameters
@@ -32,20 +32,20 @@ class Choice:
     needs_each: bool = False
 
 
-CHOICES: dict[str, Choice] = {
-    "fedavg": Choice("FedAvg"),
-    "fedprox": Choice("FedProx", options=("proximal_mu",)),
+STRATEGIES: dict[str, StrategyEntry] = {
+    "fedavg": StrategyEntry("FedAvg"),
+    "fedprox": StrategyEntry("FedProx", options=("proximal_mu",)),
     # Flower's default momentum of 0 would make it FedAvg; 0.9 is that of Hsu et al. 2019.
-    "fedavgm": Choice("FedAvgM", fixed={"server_momentum": 0.9}),
-    "fedadam": Choice("FedAdam"),
-    "fedmedian": Choice("FedMedian", needs_each=True),
+    "fedavgm": StrategyEntry("FedAvgM", fixed={"server_momentum": 0.9}),
+    "fedadam": StrategyEntry("FedAdam"),
+    "fedmedian": StrategyEntry("FedMedian", needs_each=True),
 }
-STRATEGY_NAMES = tuple(CHOICES)
+STRATEGY_NAMES = tuple(STRATEGIES)
 
 
-def of_the_mean() -> tuple[str, ...]:
+def averaging() -> tuple[str, ...]:
     """Return the names of the strategies that do with the mean of the clients' updates."""
-    return tuple(name for name, choice in CHOICES.items() if not choice.needs_each)
+    return tuple(name for name, choice in STRATEGIES.items() if not choice.needs_each)
 
 
 def create(
@@ -77,11 +77,11 @@ def create(
     ValueError
         If there is no such strategy.
     """
-    if name not in CHOICES:
+    if name not in STRATEGIES:
         raise ValueError(f"strategy.name = {name!r}: must be one of {', '.join(STRATEGY_NAMES)}")
     from flwr.serverapp import strategy as flower
 
-    choice = CHOICES[name]
+    choice = STRATEGIES[name]
     cls = getattr(flower, choice.cls)
     return cls(
         fraction_train=fraction,

@@ -67,13 +67,13 @@ def num_examples(content: RecordDict) -> int:
     return int(number)
 
 
-_looked_at: WeakKeyDictionary[Message, tuple[ArrayRecord, ArrayRecord, str | None]] = (
+_validated: WeakKeyDictionary[Message, tuple[ArrayRecord, ArrayRecord, str | None]] = (
     WeakKeyDictionary()
 )
 """What was wrong with the arrays of a reply: several strategies ask, and large models take time."""
 
 
-def fault(reply: Message, sent: ArrayRecord) -> str | None:
+def validation_error(reply: Message, sent: ArrayRecord) -> str | None:
     """Return in one line what is wrong with a train reply; None where it can be used.
 
     Arrays that were not sent back are no fault here: an app may share a part of its model.
@@ -81,14 +81,14 @@ def fault(reply: Message, sent: ArrayRecord) -> str | None:
     if (reason := _not_a_train_reply(reply)) is not None:
         return reason
     returned = arrays_of(reply.content)
-    known = _looked_at.get(reply)
+    known = _validated.get(reply)
     if known is None or known[0] is not returned or known[1] is not sent:
-        known = _looked_at[reply] = returned, sent, _read(returned, sent, lambda name, array: None)
+        known = _validated[reply] = returned, sent, _read(returned, sent, lambda name, array: None)
     return known[2]
 
 
 def decoded(reply: Message, sent: ArrayRecord) -> Decoded | None:
-    """Return copies of all arrays of a train reply; None where :func:`fault` has something.
+    """Return copies of all arrays of a train reply; None where it is no valid one.
 
     For a large model this takes hardly longer than to ask for the fault, which is known after it.
 
@@ -102,7 +102,7 @@ def decoded(reply: Message, sent: ArrayRecord) -> Decoded | None:
     returned = arrays_of(reply.content)
     arrays: Decoded = {}
     reason = _read(returned, sent, arrays.__setitem__)
-    _looked_at[reply] = returned, sent, reason
+    _validated[reply] = returned, sent, reason
     if reason is not None:
         return None
     return {n: arrays[n] if n in arrays else array.numpy() for n, array in returned.items()}
@@ -110,7 +110,7 @@ def decoded(reply: Message, sent: ArrayRecord) -> Decoded | None:
 
 def _not_a_train_reply(reply: Message) -> str | None:
     if reply.has_error():
-        return f"failed: {error_of(reply)}"
+        return f"failed: {failure_message(reply)}"
     try:
         num_examples(reply.content)
         arrays_of(reply.content)
@@ -144,7 +144,7 @@ def _read(
     return None
 
 
-def odd_ones(contents: Mapping[int, RecordDict]) -> dict[int, str]:
+def inconsistent_replies(contents: Mapping[int, RecordDict]) -> dict[int, str]:
     """Return which replies have other records or metrics than most, each with what it has.
 
     Flower averages only what is alike in all, and would end the run.
@@ -181,16 +181,20 @@ def _list(names: tuple[str, ...]) -> str:
     return ", ".join(names)[:LONGEST_REASON] or "none"
 
 
-def _lost(kind: str, text: str) -> str:
+def _lost_process(kind: str, text: str) -> str:
     # Flower puts a dead process back into its pool, where it may fail clients that are well.
     died = kind.endswith(("DiedError", "CrashedError", "OutOfMemoryError"))
     return f"the process it was given to died ({kind})" if died else f"{kind}: {text}"
 
 
-def error_of(reply: Message) -> str:
+def failure_message(reply: Message) -> str:
     """Return on one line what a failed client, or the process it ran in, said."""
     text = reply.error.reason or ""
     if simulated := _SIMULATED.match(text):
         _, raised, said = simulated["text"].rpartition(_RAISED)
-        text = said if raised else _lost(simulated["kind"], simulated["text"].partition("\n")[0])
+        text = (
+            said
+            if raised
+            else _lost_process(simulated["kind"], simulated["text"].partition("\n")[0])
+        )
     return " ".join(text.split())[:LONGEST_REASON].rstrip(".") or f"error code {reply.error.code}"

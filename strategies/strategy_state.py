@@ -15,8 +15,8 @@ _ACCOUNTANT = "accountant"  # of Flower's differential privacy
 
 
 @dataclass(frozen=True)
-class Memory:
-    """What :func:`recall` gives back to a strategy made anew.
+class StrategyState:
+    """What :func:`load_state_dict` gives back to a strategy made anew.
 
     Parameters
     ----------
@@ -30,9 +30,9 @@ class Memory:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def remember(strategy: Strategy) -> Memory:
+def state_dict(strategy: Strategy) -> StrategyState:
     """Return what a strategy, and those it wraps, have gathered so far."""
-    memory = Memory()
+    memory = StrategyState()
     for layer in _layers(strategy):
         for name in _LISTS:
             for number, value in enumerate(getattr(layer, name, None) or ()):
@@ -45,8 +45,8 @@ def remember(strategy: Strategy) -> Memory:
     return memory
 
 
-def recall(strategy: Strategy, memory: Memory) -> None:
-    """Put what :func:`remember` returned into a strategy of the same kind, in place."""
+def load_state_dict(strategy: Strategy, memory: StrategyState) -> None:
+    """Put what :func:`state_dict` returned into a strategy of the same kind, in place."""
     found: dict[str, dict[str, NDArray]] = {}
     for path, value in memory.arrays.items():
         name, _, key = path.partition("/")

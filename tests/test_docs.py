@@ -20,7 +20,7 @@ from fl_sim.defences import DEFENCES
 from fl_sim.models import MODELS
 from fl_sim.offline import comparison
 from fl_sim.offline.reattack import CHANGEABLE
-from fl_sim.settings.parse import declared, parse
+from fl_sim.settings.parse import declared_settings, parse
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -110,7 +110,7 @@ def check_flwr(words):
     group = typer.main.get_command(app)
     given = group.commands[words[0]].make_context(words[0], list(words[1:])).params
     assert (ROOT / given["app"] / "pyproject.toml").exists()
-    known = {one.key for one in declared()}
+    known = {one.key for one in declared_settings()}
     for pair in given["run_config_overrides"] or ():
         if pair.endswith(".toml"):
             parse(cli._read_config(Path(pair)))

@@ -15,7 +15,7 @@ from adversary.attacks.encoder.attack import Encoder
 from adversary.attacks.gauss_newton.attack import GaussNewton
 from adversary.attacks.igi import IGI
 from adversary.attacks.ing import ING
-from adversary.attacks.initial_images import STARTS
+from adversary.attacks.initial_images import INITIAL_IMAGES
 from adversary.attacks.most_probable import MostProbable
 from adversary.attacks.recursive.attack import Recursive
 from adversary.attacks.standard import Standard
@@ -23,7 +23,7 @@ from adversary.attacks.stg import STG
 from adversary.common.plugins import Registry
 
 
-def _fault(name: str, cls: type[Attack]) -> str | None:
+def _plugin_error(name: str, cls: type[Attack]) -> str | None:
     """Return what keeps a class from outside from being an attack of that name."""
     own = getattr(cls, "name", None)
     if own != name:  # results are filed under the class's own
@@ -32,7 +32,7 @@ def _fault(name: str, cls: type[Attack]) -> str | None:
     return f"{cls.__name__} lacks the method {missing[0]}" if missing else None
 
 
-_OWN = (
+_BUILT_IN = (
     Standard,
     DLG,
     IGI,
@@ -47,10 +47,10 @@ _OWN = (
 )
 
 ATTACKS: Registry[Attack] = Registry(
-    {cls.name: cls for cls in _OWN},
+    {cls.name: cls for cls in _BUILT_IN},
     group="adversary.attacks",
     base=Attack,  # type: ignore[type-abstract]
-    fault=_fault,
+    fault=_plugin_error,
 )
 
 __all__ = [
@@ -58,7 +58,7 @@ __all__ = [
     "DLG",
     "IGI",
     "ING",
-    "STARTS",
+    "INITIAL_IMAGES",
     "STG",
     "Attack",
     "AttackError",
@@ -75,7 +75,7 @@ __all__ = [
 ]
 
 
-def options_of(cls: type[Attack]) -> dict[str, type]:
+def option_types(cls: type[Attack]) -> dict[str, type]:
     """Return the parameters of an attack that text can set, with their types."""
     kinds = (bool, int, float, str)
     return {name: kind for name, kind in _parameters(cls).items() if kind in kinds}
@@ -118,7 +118,7 @@ def create(name: str, options: Mapping[str, str] | None = None, **common: Any) -
             + _hint(name, ATTACKS)
         )
     cls = ATTACKS[name]
-    kinds = options_of(cls)
+    kinds = option_types(cls)
     parameters = _parameters(cls)
     values = {name: value for name, value in common.items() if name in parameters}
     for key, text in (options or {}).items():
@@ -127,7 +127,7 @@ def create(name: str, options: Mapping[str, str] | None = None, **common: Any) -
             raise AttackOptionError(
                 f"{name}.{key}: unknown option; {name} takes {allowed}{_hint(key, kinds)}"
             )
-        values[key] = _read(f"{name}.{key}", text, kinds[key])
+        values[key] = _convert(f"{name}.{key}", text, kinds[key])
     return cls(**values)
 
 
@@ -136,7 +136,7 @@ def _hint(word: str, known: Mapping[str, Any]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
-def _read(option: str, text: str, kind: type) -> Any:
+def _convert(option: str, text: str, kind: type) -> Any:
     words = {"true": True, "false": False}
     try:
         return words[text.lower()] if kind is bool else kind(text)

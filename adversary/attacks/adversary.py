@@ -8,15 +8,15 @@ from collections.abc import Collection, Iterator, Sequence
 from torch import nn
 
 from adversary.attacks.base import Attack
-from adversary.common.errors import in_one_line
-from adversary.common.results import Outcome
+from adversary.common.errors import one_line_error
+from adversary.common.results import AttackResult
 from adversary.common.seeding import derive_seed
-from adversary.common.torch_state import random_state_kept, resolve_device, threads_set
+from adversary.common.torch_state import limited_threads, preserved_rng_state, resolve_device
 from adversary.observation.observation import Observation
 from adversary.observation.threat_model import ThreatModel
 from adversary.optim.search import Limits, Progress
 from adversary.priors.public import Prior
-from adversary.problem.problem import pose
+from adversary.problem.problem import build_problem
 
 
 class Adversary:
@@ -75,14 +75,14 @@ class Adversary:
         self.device = resolve_device(device)
         self.threads = threads
 
-    def examine(
+    def run_attacks(
         self,
         observation: Observation,
         threat: ThreatModel = ThreatModel(),  # noqa: B008 (frozen)
         *,
         only: Collection[str] | None = None,
         progress: Progress | None = None,
-    ) -> Iterator[Outcome]:
+    ) -> Iterator[AttackResult]:
         """Yield one :class:`Outcome` an attack as it is done; of those named in ``only``."""
         for attack in self.attacks:
             if only is not None and attack.name not in only:
@@ -92,8 +92,8 @@ class Adversary:
                 self.seed, "attack", attack.name, observation.round, observation.client
             )
             try:
-                with random_state_kept(), threads_set(self.threads):
-                    problem = pose(
+                with preserved_rng_state(), limited_threads(self.threads):
+                    problem = build_problem(
                         observation,
                         threat,
                         self.model,
@@ -103,13 +103,13 @@ class Adversary:
                     )
                     found = attack.run(problem, seed=seed, limits=self.limits, progress=progress)
             except Exception as error:  # whatever it is, training must go on
-                yield Outcome(
+                yield AttackResult(
                     attack=attack.name,
                     seconds=time.monotonic() - started,
-                    failure=in_one_line(error),
+                    failure=one_line_error(error),
                 )
             else:
-                yield Outcome(
+                yield AttackResult(
                     attack=attack.name,
                     seconds=found.seconds,
                     reconstruction=found,

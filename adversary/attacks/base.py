@@ -9,7 +9,7 @@ from typing import ClassVar
 from adversary.common.results import Reconstruction
 from adversary.optim.search import Limits, Progress
 from adversary.problem.problem import Problem
-from adversary.problem.update_models import Reading
+from adversary.problem.update_models import UpdateModel
 
 
 class AttackError(RuntimeError):
@@ -64,7 +64,7 @@ class Attack(ABC):
         return f"{type(self).__name__}({options})"
 
 
-def notes_on(problem: Problem, reading: Reading) -> tuple[str, ...]:
+def update_notes(problem: Problem, reading: UpdateModel) -> tuple[str, ...]:
     """Return how an update of several steps was read, and what Adam left to read."""
     steps, recipe = problem.observation.steps, problem.observation.recipe
     notes = [f"{steps} local steps, {reading.name} reading"] if steps > 1 else []
@@ -78,7 +78,7 @@ def notes_on(problem: Problem, reading: Reading) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def one_of(attack: Attack, option: str, value: str, allowed: Iterable[str]) -> None:
+def require_one_of(attack: Attack, option: str, value: str, allowed: Iterable[str]) -> None:
     """Raise :class:`AttackOptionError` unless the value is among those allowed."""
     if value not in (names := list(allowed)):
         raise AttackOptionError(
@@ -86,14 +86,14 @@ def one_of(attack: Attack, option: str, value: str, allowed: Iterable[str]) -> N
         )
 
 
-def positive(attack: Attack, **values: float) -> None:
+def require_positive(attack: Attack, **values: float) -> None:
     """Raise :class:`AttackOptionError` for the first value that is not above 0."""
     for name, value in values.items():
         if not value > 0:
             raise AttackOptionError(f"{attack.name}.{name} = {value!r}: must be > 0")
 
 
-def not_negative(attack: Attack, **values: float) -> None:
+def require_non_negative(attack: Attack, **values: float) -> None:
     """Raise :class:`AttackOptionError` for the first value below 0."""
     for name, value in values.items():
         if not value >= 0:

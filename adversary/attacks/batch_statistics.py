@@ -8,30 +8,30 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from adversary.attacks.base import Attack, AttackError, AttackOptionError, positive
+from adversary.attacks.base import Attack, AttackError, AttackOptionError, require_positive
 from adversary.common.results import Reconstruction
 from adversary.common.seeding import generator
 from adversary.common.types import StateDict, Variables
 from adversary.labels import recovery
 from adversary.observation.batch_statistics import (
-    Statistics,
+    LayerStatistics,
     batch_statistics,
     observed_statistics,
-    statistics_of_steps,
+    simulated_statistics,
 )
 from adversary.optim.loop import Objective, minimise
 from adversary.optim.optimizers import LBFGS
 from adversary.optim.search import Limits, Progress, Search
 from adversary.priors.gaussian import GaussianPrior
-from adversary.problem.problem import Problem, distribution
+from adversary.problem.problem import Problem, image_prior
 from adversary.problem.update_models import assumed_batches
-from adversary.problem.weight_path import positions, weights_between
+from adversary.problem.weight_path import interpolated_weights, step_positions
 
-LEAST = 1e-2
+MIN_RELATIVE_STD = 1e-2
 """Least deviation of a channel, relative to its layer's mean, to measure errors by."""
 
 
-class Way(NamedTuple):
+class StatisticsDrift(NamedTuple):
     """Root mean square over a layer's channels of how far their statistics move, () each."""
 
     mean: Tensor
@@ -91,7 +91,7 @@ class BatchStatistics(Attack):
         error: float = 3e-3,
         memory: int = 30,
     ) -> None:
-        positive(self, iterations=iterations, stages=stages, error=error, memory=memory)
+        require_positive(self, iterations=iterations, stages=stages, error=error, memory=memory)
         if not 0 < depth <= 1:
             raise AttackOptionError(f"{self.name}.depth = {depth!r}: must be > 0 and <= 1")
         self.iterations = iterations
@@ -111,10 +111,10 @@ class BatchStatistics(Attack):
         """See :meth:`adversary.attacks.base.Attack.run`."""
         problem = problem.to(torch.float32)
         observed = self._observed(problem)
-        prior = distribution(problem)
-        weights = [weights_between(problem, at) for at in positions(problem.observation)]
+        prior = image_prior(problem)
+        weights = [interpolated_weights(problem, at) for at in step_positions(problem.observation)]
         drawn = prior.sample(self.DRAWN, generator=generator(seed, "way"))
-        way = _way(problem, drawn, list(observed))
+        way = _statistics_drift(problem, drawn, list(observed))
         search = Search(self.name, seed, limits, progress)
         found: Variables = {"whitened": self._start(problem, seed)}
         score = math.inf
@@ -148,7 +148,7 @@ class BatchStatistics(Attack):
             notes=tuple(notes),
         )
 
-    def _observed(self, problem: Problem) -> dict[str, Statistics]:
+    def _observed(self, problem: Problem) -> dict[str, LayerStatistics]:
         """Return the statistics of the batches, by layer, in the order of the layers."""
         seen = problem.observation
         told = observed_statistics(seen, problem.model)
@@ -157,7 +157,7 @@ class BatchStatistics(Attack):
         if seen.view != "client":
             raise AttackError(f"{self.name}: the statistics of several clients are mixed")
         return {
-            n: Statistics(*(v.to(problem.device, problem.dtype) for v in values))
+            n: LayerStatistics(*(v.to(problem.device, problem.dtype) for v in values))
             for n, values in told.items()
         }
 
@@ -172,14 +172,14 @@ class BatchStatistics(Attack):
         self,
         problem: Problem,
         prior: GaussianPrior,
-        observed: dict[str, Statistics],
+        observed: dict[str, LayerStatistics],
         weights: list[StateDict],
-        way: dict[str, Way],
+        way: dict[str, StatisticsDrift],
     ) -> Objective:
         layers, batches = list(observed), assumed_batches(problem.observation)
         means = [s.mean for s in observed.values()]
         deviations = [s.variance.clamp_min(0).sqrt() for s in observed.values()]
-        units = [self.error * d.clamp_min(LEAST * float(d.mean())) for d in deviations]
+        units = [self.error * d.clamp_min(MIN_RELATIVE_STD * float(d.mean())) for d in deviations]
         errors = [
             (torch.hypot(unit, way[name].mean), torch.hypot(unit, way[name].deviation))
             for name, unit in zip(layers, units, strict=True)
@@ -188,7 +188,7 @@ class BatchStatistics(Attack):
         def misfit(whitened: Tensor) -> Tensor:
             images = prior.colour(whitened)
             steps = [images[batch] for batch in batches]
-            found = statistics_of_steps(problem.model, steps, layers, weights)
+            found = simulated_statistics(problem.model, steps, layers, weights)
             apart = [
                 ((s.mean - mean) / of_mean).square().sum()
                 + (((s.variance + unit**2).sqrt() - (deviation**2 + unit**2).sqrt()) / of_deviation)
@@ -203,17 +203,19 @@ class BatchStatistics(Attack):
         return lambda variables: torch.stack([misfit(z) for z in variables["whitened"]])
 
 
-def _way(problem: Problem, images: Tensor, layers: list[str]) -> dict[str, Way]:
+def _statistics_drift(
+    problem: Problem, images: Tensor, layers: list[str]
+) -> dict[str, StatisticsDrift]:
     """Return how far local training moves the statistics of images, by layer; 0 for one step."""
     if problem.observation.steps == 1:  # its images meet the weights that were sent alone
-        return dict.fromkeys(layers, Way(images.new_zeros(()), images.new_zeros(())))
+        return dict.fromkeys(layers, StatisticsDrift(images.new_zeros(()), images.new_zeros(())))
     with torch.no_grad():
         sent, returned = (
-            batch_statistics(problem.model, images, layers, weights_between(problem, at))
+            batch_statistics(problem.model, images, layers, interpolated_weights(problem, at))
             for at in images.new_tensor([0.0, 1.0])
         )
     return {
-        name: Way(
+        name: StatisticsDrift(
             (b.mean - a.mean).square().mean().sqrt(),
             (b.variance.sqrt() - a.variance.sqrt()).square().mean().sqrt(),
         )

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from adversary.attacks.base import positive
+from adversary.attacks.base import require_positive
 from adversary.attacks.gradient_matching import GradientMatching
 from adversary.common.seeding import generator
 from adversary.common.types import Variables
@@ -48,7 +48,7 @@ class DLG(GradientMatching):
 
     def __init__(self, *, iterations: int = 300, memory: int = 50, **shared: Any) -> None:
         super().__init__(iterations=iterations, **shared)
-        positive(self, memory=memory)
+        require_positive(self, memory=memory)
         self.memory = memory
 
     def method(self, seed: int) -> LBFGS:

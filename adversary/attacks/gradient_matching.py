@@ -13,23 +13,23 @@ from adversary.attacks.base import (
     Attack,
     AttackError,
     AttackOptionError,
-    not_negative,
-    notes_on,
-    one_of,
-    positive,
+    require_non_negative,
+    require_one_of,
+    require_positive,
+    update_notes,
 )
-from adversary.attacks.initial_images import STARTS
-from adversary.common.device_memory import out_of_memory, room
+from adversary.attacks.initial_images import INITIAL_IMAGES
+from adversary.common.device_memory import available_bytes, out_of_memory
 from adversary.common.results import Reconstruction
 from adversary.common.seeding import generator
 from adversary.common.types import Variables
 from adversary.labels import recovery
 from adversary.optim.backends import EXECUTIONS
-from adversary.optim.loop import Method, Objective, minimise
+from adversary.optim.loop import Objective, Optimizer, minimise
 from adversary.optim.precision import PRECISIONS
 from adversary.optim.search import Limits, Progress, Search
 from adversary.problem.problem import Problem
-from adversary.problem.update_models import READINGS, Reading, choose
+from adversary.problem.update_models import UPDATE_MODELS, UpdateModel, select
 
 
 class GradientMatching(Attack):
@@ -48,7 +48,7 @@ class GradientMatching(Attack):
         (C, H, W) or (B, C, H, W) in [0, 1], for ``start="image"``.
     reading : str
         How an update of several local steps is read: a key of
-        :data:`~adversary.problem.update_models.READINGS`, or ``"auto"``.
+        :data:`~adversary.problem.update_models.UPDATE_MODELS`, or ``"auto"``.
     frames : int
         Pictures of the process to keep of each restart, >= 0.
     precision : str
@@ -75,13 +75,13 @@ class GradientMatching(Attack):
         precision: str = "full",
         execution: str = "eager",
     ) -> None:
-        positive(self, iterations=iterations, restarts=restarts)
-        not_negative(self, frames=frames)
-        one_of(self, "reading", reading, ["auto", *READINGS])
-        one_of(self, "start", start, [*STARTS, "image"])
-        one_of(self, "execution", execution, EXECUTIONS)
+        require_positive(self, iterations=iterations, restarts=restarts)
+        require_non_negative(self, frames=frames)
+        require_one_of(self, "reading", reading, ["auto", *UPDATE_MODELS])
+        require_one_of(self, "start", start, [*INITIAL_IMAGES, "image"])
+        require_one_of(self, "execution", execution, EXECUTIONS)
         # Float64 is for digits that the others throw away.
-        one_of(
+        require_one_of(
             self, "precision", precision, PRECISIONS if self.dtype == torch.float32 else ["full"]
         )
         if start == "image" and start_image is None:
@@ -103,7 +103,7 @@ class GradientMatching(Attack):
         """
 
     @abstractmethod
-    def method(self, seed: int) -> Method:
+    def method(self, seed: int) -> Optimizer:
         """Return a fresh optimiser; ``seed`` is for those that draw random numbers."""
 
     def variables(self, problem: Problem, seeds: list[int]) -> Variables:
@@ -111,9 +111,9 @@ class GradientMatching(Attack):
         images = torch.stack([self._start(problem, seed) for seed in seeds])
         return {"images": images, **self.read(problem).variables(problem, len(seeds))}
 
-    def read(self, problem: Problem) -> Reading:
+    def read(self, problem: Problem) -> UpdateModel:
         """Return how this attack reads the update."""
-        return choose(self.reading, problem.observation)
+        return select(self.reading, problem.observation)
 
     def project(self, variables: Variables) -> None:
         """Put variables back into their allowed set; nothing by default."""
@@ -128,7 +128,7 @@ class GradientMatching(Attack):
 
     def at_once(self, problem: Problem) -> int:
         """Return how many restarts to run together."""
-        return restarts_at_once(problem, self.restarts)
+        return max_parallel_restarts(problem, self.restarts)
 
     def run(
         self,
@@ -171,7 +171,7 @@ class GradientMatching(Attack):
             stopped=search.stopped,
             history=search.history,
             frames=search.frames,
-            notes=(*notes_on(problem, reading), *search.notes),
+            notes=(*update_notes(problem, reading), *search.notes),
         )
 
     def search(self, seed: int, limits: Limits, progress: Progress | None) -> Search:
@@ -184,7 +184,7 @@ class GradientMatching(Attack):
         self,
         problem: Problem,
         objective: Objective,
-        reading: Reading,
+        reading: UpdateModel,
         restarts: range,
         search: Search,
     ) -> tuple[Variables, Tensor] | None:
@@ -211,17 +211,19 @@ class GradientMatching(Attack):
             assert self.start_image is not None
             image = self.start_image.expand(problem.shape).clone()
         else:
-            image = STARTS[self.start](problem, generator(seed, "start"))
+            image = INITIAL_IMAGES[self.start](problem, generator(seed, "start"))
         return image.to(problem.device, problem.dtype)
 
 
-def _projection(attack: GradientMatching, reading: Reading) -> Callable[[Variables], None] | None:
+def _projection(
+    attack: GradientMatching, reading: UpdateModel
+) -> Callable[[Variables], None] | None:
     """Return what puts all variables back into their allowed sets; None where nothing has to."""
     parts = [
         bound
         for bound, base in (
             (attack.project, GradientMatching.project),
-            (reading.project, Reading.project),
+            (reading.project, UpdateModel.project),
         )
         if getattr(bound, "__func__", None) is not base
     ]
@@ -235,7 +237,7 @@ def _projection(attack: GradientMatching, reading: Reading) -> Callable[[Variabl
     return project
 
 
-def restarts_at_once(problem: Problem, restarts: int) -> int:
+def max_parallel_restarts(problem: Problem, restarts: int) -> int:
     """Return how many restarts fit in memory together, at least 1.
 
     A restart holds its own gradient, the graph behind it and the gradient's gradient: about ten
@@ -245,4 +247,4 @@ def restarts_at_once(problem: Problem, restarts: int) -> int:
     parameters = sum(g.numel() for g in problem.gradient.values())
     pixels = torch.Size(problem.shape).numel()
     each = cell * (10 * parameters + 300 * pixels)
-    return max(1, min(restarts, room(problem.device) // each))
+    return max(1, min(restarts, available_bytes(problem.device) // each))

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from adversary.attacks.base import not_negative, positive
+from adversary.attacks.base import require_non_negative, require_positive
 from adversary.attacks.gradient_matching import GradientMatching
 from adversary.common.types import Variables
 from adversary.optim.distances import squared_distance
@@ -66,8 +66,8 @@ class IGI(GradientMatching):
         **shared: Any,
     ) -> None:
         super().__init__(iterations=iterations, **shared)
-        positive(self, memory=memory)
-        not_negative(self, tv=tv, clip=clip, scale=scale)
+        require_positive(self, memory=memory)
+        require_non_negative(self, tv=tv, clip=clip, scale=scale)
         self.tv = tv
         self.clip = clip
         self.scale = scale
@@ -88,19 +88,19 @@ class IGI(GradientMatching):
             return (
                 squared_distance(found, problem.gradient)
                 + self.tv * total_variation(images)
-                + self.clip * excess(images)
-                + self.scale * stretch(images)
+                + self.clip * range_penalty(images)
+                + self.scale * rescale_to_unit(images)
             )
 
         return score
 
 
-def excess(images: Tensor) -> Tensor:
+def range_penalty(images: Tensor) -> Tensor:
     """Return the mean of (x - clip(x, 0, 1))^2 over each candidate, (R,), of (R, B, C, H, W)."""
     return (images - images.clamp(0, 1)).square().flatten(1).mean(1)
 
 
-def stretch(images: Tensor) -> Tensor:
+def rescale_to_unit(images: Tensor) -> Tensor:
     """Return the mean of (x - (x - min)/(max - min))^2 over each candidate, extremes by image.
 
     Parameters

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from adversary.attacks.base import not_negative, positive
+from adversary.attacks.base import require_non_negative, require_positive
 from adversary.attacks.gradient_matching import GradientMatching
 from adversary.common.types import Variables
 from adversary.optim.distances import cosine_distance, norm
@@ -44,8 +44,8 @@ class ING(GradientMatching):
         self, *, iterations: int = 4800, lr: float = 0.1, tv: float = 1e-2, **shared: Any
     ) -> None:
         super().__init__(iterations=iterations, **shared)
-        positive(self, lr=lr)
-        not_negative(self, tv=tv)
+        require_positive(self, lr=lr)
+        require_non_negative(self, tv=tv)
         self.lr = lr
         self.tv = tv
 

@@ -33,7 +33,7 @@ def _mean(problem: Problem, draw: torch.Generator) -> Tensor:
     return problem.prior.mean.expand(problem.shape).clone()
 
 
-STARTS: dict[str, Callable[[Problem, torch.Generator], Tensor]] = {
+INITIAL_IMAGES: dict[str, Callable[[Problem, torch.Generator], Tensor]] = {
     "randn": _randn,
     "rand": _rand,
     "zeros": _zeros,

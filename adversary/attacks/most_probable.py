@@ -21,7 +21,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from adversary.attacks.base import Attack, AttackError, notes_on, positive
+from adversary.attacks.base import Attack, AttackError, require_positive, update_notes
 from adversary.common.results import Reconstruction
 from adversary.common.seeding import generator
 from adversary.common.types import StateDict, Variables
@@ -30,9 +30,9 @@ from adversary.optim.loop import Objective, minimise
 from adversary.optim.optimizers import LBFGS
 from adversary.optim.search import Limits, Progress, Search
 from adversary.priors.gaussian import GaussianPrior
-from adversary.problem.problem import Problem, distribution
+from adversary.problem.problem import Problem, image_prior
 from adversary.problem.residuals import residuals
-from adversary.problem.update_models import choose
+from adversary.problem.update_models import select
 
 GAIN = 0.5
 """Of the score in :attr:`MostProbable.SCOUT` steps, at least, to go on: odds of 1.3."""
@@ -82,7 +82,7 @@ class MostProbable(Attack):
     """Of the images of a batch at the start, in standard deviations: equals would stay equal."""
 
     def __init__(self, *, iterations: int = 1000, memory: int = 30) -> None:
-        positive(self, iterations=iterations, memory=memory)
+        require_positive(self, iterations=iterations, memory=memory)
         self.iterations = iterations
         self.memory = memory
 
@@ -95,7 +95,7 @@ class MostProbable(Attack):
         progress: Progress | None = None,
     ) -> Reconstruction:
         """See :meth:`adversary.attacks.base.Attack.run`."""
-        prior = distribution(problem.to(torch.float64))
+        prior = image_prior(problem.to(torch.float64))
         candidates = likely_labels(problem, prior.mean.to(problem.dtype).expand(problem.shape))
         problem, low = problem.to(torch.float32), prior.to(dtype=torch.float32)
         search = Search(self.name, seed, limits, progress)
@@ -119,7 +119,7 @@ class MostProbable(Attack):
             evaluations=search.evaluations,
             stopped=search.stopped,
             history=search.history,
-            notes=notes_on(problem, choose("auto", problem.observation)),
+            notes=update_notes(problem, select("auto", problem.observation)),
         )
 
     def _start(self, problem: Problem, count: int, seed: int) -> Variables:
@@ -164,7 +164,7 @@ def _objective(
     equations = residuals(exact, exact.targets(labels[0]), math.inf, seed)
     mean = prior.mean.double().expand(problem.shape)
     sigma, count = equations.calibrated(mean, seed).sigma, len(equations)
-    reading, unknowns = choose("auto", problem.observation), math.prod(problem.shape)
+    reading, unknowns = select("auto", problem.observation), math.prod(problem.shape)
 
     def score(variables: Variables) -> Tensor:
         whitened = variables["whitened"]

@@ -9,17 +9,17 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.func import vmap
 
-from adversary.attacks.base import not_negative, positive
+from adversary.attacks.base import require_non_negative, require_positive
 from adversary.attacks.gradient_matching import GradientMatching
 from adversary.common.types import Variables
 from adversary.observation.batch_statistics import (
-    Statistics,
+    LayerStatistics,
     batch_statistics,
     observed_statistics,
     statistics_distance,
 )
 from adversary.optim.distances import layer_distance
-from adversary.optim.loop import Method, Objective
+from adversary.optim.loop import Objective, Optimizer
 from adversary.optim.optimizers import Adam, Langevin, warm_cosine
 from adversary.priors.total_variation import total_variation
 from adversary.problem.problem import Problem
@@ -80,8 +80,10 @@ class STG(GradientMatching):
         **shared: Any,
     ) -> None:
         super().__init__(iterations=iterations, restarts=restarts, **shared)
-        positive(self, lr=lr)
-        not_negative(self, noise=noise, tv=tv, norm=norm, batch_norm=batch_norm, group=group)
+        require_positive(self, lr=lr)
+        require_non_negative(
+            self, noise=noise, tv=tv, norm=norm, batch_norm=batch_norm, group=group
+        )
         self.lr = lr
         self.noise = noise
         self.tv = tv
@@ -89,7 +91,7 @@ class STG(GradientMatching):
         self.batch_norm = batch_norm
         self.group = group
 
-    def method(self, seed: int) -> Method:
+    def method(self, seed: int) -> Optimizer:
         """Return a fresh Adam with warm-up, cosine decay and noise."""
         schedule = warm_cosine(self.iterations)
         adam = Adam(lr=self.lr, schedule=schedule)
@@ -104,7 +106,7 @@ class STG(GradientMatching):
         targets = self.targets(problem)
         reading = self.read(problem)
         statistics = {
-            name: Statistics(*(s.to(problem.device, problem.dtype) for s in values))
+            name: LayerStatistics(*(s.to(problem.device, problem.dtype) for s in values))
             for name, values in observed_statistics(problem.observation, problem.model).items()
         }
         layers, wanted = list(statistics), list(statistics.values())
@@ -161,13 +163,13 @@ def consensus(images: Tensor, targets: Tensor | None = None) -> Tensor:
     if targets is None:
         return images.nanmean(0, keepdim=True).expand_as(images)  # a lost candidate has no say
     _, label = targets.unique(dim=0, return_inverse=True)
-    places = torch.stack([_match(images[0], candidate, label) for candidate in images])
+    places = torch.stack([_align(images[0], candidate, label) for candidate in images])
     index = places[:, :, None, None, None].expand_as(images)
     mean = images.gather(1, index).nanmean(0, keepdim=True).expand_as(images)
     return torch.zeros_like(images).scatter(1, index, mean)
 
 
-def _match(first: Tensor, other: Tensor, label: Tensor) -> Tensor:
+def _align(first: Tensor, other: Tensor, label: Tensor) -> Tensor:
     """Return which image of ``other`` fits each of ``first``, among those of its label, (B,)."""
     cost = torch.cdist(first.flatten(1), other.flatten(1)).square()
     cost = cost.masked_fill(label[:, None] != label, torch.inf)

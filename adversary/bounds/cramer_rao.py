@@ -45,21 +45,21 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from adversary.bounds.fisher_information import BoundError, Information, signs
+from adversary.bounds.fisher_information import BoundError, FisherInformation, probe_signs
 from adversary.common.device_memory import out_of_memory
 from adversary.common.truth import Truth
 from adversary.priors.gaussian import GaussianPrior
 from adversary.problem.problem import Problem
 from adversary.problem.update_models import UNROLLED_STEPS
 
-WINDOW = 10
+CG_WINDOW = 10
 """Iterations of conjugate gradients over which their progress is judged."""
 
-ROUGH = 0.7
+MAX_STANDARD_ERROR = 0.7
 """Relative standard error above which an estimate is none."""
 
 OTHERS = 4.0
-"""What the bounds of single images may cost together, in units of :attr:`Budget.work`."""
+"""What the bounds of single images may cost together, in units of :attr:`BoundBudget.work`."""
 
 
 class NoEstimateError(BoundError):
@@ -67,7 +67,7 @@ class NoEstimateError(BoundError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Budget:
+class BoundBudget:
     """What a bound may cost.
 
     Parameters
@@ -107,7 +107,7 @@ others, with their labels. The latter is never lower."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bound:
+class BoundResult:
     """The least variance of an attacker's error, by pixel.
 
     Parameters
@@ -150,15 +150,15 @@ class Bound:
         return self.variance.clamp_min(0).sqrt()
 
 
-def bound(
+def cramer_rao_bound(
     problem: Problem,
     truth: Truth,
     prior: GaussianPrior | None = None,
     *,
-    budget: Budget = Budget(),
+    budget: BoundBudget = BoundBudget(),
     scope: Scope | None = None,
     seed: int = 0,
-) -> Bound:
+) -> BoundResult:
     """Return the bound on every attack on an update.
 
     An estimate of the bound with all images unknown that did not converge is an upper limit
@@ -198,10 +198,10 @@ def bound(
         seen = dataclasses.replace(
             truth, images=blends.images, labels=blends.labels, batches=blends.batches, blends=None
         )
-        found = bound(problem, seen, prior, budget=budget, scope=scope, seed=seed)
+        found = cramer_rao_bound(problem, seen, prior, budget=budget, scope=scope, seed=seed)
         return _by_patient(found, blends.sources, len(truth.images))
     with _memory_watched():
-        information = Information(problem.to(torch.float64), truth, prior)
+        information = FisherInformation(problem.to(torch.float64), truth, prior)
     long = information.steps > UNROLLED_STEPS
     if long:
         _check_affordable(problem, information, budget)
@@ -221,7 +221,9 @@ def bound(
     return _lower(found, information, budget, seed)
 
 
-def _lower(found: Bound, information: Information, budget: Budget, seed: int) -> Bound:
+def _lower(
+    found: BoundResult, information: FisherInformation, budget: BoundBudget, seed: int
+) -> BoundResult:
     """Return what did not converge, or the bound with the others known where that is lower.
 
     Judged by the image for which the former is highest.
@@ -237,11 +239,11 @@ def _lower(found: Bound, information: Information, budget: Budget, seed: int) ->
 
 
 def _others_known(
-    information: Information,
-    budget: Budget,
+    information: FisherInformation,
+    budget: BoundBudget,
     seed: int,
-    known: Mapping[int, Bound] = MappingProxyType({}),
-) -> Bound:
+    known: Mapping[int, BoundResult] = MappingProxyType({}),
+) -> BoundResult:
     """Return the bound of each image for an attacker who knows the others; some may be known."""
     share = _share(budget, information)
     each = [
@@ -249,7 +251,7 @@ def _others_known(
         for i in range(len(information.images))
     ]
     exact = all(one.method == "dense" for one in each)
-    return Bound(
+    return BoundResult(
         variance=torch.cat([one.variance for one in each]),
         error=torch.cat([one.error for one in each]),
         kind=information.kind,
@@ -259,12 +261,12 @@ def _others_known(
     )
 
 
-def _share(budget: Budget, information: Information) -> Budget:
+def _share(budget: BoundBudget, information: FisherInformation) -> BoundBudget:
     """Return what the bound of one image among several may cost."""
     return dataclasses.replace(budget, work=OTHERS * budget.work / len(information.images))
 
 
-def _together(information: Information, budget: Budget, seed: int) -> Bound:
+def _together(information: FisherInformation, budget: BoundBudget, seed: int) -> BoundResult:
     """Return the bound of all unknown images at once."""
     with _memory_watched():
         if _exact(information, budget, budget.operations):
@@ -272,9 +274,9 @@ def _together(information: Information, budget: Budget, seed: int) -> Bound:
         return _stochastic(information, budget, seed)
 
 
-def _of_one(information: Information, budget: Budget, seed: int) -> Bound:
+def _of_one(information: FisherInformation, budget: BoundBudget, seed: int) -> BoundResult:
     """Return the bound of a single unknown image: the exact one where an estimate fails."""
-    found: Bound | None = None
+    found: BoundResult | None = None
     with contextlib.suppress(NoEstimateError):
         found = _together(information, budget, seed)
     if found is not None and found.converged:
@@ -296,16 +298,18 @@ def _memory_watched() -> Iterator[None]:
         raise NoEstimateError("no bound: the update does not fit into memory") from error
 
 
-def _exact(information: Information, budget: Budget, operations: float) -> bool:
+def _exact(information: FisherInformation, budget: BoundBudget, operations: float) -> bool:
     """Return whether a budget gives the exact bound, at that many multiplications at most."""
     return budget.method == "dense" or (
         budget.method == "auto" and information.fits and information.operations <= operations
     )
 
 
-def _check_affordable(problem: Problem, information: Information, budget: Budget) -> None:
+def _check_affordable(
+    problem: Problem, information: FisherInformation, budget: BoundBudget
+) -> None:
     """Raise :class:`BoundError` where no estimate could be had for one image of many."""
-    least = 2 * WINDOW * information.product * len(information.images)
+    least = 2 * CG_WINDOW * information.product * len(information.images)
     if least > OTHERS * budget.work:
         raise BoundError(
             f"{problem.name}: no bound for {information.steps} local steps on "
@@ -314,7 +318,7 @@ def _check_affordable(problem: Problem, information: Information, budget: Budget
         )
 
 
-def _by_patient(found: Bound, sources: Tensor, patients: int) -> Bound:
+def _by_patient(found: BoundResult, sources: Tensor, patients: int) -> BoundResult:
     """Return the bound on blends as that of each patient's least uncertain one."""
     level = found.variance.flatten(1).mean(1)
     chosen = torch.stack(
@@ -328,7 +332,7 @@ def _by_patient(found: Bound, sources: Tensor, patients: int) -> Bound:
     )
 
 
-def least_variance(information: Tensor) -> Tensor:
+def minimum_variance(information: Tensor) -> Tensor:
     """Return the diagonal of the inverse of an information matrix, (n,).
 
     Raises
@@ -342,14 +346,14 @@ def least_variance(information: Tensor) -> Tensor:
     return torch.cholesky_inverse(factor).diagonal()
 
 
-def _dense(information: Information) -> Bound:
+def _dense(information: FisherInformation) -> BoundResult:
     """Return the bound from the inverse itself."""
-    variance = least_variance(information.dense()).view(information.shape).cpu()
+    variance = minimum_variance(information.dense()).view(information.shape).cpu()
     exact = torch.zeros(len(variance), dtype=variance.dtype)
-    return Bound(variance=variance, error=exact, kind=information.kind, method="dense")
+    return BoundResult(variance=variance, error=exact, kind=information.kind, method="dense")
 
 
-def _stochastic(information: Information, budget: Budget, seed: int) -> Bound:
+def _stochastic(information: FisherInformation, budget: BoundBudget, seed: int) -> BoundResult:
     """Return an estimate of the bound.
 
     With z of random signs the inverse's diagonal is the mean of z * (A^-1 z) (Bekas, Kokiopoulou
@@ -360,10 +364,10 @@ def _stochastic(information: Information, budget: Budget, seed: int) -> Bound:
     Raises
     ------
     NoEstimateError
-        If the standard error is above :data:`ROUGH`.
+        If the standard error is above :data:`MAX_STANDARD_ERROR`.
     """
     products = budget.work / information.product
-    probes = signs(budget.probes, information.size, seed).to(information.images)
+    probes = probe_signs(budget.probes, information.size, seed).to(information.images)
     found: list[Tensor] = []
     lacking = 0.0
     for group in probes.split(1 if budget.enough else budget.probes):
@@ -374,14 +378,14 @@ def _stochastic(information: Information, budget: Budget, seed: int) -> Bound:
         variance, spread = _estimated(information, probes, torch.cat(found), budget.enough)
         if 10 / math.log(10) * float(spread.max()) <= budget.enough or products <= 0:
             break
-    if float(spread.max()) > ROUGH:
+    if float(spread.max()) > MAX_STANDARD_ERROR:
         raise NoEstimateError(
             f"no bound: {sum(map(len, found))} random probes estimate it too roughly (a few "
             "directions decide it); adversary.bounds = 'on' may be exact"
         )
     converged = lacking <= budget.tolerance
     error = 10 / math.log(10) * (spread + (lacking if converged else 0))
-    return Bound(
+    return BoundResult(
         variance=variance.cpu(),
         error=error.cpu(),
         kind=information.kind,
@@ -390,17 +394,17 @@ def _stochastic(information: Information, budget: Budget, seed: int) -> Bound:
     )
 
 
-def _least(information: Information, budget: Budget, seed: int) -> Bound:
+def _least(information: FisherInformation, budget: BoundBudget, seed: int) -> BoundResult:
     """Return a bound for one image that can always be had, and may be far above the others.
 
     The mean diagonal of an inverse is no less than the inverse of the mean diagonal, which is
     estimated from random probes (Hutchinson 1990).
     """
     count = int(max(1, min(budget.probes, budget.work / information.product)))
-    probes = signs(count, information.size, seed).to(information.images)
+    probes = probe_signs(count, information.size, seed).to(information.images)
     none = probes.new_zeros(())
     diagonal, spread = _mean(probes, information @ probes, none, information.shape)
-    return Bound(
+    return BoundResult(
         variance=(1 / diagonal.mean()).expand(information.shape).cpu(),
         error=10 / math.log(10) * spread.cpu(),
         kind=information.kind,
@@ -410,7 +414,7 @@ def _least(information: Information, budget: Budget, seed: int) -> Bound:
 
 
 def _estimated(
-    information: Information, probes: Tensor, solved: Tensor, enough: float
+    information: FisherInformation, probes: Tensor, solved: Tensor, enough: float
 ) -> tuple[Tensor, Tensor]:
     """Return :func:`_mean` of what was solved, with the control variate that serves it best.
 
@@ -449,13 +453,13 @@ def _mean(
 
 
 def _solve(
-    information: Information, right: Tensor, budget: Budget, products: float
+    information: FisherInformation, right: Tensor, budget: BoundBudget, products: float
 ) -> tuple[Tensor, float, int]:
     """Return A^-1 of rows, what the forms b^T x lack, and how many products with a vector it took.
 
     Preconditioned conjugate gradients (Hestenes and Stiefel 1952), to ``products`` or little more.
     The forms only grow; what they lack is told, as a share, by how their growth slows down (see
-    :func:`_lacking`).
+    :func:`_estimated_remainder`).
     """
     precondition = information.preconditioner
     x, residual = torch.zeros_like(right), right.clone()
@@ -475,23 +479,23 @@ def _solve(
         size, before = (residual * z).sum(1, keepdim=True), size
         direction = z + size / before.clamp_min(1e-300) * direction
         forms.append((right * x).sum(1, keepdim=True))
-        lacking = _lacking(forms, budget.tolerance)
+        lacking = _estimated_remainder(forms, budget.tolerance)
         if lacking <= budget.tolerance or spent >= products:
             break
     return x, lacking, spent
 
 
-def _lacking(forms: Sequence[Tensor], tolerance: float) -> float:
+def _estimated_remainder(forms: Sequence[Tensor], tolerance: float) -> float:
     """Return what growing sequences, in rows, are expected to lack of their limits, as a share.
 
-    The increments over two windows of :data:`WINDOW` are continued as a geometric series; where
+    The increments over two windows of :data:`CG_WINDOW` are continued as a geometric series; where
     they do not fall, nothing can be said (infinity) unless they are far below the tolerance. A
     pause between directions of very different weight is taken for the end; what is missed then
     keeps the bound on the PSNR too high, never too low.
     """
-    if len(forms) <= 2 * WINDOW:
+    if len(forms) <= 2 * CG_WINDOW:
         return math.inf
-    last, middle, first = (forms[-1 - i * WINDOW] for i in range(3))
+    last, middle, first = (forms[-1 - i * CG_WINDOW] for i in range(3))
     late, early = last - middle, middle - first
     tail = late.square() / (early - late).clamp_min(1e-300)
     done = late <= 0.1 * tolerance * last

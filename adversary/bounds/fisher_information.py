@@ -16,11 +16,11 @@ from torch.func import jvp, vjp, vmap
 from adversary.common.seeding import generator
 from adversary.common.truth import Truth
 from adversary.common.types import StateDict
-from adversary.observation.mean_gradient import step_size
+from adversary.observation.mean_gradient import total_step_size
 from adversary.priors.gaussian import GaussianPrior
 from adversary.problem.problem import Problem
 from adversary.problem.residuals import jacobian, separable
-from adversary.problem.update_models import UNROLLED_STEPS, assumed_batches, trained
+from adversary.problem.update_models import UNROLLED_STEPS, assumed_batches, trained_weights
 
 MEMORY_BYTES = 4 * 2**30
 """Most memory that a dense bound may take."""
@@ -28,13 +28,13 @@ MEMORY_BYTES = 4 * 2**30
 CHUNK = 64
 """Directions that are sent through the model together."""
 
-TANGENT = 1500
+OPERATIONS_PER_DIRECTION = 1500
 """Multiplications that one direction costs for each entry of the gradient and step, roughly."""
 
 GRAPH = 4
 """Arrays of the size of the weights that are kept of a local step to differentiate it."""
 
-UNEXPLAINED = 10.0
+MAX_RESIDUAL_SIGMAS = 10.0
 """Standard deviations of the noise that the true images may leave of the update."""
 
 CR, BCR = "Cramer-Rao", "Bayesian Cramer-Rao"
@@ -46,7 +46,7 @@ class BoundError(RuntimeError):
     """An update that no bound can be given for; one line says why."""
 
 
-def noise(problem: Problem, truth: Truth) -> dict[str, float]:
+def noise_deviation(problem: Problem, truth: Truth) -> dict[str, float]:
     """Return the standard deviation of the noise on the observed gradient, by array.
 
     Where the channel adds noise it is the channel's and the rounding of float32. Elsewhere it is
@@ -57,8 +57,8 @@ def noise(problem: Problem, truth: Truth) -> dict[str, float]:
     Raises
     ------
     BoundError
-        If the true images leave more of the update than :data:`UNEXPLAINED` times the noise:
-        then something changed it that the channel does not tell of.
+        If the true images leave more of the update than :data:`MAX_RESIDUAL_SIGMAS` times the
+        noise: then something changed it that the channel does not tell of.
     """
     expected = _Training(problem, truth).whole(truth.images.to(problem.device, problem.dtype))
     low = problem.to(torch.float32)
@@ -76,7 +76,7 @@ def noise(problem: Problem, truth: Truth) -> dict[str, float]:
         # A few entries may have been rounded by luck to the true value: no less than one's own.
         measured = max(deviation, rounding, least)
         found[name] = level if problem.threat.channel.noise.get(name) else measured
-    if misfit > total * UNEXPLAINED**2:
+    if misfit > total * MAX_RESIDUAL_SIGMAS**2:
         raise BoundError(
             f"{problem.name}: the true images leave {(misfit / total) ** 0.5:.3g} times the noise "
             f"of the update unexplained; with what else changed it unknown there is no bound"
@@ -84,7 +84,7 @@ def noise(problem: Problem, truth: Truth) -> dict[str, float]:
     return found
 
 
-class Information:
+class FisherInformation:
     """J^T Sigma^-1 J + P at the true images, (n, n) over the unknown pixels.
 
     Parameters
@@ -118,7 +118,7 @@ class Information:
         self._training = _Training(problem, truth)
         self._observable: Observable = self._training.whole
         self.steps = self._training.steps
-        sigma, observed = noise(problem, truth), problem.threat.channel.observed
+        sigma, observed = noise_deviation(problem, truth), problem.threat.channel.observed
         self._told = {
             name: observed[name].flatten().nonzero()[:, 0].to(problem.device)
             if name in observed
@@ -131,7 +131,7 @@ class Information:
             len(g.flatten()[self._told[name]]) for name, g in problem.gradient.items()
         )
 
-    def of_image(self, index: int) -> Information:
+    def of_image(self, index: int) -> FisherInformation:
         """Return the information on one image for those who know all others, (n, n) of its pixels.
 
         It is that image's diagonal block. Where every image adds its own share to the update it
@@ -170,12 +170,14 @@ class Information:
     @property
     def operations(self) -> float:
         """Multiplications of :meth:`dense`, roughly."""
-        return self.size * (self.equations * self.size + self.entries * TANGENT * self.steps)
+        return self.size * (
+            self.equations * self.size + self.entries * OPERATIONS_PER_DIRECTION * self.steps
+        )
 
     @property
     def product(self) -> float:
         """Multiplications of the product with one vector, roughly."""
-        return 2 * self.entries * TANGENT * self.steps
+        return 2 * self.entries * OPERATIONS_PER_DIRECTION * self.steps
 
     @property
     def fits(self) -> bool:
@@ -223,7 +225,7 @@ class Information:
     @functools.cached_property
     def curvature(self) -> float:
         """The data's mean eigenvalue, from one random vector."""
-        probe = signs(1, self.size, 0).to(self.images)
+        probe = probe_signs(1, self.size, 0).to(self.images)
         return float((probe * self.data(probe)).sum()) / self.size
 
     @functools.cached_property
@@ -283,9 +285,9 @@ class _Training:
         self._plain = math.isinf(problem.threat.channel.example_clip)  # no Poisson batches
         self._separable = separable(problem)
         # A client's delta is its step size times (its mean gradient + decay times weights).
-        scale = step_size(seen)
+        scale = total_step_size(seen)
         self._shares = [
-            n / sum(examples) * step_size(client.observation) / scale
+            n / sum(examples) * total_step_size(client.observation) / scale
             for n, client in zip(examples, self.clients, strict=True)
         ]
         self._excess = seen.recipe.weight_decay * (sum(self._shares) - 1)
@@ -348,7 +350,7 @@ class _Training:
         targets = [self.targets[batch] for batch in batches]
         if self._gradient or (len(batches) == 1 and self._plain):
             return client.expected(self.weights, images[0], targets[0])
-        return trained(client, self.weights, list(zip(images, targets, strict=True)))
+        return trained_weights(client, self.weights, list(zip(images, targets, strict=True)))
 
 
 def _recipe_batches(clients: Sequence[Problem]) -> list[list[Tensor]]:
@@ -360,7 +362,7 @@ def _recipe_batches(clients: Sequence[Problem]) -> list[list[Tensor]]:
     return found
 
 
-def signs(count: int, size: int, seed: int) -> Tensor:
+def probe_signs(count: int, size: int, seed: int) -> Tensor:
     """Return random signs, (count, size)."""
     draw = generator(seed, "probes")
     return torch.randint(0, 2, (count, size), generator=draw, dtype=torch.int8).mul(2).sub(1)

@@ -20,7 +20,7 @@ from torch import Tensor
 from adversary.certificates.goodness import KNOWN
 from adversary.common.seeding import generator
 from adversary.optim.conjugate_gradients import together
-from adversary.optim.quadratic_models import grouped, symmetric_product
+from adversary.optim.quadratic_models import count_sketch, symmetric_product
 from adversary.priors.gaussian import GaussianPrior
 from adversary.problem.residuals import CHUNK, Residuals
 
@@ -142,7 +142,7 @@ class Laplace:
         count = SKETCH * self._size
         mix, bias = None, 1.0
         if len(equations) > count:
-            mix = grouped(len(equations), count)
+            mix = count_sketch(len(equations), count)
             bias = count / (count - self._size - 1)
         self.residual = equations(images)
         chunk = max(1, min(CHUNK, CHUNK_BYTES // (8 * len(equations))))

@@ -8,7 +8,7 @@ CPU_BYTES = 2**30
 """On a CPU, whose memory is shared with the clients and with other attacks."""
 
 
-def room(device: torch.device) -> int:
+def available_bytes(device: torch.device) -> int:
     """Return the bytes that candidates evaluated together may take, roughly.
 
     On a GPU half of what is free now: what does not fit after all is tried again in halves.

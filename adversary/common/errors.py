@@ -5,7 +5,7 @@ from __future__ import annotations
 from adversary.common.device_memory import out_of_memory
 
 
-def in_one_line(error: BaseException) -> str:
+def one_line_error(error: BaseException) -> str:
     """Return what went wrong on one line, with the kind of error where it is not obvious."""
     text = " ".join(str(error).split())
     if out_of_memory(error):

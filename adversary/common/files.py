@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that takes its place when the block succeeds.
 
     Missing folders are created readable by their owner alone (0700): they may hold patients.
@@ -25,7 +25,7 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def left_behind(folder: Path) -> list[Path]:
+def stale_temporary_files(folder: Path) -> list[Path]:
     """Return the temporary files in a folder, and below it, of processes that were killed."""
     return sorted(folder.rglob(".*.tmp"))
 

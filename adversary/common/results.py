@@ -16,7 +16,7 @@ more than the prior. ``nothing``: the posterior is the prior, so the update tell
 """
 
 
-class Step(NamedTuple):
+class IterationRecord(NamedTuple):
     """One line of an attack's history."""
 
     restart: int
@@ -99,7 +99,7 @@ class Reconstruction:
     seconds: float
     evaluations: int
     stopped: str = "iterations"
-    history: list[Step] = field(default_factory=list)
+    history: list[IterationRecord] = field(default_factory=list)
     frames: list[Frame] = field(default_factory=list)
     notes: tuple[str, ...] = ()
     expected_psnr: tuple[float, ...] | None = None
@@ -110,7 +110,7 @@ class Reconstruction:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class AttackResult:
     """What came of one attack on one update: a reconstruction, or why there is none.
 
     ``oracles`` says what the attacker was told beyond what a server has.

@@ -11,7 +11,7 @@ import torch
 
 
 @contextmanager
-def random_state_kept() -> Iterator[None]:
+def preserved_rng_state() -> Iterator[None]:
     """Give the global generators of Python, NumPy and torch back as they were.
 
     The project's attacks draw from generators of their own; those of others may not, and the
@@ -27,7 +27,7 @@ def random_state_kept() -> Iterator[None]:
 
 
 @contextmanager
-def threads_set(number: int) -> Iterator[None]:
+def limited_threads(number: int) -> Iterator[None]:
     """Compute with so many threads of the CPU.
 
     The order of sums depends on it, and an attack amplifies last digits.

@@ -14,13 +14,13 @@ from adversary.optim.distances import array_distance
 from adversary.problem.problem import Problem, head_name
 from adversary.problem.update_models import assumed_batches, unrolled
 
-ENUMERATED = 256
+MAX_ENUMERATED = 256
 """Label sequences up to which all are looked at, else only orders of those recovered."""
 
-CANDIDATES = 4
+MAX_CANDIDATES = 4
 """Returned at most."""
 
-MARGIN = 2.0
+DISTANCE_MARGIN = 2.0
 """Distance from the update, relative to the least, up to which labels stay candidates."""
 
 CERTAIN = 6.0
@@ -44,8 +44,8 @@ def likely_labels(problem: Problem, images: Tensor) -> list[Tensor]:
     Returns
     -------
     list of Tensor
-        One to :data:`CANDIDATES` labels, (B,) indices or (B, C) multi-hot; those granted or, for
-        a single image of one step, told beyond doubt are alone.
+        One to :data:`MAX_CANDIDATES` labels, (B,) indices or (B, C) multi-hot; those granted or,
+        for a single image of one step, told beyond doubt are alone.
     """
     found = recovery.recover(problem)
     if problem.threat.labels is not None or (len(found) == 1 and told_by_bias(problem)):
@@ -55,7 +55,9 @@ def likely_labels(problem: Problem, images: Tensor) -> list[Tensor]:
         key=lambda pair: pair[0],
     )
     least = ranked[0][0]
-    return [given for distance, given in ranked if distance <= MARGIN * least][:CANDIDATES]
+    return [given for distance, given in ranked if distance <= DISTANCE_MARGIN * least][
+        :MAX_CANDIDATES
+    ]
 
 
 def told_by_bias(problem: Problem) -> bool:
@@ -82,13 +84,13 @@ def _assignments(problem: Problem, found: Tensor) -> Iterator[Tensor]:
     """Yield labels that differ in more than the order within a mini-batch."""
     batch, single = len(found), problem.loss == "cross-entropy"
     classes = problem.outputs if single else 2.0**problem.outputs
-    if classes**batch <= ENUMERATED:
+    if classes**batch <= MAX_ENUMERATED:
         rows = _all_labels(problem).to(found)
         orders: Iterator[tuple[int, ...]] = itertools.product(range(len(rows)), repeat=batch)
     else:
         rows = found
         permutations = itertools.permutations(range(batch))
-        orders = itertools.islice(permutations, ENUMERATED)
+        orders = itertools.islice(permutations, MAX_ENUMERATED)
     seen = problem.observation
     sizes = [batch]
     if seen.view == "client":

@@ -9,14 +9,14 @@ from torch import Tensor
 
 from adversary.common.seeding import generator
 from adversary.common.types import RANK_CUTOFF
-from adversary.problem.losses import errors
+from adversary.problem.losses import output_gradients
 
 ROUNDS = 40  # of encodings and outputs in turn; they settle by about half a round
 TRIES = 8
 EVALUATIONS = 4000  # candidates looked at, at most: seconds for a batch of 8 and 14 labels
 
 
-def explaining(
+def multi_labels(
     weight_gradient: Tensor,
     bias_gradient: Tensor,
     weight: Tensor,
@@ -65,9 +65,9 @@ def explaining(
     )
     best, best_cost, looked_at = torch.empty(0), torch.inf, 0
     for attempt in range(TRIES):
-        labels = _placed(counts, batch, attempt, seed)
+        labels = _initial_assignment(counts, batch, attempt, seed)
         cost = float(system.cost(labels[None]))
-        while len(moved := _moves(labels)) and looked_at < EVALUATIONS:
+        while len(moved := _single_moves(labels)) and looked_at < EVALUATIONS:
             costs = system.cost(moved)
             looked_at += len(moved)
             if float(costs.min()) >= cost:
@@ -136,10 +136,10 @@ class _System:
         return torch.where(misfit < self.floor, self.floor * distinct, misfit)
 
     def errors(self, P: Tensor, labels: Tensor) -> Tensor:
-        return errors(P, labels, "bce", self.class_weights)
+        return output_gradients(P, labels, "bce", self.class_weights)
 
 
-def _placed(counts: Tensor, batch: int, attempt: int, seed: int) -> Tensor:
+def _initial_assignment(counts: Tensor, batch: int, attempt: int, seed: int) -> Tensor:
     """Return (B, C) labels as often as ``counts`` says: the first images', then anyone's."""
     order = torch.arange(batch)[:, None].expand(-1, len(counts))
     if attempt:
@@ -148,7 +148,7 @@ def _placed(counts: Tensor, batch: int, attempt: int, seed: int) -> Tensor:
     return (order < counts.cpu()).double()
 
 
-def _moves(labels: Tensor) -> Tensor:
+def _single_moves(labels: Tensor) -> Tensor:
     """Return (B, C) labels with one label moved to another image, in every way, (K, B, C)."""
     one, zero = labels.bool(), ~labels.bool()
     pairs = (one[:, None] & zero[None, :]).nonzero()  # (K, 3): from, to, which

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from adversary.common.seeding import generator
-from adversary.labels.multi_label import explaining
-from adversary.labels.without_last_layer import by_body
+from adversary.labels.multi_label import multi_labels
+from adversary.labels.without_last_layer import labels_by_backbone_gradient
 from adversary.observation.observation import ObservationError
 from adversary.observation.recipe import Loss
 from adversary.problem.problem import Problem, head_name
@@ -100,7 +100,7 @@ def bias_gradient(head_weight_gradient: Tensor, encoding: Tensor) -> Tensor:
     return head_weight_gradient.sum(1) / encoding.sum()
 
 
-def counts(
+def label_counts(
     head_bias_gradient: Tensor,
     probabilities: Tensor,
     batch: int,
@@ -129,14 +129,14 @@ def counts(
         (C,) integers >= 0 that sum to B.
     """
     if class_weights is None:
-        return _whole(batch * (probabilities - head_bias_gradient), batch)
+        return _round_to_batch(batch * (probabilities - head_bias_gradient), batch)
     w = class_weights.to(head_bias_gradient)
     # B G_b = S p - n w with S = sum_c n_c w_c, which follows from sum_c n_c = B.
     total = batch * (1 + (head_bias_gradient / w).sum()) / (probabilities / w).sum()
-    return _whole((total * probabilities - batch * head_bias_gradient) / w, batch)
+    return _round_to_batch((total * probabilities - batch * head_bias_gradient) / w, batch)
 
 
-def _whole(expected: Tensor, batch: int) -> Tensor:
+def _round_to_batch(expected: Tensor, batch: int) -> Tensor:
     """Return expected counts as integers that sum to B, by largest remainders."""
     expected = expected.clamp_min(0)
     expected = expected * (batch / expected.sum().clamp_min(1e-12))
@@ -147,7 +147,7 @@ def _whole(expected: Tensor, batch: int) -> Tensor:
     return whole
 
 
-def consistent_counts(
+def jointly_estimated_counts(
     head_weight_gradient: Tensor,
     head_bias_gradient: Tensor,
     weight: Tensor,
@@ -159,7 +159,7 @@ def consistent_counts(
     rounds: int = 20,
     inner: int = 10,
 ) -> Tensor:
-    """Return :func:`counts` with the mean output that the gradient itself tells.
+    """Return :func:`label_counts` with the mean output that the gradient itself tells.
 
     The attacker knows the last layer, so outputs follow from encodings. Images of a class are
     taken to share one encoding: B G_W = sum_c n_c (p_c - e_c) h_c^T is solved for the h_c, which
@@ -189,7 +189,7 @@ def consistent_counts(
     G_W, G_b = head_weight_gradient.double(), head_bias_gradient.double()
     W, b = weight.double(), bias.double()
     w = torch.ones_like(b) if class_weights is None else class_weights.to(b)
-    found = plain = counts(G_b, probabilities.double(), batch, class_weights)
+    found = plain = label_counts(G_b, probabilities.double(), batch, class_weights)
     for _ in range(rounds):
         classes = found.nonzero()[:, 0]
         if len(classes) == len(found):
@@ -201,7 +201,7 @@ def consistent_counts(
             system = ((outputs - labels) * share[:, None]).T  # (C, K)
             encodings = torch.linalg.pinv(system) @ G_W
             outputs = (encodings @ W.T + b).softmax(1)
-        before, found = found, _whole(batch * (share @ outputs - G_b) / w, batch)
+        before, found = found, _round_to_batch(batch * (share @ outputs - G_b) / w, batch)
         if torch.equal(before, found):
             break
     return found
@@ -215,7 +215,7 @@ def bce_counts(
 ) -> Tensor:
     """Return how many images of a batch carry each label under binary cross-entropy.
 
-    As :func:`counts`, with G_b = mean_i (p_i - y_i) / C and every label on its own.
+    As :func:`label_counts`, with G_b = mean_i (p_i - y_i) / C and every label on its own.
 
     Returns
     -------
@@ -228,7 +228,7 @@ def bce_counts(
     return (batch * (p - G_b) / apart).round().long().clamp(0, batch)
 
 
-def by_sign(head_bias_gradient: Tensor, batch: int, loss: Loss) -> Tensor:
+def labels_from_signs(head_bias_gradient: Tensor, batch: int, loss: Loss) -> Tensor:
     """Return labels of which no more is known than the signs of G_b, (C,).
 
     Under cross-entropy a class with a negative entry occurs; those that do are taken to occur
@@ -246,7 +246,8 @@ def recover(problem: Problem, rule: str = "consistent") -> Tensor:
 
     Under cross-entropy a single image's label is :func:`idlg`'s whatever the rule; under binary
     cross-entropy, for which the papers' rules are not made, labels are :func:`bce_sign`'s and
-    :func:`bce_counts`'. Of several images of a client that uses Adam they are :func:`by_sign`'s.
+    :func:`bce_counts`'. Of several images of a client that uses Adam they are
+    :func:`labels_from_signs`'s.
 
     Parameters
     ----------
@@ -259,8 +260,8 @@ def recover(problem: Problem, rule: str = "consistent") -> Tensor:
     -------
     Tensor
         (B,) class indices in ascending order, or (B, C) multi-hot. Of several images only the
-        counts are known, so their order is arbitrary; and which labels share an image too,
-        unless there are more labels than images (:func:`adversary.labels.multi_label.explaining`).
+        counts are known, so their order is arbitrary; and which labels share an image too, unless
+        there are more labels than images (:func:`adversary.labels.multi_label.multi_labels`).
 
     Raises
     ------
@@ -270,10 +271,10 @@ def recover(problem: Problem, rule: str = "consistent") -> Tensor:
     if problem.threat.labels is not None:
         return problem.threat.labels.to(problem.device)
     if all(part is None for part in problem.head_gradient):
-        return by_body(problem, _stand_ins(problem).mean(0, keepdim=True))
+        return labels_by_backbone_gradient(problem, _proxy_images(problem).mean(0, keepdim=True))
     batch, single = problem.shape[0], problem.shape[0] == 1
     if problem.observation.recipe.optimizer == "adam" and not single:
-        return by_sign(_bias_gradient(problem), batch, problem.loss)
+        return labels_from_signs(_bias_gradient(problem), batch, problem.loss)
     if problem.loss == "bce":
         bias = _bias_gradient(problem)
         if single:
@@ -290,7 +291,7 @@ def _multi_hot(problem: Problem, found: Tensor) -> Tensor:
         places = torch.arange(batch, device=found.device)[:, None]
         return (places < found).to(problem.dtype)
     head = problem.head
-    labels = explaining(
+    labels = multi_labels(
         *(weight, bias, head.weight, head.bias, found, batch),
         noise=problem.sigma(f"{head_name(problem.model)}.weight"),
         class_weights=problem.class_weights,
@@ -300,7 +301,7 @@ def _multi_hot(problem: Problem, found: Tensor) -> Tensor:
 
 def _zero_shot(problem: Problem) -> Tensor:
     bias, output = _bias_gradient(problem), _mean_output(problem)
-    return _listed(counts(bias, output, problem.shape[0], problem.class_weights))
+    return _repeat_by_count(label_counts(bias, output, problem.shape[0], problem.class_weights))
 
 
 def _consistent(problem: Problem) -> Tensor:
@@ -308,11 +309,11 @@ def _consistent(problem: Problem) -> Tensor:
     if weight is None or bias is None:
         return _zero_shot(problem)
     head = problem.head
-    found = consistent_counts(
+    found = jointly_estimated_counts(
         *(weight, bias, head.weight, head.bias, _mean_output(problem), problem.shape[0]),
         class_weights=problem.class_weights,
     )
-    return _listed(found)
+    return _repeat_by_count(found)
 
 
 def _column_minimum(problem: Problem) -> Tensor:
@@ -335,7 +336,7 @@ than the number of classes or the loss has class weights, ``zero-shot`` stands i
 """
 
 
-def _listed(found: Tensor) -> Tensor:
+def _repeat_by_count(found: Tensor) -> Tensor:
     """Return class counts as class indices in ascending order."""
     return torch.arange(len(found), device=found.device).repeat_interleave(found)
 
@@ -350,7 +351,7 @@ def _bias_gradient(problem: Problem) -> Tensor:
     return bias_gradient(weight, _mean_encoding(problem))
 
 
-def _stand_ins(problem: Problem) -> Tensor:
+def _proxy_images(problem: Problem) -> Tensor:
     """Return public images, or where there are none uniform noise, as Geng et al. do."""
     if problem.prior is not None:
         return problem.prior.images.to(problem.device, problem.dtype)
@@ -360,7 +361,7 @@ def _stand_ins(problem: Problem) -> Tensor:
 
 def _mean_output(problem: Problem) -> Tensor:
     """Return the model's mean output on public images or their stand-ins, (C,)."""
-    logits = problem.model(_stand_ins(problem))
+    logits = problem.model(_proxy_images(problem))
     found = logits.softmax(-1) if problem.loss == "cross-entropy" else logits.sigmoid()
     return found.mean(0)
 
@@ -370,7 +371,7 @@ def _mean_encoding(problem: Problem) -> Tensor:
     seen: list[Tensor] = []
     hook = problem.head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     try:
-        problem.model(_stand_ins(problem))
+        problem.model(_proxy_images(problem))
     finally:
         hook.remove()
     return seen[0].mean(0)

@@ -12,11 +12,11 @@ from adversary.observation.observation import ObservationError
 from adversary.optim.distances import array_distance
 from adversary.problem.problem import Problem
 
-TRIED = 256
+MAX_SEQUENCES = 256
 """Label sequences at most: each costs the gradient of one batch."""
 
 
-def by_body(problem: Problem, image: Tensor) -> Tensor:
+def labels_by_backbone_gradient(problem: Problem, image: Tensor) -> Tensor:
     """Return the labels that bring a stand-in for all images nearest to what was sent.
 
     All X-rays look alike to a network beside what a label changes. The last layer is the one that
@@ -38,15 +38,15 @@ def by_body(problem: Problem, image: Tensor) -> Tensor:
     Raises
     ------
     ObservationError
-        If there are more than :data:`TRIED` label sequences to try.
+        If there are more than :data:`MAX_SEQUENCES` label sequences to try.
     """
     batch, outputs = problem.shape[0], problem.outputs
     multi_label = problem.loss == "bce"
     kinds = 2**outputs if multi_label else outputs
-    if math.comb(kinds + batch - 1, batch) > TRIED:
+    if math.comb(kinds + batch - 1, batch) > MAX_SEQUENCES:
         raise ObservationError(
-            f"{problem.name}: no gradient of the last layer, and more than {TRIED} labels that "
-            f"{batch} images of {outputs} outputs could have; labels unknown"
+            f"{problem.name}: no gradient of the last layer, and more than {MAX_SEQUENCES} labels "
+            f"that {batch} images of {outputs} outputs could have; labels unknown"
         )
     rows = torch.arange(outputs)
     if multi_label:

@@ -15,30 +15,30 @@ from torch import Tensor
 from adversary.common.types import StateDict
 from adversary.observation.recipe import ADAM_EPSILON
 
-PRECISION = 0.1
+RESOLVED_ERROR = 0.1
 """Relative error up to which an entry counts as told."""
 
-ARITHMETIC = 1e-7
+FLOAT32_STEP_ERROR = 1e-7
 """Relative error of a step in float32, beside the rounding of the weights."""
 
 
-def largest_told(error: float) -> float:
-    """Return the size of the largest entry of a gradient that a step tells to :data:`PRECISION`.
+def largest_resolved_gradient(error: float) -> float:
+    """Return the largest entry of a gradient that a step resolves to :data:`RESOLVED_ERROR`.
 
     Parameters
     ----------
     error : float
         Standard deviation of an entry of the step, in units of the learning rate.
     """
-    return PRECISION * ADAM_EPSILON / max(error, ARITHMETIC)
+    return RESOLVED_ERROR * ADAM_EPSILON / max(error, FLOAT32_STEP_ERROR)
 
 
-def slope(size: float) -> float:
+def error_amplification(size: float) -> float:
     """Return by how much more than in the step an error is in a gradient of that size."""
     return (size + ADAM_EPSILON) ** 2 / ADAM_EPSILON
 
 
-def told_by_a_step(
+def gradient_from_adam_step(
     steps: StateDict, errors: Mapping[str, float]
 ) -> tuple[StateDict, dict[str, Tensor]]:
     """Return the gradient that first steps tell, and where they tell no more than a bound.
@@ -53,14 +53,14 @@ def told_by_a_step(
     Returns
     -------
     dict of str to Tensor
-        The gradients, weight decay included, at most :func:`largest_told`.
+        The gradients, weight decay included, at most :func:`largest_resolved_gradient`.
     dict of str to Tensor
         1 where the entry is at least the one returned, -1 where it is at most that, 0 where it
         is told.
     """
     gradient, beyond = {}, {}
     for name, step in steps.items():
-        most = largest_told(errors[name])
+        most = largest_resolved_gradient(errors[name])
         size = step.abs().clamp(max=most / (most + ADAM_EPSILON))
         gradient[name] = ADAM_EPSILON * size / (1 - size) * step.sign()
         beyond[name] = step.sign() * (size < step.abs())

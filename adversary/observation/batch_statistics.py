@@ -15,14 +15,14 @@ from adversary.common.types import StateDict
 from adversary.observation.observation import Observation
 
 
-class Statistics(NamedTuple):
+class LayerStatistics(NamedTuple):
     """Mean and unbiased variance of each channel at one layer's input, (C,) each."""
 
     mean: Tensor
     variance: Tensor
 
 
-def observed_statistics(observation: Observation, model: nn.Module) -> dict[str, Statistics]:
+def observed_statistics(observation: Observation, model: nn.Module) -> dict[str, LayerStatistics]:
     """Return the batch statistics that an update's buffers tell, by layer.
 
     A training step moves a buffer by new = (1 - m) old + m batch, so one step tells the batch's
@@ -67,7 +67,7 @@ def frozen_layers(model: nn.Module) -> list[str]:
 
 def _layer_statistics(
     observation: Observation, name: str, momentum: float | None
-) -> Statistics | None:
+) -> LayerStatistics | None:
     names = [f"{name}.running_mean", f"{name}.running_var"]
     count = f"{name}.num_batches_tracked"
     sent, returned = observation.sent, observation.returned
@@ -80,13 +80,13 @@ def _layer_statistics(
         mean, variance = (
             (returned[n].double() - kept * sent[n].double()) / (1 - kept) for n in names
         )
-        return Statistics(mean, variance)
-    return Statistics(*(sent[n].double() for n in names)) if before else None
+        return LayerStatistics(mean, variance)
+    return LayerStatistics(*(sent[n].double() for n in names)) if before else None
 
 
 def batch_statistics(
     model: nn.Module, images: Tensor, layers: list[str], weights: StateDict | None = None
-) -> list[Statistics]:
+) -> list[LayerStatistics]:
     """Return the statistics that a batch has at the inputs of layers, differentiable in it.
 
     Parameters
@@ -100,16 +100,16 @@ def batch_statistics(
     weights : dict of str to Tensor, optional
         Instead of the model's own.
     """
-    found: dict[str, Statistics] = {}
+    found: dict[str, LayerStatistics] = {}
 
     def look(name: str, inputs: Tensor) -> None:
         across = [d for d in range(inputs.ndim) if d != 1]
         values = inputs.numel() // inputs.shape[1]
         # A single value has no unbiased variance: a small image's last maps, in "eval" mode.
         variance = inputs.var(across, correction=min(1, values - 1))
-        found[name] = Statistics(inputs.mean(across), variance)
+        found[name] = LayerStatistics(inputs.mean(across), variance)
         if len(found) == len(layers):
-            raise _AllSeen
+            raise _StopForward
 
     hooks = [
         model.get_submodule(name).register_forward_pre_hook(
@@ -118,7 +118,7 @@ def batch_statistics(
         for name in layers
     ]
     try:
-        with suppress(_AllSeen):
+        with suppress(_StopForward):
             functional_call(model, weights or {}, (images,))
     finally:
         for hook in hooks:
@@ -126,16 +126,16 @@ def batch_statistics(
     return [found[name] for name in layers]
 
 
-class _AllSeen(Exception):  # noqa: N818 (no error)
+class _StopForward(Exception):  # noqa: N818 (no error)
     """Nothing that the rest of a network does is of interest."""
 
 
-def statistics_of_steps(
+def simulated_statistics(
     model: nn.Module,
     batches: Sequence[Tensor],
     layers: list[str],
     weights: Sequence[StateDict],
-) -> list[Statistics]:
+) -> list[LayerStatistics]:
     """Return what the buffers would tell of training steps.
 
     As :func:`observed_statistics` reads them: the mean over steps, each weighing 1 - m times as
@@ -168,11 +168,11 @@ def statistics_of_steps(
         mean, variance = (
             (shares[:, None] * torch.stack(values)).sum(0) for values in zip(*steps, strict=True)
         )
-        found.append(Statistics(mean, variance))
+        found.append(LayerStatistics(mean, variance))
     return found
 
 
-def statistics_distance(found: list[Statistics], target: list[Statistics]) -> Tensor:
+def statistics_distance(found: list[LayerStatistics], target: list[LayerStatistics]) -> Tensor:
     """Return sum_l ||mean_l - mean*_l|| + ||variance_l - variance*_l|| (Yin et al. 2021, eq. 10).
 
     Returns

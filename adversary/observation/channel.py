@@ -46,7 +46,7 @@ class Channel:
         }
 
 
-def clipped(gradient: StateDict, bound: float | Tensor) -> StateDict:
+def apply_clipping(gradient: StateDict, bound: float | Tensor) -> StateDict:
     """Return a gradient scaled down to the L2 norm ``bound`` over all arrays, where it is longer.
 
     Differentiable, also at the zero gradient.

@@ -10,7 +10,7 @@ from adversary.common.types import StateDict
 from adversary.observation.observation import Observation, ObservationError
 
 
-def momentum_weights(rates: Sequence[float], momentum: float) -> float:
+def total_step_weights(rates: Sequence[float], momentum: float) -> float:
     """Return by how much steps of SGD at these rates move a weight under gradients of 1.
 
     With ``v_t = momentum v_{t-1} + g_t`` and ``w -= rate_t v_t``; without momentum it is the sum
@@ -23,7 +23,7 @@ def momentum_weights(rates: Sequence[float], momentum: float) -> float:
     return moved
 
 
-def step_size(observation: Observation) -> float:
+def total_step_size(observation: Observation) -> float:
     """Return by how much of a weight the update moves for a mean gradient of 1.
 
     For Adam, whose steps do not grow with the gradient, for a mean step of 1.
@@ -32,7 +32,7 @@ def step_size(observation: Observation) -> float:
     if recipe.update == "gradient":
         return 1.0
     rates = recipe.rates(observation.steps)
-    return sum(rates) if recipe.optimizer == "adam" else momentum_weights(rates, recipe.momentum)
+    return sum(rates) if recipe.optimizer == "adam" else total_step_weights(rates, recipe.momentum)
 
 
 def mean_gradient(observation: Observation, parameters: Iterable[str]) -> StateDict:
@@ -62,7 +62,7 @@ def mean_gradient(observation: Observation, parameters: Iterable[str]) -> StateD
     if recipe.update == "gradient":
         gradient = {n: observation.returned[n].double() for n in names}
     else:
-        scale = step_size(observation)
+        scale = total_step_size(observation)
         decay = recipe.weight_decay if recipe.optimizer == "sgd" else 0.0
         gradient = {}
         for name in names:
@@ -87,4 +87,4 @@ def rounding_noise(observation: Observation, parameter: str) -> float:
     _, exponent = torch.frexp(value.double())
     spacing = precision.eps * torch.exp2(exponent.double() - 1).clamp_min(precision.tiny)
     uniform = float(spacing.square().mean() / 12) ** 0.5  # within one spacing
-    return uniform / step_size(observation)
+    return uniform / total_step_size(observation)

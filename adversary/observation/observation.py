@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from adversary.common.files import replacing, sha256
+from adversary.common.files import atomic_write, sha256
 from adversary.common.types import StateDict
 from adversary.observation.recipe import TrainingRecipe
 
@@ -121,11 +121,11 @@ class Observation:
             The file that holds what was sent.
         """
         if sent is None or not sent.exists():
-            content, digest = _content(self.sent)
+            content, digest = _to_json(self.sent)
             sent = path.parent / SENT / f"{digest}.safetensors"
-            with replacing(sent) as temporary:
+            with atomic_write(sent) as temporary:
                 temporary.write_bytes(content)
-        content, digest = _content(self.returned)
+        content, digest = _to_json(self.returned)
         about: dict[str, Any] = {
             "round": self.round,
             "client": self.client,
@@ -136,9 +136,9 @@ class Observation:
             "sent_sha256": sent.stem,
             "returned_sha256": digest,
         }
-        with replacing(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_bytes(content)
-        with replacing(path.with_suffix(".json")) as temporary:
+        with atomic_write(path.with_suffix(".json")) as temporary:
             temporary.write_text(json.dumps(about, indent=1))
         return sent
 
@@ -166,7 +166,7 @@ class Observation:
             raise ObservationError(f"{path}: not a recorded update ({error})") from error
 
 
-def _content(state: StateDict) -> tuple[bytes, str]:
+def _to_json(state: StateDict) -> tuple[bytes, str]:
     """Return the content of a state dict's file, and its SHA-256."""
     content = save({name: value.contiguous() for name, value in state.items()})
     return content, hashlib.sha256(content).hexdigest()

@@ -42,7 +42,7 @@ def _compiled(function: Function, example: tuple[Tensor, ...]) -> Function:
     return call
 
 
-def _captured(function: Function, example: tuple[Tensor, ...]) -> Function:
+def _cuda_graph(function: Function, example: tuple[Tensor, ...]) -> Function:
     """Record the kernels once, and launch them all together from then on (CUDA graph)."""
     if example[0].device.type != "cuda":
         raise ExecutionError(f"CUDA graphs need a GPU, and this is {example[0].device.type}")
@@ -69,12 +69,12 @@ def _captured(function: Function, example: tuple[Tensor, ...]) -> Function:
 EXECUTIONS: dict[str, Callable[[Function, tuple[Tensor, ...]], Function]] = {
     "eager": _eager,
     "compiled": _compiled,
-    "cuda-graph": _captured,
+    "cuda-graph": _cuda_graph,
 }
 """By name; each takes a function and values to try it at."""
 
 
-def prepared(
+def prepare_function(
     name: str, function: Function, example: tuple[Tensor, ...], *, tolerance: float = 1e-3
 ) -> tuple[Function, str | None]:
     """Return a function to be called as ``function`` is, and why it is the plain one, if it is.
@@ -104,10 +104,10 @@ def prepared(
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         return function, f"evaluations are plain ones, not {name}: {reason}"
     expected = function(*example)
-    if not all(_agree(a, b, tolerance) for a, b in zip(found, expected, strict=True)):
+    if not all(_matches_eager(a, b, tolerance) for a, b in zip(found, expected, strict=True)):
         return function, f"evaluations are plain ones: the {name} ones gave other values"
     return made, None
 
 
-def _agree(found: Tensor, expected: Tensor, tolerance: float) -> bool:
+def _matches_eager(found: Tensor, expected: Tensor, tolerance: float) -> bool:
     return bool((found - expected).abs().max() <= tolerance * expected.abs().max())

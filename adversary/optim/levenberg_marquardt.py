@@ -9,13 +9,13 @@ from typing import Protocol, TypeVar
 
 from torch import Tensor
 
-from adversary.common.results import Step
-from adversary.optim.prior_terms import Penalty
-from adversary.optim.quadratic_models import Model
+from adversary.common.results import IterationRecord
+from adversary.optim.prior_terms import PriorTerm
+from adversary.optim.quadratic_models import QuadraticModel
 from adversary.optim.search import Search
 from adversary.problem.residuals import Residuals
 
-ModelMaker = Callable[[Residuals, Tensor, Tensor, Penalty], Model]
+ModelMaker = Callable[[Residuals, Tensor, Tensor, PriorTerm], QuadraticModel]
 
 
 class Equations(Protocol):
@@ -32,33 +32,33 @@ class Equations(Protocol):
 
 
 E = TypeVar("E", bound=Equations)
-P = TypeVar("P", bound=Penalty)
+P = TypeVar("P", bound=PriorTerm)
 
 
-COOLING = math.log(30.0)
+ANNEALING_RATE = math.log(30.0)
 """Logarithm of the factor by which the noise first falls in a step."""
 
-SLOWEST, SLOW, FASTEST = 0.1, math.log(2.0), math.log(1e4)
+MIN_RATE, MIN_INITIAL_RATE, MAX_RATE = 0.1, math.log(2.0), math.log(1e4)
 """Of these: least, least to begin a step with, largest."""
 
-BEND = 0.5
+MAX_CURVATURE_RATIO = 0.5
 """Largest correction of a step's curvature, relative to the step, that is trusted."""
 
-TRIES = 16
+MAX_TRIALS = 16
 """Coolings and dampings tried for one step."""
 
-EXCESS = 3.0
+MAX_CHI_SQUARE = 3.0
 """Chi-square at most, in units of the temperature, else the noise is taken for larger again."""
 
-FALL, PATIENCE = 0.9, 2
+MIN_DECREASE, PATIENCE = 0.9, 2
 """Factor by which the misfit falls at least in so many steps, where the noise is at its least."""
 
-SETTLED = 1e-3
+CONVERGED_STEP = 1e-3
 """Mean squared step, in standard deviations of the posterior, from which on nothing moves."""
 
 
 @dataclass
-class Place:
+class Iterate:
     """Where a descent has come to.
 
     Parameters
@@ -81,7 +81,7 @@ class Place:
     residual: Tensor
     temperature: float = 1.0
     damping: float = 1e-6
-    cooling: float = COOLING
+    cooling: float = ANNEALING_RATE
     settled: bool = False
 
     def __post_init__(self) -> None:
@@ -92,23 +92,23 @@ class Place:
         """Mean squared residual: about 1 where the noise alone is left."""
         return float(self.residual.square().mean())
 
-    def cost(self, penalty: Penalty, temperature: float) -> float:
+    def cost(self, penalty: PriorTerm, temperature: float) -> float:
         """Return ||r||^2 / temperature + penalty."""
         return float(self.residual @ self.residual) / temperature + penalty.value(self.images)
 
 
-def descend(
+def levenberg_marquardt(
     equations: E,
-    place: Place,
+    place: Iterate,
     penalty: P,
-    make_model: Callable[[E, Tensor, Tensor, P], Model],
+    make_model: Callable[[E, Tensor, Tensor, P], QuadraticModel],
     *,
     iterations: int,
     search: Search,
     restart: int = 0,
     enough: float = 0.0,
-    worth: Callable[[Place, float], bool] = lambda place, temperature: True,
-) -> Place:
+    worth: Callable[[Iterate, float], bool] = lambda place, temperature: True,
+) -> Iterate:
     """Minimise ||r||^2 + penalty by at most so many accepted steps.
 
     Far from the solution the residuals are thousands of standard deviations and the linear model
@@ -132,8 +132,8 @@ def descend(
     penalty : Penalty
         What is added to the misfit, and the metric in which steps are damped.
     make_model : callable
-        :class:`~adversary.optim.quadratic_models.Dense` or
-        :class:`~adversary.optim.quadratic_models.MatrixFree`.
+        :class:`~adversary.optim.quadratic_models.DenseModel` or
+        :class:`~adversary.optim.quadratic_models.CGModel`.
     iterations : int
         Accepted steps at most.
     search : Search
@@ -147,7 +147,7 @@ def descend(
     """
     lowest, held = math.inf, 0
     if not len(search.history):
-        search.history.append(Step(restart, 0, place.chi_square, search.seconds))
+        search.history.append(IterationRecord(restart, 0, place.chi_square, search.seconds))
     for _ in range(iterations):
         if search.exhausted():
             break
@@ -160,12 +160,12 @@ def descend(
         before = place.temperature
         place, decrement = moved
         count = len(search.history)
-        search.history.append(Step(restart, count, place.chi_square, search.seconds))
-        still = decrement < SETTLED * place.images.numel()
+        search.history.append(IterationRecord(restart, count, place.chi_square, search.seconds))
+        still = decrement < CONVERGED_STEP * place.images.numel()
         place.settled = still and place.temperature in (1, before)
         if not worth(place, before) or place.settled or place.chi_square < enough:
             break
-        falls = place.temperature == 1 or place.chi_square < FALL * lowest
+        falls = place.temperature == 1 or place.chi_square < MIN_DECREASE * lowest
         lowest, held = min(lowest, place.chi_square), 0 if falls else held + 1
         if held > PATIENCE:
             break
@@ -173,13 +173,13 @@ def descend(
 
 
 def _step(
-    equations: Equations, place: Place, penalty: Penalty, model: Model, search: Search
-) -> tuple[Place, float] | None:
+    equations: Equations, place: Iterate, penalty: PriorTerm, model: QuadraticModel, search: Search
+) -> tuple[Iterate, float] | None:
     """Return the next place and d^T H d of the step to it; None where no step goes down."""
     x = place.images
     pull = equations.pullback(x)
     damping, cooling = place.damping, place.cooling if place.temperature > 1 else 0.0
-    for _ in range(TRIES):
+    for _ in range(MAX_TRIALS):
         temperature = max(1.0, place.temperature * math.exp(-cooling))
         if model.factorise(1 / temperature, damping):
             gradient = model.gradient()
@@ -189,25 +189,25 @@ def _step(
             bend = equations.bend(x, step.view_as(x))
             turn = -0.5 * model.solve(pull(bend / temperature))
             search.evaluations += 4
-            if 2 * penalty.length(turn) <= BEND * penalty.length(step):
+            if 2 * penalty.length(turn) <= MAX_CURVATURE_RATIO * penalty.length(step):
                 moved = x + (step + turn).view_as(x)
-                reached = Place(moved, equations(moved), temperature)
+                reached = Iterate(moved, equations(moved), temperature)
                 gained = place.cost(penalty, temperature) - reached.cost(penalty, temperature)
                 quality = gained / promised
                 if quality > (0.5 if cooling else 0.0):
-                    reached.temperature = max(temperature, reached.chi_square / EXCESS)
-                    reached.damping, reached.cooling = _next(damping, cooling, quality)
+                    reached.temperature = max(temperature, reached.chi_square / MAX_CHI_SQUARE)
+                    reached.damping, reached.cooling = _update_damping(damping, cooling, quality)
                     return reached, curvature
-            if not cooling and curvature < SETTLED * x.numel():
+            if not cooling and curvature < CONVERGED_STEP * x.numel():
                 return None  # shorter steps gain even less
         if cooling:
-            cooling = cooling / 3 if cooling > SLOWEST else 0.0
+            cooling = cooling / 3 if cooling > MIN_RATE else 0.0
         else:
             damping = max(6 * damping, 1e-3)
     return None
 
 
-def _next(damping: float, cooling: float, quality: float) -> tuple[float, float]:
+def _update_damping(damping: float, cooling: float, quality: float) -> tuple[float, float]:
     """Return damping and cooling after a step that gained ``quality`` of what was promised."""
     if quality < 0.25:
         damping *= 3
@@ -215,4 +215,4 @@ def _next(damping: float, cooling: float, quality: float) -> tuple[float, float]
         damping = max(damping / 10, 1e-8)
     if quality > 0.75:
         cooling *= 2
-    return damping, min(max(cooling, SLOW), FASTEST)
+    return damping, min(max(cooling, MIN_INITIAL_RATE), MAX_RATE)

@@ -8,10 +8,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from adversary.common.results import Frame, Step
+from adversary.common.results import Frame, IterationRecord
 from adversary.common.types import Variables
-from adversary.optim.backends import prepared
-from adversary.optim.precision import TOLERANCE, precisely
+from adversary.optim.backends import prepare_function
+from adversary.optim.precision import TOLERANCE, matmul_precision
 from adversary.optim.search import Search
 
 Objective = Callable[[Variables], Tensor]
@@ -20,10 +20,10 @@ Objective = Callable[[Variables], Tensor]
 Evaluation = tuple[Tensor, Variables]
 """(R,) scores and the gradient of each with respect to its own variables."""
 
-LOOK_EVERY = 20  # iterations between reports of progress
+REPORT_EVERY = 20  # iterations between reports of progress
 
 
-class Method(Protocol):
+class Optimizer(Protocol):
     """An optimiser of R independent candidates at once."""
 
     def step(
@@ -44,7 +44,7 @@ class Method(Protocol):
 def minimise(
     objective: Objective,
     variables: Variables,
-    method: Method,
+    method: Optimizer,
     *,
     iterations: int,
     search: Search,
@@ -97,8 +97,8 @@ def minimise(
             scores = objective(dict(zip(names, leaves, strict=True)))
             return scores.detach(), *torch.autograd.grad(scores.sum(), leaves)
 
-    with precisely(search.precision, device):
-        worked_out, note_on_it = prepared(
+    with matmul_precision(search.precision, device):
+        worked_out, note_on_it = prepare_function(
             search.execution,
             scores_and_gradients,
             tuple(variables.values()),
@@ -108,7 +108,7 @@ def minimise(
         search.notes.append(note_on_it)
 
     def evaluate(at: Variables) -> Evaluation:
-        with precisely(search.precision, device):
+        with matmul_precision(search.precision, device):
             scores, *gradients = worked_out(*(at[n] for n in names))
         search.evaluations += count
         return scores, dict(zip(names, gradients, strict=True))
@@ -117,7 +117,7 @@ def minimise(
     score = torch.full((count,), torch.inf, device=best[names[0]].device, dtype=torch.float64)
     trace: list[Tensor] = []
     times: list[float] = []
-    moments = _moments(iterations, frames)
+    moments = _frame_iterations(iterations, frames)
     pictures: dict[int, Tensor] = {}
 
     def note(scores: Tensor) -> None:
@@ -145,14 +145,14 @@ def minimise(
             after = None
         at = evaluate(variables) if after is None else after
         note(at[0])
-        if iteration % LOOK_EVERY == 0:
+        if iteration % REPORT_EVERY == 0:
             search.report(iteration / iterations)
         if method.stalled():
             search.stopped = "converged"
             break
     rows = torch.stack(trace).double().cpu()
     search.history += [
-        Step(first_restart + r, i, float(rows[i, r]), seconds)
+        IterationRecord(first_restart + r, i, float(rows[i, r]), seconds)
         for r in range(count)
         for i, seconds in enumerate(times)
     ]
@@ -164,7 +164,7 @@ def minimise(
     return best, score
 
 
-def _moments(iterations: int, frames: int) -> set[int]:
+def _frame_iterations(iterations: int, frames: int) -> set[int]:
     """Return when to take pictures before the result: denser where most changes, at first."""
     return {round(iterations * (k / (frames - 1)) ** 2) for k in range(frames - 1)}
 

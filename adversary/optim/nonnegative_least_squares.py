@@ -21,7 +21,7 @@ MEMORY_BYTES = 2**24
 """What the matrices of the right-hand sides that are solved for together may take."""
 
 
-def nonnegative(gram: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+def nnls(gram: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
     """Return x >= 0 of least x^T G x - 2 c^T x, and what each would vary by for unit noise.
 
     Block principal pivoting (Kim and Park, "Fast nonnegative matrix factorization: an
@@ -62,7 +62,7 @@ def _solved(gram: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
     left = torch.arange(len(right), device=right.device)
     for round in range(ROUNDS):
         inside = free[left]
-        factor = torch.linalg.cholesky(_within(gram, inside))
+        factor = torch.linalg.cholesky(_restricted_to_free(gram, inside))
         found = torch.cholesky_solve((right[left] * inside)[..., None], factor)[..., 0]
         slope = found @ gram - right[left]
         least = TOLERANCE * right[left].abs().amax(1, keepdim=True)
@@ -84,7 +84,7 @@ def _solved(gram: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
     return x, spread
 
 
-def _within(gram: Tensor, free: Tensor) -> Tensor:
+def _restricted_to_free(gram: Tensor, free: Tensor) -> Tensor:
     """Return G between free unknowns, (k, n, n), and the identity elsewhere."""
     both = free[:, :, None] & free[:, None, :]
     return torch.where(both, gram, torch.eye(len(gram)).to(gram))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from adversary.common.seeding import generator
 from adversary.common.types import Variables
-from adversary.optim.loop import Evaluation, Method
+from adversary.optim.loop import Evaluation, Optimizer
 
 Schedule = Callable[[int], float]
 """From the step number, from 0, to a factor on the learning rate."""
@@ -104,7 +104,7 @@ class Langevin:
         Of the noise.
     """
 
-    def __init__(self, method: Method, *, scale: float, schedule: Schedule, seed: int) -> None:
+    def __init__(self, method: Optimizer, *, scale: float, schedule: Schedule, seed: int) -> None:
         self.method, self.scale, self.schedule = method, scale, schedule
         self.draw = generator(seed, "langevin")
         self.steps = 0
@@ -175,7 +175,7 @@ class LBFGS:
         found_score, found_gradient = score.clone(), gradient.clone()
         for _ in range(self.tries):
             trial = torch.where(taken > 0, taken, length)
-            _place(variables, origin, trial * direction)
+            _gather(variables, origin, trial * direction)
             scores, gradients = evaluate(variables)
             new_score, new_gradient = scores[:, None], _flat(gradients)
             enough = new_score <= score + self.ARMIJO * trial * slope  # False for NaN
@@ -189,7 +189,7 @@ class LBFGS:
             parabola = -slope * length.square() / (2 * (new_score - score - slope * length))
             parabola = torch.where(torch.isfinite(parabola), parabola, 0.1 * length)
             length = torch.clamp(parabola, 0.1 * length, 0.5 * length)
-        _place(variables, origin, taken * direction)
+        _gather(variables, origin, taken * direction)
         self._learn(taken * direction, found_gradient - gradient, taken > 0)
         shapes = {n: v.shape for n, v in variables.items()}
         return found_score[:, 0], _unflat(found_gradient, shapes)
@@ -237,7 +237,7 @@ def _unflat(flat: Tensor, shapes: dict[str, torch.Size]) -> Variables:
     return {n: p.view(shape) for (n, shape), p in zip(shapes.items(), pieces, strict=True)}
 
 
-def _place(variables: Variables, origin: Variables, move: Tensor) -> None:
+def _gather(variables: Variables, origin: Variables, move: Tensor) -> None:
     moves = _unflat(move, {n: v.shape for n, v in variables.items()})
     with torch.no_grad():
         for name, variable in variables.items():

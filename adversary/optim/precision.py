@@ -46,7 +46,7 @@ TOLERANCE = {"full": 1e-3, "tf32": 1e-2, "bfloat16": 1e-1}
 
 
 @contextmanager
-def precisely(name: str, device: torch.device) -> Iterator[None]:
+def matmul_precision(name: str, device: torch.device) -> Iterator[None]:
     """Evaluate in one of :data:`PRECISIONS` on a device.
 
     Raises

@@ -10,7 +10,7 @@ from torch import Tensor
 from adversary.priors.gaussian import GaussianPrior
 
 
-class Penalty(Protocol):
+class PriorTerm(Protocol):
     """What is added to the misfit, and the metric M in which steps are damped."""
 
     def rescale(self, diagonal: float) -> None:
@@ -35,7 +35,7 @@ class Penalty(Protocol):
         """Add (share + damping) M to a dense matrix, (n, n), in place."""
 
 
-class Probable:
+class GaussianTerm:
     """(x - mu)^T P (x - mu), for the maximum a posteriori; steps are damped by P as well.
 
     Parameters
@@ -49,32 +49,32 @@ class Probable:
         self._precision: Tensor | None = None
 
     def rescale(self, diagonal: float) -> None:
-        """See :class:`Penalty`."""
+        """See :class:`PriorTerm`."""
 
     def value(self, images: Tensor) -> float:
-        """See :class:`Penalty`."""
+        """See :class:`PriorTerm`."""
         return float(self.prior.whiten(images).square().sum())
 
     def gradient(self, images: Tensor) -> Tensor:
-        """See :class:`Penalty`."""
+        """See :class:`PriorTerm`."""
         return self.prior.precision_matvec((images - self.prior.mean).flatten(1)).flatten()
 
     def matvec(self, vector: Tensor, damping: float) -> Tensor:
-        """See :class:`Penalty`."""
+        """See :class:`PriorTerm`."""
         images = vector.view(-1, self.prior.size)
         return (1 + damping) * self.prior.precision_matvec(images).flatten()
 
     def length(self, vector: Tensor) -> float:
-        """See :class:`Penalty`."""
+        """See :class:`PriorTerm`."""
         return (vector @ self.matvec(vector, 0.0)).item() ** 0.5
 
     def precondition(self, vector: Tensor, damping: float) -> Tensor:
-        """See :class:`Penalty`."""
+        """See :class:`PriorTerm`."""
         images = vector.view(-1, self.prior.size)
         return self.prior.covariance_matvec(images).flatten() / (1 + damping)
 
     def add(self, normal: Tensor, damping: float) -> None:
-        """See :class:`Penalty`."""
+        """See :class:`PriorTerm`."""
         if self._precision is None:
             self._precision = self.prior.precision()
         size = self.prior.size
@@ -82,36 +82,36 @@ class Probable:
             normal[i : i + size, i : i + size].add_(self._precision, alpha=1 + damping)
 
 
-class Flat:
+class NoPriorTerm:
     """No penalty, for the maximum likelihood; steps are damped by their length."""
 
     def __init__(self) -> None:
         self.scale = 1.0
 
     def rescale(self, diagonal: float) -> None:
-        """See :class:`Penalty`."""
+        """See :class:`PriorTerm`."""
         self.scale = diagonal
 
     def value(self, images: Tensor) -> float:
-        """See :class:`Penalty`."""
+        """See :class:`PriorTerm`."""
         return 0.0
 
     def gradient(self, images: Tensor) -> Tensor:
-        """See :class:`Penalty`."""
+        """See :class:`PriorTerm`."""
         return torch.zeros_like(images).flatten()
 
     def matvec(self, vector: Tensor, damping: float) -> Tensor:
-        """See :class:`Penalty`."""
+        """See :class:`PriorTerm`."""
         return self.scale * damping * vector
 
     def length(self, vector: Tensor) -> float:
-        """See :class:`Penalty`."""
+        """See :class:`PriorTerm`."""
         return float(vector.norm())
 
     def precondition(self, vector: Tensor, damping: float) -> Tensor:
-        """See :class:`Penalty`."""
+        """See :class:`PriorTerm`."""
         return vector
 
     def add(self, normal: Tensor, damping: float) -> None:
-        """See :class:`Penalty`."""
+        """See :class:`PriorTerm`."""
         normal.diagonal().add_(self.scale * damping)

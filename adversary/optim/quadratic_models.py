@@ -10,23 +10,23 @@ from torch import Tensor
 
 from adversary.common.seeding import generator
 from adversary.optim.conjugate_gradients import conjugate_gradients
-from adversary.optim.prior_terms import Penalty
+from adversary.optim.prior_terms import PriorTerm
 from adversary.problem.residuals import CHUNK, Mix, Residuals
 
 CG_ITERATIONS = 300
 """Of conjugate gradients for one step."""
 
-WORTH = 128
+PIXELS_PER_EXTRA_ITERATION = 128
 """Pixels of an image for an iteration that an earlier sketch may take more than when it was new."""
 
-LEAST = 8
+MIN_EXTRA_ITERATIONS = 8
 """Such iterations at least."""
 
-FRESH = 40
+MAX_FRESH_ITERATIONS = 40
 """Iterations that a new sketch takes at most, if it is exact enough."""
 
 
-class Model(Protocol):
+class QuadraticModel(Protocol):
     """c(x) + 2 G^T d + d^T H d, the cost near one place, H = w J^T J + penalty.
 
     Attributes
@@ -53,7 +53,7 @@ class Model(Protocol):
 class Quadratic:
     """What the models share: the slope of the misfit, weighed against the penalty's."""
 
-    def __init__(self, slope: Tensor, images: Tensor, penalty: Penalty) -> None:
+    def __init__(self, slope: Tensor, images: Tensor, penalty: PriorTerm) -> None:
         self.penalty = penalty
         self.weight = 1.0
         self.evaluations = 0
@@ -61,11 +61,11 @@ class Quadratic:
         self._pull = penalty.gradient(images)
 
     def gradient(self) -> Tensor:
-        """See :class:`Model`."""
+        """See :class:`QuadraticModel`."""
         return self.weight * self._slope + self._pull
 
 
-class Normal:
+class NormalMatrix:
     """J^T J in memory, and Cholesky's factor of H + damping M.
 
     Parameters
@@ -79,7 +79,7 @@ class Normal:
     def __init__(self, rows: Tensor, block: int) -> None:
         self.matrix = symmetric_product(rows, block)
 
-    def factorise(self, weight: float, damping: float, penalty: Penalty) -> bool:
+    def factorise(self, weight: float, damping: float, penalty: PriorTerm) -> bool:
         """Prepare w J^T J + (penalty + damping) M; return whether it can be inverted."""
         damped = self.matrix * weight
         penalty.rescale(damped.diagonal().mean().item())
@@ -92,7 +92,7 @@ class Normal:
         return torch.cholesky_solve(right[:, None], self._factor)[:, 0]
 
 
-class Dense(Quadratic):
+class DenseModel(Quadratic):
     """The model with H in memory, solved by Cholesky's factorisation.
 
     Parameters
@@ -107,11 +107,11 @@ class Dense(Quadratic):
         What is added to the misfit.
     """
 
-    def __init__(self, equations: Residuals, images: Tensor, r: Tensor, penalty: Penalty) -> None:
+    def __init__(self, equations: Residuals, images: Tensor, r: Tensor, penalty: PriorTerm) -> None:
         rows = equations.rows(images, CHUNK)
         super().__init__(rows @ r, images, penalty)
         self.evaluations = len(rows)
-        self._normal = Normal(rows, images[0].numel())
+        self._normal = NormalMatrix(rows, images[0].numel())
 
     @staticmethod
     def memory(unknowns: int, equations: int) -> int:
@@ -119,27 +119,27 @@ class Dense(Quadratic):
         return 8 * unknowns * (equations + 3 * unknowns)
 
     def factorise(self, weight: float, damping: float) -> bool:
-        """See :class:`Model`."""
+        """See :class:`QuadraticModel`."""
         self.weight = weight
         return self._normal.factorise(weight, damping, self.penalty)
 
     def solve(self, right: Tensor) -> Tensor:
-        """See :class:`Model`."""
+        """See :class:`QuadraticModel`."""
         return self._normal.solve(right)
 
     def curvature(self, step: Tensor) -> float:
-        """See :class:`Model`."""
+        """See :class:`QuadraticModel`."""
         image = self.weight * (self._normal.matrix @ step) + self.penalty.matvec(step, 0.0)
         return (step @ image).item()
 
 
-class _ByProducts(Quadratic, ABC):
+class _IterativeModel(Quadratic, ABC):
     """The model by products with vectors, solved by preconditioned conjugate gradients.
 
-    Takes the parameters of :class:`Dense`.
+    Takes the parameters of :class:`DenseModel`.
     """
 
-    def __init__(self, equations: Residuals, images: Tensor, r: Tensor, penalty: Penalty) -> None:
+    def __init__(self, equations: Residuals, images: Tensor, r: Tensor, penalty: PriorTerm) -> None:
         self._pullback = equations.pullback(images)
         super().__init__(self._pullback(r), images, penalty)
         self.evaluations = 1
@@ -147,16 +147,16 @@ class _ByProducts(Quadratic, ABC):
         self.images = images
 
     def factorise(self, weight: float, damping: float) -> bool:
-        """See :class:`Model`."""
+        """See :class:`QuadraticModel`."""
         self.weight, self._damping = weight, damping
         return self._prepare()
 
     def solve(self, right: Tensor) -> Tensor:
-        """See :class:`Model`."""
+        """See :class:`QuadraticModel`."""
         return self._solve(right, torch.zeros_like(right), CG_ITERATIONS)[0]
 
     def curvature(self, step: Tensor) -> float:
-        """See :class:`Model`."""
+        """See :class:`QuadraticModel`."""
         return (step @ (self._data(step) + self.penalty.matvec(step, 0.0))).item()
 
     def _data(self, vector: Tensor) -> Tensor:
@@ -182,13 +182,13 @@ class _ByProducts(Quadratic, ABC):
         """Return what approximately undoes H + damping M, (n,)."""
 
 
-class MatrixFree(_ByProducts):
+class CGModel(_IterativeModel):
     """The model by products alone: memory grows with the gradient, not with its Jacobian.
 
-    Takes the parameters of :class:`Dense`.
+    Takes the parameters of :class:`DenseModel`.
     """
 
-    def __init__(self, equations: Residuals, images: Tensor, r: Tensor, penalty: Penalty) -> None:
+    def __init__(self, equations: Residuals, images: Tensor, r: Tensor, penalty: PriorTerm) -> None:
         super().__init__(equations, images, r, penalty)
         probe = torch.randn(len(r), generator=torch.Generator().manual_seed(0)).to(r)
         # E z z^T = I, so that this estimates the mean diagonal entry of J^T J (Hutchinson).
@@ -202,7 +202,7 @@ class MatrixFree(_ByProducts):
         return self.penalty.precondition(vector, self._damping)
 
 
-class Sketch:
+class SketchPreconditioner:
     """J^T J at one place, roughly, kept for as long as it preconditions.
 
     It is worked out in float32, at a fraction of the cost, for as long as that serves. More
@@ -233,9 +233,9 @@ class Sketch:
         """Work it out at images, and return how many columns of a Jacobian that took."""
         same = equations if self._double else equations.single()
         groups = int(self.sample * images.numel())
-        mix = None if len(equations) <= groups else grouped(len(equations), groups)
+        mix = None if len(equations) <= groups else count_sketch(len(equations), groups)
         rows = same.rows(images if self._double else images.float(), CHUNK, mix)
-        self.normal, self.place = Normal(rows.to(images.dtype), images[0].numel()), images
+        self.normal, self.place = NormalMatrix(rows.to(images.dtype), images[0].numel()), images
         return len(rows)
 
     def improve(self, equations: Residuals, images: Tensor) -> int:
@@ -247,7 +247,7 @@ class Sketch:
         return self.take(equations, images)
 
 
-class Sketched(_ByProducts):
+class SketchedCGModel(_IterativeModel):
     """The model of all equations, solved by conjugate gradients with a sample of them in memory.
 
     With the sketch a few iterations suffice (sketched preconditioning, Rokhlin and Tygert 2008),
@@ -259,16 +259,16 @@ class Sketched(_ByProducts):
     sketch : Sketch
         That of the step before, or an empty one.
     equations, images, r, penalty
-        As of :class:`Dense`.
+        As of :class:`DenseModel`.
     """
 
     def __init__(
         self,
-        sketch: Sketch,
+        sketch: SketchPreconditioner,
         equations: Residuals,
         images: Tensor,
         r: Tensor,
-        penalty: Penalty,
+        penalty: PriorTerm,
     ) -> None:
         super().__init__(equations, images, r, penalty)
         self._sketch = sketch
@@ -276,7 +276,7 @@ class Sketched(_ByProducts):
             self.evaluations += sketch.take(equations, images)
 
     def solve(self, right: Tensor) -> Tensor:
-        """See :class:`Model`."""
+        """See :class:`QuadraticModel`."""
         found, done = torch.zeros_like(right), False
         while not done:
             before = self.evaluations
@@ -295,8 +295,10 @@ class Sketched(_ByProducts):
     def _patience(self) -> int:
         """Iterations after which the sketch is replaced by a better one."""
         if not self._stale:
-            return FRESH
-        return self._sketch.iterations + max(LEAST, self.images[0].numel() // WORTH)
+            return MAX_FRESH_ITERATIONS
+        return self._sketch.iterations + max(
+            MIN_EXTRA_ITERATIONS, self.images[0].numel() // PIXELS_PER_EXTRA_ITERATION
+        )
 
     def _improve(self) -> bool:
         """Replace the sketch by a better one and prepare it; return whether there is any."""
@@ -314,7 +316,7 @@ class Sketched(_ByProducts):
         return self._sketch.normal.solve(vector)
 
 
-def grouped(equations: int, groups: int, seed: int = 0) -> Mix:
+def count_sketch(equations: int, groups: int, seed: int = 0) -> Mix:
     """Return the map that adds up equations, (m,), in random groups with random signs, (k,)."""
     draw = generator(seed, "groups")
     group = torch.randint(groups, (equations,), generator=draw)

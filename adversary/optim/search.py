@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from adversary.common.results import Frame, Step
+from adversary.common.results import Frame, IterationRecord
 
 Progress = Callable[[str, float], None]
 """Called with the attack's name and the share of its work that is done, 0 to 1."""
@@ -38,7 +38,7 @@ class Search:
     started: float = field(default_factory=time.monotonic)
     evaluations: int = 0
     stopped: str = "iterations"
-    history: list[Step] = field(default_factory=list)
+    history: list[IterationRecord] = field(default_factory=list)
     frames: list[Frame] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 

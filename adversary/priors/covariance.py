@@ -15,7 +15,7 @@ SHRINKAGE = np.linspace(0.01, 0.99, 99)
 """Weights of the stationary model that are tried on held-out images."""
 
 
-def estimate(
+def shrunk_covariance(
     images: np.ndarray, rank: int, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return mean m and covariance F^T F + diag(d) of the distribution of images.
@@ -51,7 +51,7 @@ def estimate(
     Ledoit and Wolf 2004 (shrinkage); Halko, Martinsson and Tropp 2011 (components).
     """
     mean, spectrum, centred = _stationary(images)
-    covariance = _Covariance(spectrum, centred, _weight(images))
+    covariance = _Covariance(spectrum, centred, _cross_validated_weight(images))
     values, vectors = covariance.principal(rank, seed)
     factor = np.sqrt(values)[:, None] * vectors
     rest = covariance.diagonal() - np.square(factor).sum(axis=0)
@@ -124,7 +124,7 @@ def _stationary(images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     return mean, spectrum.clip(min=QUANTISATION), centred
 
 
-def _weight(images: np.ndarray) -> float:
+def _cross_validated_weight(images: np.ndarray) -> float:
     """Return the weight of the stationary model under which held-out images are likeliest."""
     if len(images) < 4:
         return 1.0

@@ -12,8 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from adversary.common.files import replacing
-from adversary.priors.covariance import estimate
+from adversary.common.files import atomic_write
+from adversary.priors.covariance import shrunk_covariance
 
 EXACT, RANK = 1024, 512
 """Values of an image up to which all principal components are kept, and how many beyond."""
@@ -47,7 +47,7 @@ class GaussianPrior:
     def fit(cls, images: Tensor, *, rank: int | None = None, seed: int = 0) -> GaussianPrior:
         """Learn the distribution of public X-rays, however few they are.
 
-        See :func:`adversary.priors.covariance.estimate` for the model.
+        See :func:`adversary.priors.covariance.shrunk_covariance` for the model.
 
         Parameters
         ----------
@@ -75,7 +75,9 @@ class GaussianPrior:
             rank = EXACT if images[0].numel() <= EXACT else RANK
         if rank < 1:
             raise PriorError(f"rank = {rank}: must be >= 1")
-        mean, factor, diagonal = estimate(images.detach().double().cpu().numpy(), rank, seed)
+        mean, factor, diagonal = shrunk_covariance(
+            images.detach().double().cpu().numpy(), rank, seed
+        )
         return cls(torch.from_numpy(mean[None]), *map(torch.from_numpy, (factor, diagonal)))
 
     @property
@@ -175,7 +177,7 @@ class GaussianPrior:
     def save(self, path: Path) -> None:
         """Write the distribution to ``path`` (safetensors); no image can be read from it."""
         tensors = {"mean": self.mean, "factor": self.factor, "diagonal": self.diagonal}
-        with replacing(path) as temporary:
+        with atomic_write(path) as temporary:
             save_file({name: t.cpu().contiguous() for name, t in tensors.items()}, temporary)
 
     @classmethod

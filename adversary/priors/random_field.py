@@ -19,7 +19,7 @@ from adversary.priors.gaussian import GaussianPrior
 
 
 class RandomField:
-    """(x - mu)^T P (x - mu) with a banded P: a :class:`~adversary.optim.prior_terms.Penalty`.
+    """(x - mu)^T P (x - mu) with a banded P: a :class:`~adversary.optim.prior_terms.PriorTerm`.
 
     Steps are damped by P as well.
 
@@ -39,19 +39,19 @@ class RandomField:
         self._level = 1 / (prior.size * level)
 
     def rescale(self, diagonal: float) -> None:
-        """See :class:`~adversary.optim.prior_terms.Penalty`."""
+        """See :class:`~adversary.optim.prior_terms.PriorTerm`."""
 
     def value(self, images: Tensor) -> float:
-        """See :class:`~adversary.optim.prior_terms.Penalty`."""
+        """See :class:`~adversary.optim.prior_terms.PriorTerm`."""
         away = (images - self.mean).flatten()
         return (away @ self.matvec(away, 0.0)).item()
 
     def gradient(self, images: Tensor) -> Tensor:
-        """See :class:`~adversary.optim.prior_terms.Penalty`."""
+        """See :class:`~adversary.optim.prior_terms.PriorTerm`."""
         return self.matvec((images - self.mean).flatten(), 0.0)
 
     def matvec(self, vector: Tensor, damping: float) -> Tensor:
-        """See :class:`~adversary.optim.prior_terms.Penalty`."""
+        """See :class:`~adversary.optim.prior_terms.PriorTerm`."""
         image = vector.view(self.mean.shape[1:])
         found = self._level * image
         across, down = self._across * image.diff(dim=-1), self._down * image.diff(dim=-2)
@@ -62,15 +62,15 @@ class RandomField:
         return (1 + damping) * found.flatten()
 
     def length(self, vector: Tensor) -> float:
-        """See :class:`~adversary.optim.prior_terms.Penalty`."""
+        """See :class:`~adversary.optim.prior_terms.PriorTerm`."""
         return (vector @ self.matvec(vector, 0.0)).item() ** 0.5
 
     def precondition(self, vector: Tensor, damping: float) -> Tensor:
-        """See :class:`~adversary.optim.prior_terms.Penalty`."""
+        """See :class:`~adversary.optim.prior_terms.PriorTerm`."""
         return self._factor.solve(vector) / (1 + damping)
 
     def add(self, normal: Tensor, damping: float) -> None:
-        """See :class:`~adversary.optim.prior_terms.Penalty`."""
+        """See :class:`~adversary.optim.prior_terms.PriorTerm`."""
         rows = torch.eye(len(normal)).to(normal)
         normal += torch.stack([self.matvec(row, damping) for row in rows])
 

@@ -37,7 +37,7 @@ OWN_VARIANCE = 1e-6
 """Least variance of a pixel that it shares with no other, of one grey level in 256 or less."""
 
 
-def covariance(images: Tensor) -> Tensor:
+def smooth_covariance(images: Tensor) -> Tensor:
     """Return P x: the prior covariance of images applied to images.
 
     Diagonal in the discrete cosine transform, which mirrors at the borders, with the variance
@@ -61,7 +61,7 @@ def covariance(images: Tensor) -> Tensor:
 
 
 def smooth_prior(shape: tuple[int, int, int]) -> GaussianPrior:
-    """Return the distribution with :func:`covariance` about grey, for images (C, H, W).
+    """Return the distribution with :func:`smooth_covariance` about grey, for images (C, H, W).
 
     Written out for its :data:`MODES` largest variances, with the mean of the rest on every pixel.
     """

@@ -32,7 +32,9 @@ def mean_loss(logits: Tensor, targets: Tensor, loss: Loss, weights: Tensor | Non
     return functional.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights)
 
 
-def errors(outputs: Tensor, targets: Tensor, loss: Loss, weights: Tensor | None) -> Tensor:
+def output_gradients(
+    outputs: Tensor, targets: Tensor, loss: Loss, weights: Tensor | None
+) -> Tensor:
     """Return the derivative of each image's loss by its logits, (B, C); times C for ``bce``.
 
     p - y without weights. A batch's gradient by the last layer's bias is its mean over images.

@@ -17,8 +17,8 @@ from torch.nn import functional
 from adversary.common.types import StateDict
 from adversary.observation import adam_step
 from adversary.observation.batch_statistics import frozen_layers
-from adversary.observation.channel import clipped
-from adversary.observation.mean_gradient import mean_gradient, rounding_noise, step_size
+from adversary.observation.channel import apply_clipping
+from adversary.observation.mean_gradient import mean_gradient, rounding_noise, total_step_size
 from adversary.observation.observation import Observation, ObservationError
 from adversary.observation.recipe import Loss
 from adversary.observation.threat_model import ThreatModel
@@ -27,7 +27,7 @@ from adversary.priors.public import Prior
 from adversary.priors.smooth import smooth_prior
 from adversary.problem import losses
 
-ARITHMETIC = 3e-7
+FLOAT32_GRADIENT_ERROR = 3e-7
 """Error of float32 arithmetic in a gradient, relative to the largest entry of its array."""
 
 
@@ -156,7 +156,7 @@ class Problem:
         float32 sums on the way to it.
         """
         size = float(self.gradient[parameter].abs().max())
-        return max(math.hypot(self.noise(parameter), ARITHMETIC * size), 1e-30)
+        return max(math.hypot(self.noise(parameter), FLOAT32_GRADIENT_ERROR * size), 1e-30)
 
     def noise(self, parameter: str) -> float:
         """Return the part of :meth:`sigma` that came on the way: the channel's and rounding."""
@@ -164,7 +164,7 @@ class Problem:
         if parameter in self.beyond:  # at its largest entry
             decay = self.observation.recipe.weight_decay
             pull = self.gradient[parameter] + decay * self.parameters[parameter]
-            noise *= adam_step.slope(float(pull.abs().max()))
+            noise *= adam_step.error_amplification(float(pull.abs().max()))
         return noise
 
     @property
@@ -200,10 +200,10 @@ class Problem:
             return grad(self._loss)(parameters, images, targets)
 
         if len(images) == 1:  # without batching rules
-            return clipped(grad(self._loss)(parameters, images, targets), bound)
+            return apply_clipping(grad(self._loss)(parameters, images, targets), bound)
 
         def of_one(image: Tensor, target: Tensor) -> StateDict:
-            return clipped(grad(self._loss)(parameters, image[None], target[None]), bound)
+            return apply_clipping(grad(self._loss)(parameters, image[None], target[None]), bound)
 
         return {n: g.mean(0) for n, g in vmap(of_one)(images, targets).items()}
 
@@ -211,7 +211,7 @@ class Problem:
         """Return what the channel makes of the mean gradient of a whole update."""
         channel = self.threat.channel
         if not math.isinf(channel.clip):
-            gradient = clipped(gradient, channel.clip / step_size(self.observation))
+            gradient = apply_clipping(gradient, channel.clip / total_step_size(self.observation))
         kept = channel.keep({n: g for n, g in gradient.items() if n in self.gradient})
         return {n: self._as_told(n, g) for n, g in kept.items()} if self.beyond else kept
 
@@ -255,7 +255,7 @@ class Problem:
             weights: dict[str, Tensor] = {
                 n: p for n, p in self.model.named_parameters() if n in self._trained
             }
-            with _asked_for_gradients(weights.values()):
+            with _requires_grad(weights.values()):
                 value = self.mean_loss(self.model(images), targets)
                 found = torch.autograd.grad(value, list(weights.values()), create_graph=True)
         else:
@@ -280,7 +280,7 @@ class Problem:
 
 
 @contextmanager
-def _asked_for_gradients(weights: Collection[Tensor]) -> Iterator[None]:
+def _requires_grad(weights: Collection[Tensor]) -> Iterator[None]:
     """Let a graph be built on weights that otherwise have none, hence cost none elsewhere."""
     for weight in weights:
         weight.requires_grad_(True)
@@ -293,7 +293,7 @@ def _asked_for_gradients(weights: Collection[Tensor]) -> Iterator[None]:
 
 def _noise(observation: Observation, threat: ThreatModel, parameter: str) -> float:
     """Return the noise of the way on an entry of what :func:`mean_gradient` returns."""
-    added = threat.channel.noise.get(parameter, 0.0) / step_size(observation)
+    added = threat.channel.noise.get(parameter, 0.0) / total_step_size(observation)
     return math.hypot(added, rounding_noise(observation, parameter))
 
 
@@ -318,7 +318,7 @@ def _load(model: nn.Module, observation: Observation) -> None:
         raise ObservationError(f"{observation.name}: the update is of another model ({reason})")
 
 
-def pose(
+def build_problem(
     observation: Observation,
     threat: ThreatModel,
     model: nn.Module,
@@ -393,12 +393,12 @@ def _read_adam(
     if observation.steps > 1:
         return told, {}
     errors = {name: _noise(observation, threat, name) for name in told}
-    pulls, beyond = adam_step.told_by_a_step(told, errors)
+    pulls, beyond = adam_step.gradient_from_adam_step(told, errors)
     decay = recipe.weight_decay
     return {n: p - decay * observation.sent[n].double() for n, p in pulls.items()}, beyond
 
 
-def distribution(problem: Problem, *, public: bool = True) -> GaussianPrior:
+def image_prior(problem: Problem, *, public: bool = True) -> GaussianPrior:
     """Return that of the public X-rays, if wanted and there are any, else of smooth images."""
     wanted = problem.prior if public else None
     found = smooth_prior(problem.shape[1:]) if wanted is None else wanted.gaussian

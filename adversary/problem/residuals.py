@@ -13,9 +13,9 @@ from torch.func import jvp, vjp, vmap
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from adversary.common.seeding import generator
-from adversary.observation.mean_gradient import step_size
+from adversary.observation.mean_gradient import total_step_size
 from adversary.problem.problem import Problem
-from adversary.problem.update_models import assumed_batches, trained, unrolled
+from adversary.problem.update_models import assumed_batches, trained_weights, unrolled
 
 CHUNK = 64
 """Columns of a Jacobian worked out together: on a CPU more of them only fall out of its cache."""
@@ -157,7 +157,7 @@ class Residuals:
             Of the candidates around the images.
         """
         seen = self.problem.observation
-        scale, decay = step_size(seen), seen.recipe.weight_decay
+        scale, decay = total_step_size(seen), seen.recipe.weight_decay
         sent = self._picked({n: seen.sent[n].to(self.problem.device).double() for n in self.picks})
         for found, exact in self._arithmetic(images, count, seed):
             if seen.recipe.update == "weights":
@@ -167,7 +167,7 @@ class Residuals:
 
     def noise_is_known(self, name: str, times: float) -> bool:
         """Return whether the channel's noise on an array is so many times all other noise."""
-        step = step_size(self.problem.observation)
+        step = total_step_size(self.problem.observation)
         added = self.problem.threat.channel.noise.get(name, 0.0) / step
         return added**2 >= times**2 * max(self.sigma[name] ** 2 - added**2, 0.0) and added > 0
 
@@ -176,7 +176,7 @@ class Residuals:
 
         Other than further arrays these entries cost no further derivatives.
         """
-        picks = {n: _told(self.problem, n) for n in self.picks}
+        picks = {n: _visible_entries(self.problem, n) for n in self.picks}
         return Residuals(self.problem, self.targets, picks)
 
     def single(self) -> Residuals:
@@ -236,7 +236,7 @@ class Residuals:
 
         def after(image: Tensor) -> Tensor:
             steps = [(among(image, b.tolist()), self.targets[b]) for b in batches]
-            return self._picked(trained(self.problem, self._weights, steps)) / self._sigma
+            return self._picked(trained_weights(self.problem, self._weights, steps)) / self._sigma
 
         return after, max(1, min(chunk // len(batches[0]), MOVED_BYTES // size))
 
@@ -245,8 +245,8 @@ class Residuals:
         return jvp(self, (images,), (tangent,))[1]
 
     def bend(self, images: Tensor, tangent: Tensor) -> Tensor:
-        """Return the second derivative along v, (m,), of (B, C, H, W); see :func:`bend`."""
-        return bend(self, images, tangent)
+        """Return the second derivative along v, (m,), of (B, C, H, W)."""
+        return second_directional_derivative(self, images, tangent)
 
     def pullback(self, images: Tensor) -> Callable[[Tensor], Tensor]:
         """Return u -> J^T u, from (m,) to (n,), for many u: the gradient is worked out once."""
@@ -285,11 +285,13 @@ def residuals(problem: Problem, targets: Tensor, sample: float, seed: int) -> Re
     seed : int
         Of the sample.
     """
-    told = {n: _told(problem, n) for n in problem.gradient}
-    return Residuals(problem, targets, spread(told, sample * math.prod(problem.shape), seed))
+    told = {n: _visible_entries(problem, n) for n in problem.gradient}
+    return Residuals(
+        problem, targets, stratified_indices(told, sample * math.prod(problem.shape), seed)
+    )
 
 
-def bend(function: Function, images: Tensor, tangent: Tensor) -> Tensor:
+def second_directional_derivative(function: Function, images: Tensor, tangent: Tensor) -> Tensor:
     """Return the second derivative of a function of images along v, both (B, C, H, W).
 
     From its values at the images and :data:`NEAR` times v to either side, which costs a tenth of
@@ -299,7 +301,7 @@ def bend(function: Function, images: Tensor, tangent: Tensor) -> Tensor:
     return (function(images + step) - 2 * function(images) + function(images - step)) / NEAR**2
 
 
-def spread(entries: dict[str, Tensor], count: float, seed: int) -> dict[str, Tensor]:
+def stratified_indices(entries: dict[str, Tensor], count: float, seed: int) -> dict[str, Tensor]:
     """Return about ``count`` of the entries, as many of each array as of the others.
 
     Small arrays are taken whole, and at least one entry of each that has any. Large arrays of
@@ -338,7 +340,7 @@ def _of_arrays(problem: Problem, names: Collection[str]) -> Problem:
     return dataclasses.replace(problem, gradient=told, hidden=frozenset())
 
 
-def _told(problem: Problem, name: str) -> Tensor:
+def _visible_entries(problem: Problem, name: str) -> Tensor:
     """Return the entries of a flattened array that the channel lets through."""
     mask = problem.threat.channel.observed.get(name)
     if mask is not None:

@@ -46,7 +46,7 @@ class SparseJacobian:
         first, last = self._windows(image)
         span = (last - first + 1).clamp_min(1).amax(1).tolist()
         self._windowed = first, last
-        self._colours = _residues(image.shape[1:], span)
+        self._colours = _window_offsets(image.shape[1:], span)
         tangents = torch.zeros(int(self._colours.max()) + 1, *image.shape[1:])
         tangents.flatten(1)[self._colours, torch.arange(len(self._colours))] = 1
         self._tangents = tangents[:, None].to(image)
@@ -92,7 +92,7 @@ class SparseJacobian:
         return torch.cat(
             [
                 vmap(lambda v: jvp(self.function, (image,), (v,))[1].flatten())(part)
-                for part in self._tangents.split(_chunk(image))
+                for part in self._tangents.split(_images_per_chunk(image))
             ]
         )
 
@@ -118,7 +118,7 @@ class SparseJacobian:
         first, last = [], []
         for axis, size in enumerate(image.shape[1:], start=1):
             seen = []
-            for part in torch.arange(size, device=image.device).split(_chunk(image)):
+            for part in torch.arange(size, device=image.device).split(_images_per_chunk(image)):
                 spoilt = image.expand(len(part), *image.shape[1:]).clone()
                 spoilt.movedim(axis, 1)[torch.arange(len(part)), part] = torch.nan
                 seen.append(self.function(spoilt).flatten(1).isnan())
@@ -129,12 +129,12 @@ class SparseJacobian:
         return torch.stack(first), torch.stack(last)
 
 
-def _chunk(image: Tensor) -> int:
+def _images_per_chunk(image: Tensor) -> int:
     """Return how many images to work on together."""
     return max(1, PIXELS // image.numel())
 
 
-def _residues(shape: torch.Size, span: list[int]) -> Tensor:
+def _window_offsets(shape: torch.Size, span: list[int]) -> Tensor:
     """Return each pixel's place in a window, (n,), as one number."""
     axes = [torch.arange(size) % least for size, least in zip(shape, span, strict=True)]
     channel, row, column = torch.meshgrid(*axes, indexing="ij")

@@ -12,17 +12,17 @@ from torch import Tensor
 from torch.func import vmap
 
 from adversary.common.types import StateDict, Variables
-from adversary.observation.mean_gradient import step_size
+from adversary.observation.mean_gradient import total_step_size
 from adversary.observation.observation import Observation, ObservationError
 from adversary.problem.client_optimizers import CLIENT_OPTIMIZERS
 from adversary.problem.problem import Problem
-from adversary.problem.weight_path import weights_between
+from adversary.problem.weight_path import interpolated_weights
 
 UNROLLED_STEPS = 16
 """Most local steps that ``auto`` unrolls: time and memory grow with each."""
 
 
-class Reading(ABC):
+class UpdateModel(ABC):
     """What an attack compares with the observed mean gradient.
 
     For an update of one step all readings are the same, and exact.
@@ -52,7 +52,7 @@ class Reading(ABC):
         """
 
 
-class OneGradient(Reading):
+class SingleGradient(UpdateModel):
     """All steps at the weights that were sent: right to first order in the learning rate."""
 
     name = "one-gradient"
@@ -62,7 +62,7 @@ class OneGradient(Reading):
         return problem.gradients(variables["images"], targets)
 
 
-class Surrogate(Reading):
+class Surrogate(UpdateModel):
     """One gradient at weights between those sent and those returned.
 
     Zhu, Yao and Blaschko, "Surrogate model extension (SME): a fast and accurate weight update
@@ -84,11 +84,11 @@ class Surrogate(Reading):
 
     def gradients(self, problem: Problem, variables: Variables, targets: Tensor) -> StateDict:
         """Return the gradients at the surrogate weights."""
-        surrogates = weights_between(problem, variables["position"][:, 0])
+        surrogates = interpolated_weights(problem, variables["position"][:, 0])
         return problem.gradients(variables["images"], targets, surrogates)
 
 
-class Unrolled(Reading):
+class Unrolled(UpdateModel):
     """The client's local training itself, differentiated through every step.
 
     Geiping et al. 2020, section 5, without being told the batches: their order is unknown, and
@@ -111,10 +111,12 @@ class Unrolled(Reading):
         return vmap(of_one)(images, targets)
 
 
-READINGS: dict[str, type[Reading]] = {cls.name: cls for cls in (OneGradient, Surrogate, Unrolled)}
+UPDATE_MODELS: dict[str, type[UpdateModel]] = {
+    cls.name: cls for cls in (SingleGradient, Surrogate, Unrolled)
+}
 
 
-def choose(name: str, observation: Observation) -> Reading:
+def select(name: str, observation: Observation) -> UpdateModel:
     """Return the reading of that name; ``auto`` unrolls up to :data:`UNROLLED_STEPS` steps.
 
     An update of one step, and an aggregate, whose members' steps are not those of one client,
@@ -126,7 +128,7 @@ def choose(name: str, observation: Observation) -> Reading:
         If another reading is asked for where the clients used Adam.
     """
     if observation.steps == 1 or observation.view == "aggregate":
-        return OneGradient()
+        return SingleGradient()
     if observation.recipe.optimizer == "adam":
         if name not in ("auto", Unrolled.name):
             raise ObservationError(
@@ -136,7 +138,7 @@ def choose(name: str, observation: Observation) -> Reading:
         return Unrolled()
     if name == "auto":
         name = "unrolled" if observation.steps <= UNROLLED_STEPS else "surrogate"
-    return READINGS[name]()
+    return UPDATE_MODELS[name]()
 
 
 def assumed_batches(observation: Observation) -> list[Tensor]:
@@ -174,10 +176,12 @@ def unrolled(
         Images of each step, as indices (b,); by default :func:`assumed_batches`.
     """
     batches = assumed_batches(problem.observation) if batches is None else batches
-    return trained(problem, parameters, [(images[batch], targets[batch]) for batch in batches])
+    return trained_weights(
+        problem, parameters, [(images[batch], targets[batch]) for batch in batches]
+    )
 
 
-def trained(
+def trained_weights(
     problem: Problem, parameters: StateDict, steps: Sequence[tuple[Tensor, Tensor]]
 ) -> StateDict:
     """Return what :func:`unrolled` does, of the images and targets of each step by themselves.
@@ -197,7 +201,7 @@ def trained(
                 n: g + recipe.proximal_mu * (weights[n] - parameters[n]) for n, g in pulls.items()
             }
         weights = step(weights, pulls, rate)
-    scale = step_size(seen)
+    scale = total_step_size(seen)
     told = {n: (w - weights[n]) / scale for n, w in parameters.items()}
     if recipe.optimizer == "sgd" and recipe.weight_decay:
         told = {n: g - recipe.weight_decay * parameters[n] for n, g in told.items()}

@@ -11,7 +11,7 @@ from adversary.problem.client_optimizers import CLIENT_OPTIMIZERS
 from adversary.problem.problem import Problem
 
 
-def positions(observation: Observation) -> list[Tensor]:
+def step_positions(observation: Observation) -> list[Tensor]:
     """Return the place of each local step between the weights sent (0) and those returned (1).
 
     That which the recipe's optimiser, momentum and learning rates lead to where all gradients
@@ -32,7 +32,7 @@ def positions(observation: Observation) -> list[Tensor]:
     return [at / place[""] for at in begun]
 
 
-def weights_between(problem: Problem, position: Tensor) -> StateDict:
+def interpolated_weights(problem: Problem, position: Tensor) -> StateDict:
     """Return the weights on the line from those sent (position 0) to those returned (1).
 
     Those of which nothing came back stay where they were.

@@ -136,7 +136,7 @@ def by_client(
         return _svg(figure, f"client-{column}")
 
 
-def process(history: pd.DataFrame) -> str:
+def attack_progress_chart(history: pd.DataFrame) -> str:
     """Return a chart of an attack's own score by iteration, a line a restart; empty without any.
 
     Parameters
@@ -236,7 +236,7 @@ _BESIDE = 0.03
 """Least distance between bars, as a share of the axis."""
 
 
-def frontier(
+def privacy_utility_chart(
     spans: Sequence[Span], front: Collection[str], marks: Sequence[tuple[float, str]] = ()
 ) -> str:
     """Return a chart of leakage against utility: a bar a setting, numbered in their order.

@@ -16,13 +16,13 @@ from typing import Any
 
 import pandas as pd
 
-from adversary.common.files import replacing
+from adversary.common.files import atomic_write
 from adversary.report.flags import FLAGS
-from adversary.report.leakage_rows import levelled
-from adversary.scoring.verdict import Evidence, Level, worst
+from adversary.report.leakage_rows import with_levels
+from adversary.scoring.verdict import Evidence, Severity, worst_of
 from adversary.storage import csv_table
 from adversary.storage.names import unmasked
-from adversary.storage.run_folder import RunFolder, RunFolderError, writing
+from adversary.storage.run_folder import RunFolder, RunFolderError, one_line_io_errors
 
 COMPARISON: csv_table.Schema = {
     "defence": "string",
@@ -92,7 +92,7 @@ class Run:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
+class ComparedSetting:
     """One defence at one strength, and its runs.
 
     Parameters
@@ -151,7 +151,7 @@ class Examined:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class ComparisonRow:
     """A row of the comparison; the fields are the columns of :data:`COMPARISON`, and more.
 
     Parameters
@@ -179,9 +179,9 @@ class Row:
         What was looked at.
     """
 
-    setting: Setting
+    setting: ComparedSetting
     protects: str = ""
-    level: Level = Level.UNKNOWN
+    level: Severity = Severity.UNKNOWN
     attack: str | None = None
     proved: float | None = None
     epsilon: float | None = None
@@ -224,10 +224,10 @@ class Row:
     @property
     def verdict(self) -> str | None:
         """The level in the tables; None where nothing was measured."""
-        return None if self.level is Level.UNKNOWN else self.level.slug
+        return None if self.level is Severity.UNKNOWN else self.level.slug
 
     @property
-    def severity(self) -> tuple[Level, float, float]:
+    def severity(self) -> tuple[Severity, float, float]:
         """Orders rows by the worst case: by level, then by the highest PSNR beyond the null."""
         return self.level, _or_least(self.psnr_counted), _or_least(self.psnr_worst)
 
@@ -254,7 +254,7 @@ class _Result:
     rounds: pd.DataFrame
 
 
-def measure(settings: Iterable[Setting]) -> list[Row]:
+def compare_runs(settings: Iterable[ComparedSetting]) -> list[ComparisonRow]:
     """Return a row for each setting and attack, the strongest attack of each setting first.
 
     The strongest is the one of the worst case: the worst level, then the highest PSNR of an image
@@ -264,15 +264,15 @@ def measure(settings: Iterable[Setting]) -> list[Row]:
     return [row for setting in settings for row in _measure(setting)]
 
 
-def headlines(rows: Iterable[Row]) -> list[Row]:
+def headlines(rows: Iterable[ComparisonRow]) -> list[ComparisonRow]:
     """Return the first row of each setting, that of its strongest attack."""
-    first: dict[str, Row] = {}
+    first: dict[str, ComparisonRow] = {}
     for row in rows:
         first.setdefault(row.label, row)
     return list(first.values())
 
 
-def write_tables(folder: Path, rows: Sequence[Row]) -> None:
+def write_tables(folder: Path, rows: Sequence[ComparisonRow]) -> None:
     """Write comparison.csv, a row a setting, and comparison_attacks.csv, one for each attack.
 
     Raises
@@ -284,12 +284,12 @@ def write_tables(folder: Path, rows: Sequence[Row]) -> None:
         ("comparison.csv", headlines(rows)),
         ("comparison_attacks.csv", rows),
     ):
-        with writing(folder / name), replacing(folder / name) as temporary:
+        with one_line_io_errors(folder / name), atomic_write(folder / name) as temporary:
             csv_table.create(temporary, COMPARISON)
             csv_table.append(temporary, COMPARISON, [row.cells() for row in some])
 
 
-def front(rows: Iterable[Row]) -> set[str]:
+def pareto_front(rows: Iterable[ComparisonRow]) -> set[str]:
     """Return the labels of the rows on the Pareto front of high AUC and low upper limit.
 
     On it are those that no other row beats in one without being worse in the other. What an
@@ -311,7 +311,7 @@ def front(rows: Iterable[Row]) -> set[str]:
     }
 
 
-def in_lines(rows: Sequence[Row]) -> list[str]:
+def in_lines(rows: Sequence[ComparisonRow]) -> list[str]:
     """Return the settings as lines of a terminal: verdict, and worst PSNR to upper limit."""
     cells = [("setting", "verdict", "worst PSNR to bound")]
     cells += [(row.label, row.level.label, _span(row)) for row in headlines(rows)]
@@ -319,7 +319,7 @@ def in_lines(rows: Sequence[Row]) -> list[str]:
     return [f"{one:<{widths[0]}}  {two:<{widths[1]}}  {three}" for one, two, three in cells]
 
 
-def _span(row: Row) -> str:
+def _span(row: ComparisonRow) -> str:
     if row.psnr_worst is None:
         return row.note or "not attacked"
     reached, bound = f"{row.psnr_worst:.1f} dB", row.bound_psnr_worst
@@ -330,7 +330,7 @@ def _span(row: Row) -> str:
     return f"{reached} to {bound:.1f} dB"
 
 
-def _measure(setting: Setting) -> list[Row]:
+def _measure(setting: ComparedSetting) -> list[ComparisonRow]:
     results, notes = [], []
     for run in setting.runs:
         try:
@@ -339,7 +339,7 @@ def _measure(setting: Setting) -> list[Row]:
             notes.append(f"seed {run.seed}: {run.note or error}")
     if not results:
         status = "failed" if any(run.note for run in setting.runs) else "missing"
-        return [Row(setting=setting, status=status, note="; ".join(notes))]
+        return [ComparisonRow(setting=setting, status=status, note="; ".join(notes))]
     shared: dict[str, Any] = {
         "protects": str(results[0].info.get("defence", {}).get("protects", "")),
         "status": "incomplete" if notes else "completed",
@@ -349,11 +349,11 @@ def _measure(setting: Setting) -> list[Row]:
     }
     names = sorted({name for result in results for name in _attacks(result)})
     rows = [
-        Row(setting=setting, attack=name, **shared, **_leakage(results, name, notes))
+        ComparisonRow(setting=setting, attack=name, **shared, **_leakage(results, name, notes))
         for name in names
     ]
     if not rows:
-        return [Row(setting=setting, **shared, note="; ".join([*notes, "not attacked"]))]
+        return [ComparisonRow(setting=setting, **shared, note="; ".join([*notes, "not attacked"]))]
     return sorted(rows, key=lambda row: row.severity, reverse=True)
 
 
@@ -409,7 +409,7 @@ def _leakage(results: Sequence[_Result], attack: str, notes: Sequence[str]) -> d
     failed = sum(len(frame) for frame in frames) - sum(len(frame) for frame in done)
     told = [*notes, *([f"{failed} attacks failed"] if failed else [])]
     means = {column: [_mean(frame, column) for frame in done] for column in _MEANS}
-    images = [row for frame in done for row in levelled(frame)]
+    images = [row for frame in done for row in with_levels(frame)]
     psnr = [row["psnr"] for row in images]
     return {
         **{column: _over(statistics.fmean, values) for column, values in means.items()},
@@ -437,11 +437,11 @@ def union_of_flags(cells: Iterable[str | None]) -> tuple[str, ...]:
     return tuple(sorted(found, key=lambda flag: (order.get(flag, len(order)), flag)))
 
 
-def _level(levels: Sequence[Level], *, failed: int) -> Level:
+def _level(levels: Sequence[Severity], *, failed: int) -> Severity:
     """Return the worst level; protected only where it is that of every update attacked."""
-    found = worst(levels)
-    settled = not failed and Level.UNKNOWN not in levels
-    return Level.OPEN if found is Level.PROTECTED and not settled else found
+    found = worst_of(levels)
+    settled = not failed and Severity.UNKNOWN not in levels
+    return Severity.OPEN if found is Severity.PROTECTED and not settled else found
 
 
 def _beyond_null(row: Mapping[str, Any]) -> bool:

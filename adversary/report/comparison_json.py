@@ -16,14 +16,14 @@ from typing import Any
 
 import pandas as pd
 
-from adversary.common.files import replacing
-from adversary.report.comparison import Row, Run, headlines
-from adversary.report.leakage_rows import levelled, records
-from adversary.report.redaction import LEFT_OUT, is_sensitive, names_a_path
-from adversary.scoring.verdict import Level
+from adversary.common.files import atomic_write
+from adversary.report.comparison import ComparisonRow, Run, headlines
+from adversary.report.leakage_rows import records, with_levels
+from adversary.report.redaction import REDACTED, contains_path, is_sensitive
+from adversary.scoring.verdict import Severity
 from adversary.storage import csv_table
 from adversary.storage.names import unmasked
-from adversary.storage.run_folder import RunFolder, RunFolderError, writing
+from adversary.storage.run_folder import RunFolder, RunFolderError, one_line_io_errors
 
 SCHEMA = 1
 """Version of the layout; a reader of another one should stop."""
@@ -86,13 +86,15 @@ def reported() -> tuple[Mapping[str, Any], ...]:
     return tuple(json.loads(path.read_text(encoding="utf-8")))
 
 
-def record(rows: Sequence[Row], chosen: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def record(
+    rows: Sequence[ComparisonRow], chosen: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
     """Return a comparison as plain values, in a fixed order of keys.
 
     Parameters
     ----------
     rows : sequence of Row
-        From :func:`adversary.report.comparison.measure`.
+        From :func:`adversary.report.comparison.compare_runs`.
     chosen : mapping
         Flat settings of a run of each setting, by the setting's label.
     """
@@ -124,7 +126,9 @@ def record(rows: Sequence[Row], chosen: Mapping[str, Mapping[str, Any]]) -> dict
     }
 
 
-def write(folder: Path, rows: Sequence[Row], chosen: Mapping[str, Mapping[str, Any]]) -> Path:
+def write(
+    folder: Path, rows: Sequence[ComparisonRow], chosen: Mapping[str, Mapping[str, Any]]
+) -> Path:
     """Write comparison.json into ``folder`` and return its path; see :func:`record`.
 
     Raises
@@ -134,13 +138,13 @@ def write(folder: Path, rows: Sequence[Row], chosen: Mapping[str, Mapping[str, A
     """
     path = folder / NAME
     text = json.dumps(_plain(record(rows, chosen)), indent=1, ensure_ascii=False, allow_nan=False)
-    with writing(path), replacing(path) as temporary:
+    with one_line_io_errors(path), atomic_write(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
     return path
 
 
 def _setting(
-    row: Row, done: Mapping[Path, _Done], changes: Mapping[str, Any], hidden: bool
+    row: ComparisonRow, done: Mapping[Path, _Done], changes: Mapping[str, Any], hidden: bool
 ) -> dict[str, Any]:
     figures = {key: getattr(row, key) for keys in _FIGURES.values() for key in keys.values()}
     return {
@@ -159,7 +163,7 @@ def _setting(
             for name, keys in _FIGURES.items()
         },
         "status": row.status,
-        "note": LEFT_OUT if hidden and row.note else row.note,
+        "note": REDACTED if hidden and row.note else row.note,
         "runs": [_run(run, done.get(run.path), hidden) for run in row.setting.runs],
     }
 
@@ -177,17 +181,17 @@ def _run(run: Run, found: _Done | None, hidden: bool) -> dict[str, Any]:
         "oracles": info.get("oracles", []),
         "bound": info.get("bound"),
         "training": {column: _last(rounds[column]) for column in _TRAINING},
-        "images": [_image(row) for row in levelled(unmasked(folder.leakage()))],
+        "images": [_image(row) for row in with_levels(unmasked(folder.leakage()))],
         "members": _members(folder, hidden),
     }
 
 
 def _image(row: Mapping[str, Any]) -> dict[str, Any]:
-    level: Level = row["level"]
+    level: Severity = row["level"]
     return {
         **{column: row[column] for column in _IMAGE},
         "flags": [flag for flag in (row["flags"] or "").split(";") if flag],
-        "verdict": None if level is Level.UNKNOWN else level.slug,
+        "verdict": None if level is Severity.UNKNOWN else level.slug,
     }
 
 
@@ -238,9 +242,9 @@ def _settings(settings: Mapping[str, Any], hidden: bool) -> dict[str, Any]:
 
 
 def _told(key: str, value: Any, hidden: bool) -> Any:
-    if not names_a_path(key) or not value:
+    if not contains_path(key) or not value:
         return value
-    return LEFT_OUT if hidden else PurePath(str(value)).name
+    return REDACTED if hidden else PurePath(str(value)).name
 
 
 def _shared(values: Iterable[Any]) -> Any:

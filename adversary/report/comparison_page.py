@@ -13,16 +13,16 @@ from urllib.parse import quote
 import pandas as pd
 from markupsafe import Markup
 
-from adversary.common.files import replacing
+from adversary.common.files import atomic_write
 from adversary.report import charts, pictures
-from adversary.report.comparison import Row, Run, front, headlines
+from adversary.report.comparison import ComparisonRow, Run, headlines, pareto_front
 from adversary.report.flags import FLAGS
-from adversary.report.redaction import LEFT_OUT, is_sensitive
+from adversary.report.redaction import REDACTED, is_sensitive
 from adversary.report.templates.scripts import FILTERS, SORTING
-from adversary.report.templating import epsilon, figure, percent, template
-from adversary.scoring.verdict import CLOSE_PSNR, Level
+from adversary.report.templating import epsilon, format_number, percent, template
+from adversary.scoring.verdict import CLOSE_PSNR, Severity
 from adversary.storage.names import unmasked
-from adversary.storage.run_folder import RunFolder, RunFolderError, writing
+from adversary.storage.run_folder import RunFolder, RunFolderError, one_line_io_errors
 
 LEARNT_AUC = 0.7
 """AUC of the undefended model below which others say little."""
@@ -82,12 +82,12 @@ _UNKNOWN = Standing(
 )
 
 STANDINGS = {
-    Level.VISIBLE: _LEAKS,
-    Level.IDENTIFIABLE: _PARTLY,
-    Level.TRACES: _PARTLY,
-    Level.OPEN: _OPEN,
-    Level.PROTECTED: _PROTECTS,
-    Level.UNKNOWN: _UNKNOWN,
+    Severity.VISIBLE: _LEAKS,
+    Severity.IDENTIFIABLE: _PARTLY,
+    Severity.TRACES: _PARTLY,
+    Severity.OPEN: _OPEN,
+    Severity.PROTECTED: _PROTECTS,
+    Severity.UNKNOWN: _UNKNOWN,
 }
 """By level, worst first."""
 
@@ -97,7 +97,7 @@ class Group:
     """Settings of one standing, each with its number in the table."""
 
     standing: Standing
-    members: list[tuple[int, Row]]
+    members: list[tuple[int, ComparisonRow]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +106,7 @@ class Panel:
 
     number: int
     label: str
-    level: Level = Level.UNKNOWN
+    level: Severity = Severity.UNKNOWN
     attack: str | None = None
     psnr: float | None = None
     picture: str = ""
@@ -132,7 +132,7 @@ class Link:
     href: str
 
 
-def render(folder: Path, rows: Sequence[Row], *, same_conditions: bool = True) -> Path:
+def render(folder: Path, rows: Sequence[ComparisonRow], *, same_conditions: bool = True) -> Path:
     """Write comparison.html into ``folder`` and return its path.
 
     If any of the runs is to be kept from view (see :mod:`adversary.report.redaction`), the page
@@ -143,7 +143,7 @@ def render(folder: Path, rows: Sequence[Row], *, same_conditions: bool = True) -
     folder : Path
         Of the comparison; the links to the runs' reports are from here.
     rows : sequence of Row
-        From :func:`adversary.report.comparison.measure`.
+        From :func:`adversary.report.comparison.compare_runs`.
     same_conditions : bool
         Whether the runs differ in nothing but what their settings name.
 
@@ -153,11 +153,11 @@ def render(folder: Path, rows: Sequence[Row], *, same_conditions: bool = True) -
         If it cannot be written.
     """
     first = ordered(headlines(rows))
-    best = front(first) if _learnt(first) else set()
+    best = pareto_front(first) if _learnt(first) else set()
     runs = [run for row in first for run in row.setting.runs]
     hidden = any(map(_is_sensitive, runs))
     if hidden:  # the words of errors may name files
-        first = [replace(row, note=LEFT_OUT if row.note else "") for row in first]
+        first = [replace(row, note=REDACTED if row.note else "") for row in first]
     page = template("comparison.html").render(
         title=folder.name,
         rows=first,
@@ -181,23 +181,23 @@ def render(folder: Path, rows: Sequence[Row], *, same_conditions: bool = True) -
         script=Markup(SORTING + FILTERS),
     )
     path = folder / "comparison.html"
-    with writing(path), replacing(path) as temporary:
+    with one_line_io_errors(path), atomic_write(path) as temporary:
         temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
     return path
 
 
-def ordered(rows: Iterable[Row]) -> list[Row]:
+def ordered(rows: Iterable[ComparisonRow]) -> list[ComparisonRow]:
     """Return the rows by standing, worst first; within one those that may leak most come first."""
     return sorted(rows, key=_order, reverse=True)
 
 
-def _order(row: Row) -> tuple[Level, float]:
-    if row.level is Level.OPEN:
+def _order(row: ComparisonRow) -> tuple[Severity, float]:
+    if row.level is Severity.OPEN:
         return row.level, math.inf if row.limit is None else row.limit
     return row.level, -math.inf if row.psnr_worst is None else row.psnr_worst
 
 
-def summarise(rows: Sequence[Row]) -> list[str]:
+def summarise(rows: Sequence[ComparisonRow]) -> list[str]:
     """Return what attacks and bounds settle and what they leave open, a sentence each.
 
     An attack that failed recommends no defence: only an upper limit does.
@@ -229,39 +229,39 @@ def summarise(rows: Sequence[Row]) -> list[str]:
     sentences += [
         f"“{row.label}” is not measured: too little is known of its images."
         for row in seen
-        if row.level is Level.UNKNOWN
+        if row.level is Severity.UNKNOWN
     ]
     if not by_kind["protects"]:
         sentences.append("No setting is shown to protect.")
     if none is not None:
-        sentences.append(f"Without a defence the model’s AUC is {figure(none.auc, 3)}.")
+        sentences.append(f"Without a defence the model’s AUC is {format_number(none.auc, 3)}.")
     return [*sentences, *_privacy(seen)]
 
 
-def _leak(row: Row) -> str:
+def _leak(row: ComparisonRow) -> str:
     proved = "" if row.proved is None else f", proved of {percent(row.proved)} of the images"
     return f"{row.label} ({_worst(row)}{proved})"
 
 
-def _worst(row: Row) -> str:
+def _worst(row: ComparisonRow) -> str:
     exact = row.psnr_worst is not None and math.isinf(row.psnr_worst)
-    return "an exact copy" if exact else f"{figure(row.psnr_worst, 1)} dB"
+    return "an exact copy" if exact else f"{format_number(row.psnr_worst, 1)} dB"
 
 
-def _more(row: Row) -> str:
+def _more(row: ComparisonRow) -> str:
     if row.limit is None:
         return "how much may be there is not known"
-    return f"up to {figure(row.limit, 1)} dB may be there"
+    return f"up to {format_number(row.limit, 1)} dB may be there"
 
 
-def _why(row: Row) -> str:
+def _why(row: ComparisonRow) -> str:
     if row.bound_psnr_worst is None:
         return "its updates tell an attacker nothing beyond public X-rays"
     mean = "" if row.prior_psnr is None else f"; the mean public X-ray has {row.prior_psnr:.1f} dB"
-    return f"no attacker is expected to exceed {figure(row.limit, 1)} dB{mean}"
+    return f"no attacker is expected to exceed {format_number(row.limit, 1)} dB{mean}"
 
 
-def _privacy(seen: Sequence[Row]) -> list[str]:
+def _privacy(seen: Sequence[ComparisonRow]) -> list[str]:
     """Return which mechanisms earn an epsilon, and which claim none."""
     private = sorted((row for row in seen if row.epsilon is not None), key=lambda r: r.epsilon or 0)
     earned = ", ".join(f"“{row.label}” (ε = {epsilon(row.epsilon)})" for row in private)
@@ -279,7 +279,7 @@ def _privacy(seen: Sequence[Row]) -> list[str]:
     ]
 
 
-def _groups(rows: Sequence[Row]) -> list[Group]:
+def _groups(rows: Sequence[ComparisonRow]) -> list[Group]:
     """Return the settings by standing; those of none are left out but for open and protected."""
     numbered = list(enumerate(rows, 1))
     return [
@@ -290,7 +290,7 @@ def _groups(rows: Sequence[Row]) -> list[Group]:
     ]
 
 
-def _examined(rows: Sequence[Row]) -> list[str]:
+def _examined(rows: Sequence[ComparisonRow]) -> list[str]:
     """Return what was looked at, a sentence for all settings of which it is the same."""
     by: dict[str, list[str]] = {}
     for row in rows:
@@ -301,7 +301,7 @@ def _examined(rows: Sequence[Row]) -> list[str]:
     return [f"Examined under {', '.join(labels)}: {what}." for what, labels in by.items()]
 
 
-def _cautions(rows: Sequence[Row]) -> list[str]:
+def _cautions(rows: Sequence[ComparisonRow]) -> list[str]:
     none = _undefended(rows)
     cautions = []
     if none is not None and none.auc is not None and none.auc < LEARNT_AUC:
@@ -323,13 +323,13 @@ def _cautions(rows: Sequence[Row]) -> list[str]:
     return cautions
 
 
-def _undefended(rows: Sequence[Row]) -> Row | None:
+def _undefended(rows: Sequence[ComparisonRow]) -> ComparisonRow | None:
     """Return the setting without a defence and, if there are several, with the fewest changes."""
     plain = [row for row in rows if row.setting.defence == UNDEFENDED]
     return min(plain, key=lambda row: len(row.setting.parameters), default=None)
 
 
-def _learnt(rows: Sequence[Row]) -> bool:
+def _learnt(rows: Sequence[ComparisonRow]) -> bool:
     """Whether the undefended model, or the best where there is none, has learnt anything."""
     none = _undefended(rows)
     if none is not None:
@@ -337,7 +337,7 @@ def _learnt(rows: Sequence[Row]) -> bool:
     return any(row.auc is not None and row.auc >= LEARNT_AUC for row in rows)
 
 
-def _cost(row: Row, none: Row | None) -> str:
+def _cost(row: ComparisonRow, none: ComparisonRow | None) -> str:
     """Return what a setting costs in AUC, as the end of a sentence; empty where not known."""
     if none is None or none.auc is None or row.auc is None:
         return ""
@@ -345,12 +345,12 @@ def _cost(row: Row, none: Row | None) -> str:
     return f"; it costs {lost:.3f} of AUC" if lost >= 0.0005 else "; it costs no AUC"
 
 
-def _chart(rows: Sequence[Row], best: set[str]) -> str:
+def _chart(rows: Sequence[ComparisonRow], best: set[str]) -> str:
     priors = [row.prior_psnr for row in rows if row.prior_psnr is not None]
     marks = [(CLOSE_PSNR, f"{CLOSE_PSNR:g} dB: close\nto the patient")]
     if priors:
         marks.append((statistics.fmean(priors), "mean public\nX-ray"))
-    return charts.frontier(
+    return charts.privacy_utility_chart(
         [
             charts.Span(
                 name=row.label,
@@ -367,17 +367,18 @@ def _chart(rows: Sequence[Row], best: set[str]) -> str:
     )
 
 
-def _chart_in_words(rows: Sequence[Row], best: set[str]) -> str:
+def _chart_in_words(rows: Sequence[ComparisonRow], best: set[str]) -> str:
     points = [
-        f"{number} {row.label}: AUC {figure(row.auc, 3)}, {STANDINGS[row.level].said}, "
-        f"attack {figure(row.psnr_worst, 1)} dB, upper limit {figure(row.limit, 1)} dB"
+        f"{number} {row.label}: AUC {format_number(row.auc, 3)}, {STANDINGS[row.level].said}, "
+        f"attack {format_number(row.psnr_worst, 1)} dB, "
+        f"upper limit {format_number(row.limit, 1)} dB"
         f"{', on the Pareto front' if row.label in best else ''}"
         for number, row in enumerate(rows, 1)
     ]
     return "Leakage, from attack to bound, against AUC. " + "; ".join(points)
 
 
-def _strip(rows: Sequence[Row]) -> Strip | None:
+def _strip(rows: Sequence[ComparisonRow]) -> Strip | None:
     """Return the first attacked patient whom the most settings have in common."""
     tables: dict[str, tuple[Run, RunFolder, pd.DataFrame]] = {}
     for row in rows:
@@ -425,7 +426,7 @@ def _strip(rows: Sequence[Row]) -> Strip | None:
     return Strip(truth=truth, round=server_round, seed=seed, picture=picture, panels=panels)
 
 
-def _first_seen(row: Row) -> tuple[Run, RunFolder, pd.DataFrame] | None:
+def _first_seen(row: ComparisonRow) -> tuple[Run, RunFolder, pd.DataFrame] | None:
     """Return the first run of a setting with images of its strongest attack, and their rows."""
     for run in row.setting.runs:
         try:
@@ -442,7 +443,7 @@ def _first_seen(row: Row) -> tuple[Run, RunFolder, pd.DataFrame] | None:
 
 
 def _thumbnail(place: Path, kind: str, image: int) -> str:
-    pixels = pictures.read(pictures.picture(place, kind, image))
+    pixels = pictures.read(pictures.picture_path(place, kind, image))
     return "" if pixels is None else pictures.thumbnail(pixels)
 
 

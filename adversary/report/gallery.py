@@ -53,7 +53,7 @@ class Strip:
     place: str
 
 
-def choose(rows: Iterable[Row]) -> list[Row]:
+def select_cards(rows: Iterable[Row]) -> list[Row]:
     """Return the reconstructions to show, worst first, at most :data:`MAX_CARDS`.
 
     The worst of each update and attack come before the second worst of any, so that one large
@@ -107,7 +107,7 @@ def history(folder: RunFolder, row: Row) -> pd.DataFrame:
 
 def _card(place: Path, row: Row) -> Card:
     truth, found, bound = (
-        pictures.read(pictures.picture(place, kind, row["image"]))
+        pictures.read(pictures.picture_path(place, kind, row["image"]))
         for kind in ("truth", "reconstruction", "bound")
     )
     error, worst_pixel = None, None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from adversary.report.leakage_rows import Row, closeness, judged, mean, points_to_patient
-from adversary.scoring.verdict import Level
+from adversary.scoring.verdict import Severity
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Group:
     """
 
     key: Any
-    level: Level
+    level: Severity
     best: Row
     updates: int
     images: int
@@ -39,7 +39,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Shown:
+class WorstGroups:
     """The worst of some groups, in the order of their keys, and of how many."""
 
     groups: list[Group]
@@ -55,7 +55,7 @@ class Matrix:
     cells: dict[tuple[str, int], Group]
 
 
-def grouped(rows: Iterable[Row], *columns: str) -> list[Group]:
+def by_group(rows: Iterable[Row], *columns: str) -> list[Group]:
     """Return the groups of rows that share these columns, by their values in order."""
     parts: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
@@ -63,17 +63,17 @@ def grouped(rows: Iterable[Row], *columns: str) -> list[Group]:
     return [_group(key if len(columns) > 1 else key[0], parts[key]) for key in sorted(parts)]
 
 
-def worst_of(groups: list[Group], limit: int) -> Shown:
+def worst_of(groups: list[Group], limit: int) -> WorstGroups:
     """Return the ``limit`` groups that give away the most, still in the order of their keys."""
     chosen = sorted(groups, key=lambda group: closeness(group.best), reverse=True)[:limit]
-    return Shown(sorted(chosen, key=lambda group: group.key), len(groups))
+    return WorstGroups(sorted(chosen, key=lambda group: group.key), len(groups))
 
 
-def matrix(rows: Iterable[Row], clients: Shown, rounds: Shown) -> Matrix:
+def round_client_matrix(rows: Iterable[Row], clients: WorstGroups, rounds: WorstGroups) -> Matrix:
     """Return the verdicts of these clients in these rounds."""
     names, numbers = ([group.key for group in shown.groups] for shown in (clients, rounds))
     here = (row for row in rows if row["client"] in names and row["round"] in numbers)
-    return Matrix(names, numbers, {group.key: group for group in grouped(here, "client", "round")})
+    return Matrix(names, numbers, {group.key: group for group in by_group(here, "client", "round")})
 
 
 def _group(key: Any, rows: list[Row]) -> Group:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from adversary.scoring.verdict import Evidence, Level, level, worst
+from adversary.scoring.verdict import Evidence, Severity, severity_of, worst_of
 
 Row = dict[str, Any]
 """A row by column, None where a value is missing."""
@@ -20,25 +20,25 @@ def records(frame: pd.DataFrame) -> list[Row]:
     return [{str(k): v for k, v in row.items()} for row in plain.to_dict("records")]
 
 
-def levelled(leakage: pd.DataFrame) -> list[Row]:
+def with_levels(leakage: pd.DataFrame) -> list[Row]:
     """Return the rows of leakage.csv, each with its ``level``."""
-    return [{**row, "level": level(Evidence.of(row))} for row in records(leakage)]
+    return [{**row, "level": severity_of(Evidence.of(row))} for row in records(leakage)]
 
 
-def judged(rows: Iterable[Row]) -> Level:
+def judged(rows: Iterable[Row]) -> Severity:
     """Return the verdict on what the rows tell of: the worst of their images.
 
     Of an image the most revealing attack counts. An update whose attacks all failed, and an image
     without a figure, keep the others from being called protected.
     """
     rows = list(rows)
-    images: dict[tuple[Any, ...], Level] = {}
+    images: dict[tuple[Any, ...], Severity] = {}
     for row in rows:
         if row["status"] == "ok":
             image = row["round"], row["client"], row.get("image")
-            images[image] = max(row["level"], images.get(image, Level.UNKNOWN))
+            images[image] = max(row["level"], images.get(image, Severity.UNKNOWN))
     missed = {(row["round"], row["client"]) for row in rows} - {image[:2] for image in images}
-    return worst([*images.values(), *(Level.UNKNOWN for _ in missed)])
+    return worst_of([*images.values(), *(Severity.UNKNOWN for _ in missed)])
 
 
 def points_to_patient(row: Row) -> bool | None:
@@ -47,7 +47,7 @@ def points_to_patient(row: Row) -> bool | None:
     return any(known) if known else None
 
 
-def closeness(row: Row) -> tuple[Level, float, float]:
+def closeness(row: Row) -> tuple[Severity, float, float]:
     """Order rows by how much they give away; without truth, by the attacker's own score."""
     score = math.inf if row["score"] is None else row["score"]
     return row["level"], -math.inf if row["psnr"] is None else row["psnr"], -score

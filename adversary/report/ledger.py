@@ -10,13 +10,13 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 import pandas as pd
 
-from adversary.bounds.cramer_rao import Bound
-from adversary.common.errors import in_one_line
-from adversary.common.results import Outcome, Pictures
-from adversary.common.torch_state import random_state_kept
+from adversary.bounds.cramer_rao import BoundResult
+from adversary.common.errors import one_line_error
+from adversary.common.results import AttackResult, Pictures
+from adversary.common.torch_state import preserved_rng_state
 from adversary.observation.observation import Observation
 from adversary.report import pictures, run_page
-from adversary.scoring.scorer import Scored, Scorer
+from adversary.scoring.scorer import ScoredResult, Scorer
 from adversary.storage.run_folder import ALL_ATTACKS, RunFolder, Status
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Listener(Protocol):
+class RunListener(Protocol):
     """Is told the figures of a run as they are written."""
 
     def round_done(self, round: int, row: Mapping[str, Any]) -> None:
@@ -41,7 +41,7 @@ class Listener(Protocol):
         """Hear how the run ended, and what attacks got: attacks end in any order."""
 
 
-def _kept_from_training(
+def _never_fails_training(
     method: Callable[Concatenate[Ledger, P], T],
 ) -> Callable[Concatenate[Ledger, P], T | None]:
     """Note an error instead of raising it: a report must never stop a federation."""
@@ -49,10 +49,10 @@ def _kept_from_training(
     @functools.wraps(method)
     def noting(self: Ledger, *args: P.args, **kwargs: P.kwargs) -> T | None:
         try:
-            with random_state_kept():
+            with preserved_rng_state():
                 return method(self, *args, **kwargs)
         except Exception as error:
-            self.errors.append(in_one_line(error))
+            self.errors.append(one_line_error(error))
             log.error("report: %s", self.errors[-1])
             return None
 
@@ -83,7 +83,7 @@ class Ledger:
         *,
         scorer: Scorer | None = None,
         record: bool = False,
-        listeners: Sequence[Listener] = (),
+        listeners: Sequence[RunListener] = (),
     ) -> None:
         self.folder = folder
         self.scorer = scorer or Scorer()
@@ -93,33 +93,33 @@ class Ledger:
         self._render_from = 0.0
         folder.note_missing(**self.scorer.missing())
 
-    @_kept_from_training
-    def observed(self, observation: Observation) -> None:
+    @_never_fails_training
+    def record_observation(self, observation: Observation) -> None:
         """Keep an update, if updates are kept."""
         if self.record:
             self.folder.record(observation)
 
-    @_kept_from_training
-    def unusable(self, round: int, client: str, reason: str) -> None:
+    @_never_fails_training
+    def record_fault(self, round: int, client: str, reason: str) -> None:
         """Write that an update could not be attacked at all, and why."""
         self.folder.add_failure(round, client, ALL_ATTACKS, reason)
 
-    @_kept_from_training
-    def outcome(self, observation: Observation, outcome: Outcome) -> str:
+    @_never_fails_training
+    def record_result(self, observation: Observation, outcome: AttackResult) -> str:
         """Score and write one attack; return its verdict in a few words."""
         scored = self.scorer.score(observation, outcome)
         self._write(observation.round, observation.client, scored)
         return scored.verdict
 
-    @_kept_from_training
-    def scored(self, round: int, client: str, scored: Scored) -> str:
+    @_never_fails_training
+    def record_scored(self, round: int, client: str, scored: ScoredResult) -> str:
         """Write one attack that was scored elsewhere; return its verdict in a few words."""
         if scored.fault:
             raise RuntimeError(scored.fault)
         self._write(round, client, scored)
         return scored.verdict
 
-    def _write(self, round: int, client: str, scored: Scored) -> None:
+    def _write(self, round: int, client: str, scored: ScoredResult) -> None:
         """Write an attack; an update that no image went into is noted instead."""
         outcome = scored.outcome
         if scored.without_images:
@@ -143,7 +143,7 @@ class Ledger:
             scored.drawn or draw(scored),
         )
 
-    def _tell_of(self, bound: Bound) -> None:
+    def _tell_of(self, bound: BoundResult) -> None:
         """Write to run.json how the bounds of this run were found, and how well."""
         before = self.folder.info().get("bound", {})
         exact = bound.method == "dense" and before.get("method", "dense") == "dense"
@@ -158,17 +158,17 @@ class Ledger:
             }
         )
 
-    @_kept_from_training
-    def spent(self, round: int, client: str, **account: Any) -> None:
+    @_never_fails_training
+    def record_privacy(self, round: int, client: str, **account: Any) -> None:
         """Write what privacy a client has spent after a round in which it took part."""
         self.folder.add_account(round=round, client=client, **account)
 
-    @_kept_from_training
-    def evaluated(self, round: int, rows: Sequence[Mapping[str, Any]]) -> None:
+    @_never_fails_training
+    def record_evaluation(self, round: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write how the model does on each client's own images after a round."""
         self.folder.add_clients([{"round": round, **row} for row in rows])
 
-    @_kept_from_training
+    @_never_fails_training
     def round_done(self, round: int, **values: Any) -> None:
         """Write the round's row of rounds.csv, and the report so far if that is not too often."""
         self.folder.add_round(round=round, **values)
@@ -179,7 +179,7 @@ class Ledger:
             ended = time.monotonic()
             self._render_from = ended + (ended - began) / RENDERING_SHARE
 
-    @_kept_from_training
+    @_never_fails_training
     def close(self, status: Status, reason: str = "") -> None:
         """Write how the run ended, and the report a last time."""
         self.folder.sort()
@@ -189,16 +189,16 @@ class Ledger:
         self.folder.finish(status, reason)
         run_page.render(self.folder)
 
-    def _tell(self, say: Callable[[Listener], None]) -> None:
+    def _tell(self, say: Callable[[RunListener], None]) -> None:
         for listener in self.listeners:
             try:
                 say(listener)
             except Exception as error:
-                self.errors.append(f"{type(listener).__name__}: {in_one_line(error)}")
+                self.errors.append(f"{type(listener).__name__}: {one_line_error(error)}")
                 log.error("report: %s", self.errors[-1])
 
 
-def draw(scored: Scored) -> Pictures | None:
+def draw(scored: ScoredResult) -> Pictures | None:
     """Return the pictures of an attack that gave something; the part of writing that takes time."""
     if scored.outcome.reconstruction is None:
         return None

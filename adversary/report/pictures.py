@@ -17,7 +17,7 @@ from torch import Tensor
 from adversary.common.results import Files, Frame, Pictures, Reconstruction
 from adversary.report.contact_sheets import Panel, Pixels, sheet
 from adversary.scoring import metrics
-from adversary.scoring.image_scores import ImageScore, unscored
+from adversary.scoring.image_scores import ImageScore, missing_scores
 
 ERROR_SCALE = 0.5
 """Absolute error shown in the brightest colour; the same in every picture, so they compare."""
@@ -44,20 +44,20 @@ def draw(
         What the attack gave; images (B, C, H, W) in [0, 1], C of 1 or 3 (of others the first
         channel is shown).
     scores : sequence of ImageScore, optional
-        One an image, as :func:`results` wants them; by default one a reconstruction.
+        One an image, as :func:`result_images` wants them; by default one a reconstruction.
     truths : Tensor, optional
         (T, C, H, W), the true images that ``scores`` counts by.
     deviation : Tensor, optional
-        (T, C, H, W), as :func:`deviations` wants it.
+        (T, C, H, W), as :func:`bound_images` wants it.
     """
-    scores = unscored(reconstruction) if scores is None else scores
-    found = results(reconstruction.images, scores, truths)
+    scores = missing_scores(reconstruction) if scores is None else scores
+    found = result_images(reconstruction.images, scores, truths)
     if deviation is not None:
-        found |= deviations(deviation)
-    return Pictures(found, process(reconstruction.frames, truths))
+        found |= bound_images(deviation)
+    return Pictures(found, progress_images(reconstruction.frames, truths))
 
 
-def results(
+def result_images(
     reconstructions: Tensor, scores: Sequence[ImageScore], truths: Tensor | None = None
 ) -> Files:
     """Return truth-00.png, reconstruction-00.png and so on, and grid.png.
@@ -88,7 +88,7 @@ def results(
     return files
 
 
-def deviations(deviation: Tensor) -> Files:
+def bound_images(deviation: Tensor) -> Files:
     """Return bound-00.png and so on: the least standard deviation by pixel, (T, C, H, W).
 
     Brightest is the largest of each image, as bounds differ by powers of ten.
@@ -102,7 +102,7 @@ def deviations(deviation: Tensor) -> Files:
     return files
 
 
-def process(frames: Sequence[Frame], truths: Tensor | None = None) -> Files:
+def progress_images(frames: Sequence[Frame], truths: Tensor | None = None) -> Files:
     """Return trial-00-image-00.png and so on: how each image of each trial came about.
 
     Parameters
@@ -121,7 +121,7 @@ def process(frames: Sequence[Frame], truths: Tensor | None = None) -> Files:
         result = steps[-1].images
         found: Sequence[int | None] = range(len(result))
         if truths is not None:
-            found = metrics.match(result, truths)
+            found = metrics.match_images(result, truths)
         for image, row in enumerate(found):
             if row is None:
                 continue
@@ -131,7 +131,7 @@ def process(frames: Sequence[Frame], truths: Tensor | None = None) -> Files:
     return files
 
 
-def picture(folder: Path, kind: str, image: int) -> Path:
+def picture_path(folder: Path, kind: str, image: int) -> Path:
     """Return the file of one image; ``kind`` is "truth", "reconstruction" or "bound"."""
     return folder / _name(kind, image)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-LEFT_OUT = "left out"
+REDACTED = "left out"
 
 _PATHS = {"out", "path", "start-image", "weights"}
 """Last parts of the settings that name a file or a folder."""
@@ -33,22 +33,22 @@ def pseudonyms(truth: pd.Series) -> pd.Series:
     )
 
 
-def names_a_path(setting: str) -> bool:
+def contains_path(setting: str) -> bool:
     """Return whether a setting of this dotted name holds the path of a file or folder."""
     return setting.rpartition(".")[2] in _PATHS
 
 
-def without_names(info: Mapping[str, Any], folder_name: str) -> dict[str, Any]:
+def redact(info: Mapping[str, Any], folder_name: str) -> dict[str, Any]:
     """Return run.json without what may name a file: paths, and the words of errors."""
     data = info.get("data")
-    named = {key: LEFT_OUT for key in ("name", "attribution") if isinstance(data, Mapping)}
+    named = {key: REDACTED for key in ("name", "attribution") if isinstance(data, Mapping)}
     return {
         **info,
         "title": folder_name,
         "data": {**data, **named} if isinstance(data, Mapping) else {},
-        "reason": f"The reason is {LEFT_OUT} here and stands in run.json.",
+        "reason": f"The reason is {REDACTED} here and stands in run.json.",
         "failures": [
-            {**one, "reason": f"{LEFT_OUT}, see run.json"}
+            {**one, "reason": f"{REDACTED}, see run.json"}
             for one in info.get("failures") or ()
             if isinstance(one, Mapping)
         ],
@@ -63,8 +63,8 @@ def _without_paths(settings: object) -> dict[str, Any]:
     return {
         key: _without_paths(value)
         if isinstance(value, Mapping)
-        else LEFT_OUT
-        if names_a_path(str(key)) and value
+        else REDACTED
+        if contains_path(str(key)) and value
         else value
         for key, value in settings.items()
     }

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from adversary.attacks import ATTACKS
 from adversary.common.plugins import PluginError
 
-SOURCES = (
+CITATIONS = (
     "Federated averaging: McMahan, Moore, Ramage, Hampson and Agüera y Arcas, AISTATS 2017",
     "SSIM: Wang, Bovik, Sheikh and Simoncelli, IEEE Transactions on Image Processing 13 (2004)",
     "LPIPS: Zhang, Isola, Efros, Shechtman and Wang, CVPR 2018",
@@ -30,7 +30,7 @@ class Method:
     reference: str
 
 
-def methods(names: Iterable[str]) -> list[Method]:
+def cited_methods(names: Iterable[str]) -> list[Method]:
     """Return title and source of each attack by name; a plugin that is not here has none."""
     found = []
     for name in sorted(set(names)):
@@ -45,4 +45,4 @@ def methods(names: Iterable[str]) -> list[Method]:
 
 def named(members: Iterable[str]) -> list[Method]:
     """Return title and source of those members of an ensemble that are attacks of their own."""
-    return [method for method in methods(members) if method.title]
+    return [method for method in cited_methods(members) if method.title]

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from adversary.report.comparison import Run, Setting
-from adversary.report.redaction import LEFT_OUT, is_sensitive, names_a_path
+from adversary.report.comparison import ComparedSetting, Run
+from adversary.report.redaction import REDACTED, contains_path, is_sensitive
 from adversary.storage.run_folder import RunFolder
 
-_OF_THE_RUN = {"seed", "out", "resume", "checkpoints", "sensitive", "device"}
+_NOT_COMPARED = {"seed", "out", "resume", "checkpoints", "sensitive", "device"}
 """Settings that may differ between runs of one and the same setting."""
 
 
-def settings_of(folders: Sequence[RunFolder]) -> list[Setting]:
+def settings_of(folders: Sequence[RunFolder]) -> list[ComparedSetting]:
     """Return the settings of some runs, those that differ by their seed alone as one.
 
     ``parameters`` tells in what each differs from the others. Labels are the names of the
@@ -38,11 +38,11 @@ def settings_of(folders: Sequence[RunFolder]) -> list[Setting]:
         alike.setdefault(repr(sorted(one.items())) if one else str(place), []).append(place)
     labels = _labels(folders)
     return [
-        Setting(
+        ComparedSetting(
             label=", ".join(labels[place] for place in places),
             defence=str(chosen[places[0]].get("defence.name", "unknown")),
             parameters="; ".join(
-                f"{key}={_told(key, chosen[places[0]].get(key, ''), hidden)}"
+                f"{key}={_label_setting(key, chosen[places[0]].get(key, ''), hidden)}"
                 for key in sorted(differing - {"defence.name"})
             ),
             runs=tuple(Run(seed=_seed(infos[place]), path=folders[place].path) for place in places),
@@ -51,15 +51,15 @@ def settings_of(folders: Sequence[RunFolder]) -> list[Setting]:
     ]
 
 
-def _told(key: str, value: object, hidden: bool) -> object:
-    return LEFT_OUT if hidden and names_a_path(key) else value
+def _label_setting(key: str, value: object, hidden: bool) -> object:
+    return REDACTED if hidden and contains_path(key) else value
 
 
 def _chosen(info: Mapping[str, Any]) -> dict[str, Any]:
     settings = info.get("settings")
     if not isinstance(settings, Mapping):
         return {}
-    return {str(key): value for key, value in settings.items() if key not in _OF_THE_RUN}
+    return {str(key): value for key, value in settings.items() if key not in _NOT_COMPARED}
 
 
 def _seed(info: Mapping[str, Any]) -> int:

@@ -9,20 +9,20 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from adversary.common.files import replacing
+from adversary.common.files import atomic_write
 from adversary.report import charts, flags, gallery, pictures
-from adversary.report.groups import Group, Shown, grouped, matrix, worst_of
-from adversary.report.leakage_rows import Row, closeness, levelled, records
+from adversary.report.groups import Group, WorstGroups, by_group, round_client_matrix, worst_of
+from adversary.report.leakage_rows import Row, closeness, records, with_levels
 from adversary.report.members import shares
-from adversary.report.redaction import is_sensitive, pseudonyms, without_names
-from adversary.report.references import SOURCES, methods, named
+from adversary.report.redaction import is_sensitive, pseudonyms, redact
+from adversary.report.references import CITATIONS, cited_methods, named
 from adversary.report.summary import AVERAGE, summarise
 from adversary.report.templates.scripts import FILTERS
-from adversary.report.templating import figure, template
-from adversary.report.threat_summary import knowledge
-from adversary.scoring.verdict import CLOSE_PSNR, NULL_MARGIN, Level
+from adversary.report.templating import format_number, template
+from adversary.report.threat_summary import summarize_threat
+from adversary.scoring.verdict import CLOSE_PSNR, NULL_MARGIN, Severity
 from adversary.storage.names import unmasked
-from adversary.storage.run_folder import ALL_ATTACKS, RunFolder, writing
+from adversary.storage.run_folder import ALL_ATTACKS, RunFolder, one_line_io_errors
 
 MAX_GROUPS = 24
 """Clients, and rounds, in a table or chart of each; the worst."""
@@ -47,14 +47,14 @@ def render(folder: RunFolder) -> Path:
     hidden = is_sensitive(info)
     missing = info.get("missing")
     if hidden:
-        info = without_names(info, folder.path.absolute().name)
+        info = redact(info, folder.path.absolute().name)
         leakage = leakage.assign(truth=pseudonyms(leakage["truth"]))
-    rows = levelled(leakage)
+    rows = with_levels(leakage)
     counted = unmasked(leakage)
-    summary = summarise(levelled(counted), info)
-    by_client = worst_of(grouped(rows, "client"), MAX_GROUPS)
-    by_round = grouped(rows, "round")
-    chosen = gallery.choose(rows)
+    summary = summarise(with_levels(counted), info)
+    by_client = worst_of(by_group(rows, "client"), MAX_GROUPS)
+    by_round = by_group(rows, "round")
+    chosen = gallery.select_cards(rows)
     worst = sorted(rows, key=closeness, reverse=True)[:MAX_ROWS]
     accounts = _accounts(folder.accounts())
     members = shares(folder.members(), leakage)
@@ -66,7 +66,7 @@ def render(folder: RunFolder) -> Path:
         data=_mapping(info.get("data")),
         defence=_mapping(info.get("defence")),
         oracles=list(info.get("oracles") or ()),
-        knowledge=knowledge(info),
+        knowledge=summarize_threat(info),
         aggregate=_mapping(info.get("threat")).get("view") == "aggregate",
         bound=_mapping(info.get("bound")),
         settings=_flatten(_mapping(info.get("settings"))),
@@ -77,7 +77,7 @@ def render(folder: RunFolder) -> Path:
         average=AVERAGE,
         null_margin=NULL_MARGIN,
         members=members,
-        matrix=matrix(rows, by_client, worst_of(by_round, MAX_GROUPS)),
+        matrix=round_client_matrix(rows, by_client, worst_of(by_round, MAX_GROUPS)),
         by_client=by_client,
         trained=len(rounds) > 0,
         by_round=_with_training(by_round, records(rounds)),
@@ -97,16 +97,16 @@ def render(folder: RunFolder) -> Path:
             leakage, rounds, {} if hidden else _mapping(missing), summary.has_truth
         ),
         methods=[
-            *methods({row["attack"] for row in rows} - {ALL_ATTACKS}),
+            *cited_methods({row["attack"] for row in rows} - {ALL_ATTACKS}),
             *named(member.member for member in members),
         ],
-        sources=SOURCES,
-        levels=sorted(Level, reverse=True),
+        sources=CITATIONS,
+        levels=sorted(Severity, reverse=True),
         colour_bar=pictures.colour_bar(),
         error_scale=pictures.ERROR_SCALE,
     )  # fmt: skip
     path = folder.path / "report.html"
-    with writing(path), replacing(path) as temporary:
+    with one_line_io_errors(path), atomic_write(path) as temporary:
         temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
     return path
 
@@ -128,7 +128,7 @@ def _charts(
     folder: RunFolder,
     leakage: pd.DataFrame,
     rounds: pd.DataFrame,
-    by_client: Shown,
+    by_client: WorstGroups,
     chosen: list[Row],
 ) -> list[tuple[str, str, Markup]]:
     """Return (title, text for those who do not see it, SVG) of each chart that can be drawn."""
@@ -160,7 +160,7 @@ def _charts(
                 "How the worst one was found",
                 f"The attacker’s own score by iteration: {first['client']}, round "
                 f"{first['round']}, {first['attack']}; lower is a better fit to the update",
-                charts.process(gallery.history(folder, first)),
+                charts.attack_progress_chart(gallery.history(folder, first)),
             )
         )
     # The SVG is made by matplotlib, which escapes the names in it.
@@ -170,7 +170,7 @@ def _charts(
 def _in_words(leakage: pd.DataFrame, column: str) -> str:
     """Return the mean PSNR by round or client in words, of the first dozen."""
     means = leakage.dropna(subset=["psnr"]).groupby(column)["psnr"].mean()
-    told = [f"{column} {key}: {figure(float(value), 1)} dB" for key, value in means.items()]
+    told = [f"{column} {key}: {format_number(float(value), 1)} dB" for key, value in means.items()]
     more = f"; and {len(told) - 12} more" if len(told) > 12 else ""
     return f"Means: {'; '.join(told[:12])}{more}." if told else ""
 

@@ -9,9 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from adversary.report.flags import FLAGS, Flag
-from adversary.report.leakage_rows import Row, closeness, judged, levelled, mean, points_to_patient
-from adversary.report.templating import figure
-from adversary.scoring.verdict import CLOSE_PSNR, COPY_PSNR, Evidence, Level
+from adversary.report.leakage_rows import (
+    Row,
+    closeness,
+    judged,
+    mean,
+    points_to_patient,
+    with_levels,
+)
+from adversary.report.templating import format_number
+from adversary.scoring.verdict import CLOSE_PSNR, COPY_PSNR, Evidence, Severity
 from adversary.storage.names import unmasked
 from adversary.storage.run_folder import RunFolder
 
@@ -82,7 +89,7 @@ class Summary:
         Attacks that failed.
     """
 
-    level: Level
+    level: Severity
     worst: Row
     images: int
     clients_seen: int
@@ -127,7 +134,7 @@ class Summary:
         """Return the verdict in a line: level, worst image, what was examined, what to look at."""
         named = self.worst
         where = f"{named['client']} in round {named['round']} by {named['attack']}"
-        psnr = "" if named["psnr"] is None else f"{figure(named['psnr'], 1)} dB, "
+        psnr = "" if named["psnr"] is None else f"{format_number(named['psnr'], 1)} dB, "
         parts = [f"verdict: {self.level.label}"]
         if self.has_truth:
             parts.append(f"worst image {psnr}{where}")
@@ -147,19 +154,19 @@ def of_folder(folder: RunFolder) -> Summary:
     RunFolderError
         If the folder cannot be read.
     """
-    return summarise(levelled(unmasked(folder.leakage())), folder.info())
+    return summarise(with_levels(unmasked(folder.leakage())), folder.info())
 
 
 def summarise(rows: list[Row], info: Mapping[str, Any]) -> Summary:
     """Return the summary of a run's rows, those of masked updates left out."""
     done = [row for row in rows if row["status"] == "ok"]
-    seen = [row for row in done if row["level"] >= Level.IDENTIFIABLE]
+    seen = [row for row in done if row["level"] >= Severity.IDENTIFIABLE]
     candidates = info.get("candidates")
     candidates = candidates if isinstance(candidates, int) and candidates > 0 else None
     bounds = [row["bound_psnr"] for row in done if row["bound_psnr"] is not None]
     stated = Counter(row["certificate"] for row in done if row.get("certificate") is not None)
     return Summary(
-        level=judged(rows) if done else Level.UNKNOWN,
+        level=judged(rows) if done else Severity.UNKNOWN,
         worst=max(done, key=closeness, default={}),
         images=len(done),
         clients_seen=len({row["client"] for row in seen}),

@@ -27,14 +27,14 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["figure"] = figure
+    environment.filters["figure"] = format_number
     environment.filters["epsilon"] = epsilon
     environment.filters["percent"] = percent
-    environment.globals["policy"] = policy
+    environment.globals["policy"] = content_security_policy
     return environment
 
 
-def figure(value: float | None, digits: int = 2) -> str:
+def format_number(value: float | None, digits: int = 2) -> str:
     """Return a figure for reading: a dash where missing, small ones in powers of ten."""
     if value is None:
         return "–"
@@ -59,7 +59,7 @@ def percent(share: float | None) -> str:
     return "under 1%" if 0 < share < 0.005 else f"{share:.0%}"
 
 
-def policy(script: str) -> str:
+def content_security_policy(script: str) -> str:
     """Return a content security policy: nothing from a network, and no script but this one."""
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     allowed = ("default-src 'none'", "img-src data:", "style-src 'unsafe-inline'")

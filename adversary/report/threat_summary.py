@@ -10,7 +10,7 @@ Source = Literal["has", "public", "oracle", "not told"]
 
 
 @dataclass(frozen=True)
-class Knowledge:
+class ThreatSummary:
     """One thing, where the attacker has it from, and what that means."""
 
     thing: str
@@ -18,20 +18,20 @@ class Knowledge:
     meaning: str
 
 
-def knowledge(info: Mapping[str, Any]) -> list[Knowledge]:
+def summarize_threat(info: Mapping[str, Any]) -> list[ThreatSummary]:
     """Return what run.json says of the attacker's knowledge, a line each, oracles marked."""
     threat = info.get("threat") or {}
     audit = bool(info.get("audit"))
     known = [
-        Knowledge("The model", "has", "Architecture and weights, before and after training."),
+        ThreatSummary("The model", "has", "Architecture and weights, before and after training."),
         _update(threat.get("view") == "aggregate", audit, info),
-        Knowledge(
+        ThreatSummary(
             "How clients train",
             "has",
             "Loss, optimiser, learning rate, batch size and steps: "
             + ("they were named to the audit." if audit else "the server itself prescribes them."),
         ),
-        Knowledge("Other X-rays", "public", "A few, none of them of the patients here."),
+        ThreatSummary("Other X-rays", "public", "A few, none of them of the patients here."),
     ]
     if "defence_known" in threat:
         known.append(_defence(bool(threat["defence_known"])))
@@ -39,12 +39,12 @@ def knowledge(info: Mapping[str, Any]) -> list[Knowledge]:
         known.append(_labels(bool(threat["labels_known"])))
     told = {"labels known"}  # has a line of its own
     known += [
-        Knowledge(str(oracle), "oracle", "A server would have to be told.")
+        ThreatSummary(str(oracle), "oracle", "A server would have to be told.")
         for oracle in info.get("oracles") or ()
         if oracle not in told or "labels_known" not in threat
     ]
     known.append(
-        Knowledge(
+        ThreatSummary(
             "The patients’ X-rays",
             "not told",
             "They are used to score what an attack has made, never by an attack itself.",
@@ -53,9 +53,9 @@ def knowledge(info: Mapping[str, Any]) -> list[Knowledge]:
     return known
 
 
-def _update(aggregate: bool, audit: bool, info: Mapping[str, Any]) -> Knowledge:
+def _update(aggregate: bool, audit: bool, info: Mapping[str, Any]) -> ThreatSummary:
     if not aggregate:
-        return Knowledge(
+        return ThreatSummary(
             "The update", "has", "What one client made of the model, client by client."
         )
     many = f"the {len(info.get('clients') or ())} clients" if audit else "all clients"
@@ -67,20 +67,24 @@ def _update(aggregate: bool, audit: bool, info: Mapping[str, Any]) -> Knowledge:
         "masked update a round is attacked too, under the client’s name with “-masked”; the "
         "verdict leaves it out."
     )
-    return Knowledge("The update", "has", f"The mean of what {many} made of the model.{masks}")
+    return ThreatSummary("The update", "has", f"The mean of what {many} made of the model.{masks}")
 
 
-def _defence(known: bool) -> Knowledge:
+def _defence(known: bool) -> ThreatSummary:
     if known:
-        return Knowledge("The defence", "public", "Which one, and how strong: all clients know it.")
-    return Knowledge(
+        return ThreatSummary(
+            "The defence", "public", "Which one, and how strong: all clients know it."
+        )
+    return ThreatSummary(
         "The defence", "not told", "The attacker takes the update for an undefended one."
     )
 
 
-def _labels(known: bool) -> Knowledge:
+def _labels(known: bool) -> ThreatSummary:
     if known:
-        return Knowledge("The diagnoses", "oracle", "The true labels of the images it looks for.")
-    return Knowledge(
+        return ThreatSummary(
+            "The diagnoses", "oracle", "The true labels of the images it looks for."
+        )
+    return ThreatSummary(
         "The diagnoses", "not told", "It reads the labels from the update, or guesses."
     )

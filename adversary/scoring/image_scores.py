@@ -92,7 +92,7 @@ class ImageScore:
     label_recovered: str | None = None
 
 
-def score(
+def score_images(
     reconstruction: Reconstruction,
     truth: Truth,
     *,
@@ -119,7 +119,7 @@ def score(
     lpips : Lpips, optional
         From :func:`adversary.scoring.metrics.load_lpips`.
     bound_psnr : Tensor, optional
-        (T,), of the true images, from :attr:`adversary.bounds.cramer_rao.Bound.psnr`.
+        (T,), of the true images, from :attr:`adversary.bounds.cramer_rao.BoundResult.psnr`.
     oracles : collection of str
         What the attacker was told beyond what a server has, in words; raises a flag.
 
@@ -135,7 +135,7 @@ def score(
         _same_shape("prior", prior.mean, "truth", truths)
     if candidates is not None:
         _same_shape("candidates", candidates, "truth", truths)
-    chosen = metrics.match(images, truths)
+    chosen = metrics.match_images(images, truths)
     matched = [index for index, row in enumerate(chosen) if row is not None]
     rows = [row for row in chosen if row is not None]
     of_truth = _of_truth(truths, prior, bound_psnr)
@@ -163,7 +163,7 @@ def score(
     return [replace(one, flags=_flags(one, oracles)) for one in scores]
 
 
-def unscored(reconstruction: Reconstruction) -> list[ImageScore]:
+def missing_scores(reconstruction: Reconstruction) -> list[ImageScore]:
     """Return a score a reconstruction that holds what the attacker knows, where no truth is."""
     return [
         ImageScore(
@@ -215,7 +215,7 @@ def _identity(
 ) -> dict[str, Tensor]:
     """Return the places of the true patients by the pictures, and whether negatives tell them."""
     both, twice = torch.cat([images, 1 - images]), torch.cat([truths, truths])
-    ranks = metrics.rank(both, twice, candidates, torch.cat([other, other]))
+    ranks = metrics.identification_rank(both, twice, candidates, torch.cat([other, other]))
     place, of_negative = ranks.chunk(2)
     opposed = metrics.correlation(images, truths) <= NEGATIVE_CORRELATION
     return {

@@ -97,7 +97,7 @@ def rdlv(ssim_reconstruction: Tensor, ssim_prior: Tensor) -> Tensor:
     return torch.where(ssim_prior > 0, value, torch.nan)
 
 
-def match(reconstructions: Tensor, truths: Tensor) -> list[int | None]:
+def match_images(reconstructions: Tensor, truths: Tensor) -> list[int | None]:
     """Pair reconstructions with truths one to one at the least total squared error.
 
     Parameters
@@ -133,7 +133,7 @@ def correlation(images: Tensor, truths: Tensor) -> Tensor:
     return (_standardised(images) * _standardised(truths)).sum(1)
 
 
-def rank(
+def identification_rank(
     reconstructions: Tensor, truths: Tensor, candidates: Tensor, other: Tensor | None = None
 ) -> Tensor:
     """Return the place of the true patient among candidate patients, (B,) int64 from 1.
@@ -212,12 +212,12 @@ class Lpips:
         """Return the distance of each pair, (B,) float64; NaN unless 1 or 3 channels."""
         if images.shape[1] not in (1, 3):
             return torch.full((len(images),), torch.nan, dtype=torch.float64)
-        pair = [_enlarged(x.float().expand(-1, 3, -1, -1)) for x in (images, truths)]
+        pair = [_upscaled(x.float().expand(-1, 3, -1, -1)) for x in (images, truths)]
         value: Tensor = self._net(*pair, normalize=True)
         return value.reshape(-1).double()
 
 
-def _enlarged(images: Tensor) -> Tensor:
+def _upscaled(images: Tensor) -> Tensor:
     shape = [max(side, _SMALLEST_LPIPS_SIDE) for side in images.shape[-2:]]
     if shape == list(images.shape[-2:]):
         return images

@@ -7,21 +7,21 @@ from dataclasses import asdict, dataclass
 
 from torch import Tensor
 
-from adversary.bounds.cramer_rao import Bound
+from adversary.bounds.cramer_rao import BoundResult
 from adversary.bounds.fisher_information import BoundError
-from adversary.common.errors import in_one_line
-from adversary.common.results import Outcome, Pictures
-from adversary.common.torch_state import random_state_kept, threads_set
+from adversary.common.errors import one_line_error
+from adversary.common.results import AttackResult, Pictures
+from adversary.common.torch_state import limited_threads, preserved_rng_state
 from adversary.common.truth import Truth
 from adversary.observation.observation import Observation, ObservationError
 from adversary.priors.public import Prior
-from adversary.scoring.image_scores import ImageScore, score
+from adversary.scoring.image_scores import ImageScore, score_images
 from adversary.scoring.metrics import load_lpips
-from adversary.scoring.verdict import Evidence, certificate_of, level, worst
+from adversary.scoring.verdict import Evidence, certificate_of, severity_of, worst_of
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scored:
+class ScoredResult:
     """An attack's outcome beside the truth.
 
     Parameters
@@ -44,11 +44,11 @@ class Scored:
         Its pictures, where they were drawn with it.
     """
 
-    outcome: Outcome
+    outcome: AttackResult
     scores: tuple[ImageScore, ...] | None = None
     truths: Tensor | None = None
     without_images: bool = False
-    bound: Bound | None = None
+    bound: BoundResult | None = None
     no_bound: str = ""
     fault: str = ""
     drawn: Pictures | None = None
@@ -75,7 +75,7 @@ class Scored:
         nearest = f"{max(psnrs):.1f} dB" if psnrs else "no figure"
         if len(self.scores) > 1 and self.psnr is not None:
             nearest = f"{len(self.scores)} images, mean {self.psnr:.1f} dB, worst {nearest}"
-        return f"{worst(map(level, evidence)).label} · {nearest}"
+        return f"{worst_of(map(severity_of, evidence)).label} · {nearest}"
 
 
 class Scorer:
@@ -105,7 +105,7 @@ class Scorer:
         truth: Callable[[Observation], Truth | None] | None = None,
         prior: Prior | None = None,
         candidates: Tensor | None = None,
-        bound: Callable[[Observation, Truth], Bound] | None = None,
+        bound: Callable[[Observation, Truth], BoundResult] | None = None,
         threads: int = 1,
     ) -> None:
         self.truth = truth
@@ -113,7 +113,7 @@ class Scorer:
         self.candidates = candidates
         self.bound = bound
         self.threads = threads
-        self._bounded: tuple[tuple[int, str], Bound | None, str] | None = None
+        self._bounded: tuple[tuple[int, str], BoundResult | None, str] | None = None
 
     def missing(self) -> dict[str, str]:
         """Return the columns that cannot be had, and why."""
@@ -123,7 +123,7 @@ class Scorer:
         missing = {"lpips": no_lpips} if no_lpips else {}
         return missing if self.bound else {**missing, "bound_psnr": "not asked for"}
 
-    def score(self, observation: Observation, outcome: Outcome) -> Scored:
+    def score(self, observation: Observation, outcome: AttackResult) -> ScoredResult:
         """Return an attack's outcome with its scores.
 
         Raises
@@ -133,12 +133,12 @@ class Scorer:
         """
         truth = self.truth(observation) if self.truth is not None else None
         if truth is not None and not len(truth.images):
-            return Scored(outcome=outcome, without_images=True)
+            return ScoredResult(outcome=outcome, without_images=True)
         if truth is None or outcome.reconstruction is None:
-            return Scored(outcome=outcome)
-        with random_state_kept(), threads_set(self.threads):
+            return ScoredResult(outcome=outcome)
+        with preserved_rng_state(), limited_threads(self.threads):
             bound, no_bound = self._bound_of(observation, truth)
-            scores = score(
+            scores = score_images(
                 outcome.reconstruction,
                 truth,
                 prior=self.prior,
@@ -147,7 +147,7 @@ class Scorer:
                 bound_psnr=None if bound is None else bound.psnr,
                 oracles=outcome.oracles,
             )
-        return Scored(
+        return ScoredResult(
             outcome=outcome,
             scores=tuple(scores),
             truths=truth.images,
@@ -155,7 +155,7 @@ class Scorer:
             no_bound=no_bound,
         )
 
-    def _bound_of(self, observation: Observation, truth: Truth) -> tuple[Bound | None, str]:
+    def _bound_of(self, observation: Observation, truth: Truth) -> tuple[BoundResult | None, str]:
         """Return the bound, found once for all attacks on an update, or why there is none."""
         if self.bound is None:
             return None, ""
@@ -164,5 +164,5 @@ class Scorer:
             try:
                 self._bounded = update, self.bound(observation, truth), ""
             except (BoundError, ObservationError) as error:
-                self._bounded = update, None, in_one_line(error)
+                self._bounded = update, None, one_line_error(error)
         return self._bounded[1:]

@@ -35,7 +35,7 @@ NULL_MARGIN = 1.0
 """dB that a picture must be nearer to its patient than to strangers, to count for anything."""
 
 
-class Level(IntEnum):
+class Severity(IntEnum):
     """How much is given away, worst last; of what is not known, OPEN is next to the least."""
 
     UNKNOWN = 0
@@ -68,40 +68,40 @@ class Level(IntEnum):
     @property
     def settled(self) -> bool:
         """Whether a stronger attack could not make it look better or worse for the patient."""
-        return self in (Level.PROTECTED, Level.VISIBLE)
+        return self in (Severity.PROTECTED, Severity.VISIBLE)
 
 
 _WORDS = {
-    Level.UNKNOWN: (
+    Severity.UNKNOWN: (
         "Not measured",
         "There is no true image to compare with, or no usable reconstruction.",
         "no figure can be had",
     ),
-    Level.PROTECTED: (
+    Severity.PROTECTED: (
         "Protected",
         "What the update holds gives nobody more than chance: the bound or the posterior says so, "
         "not an attack that failed.",
         f"the bound is within {CHANCE_MARGIN:g} dB of the mean public X-ray, or the attacker's "
         f"posterior is its prior and no bound is above {CLOSE_PSNR:g} dB",
     ),
-    Level.OPEN: (
+    Severity.OPEN: (
         "Open",
         "The attack got little, and more may be there. This is no evidence of safety.",
         "none of the others",
     ),
-    Level.TRACES: (
+    Severity.TRACES: (
         "Traces of the patient",
         "The picture shows more than the average public X-ray, or points to the patient "
         "without resembling the X-ray.",
         f"re-identified, or RDLV above {PRIOR_RDLV:g} and beyond the null",
     ),
-    Level.IDENTIFIABLE: (
+    Severity.IDENTIFIABLE: (
         "Patient re-identifiable",
         "The picture is poor, yet it points to the right patient among the candidates.",
         f"re-identified, from the picture or its negative, and RDLV above {PRIOR_RDLV:g} "
         "or a negative",
     ),
-    Level.VISIBLE: (
+    Severity.VISIBLE: (
         "Patient visible",
         "The server can see this patient's X-ray.",
         f"PSNR of {CLOSE_PSNR:g} dB or more and re-identified, or {COPY_PSNR:g} dB or more",
@@ -158,7 +158,7 @@ class Evidence:
         return self.bound_psnr <= self.prior_psnr + CHANCE_MARGIN
 
 
-def level(evidence: Evidence) -> Level:
+def severity_of(evidence: Evidence) -> Severity:
     """Return the level of one image.
 
     A high PSNR alone is no proof below :data:`COPY_PSNR`, for all chest X-rays look alike: the
@@ -167,29 +167,29 @@ def level(evidence: Evidence) -> Level:
     """
     psnr, rdlv = evidence.psnr, evidence.rdlv
     if psnr is None:
-        return Level.PROTECTED if evidence.protected else Level.UNKNOWN
+        return Severity.PROTECTED if evidence.protected else Severity.UNKNOWN
     if psnr >= COPY_PSNR or (evidence.reidentified and psnr >= CLOSE_PSNR):
-        return Level.VISIBLE
+        return Severity.VISIBLE
     if evidence.protected:  # whatever a picture shows beyond it is luck
-        return Level.PROTECTED
+        return Severity.PROTECTED
     beyond_prior = rdlv is not None and rdlv > PRIOR_RDLV and evidence.beyond_null
     if evidence.negative or (evidence.reidentified and beyond_prior):
-        return Level.IDENTIFIABLE
+        return Severity.IDENTIFIABLE
     if evidence.reidentified or beyond_prior:
-        return Level.TRACES
-    return Level.UNKNOWN if rdlv is None and evidence.reidentified is None else Level.OPEN
+        return Severity.TRACES
+    return Severity.UNKNOWN if rdlv is None and evidence.reidentified is None else Severity.OPEN
 
 
-def worst(levels: Iterable[Level]) -> Level:
+def worst_of(levels: Iterable[Severity]) -> Severity:
     """Return the worst of the levels, ``UNKNOWN`` where there is none.
 
     Some that are protected beside some of which nothing is known are open: what was not measured
     is not protected by what was.
     """
     found = set(levels)
-    if found == {Level.UNKNOWN, Level.PROTECTED}:
-        return Level.OPEN
-    return max(found, default=Level.UNKNOWN)
+    if found == {Severity.UNKNOWN, Severity.PROTECTED}:
+        return Severity.OPEN
+    return max(found, default=Severity.UNKNOWN)
 
 
 def certificate_of(reconstruction: Reconstruction) -> Certificate | None:

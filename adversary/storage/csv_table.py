@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from adversary.common.files import replacing
+from adversary.common.files import atomic_write
 
 Schema = Mapping[str, str]
 """Columns in their order, each with its pandas dtype."""
@@ -23,7 +23,7 @@ _FORMULA = re.compile(r"^(?=['=+\-@＝＋－＠])")
 
 def create(path: Path, schema: Schema) -> None:
     """Write a table without rows."""
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(",".join(schema) + "\n", encoding="utf-8")
 
 
@@ -58,7 +58,7 @@ def remove(path: Path, schema: Schema, where: Mapping[str, object]) -> None:
     wanted = {columns.index(column): _cell(value) for column, value in where.items()}
     with path.open(newline="", encoding="utf-8") as file:
         header, *rows = csv.reader(file)
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(
@@ -77,7 +77,7 @@ def remove_after(path: Path, column: str, last: int) -> None:
     whole, _, _ = path.read_bytes().rpartition(b"\n")  # a killed process may leave half of a row
     header, *rows = csv.reader(io.StringIO(whole.decode("utf-8", "backslashreplace"), newline=""))
     place = header.index(column)
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(row for row in rows if int(row[place]) <= last)
@@ -102,7 +102,7 @@ def sort(path: Path, schema: Schema, by: Sequence[str]) -> None:
     ordered = sorted(rows, key=key)
     if ordered == rows:
         return
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(ordered)

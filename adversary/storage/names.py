@@ -34,5 +34,6 @@ def round_of(update: Path) -> int:
     return int(update.parent.name.removeprefix("round-"))
 
 
-def _round(number: int) -> str:
+def round_folder(number: int) -> str:
+    """Return the name of a round's folder."""
     return f"round-{number:03d}"

@@ -17,23 +17,23 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from adversary.common.files import left_behind, private_folder, replacing
+from adversary.common.files import atomic_write, private_folder, stale_temporary_files
 from adversary.common.results import Files, Pictures, Reconstruction
 from adversary.common.types import StateDict
 from adversary.observation.observation import SENT, Observation
-from adversary.scoring.image_scores import ImageScore, unscored
+from adversary.scoring.image_scores import ImageScore, missing_scores
 from adversary.scoring.verdict import LIMITS, certificate_of, flags_of
 from adversary.storage import csv_table, picture_files
-from adversary.storage.names import _round, round_of, safe_name
-from adversary.storage.schemas import _TABLES, ACCOUNTS, CLIENTS, LEAKAGE, MEMBERS, ROUNDS
+from adversary.storage.names import round_folder, round_of, safe_name
+from adversary.storage.schemas import ACCOUNTS, CLIENTS, LEAKAGE, MEMBERS, ROUNDS, TABLES
 
 ALL_ATTACKS = "-"
 """Stands for the attack in the line of an update that no attack could be run on."""
 
 Status = Literal["running", "completed", "failed", "stopped"]
-_OURS = (
+_OWN_FILES = (
     "run.json",
-    *_TABLES,
+    *TABLES,
     "state.safetensors",
     "report.html",
     "updates",
@@ -64,7 +64,7 @@ class RunFolder:
     reconstruction was re-identified) and ``bound`` (of the column bound_psnr: ``kind``, ``method``,
     "stochastic" where any was estimated, the largest ``error`` in dB, whether all estimates
     ``converged``, the ``scopes`` of attackers, and the ``subject``; see
-    :class:`adversary.bounds.cramer_rao.Bound`), and whether it is an ``audit``, with the
+    :class:`adversary.bounds.cramer_rao.BoundResult`), and whether it is an ``audit``, with the
     ``clients`` behind it. ``sensitive`` keeps patients out of the report; see
     :mod:`adversary.report.redaction`.
     """
@@ -94,14 +94,14 @@ class RunFolder:
             written.
         """
         path = Path(path)
-        with writing(path):
-            there = any((path / name).exists() for name in _OURS)
+        with one_line_io_errors(path):
+            there = any((path / name).exists() for name in _OWN_FILES)
         if there and not overwrite:
             raise RunFolderError(
                 f"results folder {path} already holds a run; name another or allow overwriting"
             )
         folder = cls(path)
-        with writing(path):
+        with one_line_io_errors(path):
             private_folder(path)
             if not path.is_dir():
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
@@ -109,8 +109,8 @@ class RunFolder:
         folder._write_info(
             {"status": "running", "started": _now(), "failures": [], "missing": {}, **about}
         )
-        with writing(path):
-            for name, schema in _TABLES.items():
+        with one_line_io_errors(path):
+            for name, schema in TABLES.items():
                 csv_table.create(path / name, schema)
         return folder
 
@@ -123,8 +123,8 @@ class RunFolder:
         RunFolderError
             If one cannot be removed.
         """
-        with writing(path):
-            for old in [path / name for name in _OURS if (path / name).exists()]:
+        with one_line_io_errors(path):
+            for old in [path / name for name in _OWN_FILES if (path / name).exists()]:
                 shutil.rmtree(old) if old.is_dir() else old.unlink()
 
     @classmethod
@@ -146,14 +146,14 @@ class RunFolder:
         What was written of later rounds is removed from tables and run.json, and their updates
         are; their pictures stay until they are written anew.
         """
-        for temporary in left_behind(self.path):
-            with writing(temporary):
+        for temporary in stale_temporary_files(self.path):
+            with one_line_io_errors(temporary):
                 temporary.unlink(missing_ok=True)
         for update in self.recorded_updates():
             if round_of(update) > round:
                 self.forget_update(update)
-        for name in _TABLES:
-            with writing(self.path / name):
+        for name in TABLES:
+            with one_line_io_errors(self.path / name):
                 csv_table.remove_after(self.path / name, "round", round)
         about = self.info()
         for kind in ("failures", "without_images"):
@@ -238,16 +238,16 @@ class RunFolder:
         reconstruction : Reconstruction
             What the attack gave.
         scores : sequence of ImageScore, optional
-            From :func:`adversary.scoring.image_scores.score`; without truth there are none, and the
-            rows hold the attacker's own score alone.
+            From :func:`adversary.scoring.image_scores.score_images`; without truth there are none,
+            and the rows hold the attacker's own score alone.
         drawn : Pictures, optional
             From :func:`adversary.report.pictures.draw`; by default there are none.
         """
-        scores = unscored(reconstruction) if scores is None else scores
+        scores = missing_scores(reconstruction) if scores is None else scores
         drawn = drawn or Pictures({}, {})
         folder = self.images(round, client, attack)
-        with writing(folder):
-            picture_files.write(folder, drawn.images)
+        with one_line_io_errors(folder):
+            picture_files.write_files(folder, drawn.images)
             self._save_history(round, client, attack, reconstruction, drawn.process)
         self._append(
             "leakage.csv",
@@ -287,8 +287,8 @@ class RunFolder:
         failures = self.info().get("failures", [])
         self.update(failures=[one for one in failures if not where.items() <= one.items()])
         for name in ("leakage.csv", "members.csv"):
-            with writing(self.path / name):
-                csv_table.remove(self.path / name, _TABLES[name], where)
+            with one_line_io_errors(self.path / name):
+                csv_table.remove(self.path / name, TABLES[name], where)
 
     def leakage(self) -> pd.DataFrame:
         """Return leakage.csv, typed as :data:`LEAKAGE` says."""
@@ -312,12 +312,16 @@ class RunFolder:
 
     def images(self, round: int, client: str, attack: str) -> Path:
         """Return the folder of one attack's pictures."""
-        return self.path / "images" / _round(round) / safe_name(client) / safe_name(attack)
+        return self.path / "images" / round_folder(round) / safe_name(client) / safe_name(attack)
 
     def history(self, round: int, client: str, attack: str) -> Path:
         """Return the file of one attack's history."""
         return (
-            self.path / "history" / _round(round) / safe_name(client) / f"{safe_name(attack)}.csv"
+            self.path
+            / "history"
+            / round_folder(round)
+            / safe_name(client)
+            / f"{safe_name(attack)}.csv"
         )
 
     def process(self, round: int, client: str, attack: str) -> Path:
@@ -326,7 +330,7 @@ class RunFolder:
 
     def checkpoint(self, round: int) -> Path:
         """Return the file of the global model after a round; 0 is before training."""
-        return self.path / "checkpoints" / f"{_round(round)}.safetensors"
+        return self.path / "checkpoints" / f"{round_folder(round)}.safetensors"
 
     @property
     def state(self) -> Path:
@@ -336,7 +340,7 @@ class RunFolder:
     def record(self, observation: Observation) -> None:
         """Keep an update; what was sent to several clients of a round is written once."""
         path = self.recorded_update(observation.round, observation.client)
-        with self._updates, writing(path):
+        with self._updates, one_line_io_errors(path):
             there = None
             if self._sent is not None and self._sent[0] is observation.sent:
                 there = path.parent / self._sent[1]
@@ -345,7 +349,7 @@ class RunFolder:
 
     def recorded_update(self, round: int, client: str) -> Path:
         """Return the file of one recorded observation."""
-        return self.path / "updates" / _round(round) / f"{safe_name(client)}.safetensors"
+        return self.path / "updates" / round_folder(round) / f"{safe_name(client)}.safetensors"
 
     def recorded_updates(self) -> list[Path]:
         """Return the files of all recorded observations, by round and client."""
@@ -355,13 +359,13 @@ class RunFolder:
         """Return the updates that are here, each with those of the attacks that are missing."""
         rows = self.leakage()
         done = {
-            (_round(at), safe_name(client), attack)
+            (round_folder(at), safe_name(client), attack)
             for at, client, attack in zip(
                 rows["round"], rows["client"], rows["attack"], strict=True
             )
         }
         nothing = {
-            (_round(one["round"]), safe_name(one["client"]))
+            (round_folder(one["round"]), safe_name(one["client"]))
             for one in self.info().get("without_images", [])
         }
         found = {}
@@ -375,7 +379,7 @@ class RunFolder:
 
     def forget_update(self, path: Path) -> None:
         """Remove a recorded update, and its folder if it was the last one there."""
-        with self._updates, writing(path):
+        with self._updates, one_line_io_errors(path):
             path.unlink(missing_ok=True)
             path.with_suffix(".json").unlink(missing_ok=True)
             if not any(path.parent.glob("*.json")):
@@ -388,8 +392,10 @@ class RunFolder:
         """Bring what attacks left into the order of rounds, clients and attacks."""
         whose = "round", "client", "attack"
         for name, by in (("leakage.csv", (*whose, "image")), ("members.csv", whose)):
-            with writing(self.path / name):  # members of an attack stay in the order they ran
-                csv_table.sort(self.path / name, _TABLES[name], by)
+            with one_line_io_errors(
+                self.path / name
+            ):  # members of an attack stay in the order they ran
+                csv_table.sort(self.path / name, TABLES[name], by)
         failures = self.info().get("failures", [])
         order = sorted(failures, key=lambda one: (one["round"], one["client"], one["attack"]))
         if order != failures:
@@ -406,21 +412,24 @@ class RunFolder:
         history = pd.DataFrame(
             reconstruction.history, columns=["restart", "iteration", "score", "seconds"]
         )
-        with replacing(self.history(round, client, attack)) as temporary:
+        with atomic_write(self.history(round, client, attack)) as temporary:
             history.to_csv(temporary, index=False)
         process = self.process(round, client, attack)
         shutil.rmtree(process, ignore_errors=True)  # of an earlier attack, maybe of more trials
-        picture_files.write(process, frames)
+        picture_files.write_files(process, frames)
 
     def _write_info(self, about: Mapping[str, Any]) -> None:
-        with writing(self.path / "run.json"), replacing(self.path / "run.json") as temporary:
+        with (
+            one_line_io_errors(self.path / "run.json"),
+            atomic_write(self.path / "run.json") as temporary,
+        ):
             text = json.dumps(_plain(about), indent=1, ensure_ascii=False, allow_nan=False)
             temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
 
     def _append(
         self, name: str, schema: csv_table.Schema, rows: Iterable[Mapping[str, object]]
     ) -> None:
-        with writing(self.path / name):
+        with one_line_io_errors(self.path / name):
             csv_table.append(self.path / name, schema, rows)
 
     def _read_if_there(self, name: str, schema: csv_table.Schema) -> pd.DataFrame:
@@ -459,7 +468,7 @@ def _plain(value: Any) -> Any:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def one_line_io_errors(path: Path) -> Iterator[None]:
     """Turn what the system says against writing into one line that names the place."""
     try:
         yield

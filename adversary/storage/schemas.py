@@ -82,7 +82,7 @@ MEMBERS: csv_table.Schema = {
     "note": "string",
 }
 
-_TABLES: dict[str, csv_table.Schema] = {
+TABLES: dict[str, csv_table.Schema] = {
     "leakage.csv": LEAKAGE,
     "members.csv": MEMBERS,
     "rounds.csv": ROUNDS,

@@ -103,12 +103,12 @@ def run(
     if settings.resume:
         _check_resume(settings)
     else:
-        _claim(folder, overwrite=overwrite)
+        _require_writable(folder, overwrite=overwrite)
     with Display(verbose=verbose) as display:
         if engine is Engine.flower:
             display.say(f"starting Flower with {settings.clients} clients (some 20 s)")
         _ENGINES[engine](settings, display.hear)
-    _tell_verdict(folder)
+    _print_verdict(folder)
     print(folder / "report.html")
 
 
@@ -185,7 +185,7 @@ def attack(
     if device is not None:
         changed["device"] = device
     written = Path(reattack(folder, changed, missing=missing, jobs=jobs)).resolve()
-    _tell_verdict(written.parent)
+    _print_verdict(written.parent)
     print(written)
 
 
@@ -252,7 +252,7 @@ def audit(
             overwrite=overwrite,
             progress=lambda name, share: display.move(f"{name}: {share:.0%}"),
         )
-    _tell_verdict(Path(report).parent)
+    _print_verdict(Path(report).parent)
     print(report)
 
 
@@ -282,11 +282,11 @@ def report(
     for run_folder in runs:
         if sensitive is not None:
             run_folder.update(sensitive=sensitive)
-        _tell_verdict(run_folder.path)
+        _print_verdict(run_folder.path)
         print(render(run_folder).resolve())
     if len(runs) > 1:
         place = folders[0].absolute().parent if out is None else Path(out).expanduser().absolute()
-        rows = comparison.measure(run_groups.settings_of(runs))
+        rows = comparison.compare_runs(run_groups.settings_of(runs))
         print(comparison_page.render(place, rows, same_conditions=False).resolve())
 
 
@@ -320,7 +320,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Before torch is imported: threads that spin while they wait starve whatever else runs.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with warnings.catch_warnings():
-        warnings.showwarning = _shown_by(warnings.showwarning)
+        warnings.showwarning = _warning_printer(warnings.showwarning)
         return _main(arguments)
 
 
@@ -338,21 +338,21 @@ def _main(arguments: Sequence[str] | None) -> int:
         place = f"{error.filename}: " if error.filename else ""
         return _fail(f"{place}{error.strerror or error}", FAILED)
     except Exception as error:
-        if not _for_the_user(error):
+        if not _is_user_error(error):
             raise
         return _fail(str(error), USAGE if isinstance(error, ValueError) else FAILED)
 
 
-def _for_the_user(said: BaseException) -> bool:
+def _is_user_error(said: BaseException) -> bool:
     """Whether an error or warning is of our own types, which are written for the user."""
     return type(said).__module__.partition(".")[0] in PACKAGES
 
 
-def _shown_by(others: Callable[..., None]) -> Callable[..., None]:
+def _warning_printer(others: Callable[..., None]) -> Callable[..., None]:
     """Return what shows a warning: ours in one line, any other as ``others`` does."""
 
     def show(message: Warning | str, *where: Any, **more: Any) -> None:
-        if isinstance(message, Warning) and _for_the_user(message):
+        if isinstance(message, Warning) and _is_user_error(message):
             print(f"fl-sim: warning: {message}", file=sys.stderr)
         else:
             others(message, *where, **more)
@@ -368,7 +368,7 @@ def _fail(message: str, code: int) -> int:
 
 def _read_config(path: Path | None) -> dict[str, Value]:
     """Return the settings of a TOML file, its tables flattened as Flower does."""
-    from fl_sim.settings.parse import flat
+    from fl_sim.settings.parse import flatten_toml
 
     if path is None:
         return {}
@@ -378,14 +378,14 @@ def _read_config(path: Path | None) -> dict[str, Value]:
         raise UsageError(f"--config {path}: {error.strerror}") from error
     except ValueError as error:
         raise UsageError(f"--config {path}: not a TOML file: {error}") from error
-    return dict(flat(document))
+    return dict(flatten_toml(document))
 
 
 def _changes(pairs: Sequence[str] | None) -> dict[str, Value]:
     """Return ``KEY=VALUE`` pairs with the values in the types that the settings declare."""
-    from fl_sim.settings.parse import declared
+    from fl_sim.settings.parse import declared_settings
 
-    kinds = {one.key: one.kind for one in declared()}
+    kinds = {one.key: one.kind for one in declared_settings()}
     changes: dict[str, Value] = {}
     wrong = []
     for pair in pairs or ():
@@ -434,13 +434,13 @@ def _with_absolute_paths(settings: Settings) -> Settings:
 
 def _check(settings: Settings) -> None:
     """Build the parts of the run once: what does not fit is told now, not when Flower is up."""
-    from fl_sim.adversary_setup import attacks
-    from fl_sim.federation import assemble
+    from fl_sim.adversary_setup import make_attacks
+    from fl_sim.federation import build_federation
     from fl_sim.loggers import makers
 
-    attacks(settings)
+    make_attacks(settings)
     makers(settings)
-    assemble(settings, settings.clients).model()
+    build_federation(settings, settings.clients).model()
 
 
 def _resumed(given: dict[str, Value], *, overwrite: bool) -> dict[str, Value]:
@@ -457,19 +457,19 @@ def _resumed(given: dict[str, Value], *, overwrite: bool) -> dict[str, Value]:
 
 def _check_resume(settings: Settings) -> None:
     """Make sure that the run can go on, before anything starts."""
-    from fl_sim.federation import assemble
+    from fl_sim.federation import build_federation
     from fl_sim.rounds import resume
 
-    with resume.only_writer(resume.reopen(settings)):
-        resume.check(assemble(settings, settings.clients))
+    with resume.run_lock(resume.open_for_resume(settings)):
+        resume.check(build_federation(settings, settings.clients))
 
 
-def _claim(folder: Path, *, overwrite: bool) -> None:
+def _require_writable(folder: Path, *, overwrite: bool) -> None:
     """Make sure, before anything starts, that a run can be written to ``folder``."""
     from adversary.storage.run_folder import RunFolder
-    from fl_sim.rounds.resume import only_writer
+    from fl_sim.rounds.resume import run_lock
 
-    with only_writer(RunFolder(folder)):
+    with run_lock(RunFolder(folder)):
         try:
             RunFolder.create(folder, overwrite=overwrite)
         except ValueError as error:
@@ -494,21 +494,21 @@ def _run_with_flower(settings: Settings, hear: Callable[[str], None]) -> None:
             on_line=hear,
         )
     except KeyboardInterrupt:
-        _close(folder, "stopped")
-        _tell_of_the_rest(folder)
+        _record_end(folder, "stopped")
+        _print_how_to_resume(folder)
         raise
     reason = _failure(folder) if status.completed else status.details or status.status
     if reason:
-        _close(folder, "failed", reason)
+        _record_end(folder, "failed", reason)
         print(f"the full log is {log}", file=sys.stderr)
         raise RunFailedError(reason)
 
 
 def _run_locally(settings: Settings, hear: Callable[[str], None]) -> None:
-    from fl_sim.engines.in_process import run_local
+    from fl_sim.engines.in_process import run_in_process
 
     with redirect_stdout(_Lines(hear)):
-        run_local(settings)
+        run_in_process(settings)
 
 
 def _run_unseen(settings: Settings) -> None:
@@ -561,7 +561,7 @@ def _failure(folder: Path) -> str:
     return "" if info["status"] == "completed" else info.get("reason") or info["status"]
 
 
-def _tell_verdict(folder: Path) -> None:
+def _print_verdict(folder: Path) -> None:
     """Print what a run gave away in a line, if an attack has finished."""
     from adversary.report.summary import of_folder
     from adversary.storage.run_folder import RunFolder
@@ -571,7 +571,7 @@ def _tell_verdict(folder: Path) -> None:
         print(found.line())
 
 
-def _tell_of_the_rest(folder: Path) -> None:
+def _print_how_to_resume(folder: Path) -> None:
     """Say how a run that was stopped goes on."""
     from adversary.storage.run_folder import RunFolder
 
@@ -581,17 +581,17 @@ def _tell_of_the_rest(folder: Path) -> None:
               file=sys.stderr)  # fmt: skip
 
 
-def _close(folder: Path, status: Status, reason: str = "") -> None:
+def _record_end(folder: Path, status: Status, reason: str = "") -> None:
     """Write how a run ended whose ServerApp could not; what it had written stays.
 
     A run that is still written is another one, which came first.
     """
     from adversary.report.run_page import render
     from adversary.storage.run_folder import RunFolder, RunFolderError
-    from fl_sim.rounds.resume import ResumeError, only_writer
+    from fl_sim.rounds.resume import ResumeError, run_lock
 
     run_folder = RunFolder(folder)
-    with suppress(RunFolderError, ResumeError, OSError), only_writer(run_folder):
+    with suppress(RunFolderError, ResumeError, OSError), run_lock(run_folder):
         if run_folder.info()["status"] == "running":
             run_folder.finish(status, reason)
             render(run_folder)

@@ -9,7 +9,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from fl_sim.cli.log_filter import Narrator
+from fl_sim.cli.log_filter import LogFilter
 
 
 class Display:
@@ -21,7 +21,7 @@ class Display:
 
     def __init__(self, *, verbose: bool = False) -> None:
         self._verbose = verbose
-        self._narrator = Narrator()
+        self._narrator = LogFilter()
         # Bound now: what redirects stdout later means the run's own output, not this.
         self._out = Console(file=sys.stdout, highlight=False, soft_wrap=True)
         self._err = Console(highlight=False, soft_wrap=True, stderr=True)

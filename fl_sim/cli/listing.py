@@ -12,7 +12,7 @@ from adversary.common.plugins import PluginError
 from fl_sim.data import DATASETS
 from fl_sim.defences import DEFENCES, Defence
 from fl_sim.models import MODELS
-from fl_sim.settings.parse import Declared, declared
+from fl_sim.settings.parse import DeclaredSetting, declared_settings
 from strategies.registry import STRATEGY_NAMES
 
 REGISTRIES: dict[str, Iterable[str] | Mapping[str, object]] = {
@@ -36,7 +36,7 @@ def names_table(topic: str) -> Table:
 def settings_table() -> Table:
     """Return every setting with its default, what it may be and what it means."""
     table = Table("setting", "default", "allowed", "meaning", box=None)
-    for one in declared():
+    for one in declared_settings():
         table.add_row(one.key, _default(one), one.rule.allowed(one.kind), one.rule.help)
     return table
 
@@ -44,13 +44,13 @@ def settings_table() -> Table:
 def settings_markdown() -> str:
     """Return the table of settings for the README."""
     rows = ["| setting | default | allowed | meaning |", "| --- | --- | --- | --- |"]
-    for one in declared():
+    for one in declared_settings():
         allowed = one.rule.allowed(one.kind)
         rows.append(f"| `{one.key}` | `{_default(one)}` | {allowed} | {one.rule.help} |")
     return "\n".join(rows)
 
 
-def _default(one: Declared) -> str:
+def _default(one: DeclaredSetting) -> str:
     if isinstance(one.default, bool):
         return str(one.default).lower()
     return f'"{one.default}"' if isinstance(one.default, str) else str(one.default)

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from fl_sim.progress import said
+from fl_sim.progress import parse_report
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 LEVEL = re.compile(r"^(?:\([^)]*pid=[^)]*\)\s*)?(?P<level>WARNING|ERROR)\s*:\s+(?P<text>.*)$")
@@ -27,29 +27,29 @@ NOISE = (
 
 
 @dataclass(frozen=True)
-class Remark:
+class LogLine:
     """One line for the person who waits."""
 
     kind: Literal["progress", "warning"]
     text: str
 
 
-class Narrator:
+class LogFilter:
     """Reads Flower's stream line by line and passes on what matters, each failure once."""
 
     def __init__(self) -> None:
         self._told: set[str] = set()
 
-    def __call__(self, line: str) -> Remark | None:
+    def __call__(self, line: str) -> LogLine | None:
         """Return what to tell of ``line``; None for what is only worth a place in the log."""
         plain = ANSI.sub("", line).rstrip()
-        if (progress := said(plain)) is not None:
-            return Remark("progress", progress)
+        if (progress := parse_report(plain)) is not None:
+            return LogLine("progress", progress)
         text = _warning(plain)
         if text is None or text in self._told:
             return None
         self._told.add(text)
-        return Remark("warning", text)
+        return LogLine("warning", text)
 
 
 def _warning(plain: str) -> str | None:

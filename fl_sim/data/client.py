@@ -12,9 +12,9 @@ from torch import Tensor
 from fl_sim.data.dataset import XrayDataset
 from fl_sim.data.errors import DataError
 from fl_sim.data.loading import DATASETS, load
-from fl_sim.data.sources.base import Request
+from fl_sim.data.sources.base import DatasetRequest
 
-OTHERS = 256
+BACKGROUND_IMAGES = 256
 """Other patients, at most, among whom a reconstruction is re-identified."""
 
 
@@ -37,7 +37,7 @@ class ClientImages:
     candidates: Tensor
 
 
-def images_of_client(request: Request, indices: Sequence[int] | None = None) -> ClientImages:
+def images_of_client(request: DatasetRequest, indices: Sequence[int] | None = None) -> ClientImages:
     """Read the images behind an update.
 
     Parameters
@@ -73,7 +73,7 @@ def images_of_client(request: Request, indices: Sequence[int] | None = None) -> 
     for i in private:
         if source.patients[i] not in seen:
             others.setdefault(source.patients[i], int(i))
-    rest = source.read(np.array(list(others.values())[:OTHERS], dtype=np.int64))
+    rest = source.read(np.array(list(others.values())[:BACKGROUND_IMAGES], dtype=np.int64))
     return ClientImages(
         used=used,
         public=_unit(public) if len(public) else public_xrays(request.image_size, request.channels),

@@ -11,10 +11,10 @@ import numpy as np
 from fl_sim.data.dataset import Splits
 from fl_sim.data.errors import DataError
 from fl_sim.data.sources import embedded, folder, kermany, nih, phantom, pneumoniamnist
-from fl_sim.data.sources.base import Request, Source
+from fl_sim.data.sources.base import DatasetRequest, DatasetSource
 from fl_sim.data.splits import split
 
-DATASETS: dict[str, Callable[[Request], Source]] = {
+DATASETS: dict[str, Callable[[DatasetRequest], DatasetSource]] = {
     "embedded": embedded.source,
     "folder": folder.source,
     "kermany": kermany.source,
@@ -77,7 +77,7 @@ def load(
     DataError
         On every argument or file that cannot be used.
     """
-    request = Request(
+    request = DatasetRequest(
         name=name,
         path=path,
         image_size=image_size,
@@ -93,7 +93,7 @@ def load(
     return _load(request)
 
 
-def _check(request: Request) -> None:
+def _check(request: DatasetRequest) -> None:
     if request.name not in DATASETS:
         raise DataError(f"data.name = '{request.name}': allowed are {', '.join(DATASETS)}")
     if request.image_size not in IMAGE_SIZES:
@@ -124,7 +124,7 @@ def _check(request: Request) -> None:
 
 
 @lru_cache(maxsize=4)
-def _load(request: Request) -> Splits:
+def _load(request: DatasetRequest) -> Splits:
     source = DATASETS[request.name](request)
     if len(source.label_names) < 2 and source.labels.ndim == 1:
         raise DataError(

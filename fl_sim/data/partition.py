@@ -58,7 +58,7 @@ def dirichlet(
     return assigned
 
 
-def quantity(
+def quantity_skew(
     sizes: np.ndarray, classes: np.ndarray, clients: int, alpha: float, rng: np.random.Generator
 ) -> np.ndarray:
     """Skew the amounts: one draw from Dirichlet(alpha) shares out every class alike.
@@ -74,7 +74,7 @@ def quantity(
     return assigned
 
 
-PARTITIONS: dict[str, Method] = {"iid": iid, "dirichlet": dirichlet, "quantity": quantity}
+PARTITIONS: dict[str, Method] = {"iid": iid, "dirichlet": dirichlet, "quantity": quantity_skew}
 
 
 def partition(

@@ -7,10 +7,10 @@ import numpy as np
 from adversary.common.seeding import derive_seed
 from fl_sim.data.errors import DataError
 from fl_sim.data.patients import Patients, shuffled
-from fl_sim.data.sources.base import PARTS, Part, Request, Source
+from fl_sim.data.sources.base import SPLITS, DatasetRequest, DatasetSource, Part
 
 
-def split(source: Source, request: Request) -> dict[Part, np.ndarray]:
+def split(source: DatasetSource, request: DatasetRequest) -> dict[Part, np.ndarray]:
     """Return the image indices of each part; no patient is in two of them.
 
     Public patients are drawn with the classes in equal numbers, since a prior should know each
@@ -60,10 +60,10 @@ def split(source: Source, request: Request) -> dict[Part, np.ndarray]:
     }
 
 
-def _own_parts(source: Source, patients: Patients) -> np.ndarray:
+def _own_parts(source: DatasetSource, patients: Patients) -> np.ndarray:
     """Return the part that the source itself gives each patient, (P,)."""
-    numbers = np.array([PARTS.index(part) for part in source.parts or ("private",) * len(source)])
-    first = np.full(len(patients.names), len(PARTS))
+    numbers = np.array([SPLITS.index(part) for part in source.parts or ("private",) * len(source)])
+    first = np.full(len(patients.names), len(SPLITS))
     last = np.full(len(patients.names), -1)
     np.minimum.at(first, patients.of_image, numbers)
     np.maximum.at(last, patients.of_image, numbers)
@@ -71,13 +71,13 @@ def _own_parts(source: Source, patients: Patients) -> np.ndarray:
         patient = int(np.flatnonzero(first != last)[0])
         raise DataError(
             f"{source.name}: patient '{patients.names[patient]}' has images in"
-            f" '{PARTS[first[patient]]}' and in '{PARTS[last[patient]]}'; a patient may be in one"
+            f" '{SPLITS[first[patient]]}' and in '{SPLITS[last[patient]]}'; a patient may be in one"
             " split only"
         )
-    return np.array(PARTS)[first]
+    return np.array(SPLITS)[first]
 
 
-def _test_images(source: Source, request: Request, own_test_images: int) -> int:
+def _test_images(source: DatasetSource, request: DatasetRequest, own_test_images: int) -> int:
     """Return how many test images are wanted."""
     if not source.holds_out_test:
         return 0

@@ -19,7 +19,7 @@ class PrivacyError(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Account:
+class PrivacySpent:
     """An (epsilon, delta) guarantee, with all that it takes to read it.
 
     Parameters
@@ -60,7 +60,7 @@ def gaussian_account(
     against: str,
     sample_rate: float = 1.0,
     neighbours: Neighbours = "add or remove one",
-) -> Account | None:
+) -> PrivacySpent | None:
     """Return the account of a Gaussian mechanism on a Poisson sample, composed.
 
     Renyi differential privacy (Mironov 2017; Mironov, Talwar and Zhang 2019 for the sampling),
@@ -76,7 +76,7 @@ def gaussian_account(
     delta : float
         In (0, 1).
     unit, against, neighbours
-        See :class:`Account`.
+        See :class:`PrivacySpent`.
     sample_rate : float
         Probability with which a unit takes part in a step, independently, in (0, 1].
 
@@ -93,7 +93,7 @@ def gaussian_account(
     accountant.history = [(noise_multiplier, sample_rate, steps)]
     with _bounds_may_be_loose():
         epsilon = accountant.get_epsilon(delta=delta) if steps else 0.0
-    return Account(
+    return PrivacySpent(
         epsilon=max(0.0, float(epsilon)),  # for a large delta the conversion goes below 0
         delta=delta,
         accountant="RDP (opacus)",
@@ -104,7 +104,9 @@ def gaussian_account(
 
 
 @lru_cache(maxsize=1024)
-def noise_for(epsilon: float, *, delta: float, steps: int, sample_rate: float = 1.0) -> float:
+def noise_for_budget(
+    epsilon: float, *, delta: float, steps: int, sample_rate: float = 1.0
+) -> float:
     """Return the least noise multiplier with which ``steps`` steps stay within ``epsilon``.
 
     By bisection, to :data:`RELATIVE_TOLERANCE` of epsilon; for the parameters see

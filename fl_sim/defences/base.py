@@ -22,7 +22,7 @@ from fl_sim.training import local_training
 if TYPE_CHECKING:
     from flwr.serverapp.strategy import Strategy
 
-    from fl_sim.defences.accounting import Account
+    from fl_sim.defences.accounting import PrivacySpent
 
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -122,8 +122,10 @@ class Defence(ABC):
     def batches(
         self, num_examples: int, recipe: TrainingRecipe, *, seed: int, round: int, client: int
     ) -> list[Tensor]:
-        """Return a client's mini-batches; see :func:`~fl_sim.training.local_training.batches`."""
-        return local_training.batches(num_examples, recipe, seed=seed, round=round, client=client)
+        """Return a client's batches; see :func:`~fl_sim.training.local_training.minibatches`."""
+        return local_training.minibatches(
+            num_examples, recipe, seed=seed, round=round, client=client
+        )
 
     def inputs(self, images: Tensor, *, generator: torch.Generator) -> Tensor:
         """Return what the network sees in a round in place of a client's images (N, C, H, W).
@@ -192,7 +194,7 @@ class Defence(ABC):
 
     def account(
         self, recipe: TrainingRecipe, *, num_examples: int, clients: int, rounds: int
-    ) -> Account | None:
+    ) -> PrivacySpent | None:
         """Return what a client has spent after training in ``rounds`` rounds.
 
         None where the mechanism earns no guarantee.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from adversary.observation.recipe import TrainingRecipe
-from fl_sim.defences.accounting import Account, default_delta, gaussian_account
+from fl_sim.defences.accounting import PrivacySpent, default_delta, gaussian_account
 from fl_sim.defences.base import Defence, DefenceError
 from fl_sim.models import Classifier
 from fl_sim.models.adapt import batch_to_group_norm
@@ -84,7 +84,7 @@ class CentralDp(Defence):
 
     def account(
         self, recipe: TrainingRecipe, *, num_examples: int, clients: int, rounds: int
-    ) -> Account | None:
+    ) -> PrivacySpent | None:
         """Return the account of one release a round; None without noise."""
         return gaussian_account(
             noise_multiplier=self.noise_multiplier,

@@ -17,7 +17,12 @@ from adversary.common.types import StateDict
 from adversary.observation.channel import Channel
 from adversary.observation.observation import Observation
 from adversary.observation.recipe import TrainingRecipe
-from fl_sim.defences.accounting import Account, default_delta, gaussian_account, noise_for
+from fl_sim.defences.accounting import (
+    PrivacySpent,
+    default_delta,
+    gaussian_account,
+    noise_for_budget,
+)
 from fl_sim.defences.base import Defence, DefenceError, is_buffer
 from fl_sim.models import Classifier
 from fl_sim.models.adapt import batch_to_group_norm
@@ -25,7 +30,7 @@ from fl_sim.models.freezing import set_mode
 from fl_sim.training import local_training
 
 BATCH_NORMS = ("group", "frozen")
-ENTRIES_AT_ONCE = 2**25
+CHUNK_ENTRIES = 2**25
 """Entries of per-example gradients in memory at once: 128 MiB in float32."""
 
 
@@ -166,8 +171,8 @@ class DpSgd(Defence):
 
         if proximal_mu:
             optimizer.attach_step_hook(pull_back)
-        at_once = max(1, ENTRIES_AT_ONCE // sum(p.numel() for p in named.values()))
-        loss = local_training.loss_of(recipe, model)
+        at_once = max(1, CHUNK_ENTRIES // sum(p.numel() for p in named.values()))
+        loss = local_training.make_loss(recipe, model)
         total, count = 0.0, 0
         with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
             for batch, rate in zip(batches, recipe.rates(len(batches)), strict=True):
@@ -194,7 +199,10 @@ class DpSgd(Defence):
         recipe = observation.recipe
         examples = list(observation.members.values()) or [observation.num_examples]
         stds = [
-            self.noise(recipe, n) * self.clip / recipe.batch_size * gain(recipe, recipe.steps(n))
+            self.noise(recipe, n)
+            * self.clip
+            / recipe.batch_size
+            * update_std(recipe, recipe.steps(n))
             for n in examples
         ]
         shares = [n / sum(examples) for n in examples]
@@ -206,7 +214,7 @@ class DpSgd(Defence):
 
     def account(
         self, recipe: TrainingRecipe, *, num_examples: int, clients: int, rounds: int
-    ) -> Account | None:
+    ) -> PrivacySpent | None:
         """Return the account of all steps of all rounds; None without noise."""
         return gaussian_account(
             noise_multiplier=self.noise(recipe, num_examples),
@@ -221,7 +229,7 @@ class DpSgd(Defence):
         """Return the noise multiplier of a client with that many images."""
         if not self.epsilon:
             return self.noise_multiplier
-        return noise_for(
+        return noise_for_budget(
             self.epsilon,
             delta=self._delta(num_examples),
             sample_rate=recipe.batch_size / num_examples,
@@ -259,7 +267,7 @@ def example_gradients(
     return vmap(grad_and_value(of_one), in_dims=(None, 0, 0))(trained, images, labels)
 
 
-def gain(recipe: TrainingRecipe, steps: int) -> float:
+def update_std(recipe: TrainingRecipe, steps: int) -> float:
     """Return the standard deviation of weights after ``steps`` of independent unit gradients.
 
     That of SGD on a flat loss: sqrt(steps) times the learning rate, but for momentum and weight

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from fl_sim.defences.base import Defence, DefenceError
 from fl_sim.models import Classifier, ModelError
-from fl_sim.models.freezing import FREEZABLE, freeze
+from fl_sim.models.freezing import FROZEN_PARTS, freeze
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class Freezing(Defence):
     )
 
     def __post_init__(self) -> None:
-        parts = [part for part in FREEZABLE if part != "none"]
+        parts = [part for part in FROZEN_PARTS if part != "none"]
         if self.part not in parts:
             raise DefenceError(f"part = {self.part!r}: must be one of {', '.join(parts)}")
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from adversary.common.types import StateDict
-from adversary.observation.channel import Channel, clipped
+from adversary.observation.channel import Channel, apply_clipping
 from adversary.observation.observation import Observation
 from adversary.observation.recipe import TrainingRecipe
-from fl_sim.defences.accounting import Account, default_delta, gaussian_account
+from fl_sim.defences.accounting import PrivacySpent, default_delta, gaussian_account
 from fl_sim.defences.base import Defence, DefenceError, LocalUpdate, is_buffer
 
 STATISTICS = ("frozen", "clear")
@@ -85,7 +85,7 @@ class LocalDp(Defence):
             for name, value in update.returned.items()
             if not is_buffer(name, value)
         }
-        bounded = clipped(deltas, self.clip)
+        bounded = apply_clipping(deltas, self.clip)
         return {
             name: self._released(update.sent[name], bounded[name], generator)
             if name in bounded
@@ -104,7 +104,7 @@ class LocalDp(Defence):
 
     def account(
         self, recipe: TrainingRecipe, *, num_examples: int, clients: int, rounds: int
-    ) -> Account | None:
+    ) -> PrivacySpent | None:
         """Return what ``rounds`` updates of one client have spent.
 
         The server knows who took part, so neighbours are two clients whose images differ in any

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 from adversary.observation.channel import Channel
 from adversary.observation.observation import Observation
 from fl_sim.defences.base import Defence, DefenceError, is_buffer
-from strategies.registry import CHOICES, of_the_mean
+from strategies.registry import STRATEGIES, averaging
 
 if TYPE_CHECKING:
     from flwr.serverapp.strategy import Strategy
@@ -78,10 +78,10 @@ class SecureAggregation(Defence):
 
     def prepare(self, *, rounds: int, strategy: str, examples: Sequence[int]) -> Self:
         """Return it with the largest client as the largest weight, if none was given."""
-        if CHOICES[strategy].needs_each:
+        if STRATEGIES[strategy].needs_each:
             raise DefenceError(
                 f"strategy.name = {strategy!r}: needs each client's update, which "
-                f"secure-aggregation hides; must be one of {', '.join(of_the_mean())}"
+                f"secure-aggregation hides; must be one of {', '.join(averaging())}"
             )
         largest, clients = max(examples), len(examples)
         if 0 < self.max_weight < largest:

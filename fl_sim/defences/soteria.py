@@ -64,7 +64,7 @@ class Soteria(Defence):
             return update.returned
         model = copy.deepcopy(update.model)
         model.load_state_dict(update.sent)
-        columns = criterion(model, update.images, generator).topk(pruned).indices
+        columns = sensitivity_scores(model, update.images, generator).topk(pruned).indices
         weight = update.returned[WEIGHT].clone()
         weight[:, columns] = update.sent[WEIGHT][:, columns]
         return {**update.returned, WEIGHT: weight}
@@ -79,7 +79,7 @@ class Soteria(Defence):
 
 
 @torch.no_grad()
-def criterion(model: Classifier, images: Tensor, generator: torch.Generator) -> Tensor:
+def sensitivity_scores(model: Classifier, images: Tensor, generator: torch.Generator) -> Tensor:
     """Return abs(r_i) / ||dr_i / dx||, the mean over images (N, C, H, W), for each r_i.
 
     Parameters

@@ -126,7 +126,11 @@ def run_app(
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     mode = "a" if append else "w"
-    with _endings_interrupt(), _superlink() as link, log.open(mode, encoding="utf-8") as written:
+    with (
+        _termination_as_interrupt(),
+        _superlink() as link,
+        log.open(mode, encoding="utf-8") as written,
+    ):
         config = link.folder / "run.toml"
         config.write_text(tomli_w.dumps(dict(run_config)), encoding="utf-8")
         federation = f"num-supernodes={supernodes} client-resources-num-cpus=1"
@@ -195,7 +199,7 @@ class _SuperLink:
 
     def stop(self, run_id: str) -> None:
         """Stop a run; what does not stop is killed with the SuperLink."""
-        with _uninterrupted():
+        with _without_second_interrupt():
             self.flwr("stop", run_id, CONNECTION)
 
     @contextmanager
@@ -218,7 +222,7 @@ class _SuperLink:
         try:
             yield (line.rstrip("\r\n") for line in process.stdout)
         finally:
-            with _uninterrupted():
+            with _without_second_interrupt():
                 process.terminate()
                 _wait_or_kill(process)
                 process.stdout.close()
@@ -256,10 +260,10 @@ def _superlink() -> Iterator[_SuperLink]:
             _wait_until_healthy(process, port, log)
             yield _SuperLink(folder, environment)
         finally:
-            with _uninterrupted():
-                _end_family(process)
+            with _without_second_interrupt():
+                _end_process_tree(process)
     finally:
-        with _uninterrupted():
+        with _without_second_interrupt():
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -320,7 +324,7 @@ def _wait_until_healthy(process: subprocess.Popen[bytes], port: int, log: Path) 
     raise LaunchError(f"Flower's SuperLink did not start within {STARTUP_SECONDS:g} s: {why}")
 
 
-def _end_family(process: subprocess.Popen[bytes]) -> None:
+def _end_process_tree(process: subprocess.Popen[bytes]) -> None:
     """End the SuperLink; it ends its own children, and what outlives it is killed.
 
     The children live in sessions of their own, and nothing points to them once their parents are
@@ -328,23 +332,23 @@ def _end_family(process: subprocess.Popen[bytes]) -> None:
     """
     family: set[psutil.Process] = set()
     with suppress(psutil.NoSuchProcess):
-        family = _grown({psutil.Process(process.pid)})
+        family = _with_descendants({psutil.Process(process.pid)})
     process.terminate()
     deadline = time.monotonic() + SHUTDOWN_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
-        family = _grown(family)
+        family = _with_descendants(family)
         time.sleep(0.2)
     if process.poll() is None:
         process.kill()
     process.wait()
-    _, alive = psutil.wait_procs(_grown(family), timeout=SHUTDOWN_SECONDS / 4)
+    _, alive = psutil.wait_procs(_with_descendants(family), timeout=SHUTDOWN_SECONDS / 4)
     for survivor in alive:
         with suppress(psutil.NoSuchProcess):
             survivor.kill()
     psutil.wait_procs(alive, timeout=SHUTDOWN_SECONDS / 4)
 
 
-def _grown(family: set[psutil.Process]) -> set[psutil.Process]:
+def _with_descendants(family: set[psutil.Process]) -> set[psutil.Process]:
     """Return ``family`` and all that its members have started."""
     grown = set(family)
     for member in family:
@@ -369,7 +373,7 @@ def _wait_or_kill(process: subprocess.Popen[Any]) -> None:
 
 
 @contextmanager
-def _endings_interrupt() -> Iterator[None]:
+def _termination_as_interrupt() -> Iterator[None]:
     """Let SIGTERM and a closed terminal unwind the stack as Ctrl-C does, unless under nohup."""
     ending = [signal.SIGTERM, signal.SIGHUP]
     heeded = [number for number in ending if signal.getsignal(number) is signal.SIG_DFL]
@@ -378,7 +382,7 @@ def _endings_interrupt() -> Iterator[None]:
 
 
 @contextmanager
-def _uninterrupted() -> Iterator[None]:
+def _without_second_interrupt() -> Iterator[None]:
     """Let no second Ctrl-C cut the clean-up short; every step of it has a time limit."""
     with _handling(signal.SIG_IGN, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         yield

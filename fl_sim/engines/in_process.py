@@ -17,8 +17,8 @@ from flwr.supercore import log
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
-from adversary.common.errors import in_one_line
-from adversary.common.torch_state import random_state_kept
+from adversary.common.errors import one_line_error
+from adversary.common.torch_state import preserved_rng_state
 from fl_sim import client_app, server_app
 from fl_sim.client_names import client_name
 from fl_sim.settings.parse import flatten
@@ -31,7 +31,7 @@ CLIENTS = 4
 _FIRST_NODE = 1000
 
 
-class LocalGrid(Grid):
+class InProcessGrid(Grid):
     """A Grid that runs a ClientApp in this process; no Ray, no SuperLink.
 
     Every node keeps its own context over the rounds and gets its own copy of a message. A client
@@ -119,17 +119,17 @@ class LocalGrid(Grid):
     def _handle(self, message: Message) -> Message:
         node = message.metadata.dst_node_id
         try:
-            with random_state_kept():
+            with preserved_rng_state():
                 return self._app(copy.deepcopy(message), self._contexts[node])
         except Exception as error:
             if message.metadata.message_type == MessageType.EVALUATE:  # the server tells of others
-                log(ERROR, "%s: %s", client_name(node - _FIRST_NODE), in_one_line(error))
+                log(ERROR, "%s: %s", client_name(node - _FIRST_NODE), one_line_error(error))
             reason = f"{type(error).__name__}: {error}"
             failed = Error(code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=reason)
             return Message(failed, reply_to=message)
 
 
-def run_local(settings: Settings) -> Path:
+def run_in_process(settings: Settings) -> Path:
     """Run the whole federation in this process; return the path of its report.
 
     Raises
@@ -137,7 +137,7 @@ def run_local(settings: Settings) -> Path:
     ValueError, RuntimeError
         As :func:`fl_sim.server_app.serve`.
     """
-    grid = LocalGrid(client_app.app, settings.clients or CLIENTS, flatten(settings))
+    grid = InProcessGrid(client_app.app, settings.clients or CLIENTS, flatten(settings))
     with _quiet_flower():
         return server_app.serve(grid, settings)
 

@@ -14,7 +14,7 @@ TRAINING = ("loss", "auc", "client_loss", "client_auc", "epsilon", "lr", "second
 
 
 class Logger(ABC):
-    """Writes figures by name and round; a :class:`~adversary.report.ledger.Listener`."""
+    """Writes figures by name and round; a :class:`~adversary.report.ledger.RunListener`."""
 
     @abstractmethod
     def scalars(self, figures: Mapping[str, float | None], round: int) -> None:

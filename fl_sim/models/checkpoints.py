@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from adversary.common.files import replacing
+from adversary.common.files import atomic_write
 from adversary.common.types import StateDict
 from adversary.storage.run_folder import RunFolder
 
@@ -78,7 +78,7 @@ def read(path: Path) -> StateDict:
 def write(path: Path, model: nn.Module) -> None:
     """Write the whole state of ``model`` as safetensors; no reader ever sees half of it."""
     arrays = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         save_file(arrays, temporary)
 
 

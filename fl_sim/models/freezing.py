@@ -31,7 +31,7 @@ def _middle(model: Classifier) -> Sequence[nn.Module]:
     return [m for m in model.body.modules() if m is not first and not list(m.children())]
 
 
-FREEZABLE: dict[str, Callable[[Classifier], Sequence[nn.Module]]] = {
+FROZEN_PARTS: dict[str, Callable[[Classifier], Sequence[nn.Module]]] = {
     "none": _nothing,
     "batch-norm": _batch_norm,
     "all-but-last": _all_but_last,
@@ -50,14 +50,14 @@ def freeze(model: Classifier, what: str) -> Classifier:
     model : Classifier
         The architecture that is trained.
     what : str
-        A key of :data:`FREEZABLE`.
+        A key of :data:`FROZEN_PARTS`.
 
     Raises
     ------
     ModelError
         If there is nothing of the kind to freeze.
     """
-    for module in FREEZABLE[what](model):
+    for module in FROZEN_PARTS[what](model):
         module.requires_grad_(False)
     return model
 
@@ -69,7 +69,7 @@ def set_mode(model: nn.Module, *, training: bool) -> None:
         model.get_submodule(name).eval()
 
 
-def shared(model: nn.Module) -> StateDict:
+def trainable_state_dict(model: nn.Module) -> StateDict:
     """Return the arrays that are trained: parameters, and statistics of what is not frozen."""
     frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
     still = tuple(f"{name}." for name in frozen_layers(model))
@@ -80,14 +80,14 @@ def shared(model: nn.Module) -> StateDict:
     }
 
 
-def load_shared(model: nn.Module, arrays: Mapping[str, Tensor]) -> None:
-    """Load what :func:`shared` returned, or the average of several, into ``model``.
+def load_trainable(model: nn.Module, arrays: Mapping[str, Tensor]) -> None:
+    """Load what :func:`trainable_state_dict` returned, or the average of several, into ``model``.
 
     Raises
     ------
     ModelError
         If the arrays are not those that are trained.
     """
-    if wrong := sorted(shared(model).keys() ^ arrays.keys()):
+    if wrong := sorted(trainable_state_dict(model).keys() ^ arrays.keys()):
         raise ModelError(f"the arrays are of another model: {', '.join(wrong[:3])}")
     model.load_state_dict(dict(arrays), strict=False)

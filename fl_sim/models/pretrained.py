@@ -23,7 +23,7 @@ NORMALISATION = 0.449, 0.226
 """What ImageNet's models were trained on, (x - mean) / std, as one number for grey X-rays."""
 
 
-def start_from(weights: str, name: str, model: Classifier) -> None:
+def load_pretrained(weights: str, name: str, model: Classifier) -> None:
     """Give ``model`` its first weights, in place.
 
     Parameters

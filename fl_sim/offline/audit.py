@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adversary.attacks.adversary import Adversary
-from adversary.common.errors import in_one_line
+from adversary.common.errors import one_line_error
 from adversary.common.truth import Truth
 from adversary.observation.channel import Channel
 from adversary.observation.observation import Observation
@@ -21,14 +21,14 @@ from adversary.scoring.scorer import Scorer
 from adversary.storage.run_folder import RunFolder
 from fl_sim import adversary_setup, defences, run_metadata
 from fl_sim.data.client import ClientImages, images_of_client, public_xrays, with_class_numbers
-from fl_sim.data.sources.base import Request
+from fl_sim.data.sources.base import DatasetRequest
 from fl_sim.defences import Defence
 from fl_sim.federation import recipe_from
 from fl_sim.models import Classifier
-from fl_sim.models.freezing import freeze, shared
+from fl_sim.models.freezing import freeze, trainable_state_dict
 from fl_sim.offline import checkpoint_pair as pair
 from fl_sim.offline.checkpoint_pair import AuditError
-from fl_sim.progress import say
+from fl_sim.progress import report_progress
 from fl_sim.settings.parse import parse, parse_options
 from fl_sim.settings.rules import Value
 from fl_sim.settings.schema import Settings
@@ -139,7 +139,9 @@ def audit(
         If no attack came to an end; the report says so too.
     """
     posed = prepare(init, trained, changes, indices=indices, normalise=normalise)
-    adversary = adversary_setup.adversary(posed.settings, posed.model, posed.prior, frames=frames)
+    adversary = adversary_setup.make_adversary(
+        posed.settings, posed.model, posed.prior, frames=frames
+    )
     folder = RunFolder.create(
         Path(posed.settings.out).absolute(), overwrite=overwrite, **_describe(posed, adversary)
     )
@@ -150,7 +152,7 @@ def audit(
         ledger.close("stopped")
         raise
     except Exception as error:
-        ledger.close("failed", in_one_line(error))
+        ledger.close("failed", one_line_error(error))
         raise
     failures = [one["reason"] for one in folder.info()["failures"]]
     nothing = len(failures) == len(adversary.attacks)
@@ -172,9 +174,9 @@ def prepare(
     changes = changes or {}
     before = pair.read(f"--init {init}", init, 0)
     after = pair.read(f"--trained {trained}", trained, 1)
-    given = {**pair.DEFAULTS, **pair.told_by_run(before, after), **changes}
-    given = pair.with_head_and_stem(given, before)
-    pair.require(given, before)
+    given = {**pair.DEFAULTS, **pair.settings_from_run(before, after), **changes}
+    given = pair.with_inferred_channels_and_loss(given, before)
+    pair.require_known(given, before)
     settings = parse(given)
     adversary_setup.device(settings)
     known = bool({"data.name", "data.path"} & changes.keys())
@@ -197,15 +199,15 @@ def prepare(
     observation = Observation(
         round=after.round or 1,
         client=MEAN if several else CLIENT,
-        sent=shared(start),
-        returned=shared(end),
+        sent=trainable_state_dict(start),
+        returned=trainable_state_dict(end),
         num_examples=sum(sizes.values()),
         recipe=defence.recipe(recipe_from(settings)),
         view="aggregate" if several else "client",
         members=sizes if several else {},
     )
     pair.check_number(observation, number)
-    pair.doubt(observation, settings)
+    pair.warn_if_inconsistent(observation, settings)
     return Audit(
         settings=settings,
         title=f"{init} to {trained}",
@@ -265,7 +267,7 @@ def _images(
     if not known:
         return None
     data = settings.data
-    request = Request(
+    request = DatasetRequest(
         name=data.name,
         path=data.path,
         image_size=data.image_size,
@@ -323,7 +325,7 @@ def _ledger(posed: Audit, folder: RunFolder) -> Ledger:
         truth=None if truth is None else lambda _: truth,
         prior=posed.prior,
         candidates=None if posed.images is None else posed.images.candidates,
-        bound=adversary_setup.bounded(
+        bound=adversary_setup.make_bound(
             posed.settings, posed.model, posed.prior, lambda _: posed.channel()
         ),
         threads=posed.settings.adversary.num_cpus,
@@ -334,14 +336,16 @@ def _ledger(posed: Audit, folder: RunFolder) -> Ledger:
 def _run(posed: Audit, adversary: Adversary, ledger: Ledger, progress: Progress | None) -> None:
     """Run every attack, and write down what comes of it."""
     observation = posed.observation
-    ledger.observed(observation)
+    ledger.record_observation(observation)
     trained = [p for p in posed.model.parameters() if p.requires_grad]
     weights = sum(p.numel() for p in trained)
-    say(f"{posed.settings.model.name} · {weights:,} weights · {pair.in_words(observation)}")
-    outcomes = adversary.examine(observation, posed.threat(), progress=progress)
+    report_progress(
+        f"{posed.settings.model.name} · {weights:,} weights · {pair.describe_count(observation)}"
+    )
+    outcomes = adversary.run_attacks(observation, posed.threat(), progress=progress)
     for done, outcome in enumerate(outcomes, 1):
-        verdict = ledger.outcome(observation, outcome) or outcome.failure or "done"
-        say(
+        verdict = ledger.record_result(observation, outcome) or outcome.failure or "done"
+        report_progress(
             f"attack {done}/{len(adversary.attacks)} · {outcome.attack} · {verdict} · "
             f"{outcome.seconds:.0f} s"
         )

@@ -20,7 +20,7 @@ from fl_sim.client_names import client_name
 from fl_sim.defences import Defence
 from fl_sim.models import Classifier, ModelError, checkpoints
 from fl_sim.models.checkpoints import CheckpointError
-from fl_sim.models.freezing import FREEZABLE, freeze
+from fl_sim.models.freezing import FROZEN_PARTS, freeze
 from fl_sim.models.pretrained import IMAGENET, NORMALISATION
 from fl_sim.settings.rules import Value
 from fl_sim.settings.schema import Settings
@@ -32,7 +32,7 @@ DEFAULTS: dict[str, Value] = {
 }
 """Settings that are not as in a run: all images given are taken to have been used."""
 
-_AS_GOOD_AS_NONE = ("none", "secure-aggregation")  # to whoever has the mean
+_NEGLIGIBLE = ("none", "secure-aggregation")  # to whoever has the mean
 _TOLD_BY_RUN = ("model.", "local.", "defence.", "strategy.", "data.image-size")
 
 
@@ -92,7 +92,7 @@ def read(named: str, text: str, first_round: int) -> Checkpoint:
     return Checkpoint(named=named, state=state, run=path, round=round)
 
 
-def told_by_run(before: Checkpoint, after: Checkpoint) -> dict[str, Value]:
+def settings_from_run(before: Checkpoint, after: Checkpoint) -> dict[str, Value]:
     """Return the settings of the run that trained the model; none for files."""
     if after.run is None:
         return {}
@@ -126,7 +126,9 @@ def _info(checkpoint: Checkpoint) -> dict[str, object]:
         raise AuditError(f"{checkpoint.named}: {error}") from error
 
 
-def with_head_and_stem(given: dict[str, Value], before: Checkpoint) -> dict[str, Value]:
+def with_inferred_channels_and_loss(
+    given: dict[str, Value], before: Checkpoint
+) -> dict[str, Value]:
     """Return the settings with what the arrays themselves tell: channels, and one logit's loss."""
     channels = checkpoints.channels(before.state)
     if given.get("data.channels", channels) != channels:
@@ -147,7 +149,7 @@ def _outputs(checkpoint: Checkpoint) -> int:
         raise AuditError(f"{checkpoint.named}: {error}") from error
 
 
-def require(given: Mapping[str, Value], before: Checkpoint) -> None:
+def require_known(given: Mapping[str, Value], before: Checkpoint) -> None:
     """Raise :class:`AuditError` for what files cannot tell and nobody has said."""
     wrong = []
     if "model.name" not in given:
@@ -276,7 +278,7 @@ def with_freezing(
                 "--trained"
             )
         return settings
-    what = next((what for what in FREEZABLE if _frozen(start, what) == still), None)
+    what = next((what for what in FROZEN_PARTS if _frozen(start, what) == still), None)
     if what is None:
         warnings.warn(
             f"{after.named}: {len(still)} of {len(final)} arrays, such as {min(still)}, did not "
@@ -308,12 +310,12 @@ def check_number(observation: Observation, images: int | None) -> None:
         )
     if images is not None and images != observation.images:
         raise AuditError(
-            f"--images: {images} images, and the update holds {in_words(observation)}; --indices "
-            "chooses images, and --steps and --batch-size tell how the client trained"
+            f"--images: {images} images, and the update holds {describe_count(observation)}; "
+            "--indices chooses images, and --steps and --batch-size tell how the client trained"
         )
 
 
-def in_words(observation: Observation) -> str:
+def describe_count(observation: Observation) -> str:
     """Return in words how many images an update holds."""
     images, steps = observation.images, observation.steps
     clients = f" by each of {len(observation.members)} clients" if observation.members else ""
@@ -323,7 +325,7 @@ def in_words(observation: Observation) -> str:
     )
 
 
-def doubt(observation: Observation, settings: Settings) -> None:
+def warn_if_inconsistent(observation: Observation, settings: Settings) -> None:
     """Warn where the update tells another training than the user does, or can tell too little."""
     for name, value in observation.returned.items():
         if not name.endswith("num_batches_tracked"):
@@ -338,7 +340,7 @@ def doubt(observation: Observation, settings: Settings) -> None:
                 stacklevel=2,
             )
         break
-    if observation.view == "aggregate" and settings.defence.name not in _AS_GOOD_AS_NONE:
+    if observation.view == "aggregate" and settings.defence.name not in _NEGLIGIBLE:
         warnings.warn(
             f"defence.name = {settings.defence.name!r}: an attacker on a mean of updates makes "
             "nothing of it",

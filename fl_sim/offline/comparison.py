@@ -12,18 +12,18 @@ from typing import Any
 
 from joblib import delayed
 
-from adversary.common.errors import in_one_line
+from adversary.common.errors import one_line_error
 from adversary.common.files import private_folder
 from adversary.report import comparison, comparison_json, comparison_page
-from adversary.report.comparison import Row, Run, Setting
+from adversary.report.comparison import ComparedSetting, ComparisonRow, Run
 from adversary.storage.names import safe_name
-from adversary.storage.run_folder import RunFolder, RunFolderError, writing
-from fl_sim.adversary_setup import attacks
-from fl_sim.federation import assemble
-from fl_sim.settings.parse import flat, flatten, parse
+from adversary.storage.run_folder import RunFolder, RunFolderError, one_line_io_errors
+from fl_sim.adversary_setup import make_attacks
+from fl_sim.federation import build_federation
+from fl_sim.settings.parse import flatten, flatten_toml, parse
 from fl_sim.settings.rules import SettingsError, Value
 from fl_sim.settings.schema import Settings
-from fl_sim.workers.parallel import at_once
+from fl_sim.workers.parallel import parallel_jobs
 
 Execute = Callable[[Settings], None]
 """Runs a federation in the folder that its settings name, and returns when it is completed."""
@@ -134,8 +134,8 @@ def check(wanted: Plan) -> None:
     for case in wanted.cases:
         settings = dataclasses.replace(case.settings, seed=wanted.seeds[0])
         try:
-            attacks(settings)
-            assemble(settings, settings.clients).model()
+            make_attacks(settings)
+            build_federation(settings, settings.clients).model()
         except ValueError as error:
             for line in str(error).splitlines():
                 errors.setdefault(line, case.label)  # one that all have is told once
@@ -180,7 +180,7 @@ def run(
     KeyboardInterrupt
         As it came, when the comparison so far is written.
     """
-    with writing(out):
+    with one_line_io_errors(out):
         private_folder(out)
     every = [(case, seed) for case in wanted.cases for seed in wanted.seeds]
     todo = [(c, s) for c, s in every if not _is_done(wanted.settings(c, s, out))]
@@ -203,7 +203,7 @@ def run(
         tell(f"{len(todo)} runs, {jobs} at once")
     began = time.monotonic()
     try:
-        with at_once(jobs) as several:
+        with parallel_jobs(jobs) as several:
             for done, (key, reason) in enumerate(several(begun()), 1):
                 if reason:
                     failures[key] = reason
@@ -228,11 +228,11 @@ def write(wanted: Plan, out: Path, failures: Mapping[tuple[str, int], str] | Non
 
 def measure(
     wanted: Plan, out: Path, failures: Mapping[tuple[str, int], str] | None = None
-) -> list[Row]:
-    """Return the rows of what is there; see :func:`adversary.report.comparison.measure`."""
+) -> list[ComparisonRow]:
+    """Return the rows of what is there; see :func:`adversary.report.comparison.compare_runs`."""
     failures = failures or {}
-    return comparison.measure(
-        Setting(
+    return comparison.compare_runs(
+        ComparedSetting(
             label=case.label,
             defence=case.settings.defence.name,
             parameters=case.parameters,
@@ -258,7 +258,7 @@ def _do(key: tuple[str, int], settings: Settings, execute: Execute) -> tuple[tup
     except Exception as error:
         if not type(error).__module__.startswith(("adversary.", "strategies.", "fl_sim.")):
             traceback.print_exc()  # a fault of the program, or of one from outside
-        return key, in_one_line(error)
+        return key, one_line_error(error)
     return key, ""
 
 
@@ -299,7 +299,7 @@ def _cases(
         if not isinstance(entry, dict):
             errors.append(f"{where} = {entry!r}: must be a table with a name")
             continue
-        changes = {key: value for key, value in flat(entry) if key not in _OWN_KEYS}
+        changes = {key: value for key, value in flatten_toml(entry) if key not in _OWN_KEYS}
         given = {"defence." + key: entry[key] for key in ("name", "options") if key in entry}
         label = entry.get("label", " ".join(str(value) for value in given.values()))
         wrong = [

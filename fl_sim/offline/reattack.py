@@ -11,24 +11,24 @@ from typing import Any
 from joblib import cpu_count, delayed
 
 from adversary.attacks.adversary import Adversary
-from adversary.common.errors import in_one_line
+from adversary.common.errors import one_line_error
 from adversary.observation.observation import Observation, ObservationError
 from adversary.report import run_page
 from adversary.report.ledger import Ledger
-from adversary.scoring.scorer import Scored, Scorer
+from adversary.scoring.scorer import ScoredResult, Scorer
 from adversary.storage.names import round_of
 from adversary.storage.run_folder import RunFolder
 from fl_sim import run_metadata
 from fl_sim.adversary_setup import device
-from fl_sim.federation import Assembly, assemble
-from fl_sim.progress import say
-from fl_sim.rounds.resume import only_writer
+from fl_sim.federation import Federation, build_federation
+from fl_sim.progress import report_progress
+from fl_sim.rounds.resume import run_lock
 from fl_sim.settings.parse import parse
 from fl_sim.settings.rules import SettingsError, Value
 from fl_sim.settings.schema import Settings
-from fl_sim.workers.attack_task import MOST_AT_ONCE, examine
-from fl_sim.workers.parallel import at_once
-from strategies.time_left import Countdown
+from fl_sim.workers.attack_task import MAX_PARALLEL_ATTACKS, attack_and_score
+from fl_sim.workers.parallel import parallel_jobs
+from strategies.time_left import TimeLeft
 
 CHANGEABLE = ("adversary.", "device")
 
@@ -73,7 +73,7 @@ def reattack(
         each. If an update cannot be read, when all others are attacked.
     """
     folder = RunFolder.open(path)
-    with only_writer(folder):
+    with run_lock(folder):
         return _reattack(folder, dict(changes or {}), missing=missing, jobs=jobs)
 
 
@@ -102,8 +102,8 @@ def _reattack(folder: RunFolder, changes: dict[str, Value], *, missing: bool, jo
     updates = folder.unattacked(names) if missing else every
     todo = [(update, attack) for update, attacks in updates.items() for attack in attacks]
     if missing:
-        say(f"{len(todo)} attacks are missing")
-    countdown = Countdown()
+        report_progress(f"{len(todo)} attacks are missing")
+    countdown = TimeLeft()
     countdown.begin()
     countdown.expect(len(todo))
     left = Counter(update for update, _ in todo)
@@ -111,13 +111,13 @@ def _reattack(folder: RunFolder, changes: dict[str, Value], *, missing: bool, jo
     for update, attack, found in _examined(settings, todo, jobs):
         round, client = round_of(update), update.stem
         if isinstance(found, str):  # what is known of this update stays
-            say(f"attack {countdown.position()} · {found}")
+            report_progress(f"attack {countdown.position()} · {found}")
             countdown.finish()
             unusable.setdefault(update, found)
             continue
         folder.forget(round, client, attack)
-        verdict = ledger.scored(round, client, found)
-        say(countdown.finished(round, client, found.outcome, verdict))
+        verdict = ledger.record_scored(round, client, found)
+        report_progress(countdown.finished(round, client, found.outcome, verdict))
         left[update] -= 1
         if missing and not settings.adversary.record and not left[update]:  # it only waited there
             folder.forget_update(update)
@@ -130,10 +130,10 @@ def _reattack(folder: RunFolder, changes: dict[str, Value], *, missing: bool, jo
 
 def _examined(
     settings: Settings, todo: list[tuple[Path, str]], jobs: int
-) -> Iterator[tuple[Path, str, Scored | str]]:
+) -> Iterator[tuple[Path, str, ScoredResult | str]]:
     """Yield each update and attack, with what came of it, in the order in which they end."""
     jobs = max(1, min(jobs or _room(settings), len(todo)))
-    with at_once(jobs) as several:
+    with parallel_jobs(jobs) as several:
         yield from several(delayed(_attacked)(settings, *one) for one in todo)
 
 
@@ -141,21 +141,21 @@ def _room(settings: Settings) -> int:
     """Return how many attacks to run at once where nothing is said of it."""
     if device(settings).type != "cpu":
         return 1
-    return min(cpu_count() // settings.adversary.num_cpus, MOST_AT_ONCE)
+    return min(cpu_count() // settings.adversary.num_cpus, MAX_PARALLEL_ATTACKS)
 
 
 def _attacked(settings: Settings, update: Path, attack: str) -> tuple[Path, str, Any]:
     try:
         observation = Observation.load(update)
     except ObservationError as error:
-        return update, attack, in_one_line(error)
+        return update, attack, one_line_error(error)
     run, adversary, scorer = _parts(settings)
-    found = examine(adversary, scorer, run.threat, observation, {attack})
+    found = attack_and_score(adversary, scorer, run.threat_model, observation, {attack})
     return update, attack, found if isinstance(found, str) else found[0]
 
 
 @lru_cache(maxsize=1)
-def _parts(settings: Settings) -> tuple[Assembly, Adversary, Scorer]:
+def _parts(settings: Settings) -> tuple[Federation, Adversary, Scorer]:
     """Return the run, what attacks and what scores, made once in each process."""
-    run = assemble(settings, settings.clients)
+    run = build_federation(settings, settings.clients)
     return run, run.adversary(), run.scorer()

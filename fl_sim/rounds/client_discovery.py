@@ -10,21 +10,21 @@ from flwr.serverapp import Grid
 
 from fl_sim.client_app import PARTITION, PARTITIONS
 from fl_sim.settings.rules import SettingsError
-from strategies.replies import error_of
+from strategies.replies import failure_message
 
 POLL_SECONDS = 0.5
 TELL_EVERY = 10.0
 """Seconds between lines on how many have come."""
 
-GROUP = 50
+CLIENTS_PER_REQUEST = 50
 """Clients asked at once: what Flower's simulation does for a message grows with their number."""
 
 
-class RollCallError(RuntimeError):
+class ClientDiscoveryError(RuntimeError):
     """The clients that a run needs are not there; one line."""
 
 
-def roll_call(
+def discover_clients(
     grid: Grid,
     expected: int,
     *,
@@ -55,7 +55,7 @@ def roll_call(
     ------
     SettingsError
         If there is another number of clients than expected.
-    RollCallError
+    ClientDiscoveryError
         If clients do not come, do not answer, or have the same partition.
     """
     deadline = time.monotonic() + timeout
@@ -63,7 +63,7 @@ def roll_call(
     answers: dict[int, tuple[int, int]] = {}
     wanted = 0
     while not wanted or len(answers) < wanted:
-        new = [node for node in grid.get_node_ids() if node not in answers][:GROUP]
+        new = [node for node in grid.get_node_ids() if node not in answers][:CLIENTS_PER_REQUEST]
         came = _ask(grid, new, timeout)
         answers |= came
         deadline = time.monotonic() + timeout if came else deadline
@@ -79,14 +79,14 @@ def roll_call(
             )
         if not came and (not wanted or len(answers) < wanted):
             if time.monotonic() > deadline:
-                raise RollCallError(
+                raise ClientDiscoveryError(
                     f"{len(answers)} of {wanted or expected or 'any'} clients came within "
                     f"{timeout:g} s"
                 )
             time.sleep(POLL_SECONDS)
     partitions = {node: number for node, (number, _) in answers.items()}
     if sorted(partitions.values()) != list(range(wanted)):
-        raise RollCallError(
+        raise ClientDiscoveryError(
             f"clients have the partitions {sorted(partitions.values())}; each of 0 to "
             f"{wanted - 1} must be there once"
         )
@@ -101,7 +101,7 @@ def _ask(grid: Grid, nodes: list[int], timeout: float) -> dict[int, tuple[int, i
     answers = {}
     for reply in grid.send_and_receive(questions, timeout=timeout) if questions else ():
         if reply.has_error():
-            raise RollCallError(f"a client cannot start: {error_of(reply)}")
+            raise ClientDiscoveryError(f"a client cannot start: {failure_message(reply)}")
         metrics = reply.content.metric_records["partition"]
         answers[reply.metadata.src_node_id] = (
             int(metrics[PARTITION]),  # type: ignore[arg-type]

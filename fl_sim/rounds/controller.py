@@ -8,19 +8,19 @@ from logging import WARNING
 from flwr.app import ArrayRecord
 from flwr.supercore import log
 
-from adversary.common.errors import in_one_line
-from adversary.storage.run_folder import RunFolder, RunFolderError, writing
-from fl_sim.progress import say
+from adversary.common.errors import one_line_error
+from adversary.storage.run_folder import RunFolder, RunFolderError, one_line_io_errors
+from fl_sim.progress import report_progress
 from fl_sim.rounds.early_stopping import Pace, Progress
-from fl_sim.rounds.server_state import Snapshot, random_states
-from strategies.strategy_state import remember
-from strategies.wrappers.run_log import Bookkeeping
+from fl_sim.rounds.server_state import ServerState, random_states
+from strategies.strategy_state import state_dict
+from strategies.wrappers.run_log import RunLog
 
 COLUMNS = {"auc": "client_auc", "loss": "client_loss"}
 """Columns of rounds.csv that hold the monitored figures."""
 
 
-class Course:
+class RoundController:
     """Sets the learning rate of each round, and ends training where no more is gained.
 
     Parameters
@@ -47,12 +47,12 @@ class Course:
         """Return the clients' learning rate in a round."""
         return self.pace.rate(round, self.progress)
 
-    def goes_on(
+    def after_round(
         self,
         round: int,
         arrays: ArrayRecord,
         row: Mapping[str, float | None],
-        strategy: Bookkeeping,
+        strategy: RunLog,
     ) -> bool:
         """Note what a round has brought; return whether another one follows.
 
@@ -66,17 +66,22 @@ class Course:
             if self.pace.monitors:
                 self.folder.update(best=self._best(round))
             # Last: what came before is done again where there is no snapshot of it.
-            with writing(self.folder.state):
+            with one_line_io_errors(self.folder.state):
                 self._snapshot(round, arrays, strategy).save(self.folder.state)
         except RunFolderError as error:
-            log(WARNING, "round %d: nothing was kept to go on from: %s", round, in_one_line(error))
+            log(
+                WARNING,
+                "round %d: nothing was kept to go on from: %s",
+                round,
+                one_line_error(error),
+            )
         return not self.stopped
 
-    def _snapshot(self, round: int, arrays: ArrayRecord, strategy: Bookkeeping) -> Snapshot:
-        return Snapshot(
+    def _snapshot(self, round: int, arrays: ArrayRecord, strategy: RunLog) -> ServerState:
+        return ServerState(
             round=round,
             arrays=arrays,
-            memory=remember(strategy),
+            memory=state_dict(strategy),
             took_part=strategy.took_part,
             progress=self.progress,
             random=random_states(),
@@ -95,9 +100,11 @@ class Course:
     def _tell(self, round: int, before: Progress) -> None:
         now = self.progress
         if self.stopped:
-            say(
+            report_progress(
                 f"round {round} · stopped early: {self.pace.monitor} was best in round "
                 f"{now.best_round}, {now.waited} rounds ago"
             )
         elif now.plateaus > before.plateaus:
-            say(f"round {round} · plateau: learning rate {self.rate(round + 1):.3g} from here on")
+            report_progress(
+                f"round {round} · plateau: learning rate {self.rate(round + 1):.3g} from here on"
+            )

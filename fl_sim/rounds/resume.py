@@ -9,13 +9,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from adversary.common.files import private_folder
-from adversary.storage.run_folder import RunFolder, writing
-from fl_sim.federation import Assembly
-from fl_sim.settings.parse import declared, flatten
+from adversary.storage.run_folder import RunFolder, one_line_io_errors
+from fl_sim.federation import Federation
+from fl_sim.settings.parse import declared_settings, flatten
 from fl_sim.settings.rules import SettingsError, Value
 from fl_sim.settings.schema import Settings
 
-MAY_DIFFER = ("resume", "out")
+CHANGEABLE = ("resume", "out")
 """Settings that may differ from those of the run: the folder may have been moved."""
 
 
@@ -37,7 +37,7 @@ def settings_of(path: Path) -> dict[str, Value]:
     return {**settings, "resume": True, "out": str(path)}
 
 
-def reopen(settings: Settings) -> RunFolder:
+def open_for_resume(settings: Settings) -> RunFolder:
     """Return the folder of an unfinished run, if it can go on with these settings.
 
     Raises
@@ -54,15 +54,15 @@ def reopen(settings: Settings) -> RunFolder:
     wrong = [
         f"{one.key} = {now[one.key]!r}: the run in {folder.path} has "
         f"{before.get(one.key, one.default)!r}; a run that goes on keeps its settings"
-        for one in declared()
-        if one.key not in MAY_DIFFER and now[one.key] != before.get(one.key, one.default)
+        for one in declared_settings()
+        if one.key not in CHANGEABLE and now[one.key] != before.get(one.key, one.default)
     ]
     if wrong:
         raise SettingsError("\n".join(wrong))
     return folder
 
 
-def check(run: Assembly) -> None:
+def check(run: Federation) -> None:
     """Raise :class:`ResumeError` where something of a run ended with its processes."""
     if run.defence.personal(run.model().state_dict()):
         raise ResumeError(
@@ -72,7 +72,7 @@ def check(run: Assembly) -> None:
 
 
 @contextmanager
-def only_writer(folder: RunFolder) -> Iterator[None]:
+def run_lock(folder: RunFolder) -> Iterator[None]:
     """Keep other processes out of a run's folder while this one writes it; make it if missing.
 
     Raises
@@ -82,7 +82,7 @@ def only_writer(folder: RunFolder) -> Iterator[None]:
     RunFolderError
         If it cannot be made or read.
     """
-    with writing(folder.path):
+    with one_line_io_errors(folder.path):
         private_folder(folder.path)
         directory = os.open(folder.path, os.O_RDONLY)
     try:

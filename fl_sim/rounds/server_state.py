@@ -18,20 +18,20 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from adversary.common.files import replacing
+from adversary.common.files import atomic_write
 from fl_sim.rounds.early_stopping import Progress
-from strategies.strategy_state import Memory
+from strategies.strategy_state import StrategyState
 
 _GLOBAL, _MEMORY, _RANDOM = "global/", "memory/", "random/"
-_FACTS = "facts"
+_INVARIANTS = "facts"
 
 
-class SnapshotError(ValueError):
+class ServerStateError(ValueError):
     """A file from which no run can go on; one line."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Snapshot:
+class ServerState:
     """The server at the end of a round.
 
     Parameters
@@ -52,7 +52,7 @@ class Snapshot:
 
     round: int
     arrays: ArrayRecord
-    memory: Memory
+    memory: StrategyState
     took_part: Mapping[str, int]
     progress: Progress
     random: Mapping[str, NDArray]
@@ -77,35 +77,35 @@ class Snapshot:
         }
         in_order = {name: np.array(value, order="C") for name, value in tensors.items()}
         facts["sha256"] = _digest(in_order)
-        content = save(in_order, metadata={_FACTS: json.dumps(facts)})
-        with replacing(path) as temporary:
+        content = save(in_order, metadata={_INVARIANTS: json.dumps(facts)})
+        with atomic_write(path) as temporary:
             temporary.write_bytes(content)
 
     @classmethod
-    def load(cls, path: Path) -> Snapshot:
+    def load(cls, path: Path) -> ServerState:
         """Read what :meth:`save` wrote; nothing is unpickled.
 
         Raises
         ------
-        SnapshotError
+        ServerStateError
             If there is no such file, or something else in it than was written.
         """
         try:
             with safe_open(path, framework="numpy") as file:
-                facts = json.loads(file.metadata()[_FACTS])
+                facts = json.loads(file.metadata()[_INVARIANTS])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             if facts.get("sha256", written := _digest(tensors)) != written:
                 raise ValueError("its arrays are not those that were written")
             return cls(
                 round=facts["round"],
                 arrays=ArrayRecord({n: Array(tensors[_GLOBAL + n]) for n in facts["order"]}),
-                memory=Memory(_below(tensors, _MEMORY), facts["memory"]),
+                memory=StrategyState(_below(tensors, _MEMORY), facts["memory"]),
                 took_part=facts["took_part"],
                 progress=Progress(**facts["progress"]),
                 random=_below(tensors, _RANDOM),
             )
         except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
-            raise SnapshotError(f"{path}: no run can go on from it ({error})") from error
+            raise ServerStateError(f"{path}: no run can go on from it ({error})") from error
 
 
 def random_states() -> dict[str, NDArray]:

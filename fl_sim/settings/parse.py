@@ -8,21 +8,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast, get_type_hints
 
-from fl_sim.settings.rules import Rule, SettingsError, Value, split
+from fl_sim.settings.rules import Rule, SettingsError, Value, split_list
 from fl_sim.settings.schema import SECTIONS, Settings
 
 
-def flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten_toml(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the entries of nested tables, as of a TOML file, by dotted key."""
     for key, value in table.items():
         if isinstance(value, Mapping):
-            yield from flat(value, f"{prefix}{key}.")
+            yield from flatten_toml(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 
 
 @dataclass(frozen=True)
-class Declared:
+class DeclaredSetting:
     """A setting as declared: its key in the run config, its type, default and rule."""
 
     key: str
@@ -33,7 +33,7 @@ class Declared:
     rule: Rule
 
 
-def declared() -> Iterator[Declared]:
+def declared_settings() -> Iterator[DeclaredSetting]:
     """Yield every setting, in the order of the README's table."""
     for section, cls in {"": Settings, **SECTIONS}.items():
         kinds = get_type_hints(cls)
@@ -43,12 +43,12 @@ def declared() -> Iterator[Declared]:
                 key = f"{section}.{name}" if section else name
                 rule = f.metadata["rule"]
                 default = cast(Value, f.default)
-                yield Declared(key, section, f.name, kinds[f.name], default, rule)
+                yield DeclaredSetting(key, section, f.name, kinds[f.name], default, rule)
 
 
 def defaults() -> dict[str, Value]:
     """Return the default run config, flat, as Flower wants it."""
-    return {s.key: s.default for s in declared()}
+    return {s.key: s.default for s in declared_settings()}
 
 
 def _convert(value: Value, kind: type) -> Value | None:
@@ -66,7 +66,7 @@ def parse(config: Mapping[str, Value]) -> Settings:
     SettingsError
         With one line for every unknown key, wrong type and value out of range.
     """
-    known = {s.key: s for s in declared()}
+    known = {s.key: s for s in declared_settings()}
     errors: list[str] = []
     values: dict[str, dict[str, Value]] = {"": {}, **{section: {} for section in SECTIONS}}
     for key, value in config.items():
@@ -95,7 +95,7 @@ def parse(config: Mapping[str, Value]) -> Settings:
 def flatten(settings: Settings) -> dict[str, Value]:
     """Return ``settings`` as a flat run config; the inverse of :func:`parse`."""
     flat: dict[str, Value] = {}
-    for spec in declared():
+    for spec in declared_settings():
         owner = getattr(settings, spec.section) if spec.section else settings
         flat[spec.key] = getattr(owner, spec.field)
     return flat
@@ -110,7 +110,7 @@ def parse_options(text: str, setting: str) -> dict[str, str]:
         Naming ``setting``, if a part is not KEY=VALUE.
     """
     options: dict[str, str] = {}
-    for part in split(text):
+    for part in split_list(text):
         key, equals, value = part.partition("=")
         if not (key.strip() and equals and value.strip()):
             raise SettingsError(f"{setting} = {text!r}: {part!r} is not KEY=VALUE")

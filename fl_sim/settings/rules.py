@@ -53,7 +53,7 @@ class Rule:
     def accepts(self, value: Value) -> bool:
         """Return whether a value of the right type is one of the allowed ones."""
         if self.choices and isinstance(value, str):
-            parts = split(value) if self.several else [value]
+            parts = split_list(value) if self.several else [value]
             return bool(parts or self.optional) and all(part in self.choices() for part in parts)
         if isinstance(value, str):
             return bool(value.strip()) or not self.required
@@ -64,7 +64,7 @@ class Rule:
         )
 
 
-def split(text: str) -> list[str]:
+def split_list(text: str) -> list[str]:
     """Split a comma-separated setting into its parts."""
     return [part.strip() for part in text.split(",") if part.strip()]
 

@@ -9,17 +9,17 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from adversary.attacks import ATTACKS, STARTS
+from adversary.attacks import ATTACKS, INITIAL_IMAGES
 from adversary.attacks.standard import EFFORTS
 from adversary.observation.schedules import SCHEDULES
 from adversary.problem.client_optimizers import CLIENT_OPTIMIZERS
-from adversary.problem.update_models import READINGS
+from adversary.problem.update_models import UPDATE_MODELS
 from fl_sim.data import DATASETS, PARTITIONS
 from fl_sim.data.sources.folder import UNCERTAIN
 from fl_sim.defences import DEFENCES
 from fl_sim.models import MODELS, NORMS
 from fl_sim.models.convnet import ACTIVATIONS
-from fl_sim.models.freezing import FREEZABLE
+from fl_sim.models.freezing import FROZEN_PARTS
 from fl_sim.settings.rules import MONITORS, setting
 from strategies.registry import STRATEGY_NAMES
 
@@ -119,7 +119,7 @@ class LocalSettings:
     freeze: str = setting(
         "none",
         "what is neither trained nor sent; middle is all but the first convolution and the head",
-        choices=lambda: tuple(FREEZABLE),
+        choices=lambda: tuple(FROZEN_PARTS),
     )
 
 
@@ -179,13 +179,13 @@ class AdversarySettings:
     start: str = setting(
         "own",
         "image that an attack starts from; own is the attack's own choice",
-        choices=lambda: ("own", *STARTS, "image"),
+        choices=lambda: ("own", *INITIAL_IMAGES, "image"),
     )
     start_image: str = setting("", "file of the image for start = 'image'")
     reading: str = setting(
         "auto",
         "how an update of several local steps is read; auto unrolls up to 16",
-        choices=lambda: ("auto", *READINGS),
+        choices=lambda: ("auto", *UPDATE_MODELS),
     )
     seconds: float = setting(0.0, "time limit of one attack; 0 is none", minimum=0)
     round_seconds: float = setting(

@@ -82,7 +82,7 @@ def evaluate(
         loss=float(LOSSES[loss](logits, labels)),
         accuracy=float(correct.double().mean()),
         auc=macro_auc(scores, truth),
-        left_out=int((~both_kinds(truth)).sum()),
+        left_out=int((~has_positives_and_negatives(truth)).sum()),
         num_examples=len(images),
     )
 
@@ -104,17 +104,17 @@ def macro_auc(scores: Tensor, truth: Tensor) -> float | None:
     """
     from sklearn.metrics import roc_auc_score  # slow to import
 
-    defined = both_kinds(truth)
+    defined = has_positives_and_negatives(truth)
     if not bool(defined.any()) or not bool(scores.isfinite().all()):
         return None
     return float(roc_auc_score(truth[:, defined].numpy(), scores[:, defined].numpy()))
 
 
-def both_kinds(truth: Tensor) -> Tensor:
+def has_positives_and_negatives(truth: Tensor) -> Tensor:
     """Return which columns of zeros and ones (N, C) hold both, (C,)."""
     return (truth.amax(0) == 1) & (truth.amin(0) == 0)
 
 
-def both_kinds_of(labels: Tensor) -> bool:
+def any_class_has_both(labels: Tensor) -> bool:
     """Return whether any class of labels (N,) or (N, L) is that of some images and not of all."""
     return len(labels) > 0 and bool((labels != labels[0]).any())

@@ -24,7 +24,7 @@ class TrainingError(ValueError):
     """A client cannot train as asked; one line that names the setting."""
 
 
-def batches(
+def minibatches(
     num_examples: int, recipe: TrainingRecipe, *, seed: int, round: int, client: str | int
 ) -> list[Tensor]:
     """Return the mini-batches that a client uses in a round, as indices into its images.
@@ -111,7 +111,7 @@ LOSSES: dict[Loss, Callable[..., Tensor]] = {
 """From logits and labels, class weights if any, to the mean loss (adversary.problem.losses)."""
 
 
-def loss_of(recipe: TrainingRecipe, model: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
+def make_loss(recipe: TrainingRecipe, model: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
     """Return what a client minimises, a function of logits and labels where ``model`` is."""
     if not recipe.class_weights:
         return LOSSES[recipe.loss]
@@ -120,7 +120,7 @@ def loss_of(recipe: TrainingRecipe, model: nn.Module) -> Callable[[Tensor, Tenso
     return partial(LOSSES[recipe.loss], class_weights=weights)
 
 
-def balanced(labels: Tensor, loss: Loss, outputs: int) -> tuple[float, ...]:
+def balanced_class_weights(labels: Tensor, loss: Loss, outputs: int) -> tuple[float, ...]:
     """Return class weights that make up for unequal numbers of images.
 
     Under cross-entropy N / (C N_c), as scikit-learn's "balanced"; under binary cross-entropy
@@ -193,7 +193,7 @@ def train(
         Loss, optimiser, learning rate and its schedule, momentum, weight decay and the mode of
         batch normalisation.
     batches : sequence of Tensor
-        Indices into the images, from :func:`batches`.
+        Indices into the images, from :func:`minibatches`.
     device : str or torch.device
         Where to train.
     proximal_mu : float
@@ -213,7 +213,7 @@ def train(
     parameters = [p for p in model.parameters() if p.requires_grad]
     sent = [p.detach().clone() for p in parameters] if proximal_mu else []
     optimizer = OPTIMIZERS[recipe.optimizer](parameters, recipe)
-    loss_function = loss_of(recipe, model)
+    loss_function = make_loss(recipe, model)
     total = torch.zeros((), dtype=torch.float64)
     with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
         for batch, rate in zip(batches, recipe.rates(len(batches)), strict=True):

@@ -10,7 +10,7 @@ from joblib.externals.loky import get_reusable_executor
 
 
 @contextmanager
-def at_once(jobs: int) -> Iterator[Parallel]:
+def parallel_jobs(jobs: int) -> Iterator[Parallel]:
     """Yield what runs that many tasks at once, and gives what comes of them as each ends.
 
     With one, tasks run in this process. Otherwise no process outlives the block, however it ends.

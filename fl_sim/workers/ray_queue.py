@@ -17,21 +17,21 @@ import torch
 from numpy.typing import NDArray
 
 from adversary.attacks.adversary import Adversary
-from adversary.common.errors import in_one_line
-from adversary.common.results import Outcome
+from adversary.common.errors import one_line_error
+from adversary.common.results import AttackResult
 from adversary.common.types import StateDict
 from adversary.observation.observation import Observation, ObservationError
 from adversary.report.ledger import Ledger
-from adversary.scoring.scorer import Scored, Scorer
+from adversary.scoring.scorer import ScoredResult, Scorer
 from adversary.storage.names import round_of
 from adversary.storage.run_folder import RunFolder, RunFolderError
-from fl_sim.workers.attack_task import MOST_AT_ONCE, examine
+from fl_sim.workers.attack_task import MAX_PARALLEL_ATTACKS, attack_and_score
 from strategies.attack_queue import Attacked, AttackQueue, Threat, Unattacked
 
 Packed = dict[str, NDArray[Any]]
 """A state dict on its way to another process."""
 
-HELD = 256 * 2**20
+MAX_HELD_BYTES = 256 * 2**20
 """Bytes of waiting updates that stay in memory too, so that they need not be read again."""
 
 RETRIES = 1
@@ -41,8 +41,8 @@ RETRIES = 1
 class RayQueue(AttackQueue):
     """Attacks updates in processes of Ray; what waits lies in the run's folder.
 
-    Updates are written in a thread beside the server, which has a round to end;
-    :meth:`settle` waits for it. No more than :data:`HELD` bytes of them wait in memory as well.
+    Updates are written in a thread beside the server, which has a round to end; :meth:`settle`
+    waits for it. No more than :data:`MAX_HELD_BYTES` bytes of them wait in memory as well.
 
     An update is one task, with all its attacks and their scores. Which attack is run where, and
     in which order they end, changes nothing in what they find.
@@ -61,7 +61,7 @@ class RayQueue(AttackQueue):
         Whether they stay there when they are attacked.
     workers : int
         Attacks at once, >= 1; 0 is one for each that the cluster has CPUs (or GPUs) for, at most
-        :data:`~fl_sim.workers.attack_task.MOST_AT_ONCE`.
+        :data:`~fl_sim.workers.attack_task.MAX_PARALLEL_ATTACKS`.
     cpus : int
         Threads of an attack. None are reserved of Ray: Flower's clients hold all that there are,
         and what seems free while they start is waited for in vain.
@@ -93,7 +93,7 @@ class RayQueue(AttackQueue):
         self.keep = keep
         self.limit = limit
         self.attacks = tuple(attack.name for attack in adversary.attacks)
-        self.workers = workers or _room(ray.cluster_resources(), cpus, gpus)
+        self.workers = workers or _free_slots(ray.cluster_resources(), cpus, gpus)
         # Actors: Ray ends the idle processes of plain tasks, and torch takes seconds to load.
         worker: Any = ray.remote(_Worker)
         options = {
@@ -103,7 +103,7 @@ class RayQueue(AttackQueue):
             "max_restarts": -1,
             "max_task_retries": RETRIES,
         }
-        places = _places(ray.nodes(), gpus)
+        places = _worker_placements(ray.nodes(), gpus)
         parts = ray.put((adversary, scorer, threat))
         self._new_worker = lambda: worker.options(
             **options, scheduling_strategy=next(places)
@@ -114,28 +114,28 @@ class RayQueue(AttackQueue):
         self._writer = ThreadPoolExecutor(1, "updates")
         self._sent: tuple[StateDict, Any] | None = None
 
-    def put(self, observation: Observation) -> None:
+    def submit(self, observation: Observation) -> None:
         """Take an update to attack, and write it to the run's folder."""
         path = self.folder.recorded_update(observation.round, observation.client)
         written = self._writer.submit(self.folder.record, observation)
         update = _Update(path, observation.round, observation.client, self.attacks, written)
         held = sum(_size(one.held) for one in self._waiting if one.held is not None)
         at_once = self._free and not self._waiting
-        if at_once or held + _size(observation) <= HELD:
+        if at_once or held + _size(observation) <= MAX_HELD_BYTES:
             update = update._replace(held=observation)
         self._waiting.append(update)
         self._start()
 
-    def put_again(self, path: Path, attacks: tuple[str, ...]) -> None:
+    def resubmit(self, path: Path, attacks: tuple[str, ...]) -> None:
         """Take an update that lies in the folder already, for these attacks."""
         self._waiting.append(_Update(path, round_of(path), path.stem, attacks))
         self._start()
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Return when all updates that were put are in the folder, or cannot be written."""
         wait([u.written for u in (*self._waiting, *self._running.values()) if u.written])
 
-    def done(self, timeout: float = 0.0) -> Iterator[Attacked | Unattacked]:
+    def results(self, timeout: float = 0.0) -> Iterator[Attacked | Unattacked]:
         """Yield what is done and was not yielded before; wait for some at most ``timeout`` s."""
         self._start()
         while self._running:
@@ -149,7 +149,7 @@ class RayQueue(AttackQueue):
             yield from self._entries(update, found)
 
     @property
-    def updates(self) -> int:
+    def pending(self) -> int:
         """How many updates were taken and are not done."""
         return len(self._waiting) + len(self._running)
 
@@ -165,23 +165,23 @@ class RayQueue(AttackQueue):
             try:
                 observation = update.held or _read(update)
             except (ObservationError, RunFolderError) as error:
-                self._running[self._ray.put(in_one_line(error))] = update
+                self._running[self._ray.put(one_line_error(error))] = update
             else:
                 self._begin(update._replace(held=None), observation)
 
     def _begin(self, update: _Update, observation: Observation) -> None:
         """Give an update to a worker that is free."""
         if self._sent is None or self._sent[0] is not observation.sent:
-            self._sent = observation.sent, self._ray.put(_packed(observation.sent))
+            self._sent = observation.sent, self._ray.put(_as_numpy(observation.sent))
         about = dataclasses.replace(observation, sent={}, returned={})
-        arguments = self._sent[1], _packed(observation.returned), about, update.attacks
+        arguments = self._sent[1], _as_numpy(observation.returned), about, update.attacks
         worker = self._free.popleft()
-        self._running[worker.examine.remote(*arguments)] = update._replace(worker=worker)
+        self._running[worker.attack_and_score.remote(*arguments)] = update._replace(worker=worker)
 
-    def _result(self, update: _Update, task: Any) -> list[Scored] | str:
+    def _result(self, update: _Update, task: Any) -> list[ScoredResult] | str:
         """Return what came of an update, and let its worker have another."""
         try:
-            found: list[Scored] | str = self._ray.get(task)
+            found: list[ScoredResult] | str = self._ray.get(task)
         except Exception as error:  # its process died, again
             reason = f"the attack's process ended: {type(error).__name__}"
             # Ray may hold the actor for dead: another takes its place.
@@ -189,17 +189,17 @@ class RayQueue(AttackQueue):
                 self._ray.kill(update.worker)
             self._free.append(self._new_worker())
             return [
-                Scored(outcome=Outcome(attack=attack, seconds=0, failure=reason))
+                ScoredResult(outcome=AttackResult(attack=attack, seconds=0, failure=reason))
                 for attack in update.attacks
             ]
         if update.worker is not None:
             self._free.append(update.worker)
         if update.written is not None and (unwritten := update.written.exception()) is not None:
-            return in_one_line(unwritten)
+            return one_line_error(unwritten)
         return found
 
     def _entries(
-        self, update: _Update, found: list[Scored] | str
+        self, update: _Update, found: list[ScoredResult] | str
     ) -> Iterator[Attacked | Unattacked]:
         if isinstance(found, str):
             yield Unattacked(update.round, update.client, found)
@@ -233,16 +233,16 @@ def _read(update: _Update) -> Observation:
     return Observation.load(update.path)
 
 
-def in_ray() -> bool:
+def in_ray_cluster() -> bool:
     """Return whether this process has joined a Ray cluster, as Flower's simulation does."""
     return "ray" in sys.modules and sys.modules["ray"].is_initialized()
 
 
-def _entry(round: int, client: str, scored: Scored) -> Callable[[Ledger], str | None]:
-    return lambda ledger: ledger.scored(round, client, scored)
+def _entry(round: int, client: str, scored: ScoredResult) -> Callable[[Ledger], str | None]:
+    return lambda ledger: ledger.record_scored(round, client, scored)
 
 
-def _places(nodes: list[dict[str, Any]], gpus: float) -> Iterator[Any]:
+def _worker_placements(nodes: list[dict[str, Any]], gpus: float) -> Iterator[Any]:
     """Yield where to begin each worker: where Ray finds a GPU, or on the nodes by turns."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -252,12 +252,12 @@ def _places(nodes: list[dict[str, Any]], gpus: float) -> Iterator[Any]:
     return itertools.cycle([NodeAffinitySchedulingStrategy(node, soft=True) for node in able])
 
 
-def _room(resources: dict[str, float], cpus: int, gpus: float) -> int:
+def _free_slots(resources: dict[str, float], cpus: int, gpus: float) -> int:
     """Return how many attacks the cluster can run at once."""
     room = resources.get("CPU", 1) / cpus
     if gpus:
         room = min(room, resources.get("GPU", 0) / gpus)
-    return max(1, min(int(room), MOST_AT_ONCE))
+    return max(1, min(int(room), MAX_PARALLEL_ATTACKS))
 
 
 class _Worker:
@@ -268,12 +268,12 @@ class _Worker:
             _yield_to_training()
         self.parts = parts
 
-    def examine(
+    def attack_and_score(
         self, sent: Packed, returned: Packed, about: Observation, attacks: tuple[str, ...]
-    ) -> list[Scored] | str:
+    ) -> list[ScoredResult] | str:
         """Attack an update, and score what comes of it."""
-        whole = dataclasses.replace(about, sent=_unpacked(sent), returned=_unpacked(returned))
-        return examine(*self.parts, whole, attacks)
+        whole = dataclasses.replace(about, sent=_as_tensors(sent), returned=_as_tensors(returned))
+        return attack_and_score(*self.parts, whole, attacks)
 
 
 def _yield_to_training() -> None:
@@ -288,10 +288,10 @@ def _yield_to_training() -> None:
             os.nice(19)
 
 
-def _packed(state: StateDict) -> Packed:
+def _as_numpy(state: StateDict) -> Packed:
     """Return arrays, which Ray shares between processes where it would pickle tensors."""
     return {name: value.numpy() for name, value in state.items()}
 
 
-def _unpacked(arrays: Packed) -> StateDict:
+def _as_tensors(arrays: Packed) -> StateDict:
     return {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}

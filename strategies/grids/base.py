@@ -9,7 +9,7 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
 
-class WrappedGrid(Grid):
+class GridWrapper(Grid):
     """Passes everything on to another grid.
 
     Parameters

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from flwr.app import Message
 from flwr.serverapp import Grid
 
-from strategies.grids.base import WrappedGrid
+from strategies.grids.base import GridWrapper
 
 
-class OrderedGrid(WrappedGrid):
+class OrderedGrid(GridWrapper):
     """A grid that lists nodes, and returns their replies, in a fixed order.
 
     Node ids are drawn anew for every run and replies come as clients get done. With neither

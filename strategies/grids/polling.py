@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable
 from flwr.app import Message
 from flwr.serverapp import Grid
 
-from strategies.grids.base import WrappedGrid
+from strategies.grids.base import GridWrapper
 
 INTERVAL = 0.1
 """Seconds between looks for replies."""
 
 
-class WatchedGrid(WrappedGrid):
+class PollingGrid(GridWrapper):
     """Sends and receives as Flower's grids do, and calls a function between looks for replies.
 
     Parameters

@@ -51,9 +51,9 @@ from flwr.server.workflow.constant import Key as WorkflowKey
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
-from adversary.common.torch_state import random_state_kept
-from strategies.grids.base import WrappedGrid
-from strategies.replies import arrays_of, fault, num_examples
+from adversary.common.torch_state import preserved_rng_state
+from strategies.grids.base import GridWrapper
+from strategies.replies import arrays_of, num_examples, validation_error
 
 ARRAYS, METRICS, COUNTS, MASKED = "arrays", "metrics", "counts", "masked"
 _VECTOR = "vector"
@@ -63,7 +63,7 @@ class SecureAggregationError(ValueError):
     """A client's update that SecAgg+ cannot carry; one line."""
 
 
-class SecureAggregationGrid(WrappedGrid):
+class SecureAggregationGrid(GridWrapper):
     """A grid whose train messages are answered by SecAgg+, so that the server sees the mean only.
 
     A strategy that weights by ``num-examples`` works with it as with any grid. Each client's
@@ -137,7 +137,7 @@ class _Round:
             Context(run_id=0, node_id=0, node_config={}, state=state, run_config={}),
             strategy=cast(Any, self),
         )
-        with random_state_kept():  # the workflow shuffles the clients
+        with preserved_rng_state():  # the workflow shuffles the clients
             self._workflow(cast(Grid, self), context)
         replies = [self._reply(node, message) for node, message in self._sent.items()]
         return [reply for reply in replies if reply is not None]
@@ -273,7 +273,7 @@ def masked_arrays(content: RecordDict) -> dict[str, NDArray[Any]]:
 
 
 def _check(reply: Message, sent: ArrayRecord, state: ConfigRecord) -> None:
-    if (reason := fault(reply, sent)) is not None:
+    if (reason := validation_error(reply, sent)) is not None:
         raise SecureAggregationError(reason)
     arrays = arrays_of(reply.content)
     if other := sorted(arrays.keys() ^ sent.keys()):

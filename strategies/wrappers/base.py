@@ -8,10 +8,10 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
-from strategies.replies import arrays_of, fault
+from strategies.replies import arrays_of, validation_error
 
 
-class Wrapper(Strategy):
+class StrategyWrapper(Strategy):
     """Passes everything on to another strategy, and remembers what each client was sent.
 
     Parameters
@@ -49,7 +49,7 @@ class Wrapper(Strategy):
         found = {}
         for reply in replies:
             node = reply.metadata.src_node_id
-            if (reason := fault(reply, self.sent_to(node))) is not None:
+            if (reason := validation_error(reply, self.sent_to(node))) is not None:
                 found[node] = reason
         return found
 

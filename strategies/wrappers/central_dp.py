@@ -18,10 +18,10 @@ from flwr.supercore.privacy_accounting import (
 )
 from flwr.supercore.privacy_accounting.rdp_accountant import RdpAccountant
 
-from strategies.wrappers.base import Wrapper
+from strategies.wrappers.base import StrategyWrapper
 
 
-class CentralDP(Wrapper):
+class CentralDP(StrategyWrapper):
     """Clips each client's update, averages them with equal weights, and adds noise in the server.
 
     Flower's :class:`DifferentialPrivacyServerSideFixedClipping` (McMahan et al. 2018) with

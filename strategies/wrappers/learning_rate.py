@@ -9,10 +9,10 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from strategies.messages import LEARNING_RATE
-from strategies.wrappers.base import Wrapper
+from strategies.wrappers.base import StrategyWrapper
 
 
-class Paced(Wrapper):
+class LearningRateSchedule(StrategyWrapper):
     """Sends clients the learning rate of each round, as ``lr`` in the config.
 
     Parameters

@@ -8,15 +8,15 @@ from logging import WARNING
 from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.supercore import log
 
-from strategies.replies import arrays_of, odd_ones
-from strategies.wrappers.base import Wrapper
+from strategies.replies import arrays_of, inconsistent_replies
+from strategies.wrappers.base import StrategyWrapper
 
 
 class NoUsableReplyError(RuntimeError):
     """No client returned an update that can be aggregated; one line that names the round."""
 
 
-class Guarded(Wrapper):
+class ReplyValidation(StrategyWrapper):
     """Drops train replies that cannot be averaged, and ends the run when none is left.
 
     Flower averages NaN silently, and calls a run completed in which every client failed. Here a
@@ -41,7 +41,9 @@ class Guarded(Wrapper):
             node = reply.metadata.src_node_id
             if node not in faults and (reason := self._incomplete(reply)):
                 faults[node] = reason
-        faults |= odd_ones(_contents(r for r in replies if r.metadata.src_node_id not in faults))
+        faults |= inconsistent_replies(
+            _contents(r for r in replies if r.metadata.src_node_id not in faults)
+        )
         if len(faults) == len(replies):
             raise NoUsableReplyError(
                 f"round {server_round}: none of {len(self._sent)} clients returned a usable "
@@ -58,7 +60,7 @@ class Guarded(Wrapper):
     ) -> MetricRecord | None:
         """Aggregate those results of evaluation that are alike."""
         replies = list(replies)
-        odd = odd_ones(_contents(replies))
+        odd = inconsistent_replies(_contents(replies))
         for node, reason in odd.items():
             name = self.name_of(node)
             log(WARNING, "round %d: %s %s; left out of the evaluation", server_round, name, reason)

@@ -8,10 +8,10 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
-from strategies.wrappers.base import Wrapper
+from strategies.wrappers.base import StrategyWrapper
 
 
-class Shifted(Wrapper):
+class RoundOffset(StrategyWrapper):
     """Tells a strategy round n + ``done`` for round n, as Flower always begins with 1.
 
     Parameters

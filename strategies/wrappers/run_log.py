@@ -14,12 +14,12 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 from flwr.supercore import log
 
-from adversary.common.errors import in_one_line
-from adversary.common.torch_state import random_state_kept
+from adversary.common.errors import one_line_error
+from adversary.common.torch_state import preserved_rng_state
 from strategies.messages import LEARNING_RATE
 from strategies.replies import AUC, HELD_OUT_AUC, HELD_OUT_LOSS, LEFT_OUT, NUM_EXAMPLES
-from strategies.wrappers.base import Wrapper
-from strategies.wrappers.round_offset import Shifted
+from strategies.wrappers.base import StrategyWrapper
+from strategies.wrappers.round_offset import RoundOffset
 
 if TYPE_CHECKING:
     from adversary.report.ledger import Ledger
@@ -43,7 +43,7 @@ def always(server_round: int, arrays: ArrayRecord, row: Mapping[str, float | Non
     return True
 
 
-class Bookkeeping(Wrapper):
+class RunLog(StrategyWrapper):
     """Writes a ledger's row for every round, and how the run ended; it changes nothing.
 
     Parameters
@@ -133,7 +133,7 @@ class Bookkeeping(Wrapper):
         try:
             try:
                 result = Strategy.start(
-                    Shifted(self, done) if done else self,
+                    RoundOffset(self, done) if done else self,
                     *(grid, initial_arrays, num_rounds - done, timeout),
                     *(train_config, evaluate_config, evaluate),
                 )
@@ -144,7 +144,7 @@ class Bookkeeping(Wrapper):
             self._enter(lambda ledger: ledger.close("stopped"))
             raise
         except Exception as error:
-            reason = in_one_line(error)
+            reason = one_line_error(error)
             self._enter(lambda ledger: ledger.close("failed", reason))
             raise
         self._enter(_close)
@@ -209,7 +209,7 @@ class Bookkeeping(Wrapper):
                 known.append((auc, images))
             rows.append(row)
         if rows:
-            self._enter(lambda ledger: ledger.evaluated(server_round, rows))
+            self._enter(lambda ledger: ledger.record_evaluation(server_round, rows))
         total = sum(images for _, images in known)
         return sum(auc * images for auc, images in known) / total if total else None
 
@@ -243,7 +243,9 @@ class Bookkeeping(Wrapper):
 
     def _account(self, server_round: int, client: str, account: Mapping[str, Any]) -> None:
         rounds = self._took_part[client]
-        self._enter(lambda ledger: ledger.spent(server_round, client, rounds=rounds, **account))
+        self._enter(
+            lambda ledger: ledger.record_privacy(server_round, client, rounds=rounds, **account)
+        )
 
     def _round_done(
         self, server_round: int, metrics: MetricRecord | None
@@ -252,7 +254,7 @@ class Bookkeeping(Wrapper):
         try:
             privacy = self._privacy(server_round)
         except Exception as error:
-            log(WARNING, "round %d: no privacy account: %s", server_round, in_one_line(error))
+            log(WARNING, "round %d: no privacy account: %s", server_round, one_line_error(error))
             privacy = {}
         if metrics is None:
             loss, auc = _number(self._told, HELD_OUT_LOSS), _number(self._told, HELD_OUT_AUC)
@@ -274,17 +276,17 @@ class Bookkeeping(Wrapper):
         return row
 
     def _unusable(self, server_round: int, client: str, reason: str) -> None:
-        self._enter(lambda ledger: ledger.unusable(server_round, client, reason))
+        self._enter(lambda ledger: ledger.record_fault(server_round, client, reason))
 
     def _enter(self, entry: Callable[[Ledger], T]) -> T | None:
         """Write to the ledger; whatever happens there, training does not notice."""
         if self.ledger is None:
             return None
         try:
-            with random_state_kept():
+            with preserved_rng_state():
                 return entry(self.ledger)
         except Exception as error:
-            log(WARNING, "the run's ledger could not be written: %s", in_one_line(error))
+            log(WARNING, "the run's ledger could not be written: %s", one_line_error(error))
         return None
 
 

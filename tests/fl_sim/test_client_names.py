@@ -7,8 +7,8 @@ import torch
 
 from adversary.observation.observation import Observation
 from fl_sim.client_names import client_name, client_number
-from fl_sim.engines.in_process import run_local
-from fl_sim.federation import assemble
+from fl_sim.engines.in_process import run_in_process
+from fl_sim.federation import build_federation
 from fl_sim.training import local_training
 
 
@@ -31,8 +31,8 @@ def test_the_truth_is_what_clients_really_train_on(changes, quick, monkeypatch):
 
     monkeypatch.setattr(local_training, "train", spy)
     settings = quick(adversary__enabled=False, **changes)
-    run_local(settings)
-    run = assemble(settings, 3)
+    run_in_process(settings)
+    run = build_federation(settings, 3)
     whole = [part.tensor(range(len(part))) for part in run.parts]
     clients = []
     for turn, (images, indices) in enumerate(used):
@@ -69,7 +69,7 @@ def test_names_and_numbers():
 
 @pytest.mark.parametrize(("client", "view"), [("client-09", "client"), ("client-00", "aggregate")])
 def test_there_is_no_truth_about_others(client, view, quick):
-    run = assemble(quick(), 3)
+    run = build_federation(quick(), 3)
     observation = Observation(
         round=1, client=client, sent={}, returned={}, num_examples=8, recipe=run.recipe, view=view
     )

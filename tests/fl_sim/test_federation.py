@@ -4,12 +4,12 @@ import pytest
 import torch
 from PIL import Image
 
-from fl_sim.adversary_setup import attacks
-from fl_sim.federation import assemble
+from fl_sim.adversary_setup import make_attacks
+from fl_sim.federation import build_federation
 
 
 def test_the_parts_fit_together(quick):
-    run = assemble(quick(), 3)
+    run = build_federation(quick(), 3)
     assert sum(len(part) for part in run.parts) == len(run.splits.private)
     assert run.model()(run.parts[0].tensor([0, 1])).shape == (2, 2)
     assert run.prior().images.shape == (len(run.splits.public), 1, 16, 16)
@@ -19,29 +19,32 @@ def test_the_parts_fit_together(quick):
 
 
 def test_the_same_settings_give_the_same_model(quick):
-    first, second = (assemble(quick(), n).model().state_dict() for n in (2, 3))
-    other = assemble(quick(seed=2), 3).model().state_dict()
+    first, second = (build_federation(quick(), n).model().state_dict() for n in (2, 3))
+    other = build_federation(quick(seed=2), 3).model().state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not all(torch.equal(first[name], other[name]) for name in first)
 
 
 def test_parts_are_kept(quick):
-    assert assemble(quick(), 3) is assemble(quick(), 3)
+    assert build_federation(quick(), 3) is build_federation(quick(), 3)
 
 
 def test_bce_on_two_classes_has_one_output(quick):
-    assert assemble(quick(model__loss="bce"), 3).model().head.out_features == 1
+    assert build_federation(quick(model__loss="bce"), 3).model().head.out_features == 1
 
 
 def test_the_server_evaluates_on_test_images_and_else_on_public_ones(quick):
-    with_test = assemble(quick(), 3)
-    assert (with_test.evaluated_on, with_test.evaluation_set()) == ("test", with_test.splits.test)
-    without = assemble(quick(data__test_fraction=0.0), 3)
-    assert (without.evaluated_on, without.evaluation_set()) == ("public", without.splits.public)
+    with_test = build_federation(quick(), 3)
+    assert (with_test.evaluation_split, with_test.evaluation_set()) == (
+        "test",
+        with_test.splits.test,
+    )
+    without = build_federation(quick(data__test_fraction=0.0), 3)
+    assert (without.evaluation_split, without.evaluation_set()) == ("public", without.splits.public)
 
 
 def test_options_reach_their_attack(quick):
-    made = attacks(
+    made = make_attacks(
         quick(
             adversary__attack="dlg, ing",
             adversary__options="ing.iterations=7, dlg.iterations=9",
@@ -53,7 +56,7 @@ def test_options_reach_their_attack(quick):
 
 def test_a_start_image_is_read_and_resized(quick, tmp_path):
     Image.new("L", (40, 30), 51).save(tmp_path / "start.png")
-    [made] = attacks(
+    [made] = make_attacks(
         quick(adversary__start="image", adversary__start_image=str(tmp_path / "start.png"))
     )
     assert made.start_image.shape == (1, 16, 16)
@@ -96,8 +99,8 @@ def test_what_does_not_fit_is_one_line(changes, message, quick):
     settings = quick(**changes)
 
     def build():
-        assemble(settings, settings.clients).model()
-        attacks(settings)
+        build_federation(settings, settings.clients).model()
+        make_attacks(settings)
 
     with pytest.raises(ValueError, match=message) as error:
         build()
@@ -108,26 +111,28 @@ def test_a_start_image_that_is_none(quick, tmp_path):
     path = tmp_path / "text.png"
     path.write_text("no picture")
     with pytest.raises(ValueError, match=r"^adversary.start-image: .*text.png"):
-        attacks(quick(adversary__start="image", adversary__start_image=str(path)))
+        make_attacks(quick(adversary__start="image", adversary__start_image=str(path)))
 
 
 def test_who_is_attacked_follows_from_the_seed(quick):
     names = [f"client-{i:02d}" for i in range(6)]
-    run = assemble(quick(clients=6, adversary__every=3, adversary__clients=2), 6)
-    chosen = {r: run.attacked(r, names) for r in range(1, 8)}
+    run = build_federation(quick(clients=6, adversary__every=3, adversary__clients=2), 6)
+    chosen = {r: run.clients_to_attack(r, names) for r in range(1, 8)}
     assert [r for r, who in chosen.items() if who] == [1, 4, 7]
     assert all(len(chosen[r]) == 2 and set(chosen[r]) <= set(names) for r in (1, 4, 7))
     assert len({tuple(chosen[r]) for r in (1, 4, 7)}) > 1
-    again = assemble(quick(clients=6, adversary__every=3, adversary__clients=2, rounds=9), 6)
-    assert again.attacked(4, names) == chosen[4]
+    again = build_federation(
+        quick(clients=6, adversary__every=3, adversary__clients=2, rounds=9), 6
+    )
+    assert again.clients_to_attack(4, names) == chosen[4]
 
 
 def test_every_client_is_attacked_by_default(quick):
     names = ["client-00", "client-01", "client-02"]
-    run = assemble(quick(), 3)
-    assert [run.attacked(r, names) for r in (1, 2)] == [names, names]
-    many = assemble(quick(adversary__clients=9), 3)
-    assert many.attacked(1, names) == names
+    run = build_federation(quick(), 3)
+    assert [run.clients_to_attack(r, names) for r in (1, 2)] == [names, names]
+    many = build_federation(quick(adversary__clients=9), 3)
+    assert many.clients_to_attack(1, names) == names
 
 
 @pytest.mark.parametrize(
@@ -144,4 +149,4 @@ def test_every_client_is_attacked_by_default(quick):
     ],
 )
 def test_the_attacks_of_a_round_share_its_time(quick, changes, limit):
-    assert assemble(quick(**changes), 3).adversary().limits.seconds == limit
+    assert build_federation(quick(**changes), 3).adversary().limits.seconds == limit

@@ -12,7 +12,7 @@ from adversary.report.ledger import Ledger, by_round
 from adversary.storage.run_folder import RunFolder
 from fl_sim import loggers
 from fl_sim.cli.app import main
-from fl_sim.engines.in_process import run_local
+from fl_sim.engines.in_process import run_in_process
 from fl_sim.loggers.base import Logger
 from fl_sim.server_app import IncompleteReportError
 from fl_sim.settings.parse import parse
@@ -42,7 +42,7 @@ def heard(monkeypatch):
 def test_every_round_and_attack_is_told(heard, quick):
     settings = quick(loggers="tensorboard", adversary__attack="dlg,ing",
                      adversary__options="dlg.iterations=2, ing.iterations=2")  # fmt: skip
-    run_local(settings)
+    run_in_process(settings)
     folder = RunFolder.open(Path(settings.out))
     losses = [value for name, _, value in heard.figures if name == "training/loss"]
     assert losses == folder.rounds()["loss"].tolist()
@@ -57,7 +57,7 @@ def test_every_round_and_attack_is_told(heard, quick):
 
 def test_nothing_is_logged_unless_asked_for(quick, monkeypatch):
     monkeypatch.setattr(loggers, "_class", lambda name: pytest.fail("not asked for"))
-    run_local(quick(rounds=1, adversary__enabled=False))
+    run_in_process(quick(rounds=1, adversary__enabled=False))
 
 
 def test_a_logger_that_fails_stops_no_training_and_is_told(heard, quick, monkeypatch):
@@ -67,7 +67,7 @@ def test_a_logger_that_fails_stops_no_training_and_is_told(heard, quick, monkeyp
     monkeypatch.setattr(heard, "scalars", broken)
     settings = quick(loggers="mlflow")
     with pytest.raises(IncompleteReportError, match="Heard: .*no space left"):
-        run_local(settings)
+        run_in_process(settings)
     folder = RunFolder.open(Path(settings.out))
     assert len(folder.rounds()) == 2
     assert len(folder.leakage()) == 12
@@ -111,7 +111,7 @@ def test_tensorboard_reads_what_was_written(quick):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     settings = quick(loggers="tensorboard")
-    run_local(settings)
+    run_in_process(settings)
     events = EventAccumulator(str(Path(settings.out) / "loggers" / "tensorboard"))
     events.Reload()
     folder = RunFolder.open(Path(settings.out))
@@ -128,7 +128,7 @@ def test_mlflow_has_the_run(quick, monkeypatch, tmp_path):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     settings = quick(loggers="mlflow")
-    run_local(dataclasses.replace(settings))
+    run_in_process(dataclasses.replace(settings))
     client = MlflowClient()
     experiment = client.get_experiment_by_name("fl-sim")
     [run] = client.search_runs([experiment.experiment_id])

@@ -8,7 +8,7 @@ import pytest
 from adversary.observation.observation import Observation
 from adversary.storage.run_folder import RunFolder, RunFolderError
 from fl_sim import client_app
-from fl_sim.engines.in_process import LocalGrid, run_local
+from fl_sim.engines.in_process import InProcessGrid, run_in_process
 from fl_sim.server_app import IncompleteReportError, app
 from fl_sim.settings.parse import flatten
 from fl_sim.settings.rules import SettingsError
@@ -27,7 +27,7 @@ def leakage_without_times(folder):
 def test_a_whole_run(quick, capsys):
     settings = quick(adversary__attack="dlg,ing", adversary__record=True,
                      adversary__options="dlg.iterations=2, ing.iterations=2")  # fmt: skip
-    report = run_local(settings)
+    report = run_in_process(settings)
     folder = RunFolder.open(Path(settings.out))
     assert report == folder.path / "report.html"
     assert report.is_file()
@@ -55,7 +55,7 @@ def test_a_whole_run(quick, capsys):
 def test_the_same_settings_give_the_same_run(quick, tmp_path):
     folders = []
     for name in ("first", "second"):
-        run_local(quick(out=str(tmp_path / name), strategy__fraction=0.7))
+        run_in_process(quick(out=str(tmp_path / name), strategy__fraction=0.7))
         folders.append(RunFolder.open(tmp_path / name))
     assert leakage_without_times(folders[0]) == leakage_without_times(folders[1])
     assert rounds_without_times(folders[0]) == rounds_without_times(folders[1])
@@ -65,7 +65,7 @@ def test_the_same_settings_give_the_same_run(quick, tmp_path):
 def test_the_adversary_does_not_change_the_federation(quick, tmp_path):
     tables = []
     for name, enabled in (("on", True), ("off", False)):
-        run_local(quick(out=str(tmp_path / name), adversary__enabled=enabled))
+        run_in_process(quick(out=str(tmp_path / name), adversary__enabled=enabled))
         tables.append(rounds_without_times(RunFolder.open(tmp_path / name)))
     assert tables[0] == tables[1]
     assert RunFolder.open(tmp_path / "off").leakage().empty
@@ -87,7 +87,7 @@ def test_every_strategy_runs(name, model, quick):
         data__image_size=32,
         adversary__enabled=model == "lenet",
     )
-    run_local(settings)
+    run_in_process(settings)
     folder = RunFolder.open(Path(settings.out))
     assert folder.info()["status"] == "completed"
     assert folder.rounds()["loss"].notna().all()
@@ -103,8 +103,8 @@ def test_the_proximal_term_reaches_clients(quick, tmp_path, monkeypatch):
 
     monkeypatch.setattr(local_training, "train", spy)
     off = {"adversary__enabled": False, "rounds": 1}
-    run_local(quick(strategy__name="fedprox", strategy__proximal_mu=0.7, **off))
-    run_local(quick(out=str(tmp_path / "avg"), **off))
+    run_in_process(quick(strategy__name="fedprox", strategy__proximal_mu=0.7, **off))
+    run_in_process(quick(out=str(tmp_path / "avg"), **off))
     assert seen == [0.7] * 3 + [0.0] * 3
 
 
@@ -115,7 +115,7 @@ def test_a_defence_changes_the_update_and_the_server_knows_its_name(quick, tmp_p
             out=str(tmp_path / name), rounds=1, adversary__record=True, defence__name=name,
             defence__options=options,
         )  # fmt: skip
-        run_local(settings)
+        run_in_process(settings)
         folder = RunFolder.open(tmp_path / name)
         assert folder.info()["defence"]["name"] == name
         updates.append(Observation.load(folder.recorded_updates()[0]))
@@ -129,7 +129,7 @@ def test_a_defence_changes_the_update_and_the_server_knows_its_name(quick, tmp_p
 
 def test_known_labels_are_an_oracle_and_told(quick):
     settings = quick(adversary__labels_known=True, rounds=1)
-    run_local(settings)
+    run_in_process(settings)
     info = RunFolder.open(Path(settings.out)).info()
     assert info["oracles"] == ["labels known"]
 
@@ -146,7 +146,7 @@ def test_a_client_that_raises_does_not_end_the_run(quick, monkeypatch):
 
     monkeypatch.setattr(local_training, "train", breaks)
     settings = quick()
-    run_local(settings)
+    run_in_process(settings)
     folder = RunFolder.open(Path(settings.out))
     assert list(folder.rounds()["clients_failed"]) == [1, 0]
     [failure] = folder.info()["failures"]
@@ -162,7 +162,7 @@ def test_when_all_clients_raise_the_run_fails_and_says_why(quick, monkeypatch):
     monkeypatch.setattr(local_training, "train", breaks)
     settings = quick()
     with pytest.raises(NoUsableReplyError, match="round 1: none of 3 clients"):
-        run_local(settings)
+        run_in_process(settings)
     info = RunFolder.open(Path(settings.out)).info()
     assert info["status"] == "failed"
     assert "out of film" in info["reason"]
@@ -171,23 +171,23 @@ def test_when_all_clients_raise_the_run_fails_and_says_why(quick, monkeypatch):
 def test_training_that_diverges_is_told_and_ends_the_run(quick):
     settings = quick(local__lr=1e30, local__weight_decay=1.0, local__max_steps=0)
     with pytest.raises(NoUsableReplyError, match="NaN or infinite"):
-        run_local(settings)
+        run_in_process(settings)
 
 
 def test_mistakes_end_the_run_before_the_first_round(quick):
     settings = quick(local__batch_size=99)
     with pytest.raises(SettingsError, match="local.batch-size = 99"):
-        run_local(settings)
+        run_in_process(settings)
     info = RunFolder.open(Path(settings.out)).info()
     assert (info["status"], "local.batch-size" in info["reason"]) == ("failed", True)
 
 
 def test_an_earlier_run_is_left_alone(quick):
     settings = quick(rounds=1)
-    run_local(settings)
+    run_in_process(settings)
     before = {p: p.read_bytes() for p in Path(settings.out).rglob("*") if p.is_file()}
     with pytest.raises(RunFolderError, match="already holds a run"):
-        run_local(settings)
+        run_in_process(settings)
     assert {p: p.read_bytes() for p in Path(settings.out).rglob("*") if p.is_file()} == before
 
 
@@ -198,14 +198,14 @@ def test_a_full_disk_does_not_stop_training_but_fails_the_run(quick, monkeypatch
     monkeypatch.setattr(RunFolder, "add_round", full)
     settings = quick()
     with pytest.raises(IncompleteReportError, match="No space left"):
-        run_local(settings)
+        run_in_process(settings)
     folder = RunFolder.open(Path(settings.out))
     assert len(folder.leakage()) == 2 * 3 * 2
     assert folder.info()["status"] == "failed"
 
 
 def test_the_flower_app_refuses_wrong_settings_all_at_once(quick):
-    grid = LocalGrid(client_app.app, 2)
+    grid = InProcessGrid(client_app.app, 2)
     [context] = [grid._contexts[node] for node in list(grid.get_node_ids())[:1]]
     context.run_config = {"locl.lr": 1.0, "rounds": 0}
     with pytest.raises(SettingsError) as error:
@@ -218,5 +218,5 @@ def test_the_flower_app_refuses_wrong_settings_all_at_once(quick):
 
 def test_run_json_is_plain_json(quick):
     settings = quick(rounds=1, adversary__enabled=False)
-    run_local(settings)
+    run_in_process(settings)
     assert json.loads((Path(settings.out) / "run.json").read_text())["seed"] == 1

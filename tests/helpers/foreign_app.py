@@ -20,10 +20,10 @@ from flwr.serverapp.strategy import Result, Strategy
 from torch import nn
 from torch.nn import functional
 
-from adversary.common.results import Outcome, Reconstruction
+from adversary.common.results import AttackResult, Reconstruction
 from adversary.observation.observation import Observation
 from adversary.observation.recipe import TrainingRecipe
-from fl_sim.engines.in_process import LocalGrid
+from fl_sim.engines.in_process import InProcessGrid
 
 LR = 0.1
 Spoil = Callable[[RecordDict], RecordDict]
@@ -107,7 +107,7 @@ class ForeignApp:
         random.seed(1)
         np.random.seed(1)  # noqa: NPY002 (Flower draws its noise from there)
         torch.manual_seed(1)
-        grid = through(LocalGrid(self.client_app(), self.clients))
+        grid = through(InProcessGrid(self.client_app(), self.clients))
         arrays = ArrayRecord(self.net().state_dict())
         return strategy.start(grid, arrays, num_rounds=rounds, **start)
 
@@ -131,9 +131,9 @@ class FakeAdversary:
         self.seen: list[Observation] = []
         self.threats: list[Any] = []
 
-    def examine(
+    def run_attacks(
         self, observation: Observation, threat: Any, *, progress: Any = None
-    ) -> Iterator[Outcome]:
+    ) -> Iterator[AttackResult]:
         self.seen.append(observation)
         self.threats.append(threat)
         for attack in self.attacks:
@@ -144,7 +144,7 @@ class FakeAdversary:
                 images=torch.zeros(1, 1, 8, 8), labels=torch.zeros(1), score=0.0, seconds=0.0,
                 evaluations=1,
             )  # fmt: skip
-            yield Outcome(attack=attack.name, seconds=0.0, reconstruction=found)
+            yield AttackResult(attack=attack.name, seconds=0.0, reconstruction=found)
 
 
 class FakeLedger:
@@ -162,20 +162,20 @@ class FakeLedger:
         if name in self.broken:
             raise OSError("no space left on device")
 
-    def observed(self, observation: Observation) -> None:
+    def record_observation(self, observation: Observation) -> None:
         self._enter("observed", observation.round, observation.client)
 
-    def unusable(self, round: int, client: str, reason: str) -> None:
+    def record_fault(self, round: int, client: str, reason: str) -> None:
         self._enter("unusable", round, client, reason)
 
-    def outcome(self, observation: Observation, outcome: Outcome) -> str | None:
+    def record_result(self, observation: Observation, outcome: AttackResult) -> str | None:
         self._enter("outcome", observation.round, observation.client, outcome.attack)
         return self.verdict
 
-    def spent(self, round: int, client: str, **account: Any) -> None:
+    def record_privacy(self, round: int, client: str, **account: Any) -> None:
         self._enter("spent", round, client, account)
 
-    def evaluated(self, round: int, rows: list[dict[str, Any]]) -> None:
+    def record_evaluation(self, round: int, rows: list[dict[str, Any]]) -> None:
         for row in rows:
             self._enter("evaluated", round, row["client"], row)
 

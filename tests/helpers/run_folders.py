@@ -9,7 +9,7 @@ from adversary.common.results import Reconstruction
 from adversary.common.truth import Truth
 from adversary.priors.public import Prior
 from adversary.report.pictures import draw
-from adversary.scoring.image_scores import ImageScore, score
+from adversary.scoring.image_scores import ImageScore, score_images
 from adversary.storage.run_folder import RunFolder
 
 VOID = {"meta", "img", "br"}
@@ -70,7 +70,9 @@ def fill(folder, *, rounds=2, clients=("client-00", "client-01"), attack="ing", 
             found = Reconstruction(
                 images=images.clamp(0, 1), labels=truth.labels, score=0.1, seconds=1, evaluations=5
             )
-            scores = score(found, truth, prior=Prior(rand(2, 1, 16, 16)), candidates=everyone)
+            scores = score_images(
+                found, truth, prior=Prior(rand(2, 1, 16, 16)), candidates=everyone
+            )
             folder.add_reconstruction(
                 number, client, attack, found, scores, draw(found, scores, truth.images)
             )

@@ -10,8 +10,8 @@ import torch
 
 from adversary.observation.observation import Observation
 from adversary.storage.run_folder import RunFolder
-from fl_sim.engines.in_process import run_local
-from fl_sim.federation import assemble
+from fl_sim.engines.in_process import run_in_process
+from fl_sim.federation import build_federation
 from fl_sim.offline.reattack import reattack
 
 SMALL = {"rounds": 1, "clients": 1, "data__image_size": 8, "local__batch_size": 1}
@@ -19,7 +19,7 @@ SMALL = {"rounds": 1, "clients": 1, "data__image_size": 8, "local__batch_size": 
 
 def test_every_attack_stands_beside_its_bound(quick):
     settings = quick(**SMALL, adversary__bounds="auto")
-    run_local(settings)
+    run_in_process(settings)
     folder = RunFolder.open(Path(settings.out))
     leakage, info = folder.leakage(), folder.info()
     assert leakage["bound_psnr"].notna().all()
@@ -30,7 +30,7 @@ def test_every_attack_stands_beside_its_bound(quick):
 
 def test_a_bound_that_was_not_asked_for_can_be_had_later(quick):
     settings = quick(**SMALL, adversary__bounds="off", adversary__record=True)
-    run_local(settings)
+    run_in_process(settings)
     folder = RunFolder.open(Path(settings.out))
     assert folder.leakage()["bound_psnr"].isna().all()
     assert folder.info()["missing"]["bound_psnr"] == "not asked for"
@@ -48,7 +48,7 @@ def test_a_defence_lowers_it_though_the_attacker_is_not_told_of_it(quick, tmp_pa
             defence__name=name,
             out=str(tmp_path / name),
         )
-        run_local(settings)
+        run_in_process(settings)
         found[name] = RunFolder.open(Path(settings.out)).leakage()["bound_psnr"].mean()
     assert found["gaussian-noise"] < found["none"] - 10
 
@@ -61,13 +61,13 @@ def test_under_mixup_it_is_that_of_the_blends_that_the_network_saw(quick, tmp_pa
         model__name="lenet", defence__name="mixup", adversary__bounds="auto",
         adversary__record=True,
     )  # fmt: skip
-    run_local(settings)
+    run_in_process(settings)
     folder = RunFolder.open(Path(settings.out))
     assert folder.leakage()["bound_psnr"].notna().all()
     about = folder.info()["bound"]
     assert about["subject"] == "blends"
     assert set(about["scopes"]) <= {"all images unknown", "others known"}
-    run = assemble(settings, 2)
+    run = build_federation(settings, 2)
     files = sorted((folder.path / "updates" / "round-001").glob("*.safetensors"))
     seen = [Observation.load(file) for file in files]
     one = seen[0]
@@ -91,7 +91,7 @@ def test_under_mixup_it_is_that_of_the_blends_that_the_network_saw(quick, tmp_pa
 
 
 def test_the_prior_is_learned_from_public_images_alone(quick):
-    run = assemble(quick(), 3)
+    run = build_federation(quick(), 3)
     public = run.splits.public.tensor(range(len(run.splits.public)))
     private = run.splits.private.tensor(range(len(run.splits.private)))
     assert torch.equal(run.prior().images, public)

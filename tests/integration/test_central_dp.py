@@ -16,8 +16,8 @@ from adversary.storage.run_folder import RunFolder
 from fl_sim import defences
 from fl_sim.defences import DefenceError
 from fl_sim.defences.central_dp import CentralDp
-from fl_sim.engines.in_process import LocalGrid, run_local
-from fl_sim.federation import assemble
+from fl_sim.engines.in_process import InProcessGrid, run_in_process
+from fl_sim.federation import build_federation
 from strategies import registry
 from strategies.wrappers.central_dp import CentralDP
 
@@ -29,7 +29,7 @@ def aggregated(strategy, updates, examples):
     """Return the global model after a round in which the clients returned ``updates``."""
     from flwr.clientapp import ClientApp
 
-    grid = LocalGrid(ClientApp(), len(updates))
+    grid = InProcessGrid(ClientApp(), len(updates))
     arrays = ArrayRecord({"w": Array(START)})
     messages = list(strategy.configure_train(1, arrays, ConfigRecord(), grid))
     replies = []
@@ -120,7 +120,7 @@ def test_the_server_sees_what_it_sees_without_a_defence(quick, tmp_path):
         settings = quick(
             out=str(tmp_path / name), defence__name=name, rounds=2, adversary__record=True
         )
-        run_local(settings)
+        run_in_process(settings)
         folder = RunFolder.open(tmp_path / name)
         leakage[name] = folder.leakage().drop(columns="seconds")
         models[name] = torch.tensor(folder.rounds()["loss"])
@@ -131,7 +131,7 @@ def test_the_server_sees_what_it_sees_without_a_defence(quick, tmp_path):
 
     folder = RunFolder.open(tmp_path / "central-dp")
     accounts = folder.accounts()
-    run = assemble(quick(defence__name="central-dp", rounds=2), 3)
+    run = build_federation(quick(defence__name="central-dp", rounds=2), 3)
     assert set(accounts["unit"]) == {"client"}
     assert accounts["epsilon"].max() == pytest.approx(run.account(0, rounds=2).epsilon)
     assert folder.rounds()["client_loss"].notna().all()
@@ -140,5 +140,5 @@ def test_the_server_sees_what_it_sees_without_a_defence(quick, tmp_path):
 def test_a_strategy_that_does_not_fit_is_told_at_once(quick):
     settings = quick(defence__name="central-dp", strategy__name="fedadam")
     with pytest.raises(DefenceError, match="^strategy.name = 'fedadam'"):
-        assemble(settings, 3)
+        build_federation(settings, 3)
     assert not Path(settings.out).exists()

@@ -11,13 +11,13 @@ from flwr.serverapp.strategy import FedAvg
 
 from adversary import ThreatModel
 from adversary.observation.observation import Observation
-from adversary.problem.problem import pose
+from adversary.problem.problem import build_problem
 from adversary.problem.update_models import unrolled
 from adversary.storage.run_folder import RunFolder
-from fl_sim.engines.in_process import run_local
-from fl_sim.federation import assemble
+from fl_sim.engines.in_process import run_in_process
+from fl_sim.federation import build_federation
 from fl_sim.models import checkpoints
-from fl_sim.models.freezing import shared
+from fl_sim.models.freezing import trainable_state_dict
 from fl_sim.settings.rules import SettingsError
 from fl_sim.training import local_training
 from fl_sim.training.evaluation import evaluate
@@ -26,7 +26,7 @@ SILENT = {"adversary__enabled": False}
 
 
 def run(settings) -> RunFolder:
-    run_local(settings)
+    run_in_process(settings)
     return RunFolder.open(Path(settings.out))
 
 
@@ -99,7 +99,7 @@ def test_clients_are_evaluated_on_patients_that_nobody_trains_on(quick):
     settings = quick(**SILENT, rounds=1, data__num_images=60, data__validation_fraction=0.3,
                      checkpoints=True)  # fmt: skip
     folder = run(settings)
-    parts = assemble(settings, 3)
+    parts = build_federation(settings, 3)
     everyone = [set(p.patients) for p in (*parts.parts, *parts.validation)]
     assert sum(map(len, everyone)) == len(set.union(*everyone))
     model = parts.model()
@@ -122,7 +122,7 @@ def test_a_client_without_validation_patients_trains_and_is_not_counted(quick):
     settings = quick(**SILENT, rounds=1, clients=6, data__validation_fraction=0.2,
                      data__partition="quantity", local__batch_size=1)  # fmt: skip
     folder = run(settings)
-    sizes = [len(part) for part in assemble(settings, 6).validation]
+    sizes = [len(part) for part in build_federation(settings, 6).validation]
     assert 0 in sizes
     rows = folder.clients()
     assert rows["images"].tolist() == sizes
@@ -150,7 +150,7 @@ def test_36_clients_are_averaged_by_their_images(quick, monkeypatch, fraction):
         data__alpha=2.0, local__batch_size=1, local__max_steps=0, strategy__fraction=fraction,
         checkpoints=True,
     )  # fmt: skip
-    parts = assemble(settings, 36).parts
+    parts = build_federation(settings, 36).parts
     patients = [set(part.patients) for part in parts]
     assert sum(map(len, patients)) == len(set.union(*patients))
     folder = run(settings)
@@ -179,19 +179,19 @@ def test_the_attacker_unrolls_the_clients_own_training(quick, case):
     """In float64, on the client's own batches in their order of use."""
     usual = {"clients": 4, "local__max_steps": 3, "local__lr": 0.1, "model__name": "lenet"}
     settings = quick(**{**usual, "data__image_size": 32, **RECIPES[case]})
-    parts = assemble(settings, 4)
+    parts = build_federation(settings, 4)
     model = parts.model().double()
-    inputs, labels = parts.inputs(1, 0).double(), parts.parts[0].labels
+    inputs, labels = parts.training_inputs(1, 0).double(), parts.parts[0].labels
     batches = parts.batches(1, 0)
-    sent = {name: value.clone() for name, value in shared(model).items()}
+    sent = {name: value.clone() for name, value in trainable_state_dict(model).items()}
     recipe = dataclasses.replace(parts.recipe, proximal_mu=0.3)
     local_training.train(model, inputs, labels, recipe, batches, device="cpu", proximal_mu=0.3)
     seen = Observation(
-        round=1, client="client-00", sent=sent, returned=shared(model),
+        round=1, client="client-00", sent=sent, returned=trainable_state_dict(model),
         num_examples=len(labels), recipe=recipe,
     )  # fmt: skip
-    used = parts.used(1, 0)
-    problem = pose(seen, ThreatModel(), parts.model(), image_shape=(1, 32, 32),
+    used = parts.used_indices(1, 0)
+    problem = build_problem(seen, ThreatModel(), parts.model(), image_shape=(1, 32, 32),
                    dtype=torch.float64)  # fmt: skip
     assert problem.shape[0] == len(used)
     found = unrolled(problem, problem.parameters, inputs[used], problem.targets(labels[used]))
@@ -210,12 +210,12 @@ def test_adam_clients_are_attacked_and_the_report_says_so(quick):
 
 def test_balanced_weights_are_those_of_what_clients_train_on(quick):
     settings = quick(model__class_weights="balanced", data__num_images=60)
-    parts = assemble(settings, 3)
+    parts = build_federation(settings, 3)
     counts = torch.cat([part.labels for part in parts.parts]).bincount()
     expected = counts.sum() / (2 * counts)
     assert parts.recipe.class_weights == pytest.approx(expected.tolist())
     assert quick().model.class_weights == ""
-    assert assemble(quick(), 3).recipe.class_weights == ()
+    assert build_federation(quick(), 3).recipe.class_weights == ()
 
 
 @pytest.mark.parametrize(
@@ -268,7 +268,7 @@ def test_balanced_weights_are_those_of_what_clients_train_on(quick):
 )  # fmt: skip
 def test_what_does_not_fit_together_is_one_line(quick, changes, message):
     with pytest.raises(ValueError) as error:  # noqa: PT011 (several kinds, for the user all)
-        assemble(quick(**changes), 3)
+        build_federation(quick(**changes), 3)
     assert str(error.value).startswith(message)
     assert len(str(error.value).splitlines()) == 1
 

@@ -12,8 +12,8 @@ from adversary.attacks.adversary import Adversary
 from adversary.report import run_page
 from adversary.storage.run_folder import RunFolder
 from fl_sim import server_app
-from fl_sim.engines.in_process import run_local
-from fl_sim.rounds.server_state import Snapshot
+from fl_sim.engines.in_process import run_in_process
+from fl_sim.rounds.server_state import ServerState
 from fl_sim.settings.parse import flatten, parse
 from fl_sim.training import local_training
 
@@ -28,10 +28,10 @@ WHOLE: dict[str, object] = {}
 STAGES = {
     "clients are awaited": (server_app, "roll_call", 1, False),
     "a client trains": (local_training, "train", 3, False),
-    "an attack runs": (Adversary, "examine", 2, False),
+    "an attack runs": (Adversary, "run_attacks", 2, False),
     "a picture is written": (RunFolder, "add_reconstruction", 2, True),
     "the report is drawn": (run_page, "render", 1, False),
-    "between rounds": (Snapshot, "save", 1, True),
+    "between rounds": (ServerState, "save", 1, True),
     "the run is closed": (RunFolder, "sort", 1, True),
 }
 
@@ -72,7 +72,7 @@ def interrupted(monkeypatch):
             with monkeypatch.context() as patched:
                 patched.setattr(owner, name, pressing)
                 with pytest.raises(KeyboardInterrupt):
-                    run_local(settings)
+                    run_in_process(settings)
         finally:
             signal.signal(signal.SIGINT, before)
 
@@ -82,7 +82,7 @@ def interrupted(monkeypatch):
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_run_that_is_interrupted_goes_on_to_the_same_end(quick, tmp_path, interrupted, stage):
     if not WHOLE:
-        run_local(quick(out=str(tmp_path / "whole"), **CHANGES))
+        run_in_process(quick(out=str(tmp_path / "whole"), **CHANGES))
         WHOLE.update(ended(tmp_path / "whole"))
     settings = quick(**CHANGES)
     interrupted(settings, *STAGES[stage])
@@ -92,6 +92,6 @@ def test_a_run_that_is_interrupted_goes_on_to_the_same_end(quick, tmp_path, inte
         settings = parse({**flatten(settings), "out": str(tmp_path / "again")})
     else:
         settings = parse({**flatten(settings), "resume": True})
-    run_local(settings)
+    run_in_process(settings)
     assert ended(Path(settings.out)) == WHOLE
     assert not list(Path(settings.out).rglob(".*"))

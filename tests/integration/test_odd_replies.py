@@ -7,8 +7,8 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, MessageType, MetricRecord
 from flwr.serverapp.strategy import FedAvg
 
-from strategies import Guarded
-from strategies.wrappers.run_log import Bookkeeping
+from strategies import ReplyValidation
+from strategies.wrappers.run_log import RunLog
 
 
 def tenfold(content):
@@ -73,7 +73,7 @@ def test_an_odd_reply_is_left_out_and_the_model_is_that_of_the_others(
     spoil, reason = LEFT_OUT[kind]
     ledger = foreign.Ledger()
     app = foreign.App(spoil={client: spoil})
-    result = app.run(Bookkeeping(Guarded(FedAvg()), ledger=ledger), rounds=1)
+    result = app.run(RunLog(ReplyValidation(FedAvg()), ledger=ledger), rounds=1)
     others = [p for p in range(3) if p != client]
     weights = [len(foreign.own_images(p)[0]) for p in others]
     for name, array in result.arrays.items():
@@ -90,7 +90,7 @@ def test_an_odd_reply_is_left_out_and_the_model_is_that_of_the_others(
 def test_what_is_only_told_does_not_change_the_model(spoil, foreign):
     app, well = foreign.App(spoil={1: spoil}), foreign.App()
     ledger = foreign.Ledger()
-    odd = app.run(Bookkeeping(Guarded(FedAvg()), ledger=ledger), rounds=2)
+    odd = app.run(RunLog(ReplyValidation(FedAvg()), ledger=ledger), rounds=2)
     assert foreign.bits(odd)["arrays"] == foreign.bits(well.run(FedAvg(), rounds=2))["arrays"]
     assert ledger.named("close") == [("completed", "")]
 
@@ -115,6 +115,6 @@ def evaluates(change):
 def test_an_odd_evaluation_ends_no_run(change, foreign):
     ledger = foreign.Ledger()
     app = foreign.App(mods=(evaluates(change),))
-    odd = app.run(Bookkeeping(Guarded(FedAvg()), ledger=ledger), rounds=2)
+    odd = app.run(RunLog(ReplyValidation(FedAvg()), ledger=ledger), rounds=2)
     assert foreign.bits(odd)["arrays"] == foreign.bits(foreign.App().run(FedAvg()))["arrays"]
     assert ledger.named("close") == [("completed", "")]

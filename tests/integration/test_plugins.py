@@ -12,7 +12,7 @@ from fl_sim.cli import listing
 from fl_sim.cli.app import main
 from fl_sim.defences import DEFENCES
 from fl_sim.defences.gaussian_noise import GaussianNoise
-from fl_sim.engines.in_process import run_local
+from fl_sim.engines.in_process import run_in_process
 
 
 def test_defences_and_attacks_say_what_they_need():
@@ -63,7 +63,7 @@ def test_the_readme_s_own_defence_and_attack(installed, root, quick):
         defence__options="decimals=3", adversary__attack="mean-image,dlg",
         adversary__options="dlg.iterations=2",
     )  # fmt: skip
-    folder = RunFolder.open(run_local(settings).parent)
+    folder = RunFolder.open(run_in_process(settings).parent)
     leakage = folder.leakage()
     assert set(leakage["attack"]) == {"mean-image", "dlg"}
     assert set(leakage["status"]) == {"ok"}

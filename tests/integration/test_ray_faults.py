@@ -16,8 +16,8 @@ from adversary.observation.observation import Observation
 from adversary.report import run_page
 from adversary.storage.run_folder import RunFolder
 from fl_sim.client_names import client_name
-from fl_sim.engines.in_process import run_local
-from fl_sim.federation import assemble
+from fl_sim.engines.in_process import run_in_process
+from fl_sim.federation import build_federation
 from fl_sim.workers import ray_queue
 from fl_sim.workers.ray_queue import RayQueue
 from strategies.attack_queue import Unattacked
@@ -44,25 +44,25 @@ class Killed(DLG):
 
 def attacked(settings, tmp_path, attack, between=lambda folder: None):
     """Attack an update of each of three clients; return what is found of each."""
-    run = assemble(settings, 3)
+    run = build_federation(settings, 3)
     folder = RunFolder.create(tmp_path / "queue")
     adversary = Adversary(run.model(), image_shape=(1, 16, 16), attacks=[attack(iterations=1)])
-    queue = RayQueue(adversary, run.scorer(), run.threat, folder, keep=True, workers=1)
+    queue = RayQueue(adversary, run.scorer(), run.threat_model, folder, keep=True, workers=1)
     sent = run.model().state_dict()
     returned = {name: value * 0.99 if value.is_floating_point() else value
                 for name, value in sent.items()}  # fmt: skip
     for client in range(3):
-        queue.put(
+        queue.submit(
             Observation(
                 round=1, client=client_name(client), sent=sent, returned=returned, num_examples=1,
                 recipe=run.recipe,
             )
         )  # fmt: skip
-    queue.settle()
+    queue.flush()
     between(folder)
     found = []
-    while queue.updates:
-        found += queue.done(60)
+    while queue.pending:
+        found += queue.results(60)
     assert len(folder.recorded_updates()) == 3
     return {one.client: one for one in found}
 
@@ -76,7 +76,7 @@ def test_kill_9_of_a_worker_costs_its_own_attack_alone(quick, tmp_path):
 
 
 def test_an_update_changed_while_it_waits_is_told_and_not_attacked(quick, tmp_path, monkeypatch):
-    monkeypatch.setattr(ray_queue, "HELD", 0)
+    monkeypatch.setattr(ray_queue, "MAX_HELD_BYTES", 0)
 
     def change(folder):
         path = folder.recorded_updates()[-1]
@@ -93,8 +93,8 @@ def test_ctrl_c_while_the_queue_attacks_loses_no_update(quick, monkeypatch):
     changes = {"rounds": 1, "clients": 2, "adversary__workers": 1}
     settings = quick(**changes)
     whole = quick(**changes, out=settings.out + "-whole")
-    run_local(whole)
-    real = RayQueue.done
+    run_in_process(whole)
+    real = RayQueue.results
 
     def pressing(self, timeout=0.0):
         if timeout:  # training is over, attacks are awaited
@@ -103,16 +103,16 @@ def test_ctrl_c_while_the_queue_attacks_loses_no_update(quick, monkeypatch):
 
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with monkeypatch.context() as patched:
-        patched.setattr(RayQueue, "done", pressing)
+        patched.setattr(RayQueue, "results", pressing)
         with pytest.raises(KeyboardInterrupt):
-            run_local(settings)
+            run_in_process(settings)
     signal.signal(signal.SIGINT, before)
     folder = RunFolder.open(Path(settings.out))
     assert folder.info()["status"] == "stopped"
     waiting = {update.stem for update in folder.recorded_updates()}
     written = set(folder.leakage()["client"])
     assert waiting | written == {client_name(0), client_name(1)}
-    run_local(dataclasses.replace(settings, resume=True))
+    run_in_process(dataclasses.replace(settings, resume=True))
     assert table(folder) == table(RunFolder.open(Path(whole.out)))
     assert folder.info()["status"] == "completed"
     assert folder.recorded_updates() == []

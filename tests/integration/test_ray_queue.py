@@ -13,11 +13,11 @@ from adversary.attacks.adversary import Adversary
 from adversary.observation.observation import Observation
 from adversary.storage.run_folder import RunFolder
 from fl_sim.client_names import client_name
-from fl_sim.engines.in_process import run_local
-from fl_sim.federation import assemble
+from fl_sim.engines.in_process import run_in_process
+from fl_sim.federation import build_federation
 from fl_sim.offline.reattack import reattack
 from fl_sim.workers import ray_queue
-from fl_sim.workers.ray_queue import RayQueue, in_ray
+from fl_sim.workers.ray_queue import RayQueue, in_ray_cluster
 from strategies.attack_queue import Attacked, Unattacked
 
 
@@ -32,16 +32,16 @@ def table(folder):
 
 @pytest.fixture
 def in_line(monkeypatch):
-    return lambda: monkeypatch.setattr("fl_sim.server_app.in_ray", lambda: False)
+    return lambda: monkeypatch.setattr("fl_sim.server_app.in_ray_cluster", lambda: False)
 
 
 def run(settings):
-    run_local(settings)
+    run_in_process(settings)
     return RunFolder.open(Path(settings.out))
 
 
 def test_the_same_tables_as_in_line_in_the_same_order(quick, tmp_path, in_line):
-    assert in_ray()
+    assert in_ray_cluster()
     wanted = {
         "adversary__attack": "dlg,ing",
         "adversary__options": "dlg.iterations=2, ing.iterations=2",
@@ -73,11 +73,17 @@ def queue(quick, tmp_path):
     """Return a queue on a new run, and updates to put into it."""
 
     def made(attack=DLG, workers=1, **options):
-        run = assemble(quick(), 3)
+        run = build_federation(quick(), 3)
         folder = RunFolder.create(tmp_path / "queue")
         adversary = Adversary(run.model(), image_shape=(1, 16, 16), attacks=[attack(iterations=2)])
         queue = RayQueue(
-            adversary, run.scorer(), run.threat, folder, keep=False, workers=workers, **options
+            adversary,
+            run.scorer(),
+            run.threat_model,
+            folder,
+            keep=False,
+            workers=workers,
+            **options,
         )
         updates = [observed(run, client) for client in range(3)]
         return queue, updates
@@ -90,7 +96,7 @@ def observed(run, client):
 
     model, part = run.model(), run.parts[client]
     sent = {n: v.clone() for n, v in model.state_dict().items()}
-    train(model, run.inputs(1, client), part.labels, run.recipe, run.batches(1, client),
+    train(model, run.training_inputs(1, client), part.labels, run.recipe, run.batches(1, client),
           device="cpu")  # fmt: skip
     return Observation(
         round=1,
@@ -104,15 +110,15 @@ def observed(run, client):
 
 def drained(queue):
     found = []
-    while queue.updates:
-        found += queue.done(60)
+    while queue.pending:
+        found += queue.results(60)
     return {one.client: one for one in found}
 
 
 def test_a_process_that_dies_costs_its_own_attack_alone(queue):
     queue, updates = queue(Fatal)
     for update in updates:
-        queue.put(update)
+        queue.submit(update)
     found = drained(queue)
     assert all(isinstance(one, Attacked) for one in found.values())
     failures = {client: one.outcome.failure for client, one in found.items()}
@@ -125,8 +131,8 @@ def test_what_waits_is_in_the_folder_and_there_is_an_end_to_it(queue):
     waiting = []
     for update in updates:
         assert not queue.full
-        queue.put(update)
-        queue.settle()
+        queue.submit(update)
+        queue.flush()
         waiting.append(len(queue.folder.recorded_updates()))
     assert queue.full  # one is attacked, two wait
     assert waiting == [1, 2, 3]
@@ -135,11 +141,11 @@ def test_what_waits_is_in_the_folder_and_there_is_an_end_to_it(queue):
 
 
 def test_an_update_that_was_damaged_where_it_alone_waited_is_told(queue, monkeypatch):
-    monkeypatch.setattr(ray_queue, "HELD", 0)
+    monkeypatch.setattr(ray_queue, "MAX_HELD_BYTES", 0)
     queue, updates = queue()
     for update in updates:
-        queue.put(update)
-    queue.settle()
+        queue.submit(update)
+    queue.flush()
     damaged = queue.folder.recorded_updates()[-1]
     damaged.write_bytes(b"no tensors")
     found = drained(queue)
@@ -158,7 +164,7 @@ def test_an_update_that_cannot_be_written_is_told_and_the_others_are_attacked(qu
 
     monkeypatch.setattr(Observation, "save", full)
     for update in updates:
-        queue.put(update)
+        queue.submit(update)
     found = drained(queue)
     assert isinstance(found[client_name(1)], Unattacked)
     assert "No space left on device" in found[client_name(1)].reason
@@ -171,7 +177,7 @@ def test_an_update_of_another_model_is_told(queue):
         {name: value[..., :1].clone() for name, value in state.items()}
         for state in (updates[0].sent, updates[0].returned)
     )
-    queue.put(dataclasses.replace(updates[0], sent=other, returned=changed))
+    queue.submit(dataclasses.replace(updates[0], sent=other, returned=changed))
     [found] = drained(queue).values()
     assert "another model" in found.outcome.failure
 
@@ -181,14 +187,14 @@ def test_a_run_that_ended_before_its_attacks_gets_those_that_are_missing(quick, 
     whole = table(run(quick(out=settings.out + "-whole")))
 
     def killed(self, timeout=0.0):
-        if self.updates == 3:
+        if self.pending == 3:
             raise KeyboardInterrupt
         return iter(())
 
     with monkeypatch.context() as patch:
-        patch.setattr(RayQueue, "done", killed)
+        patch.setattr(RayQueue, "results", killed)
         with pytest.raises(KeyboardInterrupt):
-            run_local(settings)
+            run_in_process(settings)
     folder = RunFolder.open(Path(settings.out))
     assert (folder.info()["status"], len(folder.leakage())) == ("stopped", 0)
     assert len(folder.recorded_updates()) == 3  # of the round it was in
@@ -205,12 +211,12 @@ def test_a_resumed_run_attacks_what_was_left_waiting(quick, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(RayQueue, "done", lambda self, timeout=0.0: iter(()))
+        patch.setattr(RayQueue, "results", lambda self, timeout=0.0: iter(()))
         patch.setattr("strategies.honest_but_curious.HonestButCurious._end_of_training", killed)
         with pytest.raises(KeyboardInterrupt):
-            run_local(settings)
+            run_in_process(settings)
     folder = RunFolder.open(Path(settings.out))
     assert len(folder.recorded_updates()) == 6
-    run_local(dataclasses.replace(settings, resume=True))
+    run_in_process(dataclasses.replace(settings, resume=True))
     assert table(folder) == whole
     assert folder.info()["status"] == "completed"

@@ -13,12 +13,17 @@ import numpy as np
 import pytest
 import torch
 
-from adversary.common.torch_state import random_state_kept
+from adversary.common.torch_state import preserved_rng_state
 from adversary.storage.run_folder import RunFolder
 from fl_sim.cli import app
-from fl_sim.engines.in_process import run_local
-from fl_sim.rounds.resume import ResumeError, only_writer, reopen, settings_of
-from fl_sim.rounds.server_state import Snapshot, SnapshotError, random_states, set_random_states
+from fl_sim.engines.in_process import run_in_process
+from fl_sim.rounds.resume import ResumeError, open_for_resume, run_lock, settings_of
+from fl_sim.rounds.server_state import (
+    ServerState,
+    ServerStateError,
+    random_states,
+    set_random_states,
+)
 from fl_sim.settings.parse import flatten, parse
 from fl_sim.settings.rules import SettingsError
 from fl_sim.training import local_training
@@ -51,7 +56,7 @@ def run_killed(settings, monkeypatch, owner, name, call, *, after=False):
     with monkeypatch.context() as patched:
         patched.setattr(owner, name, dying)
         with pytest.raises(Killed):
-            run_local(settings)
+            run_in_process(settings)
 
 
 def ended(path: Path) -> dict[str, object]:
@@ -70,12 +75,12 @@ def ended(path: Path) -> dict[str, object]:
 
 def unbroken(quick, tmp_path, **changes):
     settings = quick(out=str(tmp_path / "whole"), **changes)
-    run_local(settings)
+    run_in_process(settings)
     return ended(tmp_path / "whole")
 
 
 def resumed(settings) -> dict[str, object]:
-    run_local(parse({**flatten(settings), "resume": True}))
+    run_in_process(parse({**flatten(settings), "resume": True}))
     return ended(Path(settings.out))
 
 
@@ -105,7 +110,7 @@ def test_it_ends_as_if_it_had_not_been_killed(quick, tmp_path, monkeypatch, case
     )  # the round's row, no snapshot
     folder = RunFolder.open(tmp_path / "broken")
     assert (folder.info()["status"], len(folder.rounds())) == ("running", 3)
-    assert Snapshot.load(folder.state).round == 2
+    assert ServerState.load(folder.state).round == 2
     assert resumed(settings) == whole
     assert [one["after_round"] for one in folder.info()["resumed"]] == [2]
     assert not folder.state.exists()
@@ -123,7 +128,7 @@ ATTACKED = {
         (local_training, "train", 1, False),  # before any snapshot
         (local_training, "train", 4, False),  # in the second round
         (RunFolder, "add_reconstruction", 2, True),  # after its attack
-        (Snapshot, "save", 2, True),  # after the last one
+        (ServerState, "save", 2, True),  # after the last one
     ],
 )
 def test_wherever_it_is_killed(quick, tmp_path, monkeypatch, owner, name, call, after):
@@ -143,7 +148,9 @@ def test_an_early_stop_stays_one(quick, tmp_path, monkeypatch):
     assert whole["best"]["round"] == 1
     assert whole["best"]["stopped_after"] == 3
     settings = quick(out=str(tmp_path / "broken"), **changes)
-    run_killed(settings, monkeypatch, Snapshot, "save", 3, after=True)  # decided, and nothing more
+    run_killed(
+        settings, monkeypatch, ServerState, "save", 3, after=True
+    )  # decided, and nothing more
     assert resumed(settings) == whole
 
 
@@ -194,14 +201,14 @@ def test_what_is_in_the_way_is_one_line_each(quick, tmp_path, monkeypatch, capsy
     before = (Path(out) / "rounds.csv").read_bytes()
     changed = parse({**flatten(settings), "resume": True, "local.lr": 0.5, "rounds": 9})
     with pytest.raises(SettingsError) as error:
-        run_local(changed)
+        run_in_process(changed)
     assert [line.partition(";")[0] for line in str(error.value).splitlines()] == [
         f"rounds = 9: the run in {out} has 3",
         f"local.lr = 0.5: the run in {out} has 0.01",
     ]
     folder = RunFolder.open(Path(out))
     refused = pytest.raises(ResumeError, match="another process still writes")
-    with only_writer(folder), refused, only_writer(folder):
+    with run_lock(folder), refused, run_lock(folder):
         pass
     for arguments, message in [
         (["--out", out, "--resume", "--overwrite"], "--resume goes on with a run, --overwrite"),
@@ -212,7 +219,7 @@ def test_what_is_in_the_way_is_one_line_each(quick, tmp_path, monkeypatch, capsy
         [line] = capsys.readouterr().err.splitlines()
         assert message in line
     folder.state.write_bytes(b"half of it")
-    with pytest.raises(SnapshotError, match="state.safetensors: no run can go on from it"):
+    with pytest.raises(ServerStateError, match="state.safetensors: no run can go on from it"):
         resumed(settings)
     assert (Path(out) / "rounds.csv").read_bytes() == before
 
@@ -227,7 +234,7 @@ def test_clients_that_keep_a_part_of_the_model_cannot_go_on(quick, monkeypatch, 
 def test_a_moved_run_goes_on_where_it_is(quick, tmp_path, monkeypatch):
     settings = broken_off(quick, monkeypatch)
     moved = Path(settings.out).rename(tmp_path / "moved")
-    assert reopen(parse(settings_of(moved))).path == moved
+    assert open_for_resume(parse(settings_of(moved))).path == moved
 
 
 def test_a_snapshot_that_cannot_be_written_does_not_end_the_training(
@@ -238,9 +245,9 @@ def test_a_snapshot_that_cannot_be_written_does_not_end_the_training(
     def full(self, path):
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr(Snapshot, "save", full)
+    monkeypatch.setattr(ServerState, "save", full)
     settings = quick(out=str(tmp_path / "full"), **QUIET)
-    run_local(settings)
+    run_in_process(settings)
     assert ended(tmp_path / "full") == whole
     [line] = {m for m in caplog.messages if "round 2: nothing was kept" in m}
     assert line.endswith("state.safetensors cannot be written: No space left on device")
@@ -251,7 +258,7 @@ def test_random_numbers_go_on_where_they_were():
         numpy = np.random.normal(size=3).tolist()  # noqa: NPY002
         return [random.gauss(), random.random(), numpy, torch.rand(2).tolist()]
 
-    with random_state_kept():
+    with preserved_rng_state():
         draws()  # an odd number of normal draws: one is left for the next call
         states = random_states()
         expected = draws()

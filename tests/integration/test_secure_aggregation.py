@@ -9,13 +9,13 @@ import torch
 from flwr.common.secure_aggregation.quantization import dequantize, quantize
 
 from adversary.observation.observation import Observation
-from adversary.scoring.image_scores import score
+from adversary.scoring.image_scores import score_images
 from adversary.storage.names import unmasked
 from adversary.storage.run_folder import RunFolder
 from fl_sim.cli.app import main
 from fl_sim.defences import DefenceError, create
-from fl_sim.engines.in_process import run_local
-from fl_sim.federation import assemble
+from fl_sim.engines.in_process import run_in_process
+from fl_sim.federation import build_federation
 from fl_sim.offline.reattack import reattack
 from fl_sim.training import local_training
 from strategies import NoUsableReplyError
@@ -46,7 +46,7 @@ def two_runs(quick, tmp_path):
         folders = []
         for name in ("none", "secure-aggregation"):
             settings = quick(defence__name=name, out=str(tmp_path / name), **changes)
-            run_local(settings)
+            run_in_process(settings)
             folders.append(RunFolder.open(tmp_path / name))
         return folders
 
@@ -88,7 +88,7 @@ def test_a_whole_run(two_runs):
 def test_the_mean_repeats_and_so_does_its_attack(quick, tmp_path):
     folders = []
     for name in ("first", "second"):
-        run_local(
+        run_in_process(
             quick(
                 out=str(tmp_path / name), strategy__fraction=0.7, adversary__record=True, **SECURE
             )
@@ -116,8 +116,8 @@ def test_it_leaks_less_than_none_and_masked_vectors_show_nothing(two_runs):
 def test_an_aggregate_of_one_leaks_what_its_update_does(quick):
     """Flower's SecAgg+ refuses a single client, so its rounding is done here."""
     settings = quick(**TRYING)
-    run_local(settings)
-    run = assemble(settings, 2)
+    run_in_process(settings)
+    run = build_federation(settings, 2)
     secure = secured([len(part) for part in run.parts])
     for path in RunFolder.open(Path(settings.out)).recorded_updates():
         alone = Observation.load(path)
@@ -133,9 +133,11 @@ def test_an_aggregate_of_one_leaks_what_its_update_does(quick):
         assert torch.equal(run.truth(one).images, run.truth(alone).images)
         found = []
         for observation, defence in ((alone, run.defence), (one, secure)):
-            threat = dataclasses.replace(run.threat(alone), channel=defence.channel(observation))
-            [outcome] = run.adversary().examine(observation, threat)
-            [scored] = score(outcome.reconstruction, run.truth(alone))
+            threat = dataclasses.replace(
+                run.threat_model(alone), channel=defence.channel(observation)
+            )
+            [outcome] = run.adversary().run_attacks(observation, threat)
+            [scored] = score_images(outcome.reconstruction, run.truth(alone))
             found.append(scored.psnr)
         assert found[0] > 30
         assert found[1] == pytest.approx(found[0], abs=4)
@@ -159,7 +161,7 @@ def test_the_attacker_knows_the_noise_of_rounding(levels, sizes, quick):
         round=1, client="aggregate", sent={}, view="aggregate", num_examples=sum(sizes),
         returned={"w": torch.from_numpy(mean), "norm.running_var": torch.ones(3)},
         members={f"client-{i:02d}": size for i, size in enumerate(sizes)},
-        recipe=assemble(quick(), 3).recipe,
+        recipe=build_federation(quick(), 3).recipe,
     )  # fmt: skip
     known = secure.channel(seen).noise
     assert known.keys() == {"w"}
@@ -179,7 +181,7 @@ def test_a_client_that_raises_is_left_out_and_told(quick, monkeypatch):
 
     monkeypatch.setattr(local_training, "train", breaks)
     settings = quick(**SECURE)
-    run_local(settings)
+    run_in_process(settings)
     folder = RunFolder.open(Path(settings.out))
     assert list(folder.rounds()["clients_failed"]) == [1, 0]
     [failure] = folder.info()["failures"]
@@ -192,14 +194,14 @@ def test_a_client_that_raises_is_left_out_and_told(quick, monkeypatch):
 def test_training_that_diverges_is_told_by_the_clients(quick):
     settings = quick(local__lr=1e30, local__weight_decay=1.0, local__max_steps=0, **SECURE)
     with pytest.raises(NoUsableReplyError, match="holds NaN or infinite values"):
-        run_local(settings)
+        run_in_process(settings)
     assert RunFolder.open(Path(settings.out)).info()["status"] == "failed"
 
 
 def test_a_model_that_does_not_fit_the_clipping_range_is_told(quick):
     settings = quick(defence__options="clipping_range=0.01", **SECURE)
     with pytest.raises(NoUsableReplyError, match=r"clipping_range = 0.01: .* holds values up to"):
-        run_local(settings)
+        run_in_process(settings)
 
 
 def test_it_can_be_stopped(quick, monkeypatch):
@@ -209,7 +211,7 @@ def test_it_can_be_stopped(quick, monkeypatch):
     monkeypatch.setattr(local_training, "train", stops)
     settings = quick(**SECURE)
     with pytest.raises(KeyboardInterrupt):
-        run_local(settings)
+        run_in_process(settings)
     assert RunFolder.open(Path(settings.out)).info()["status"] == "stopped"
 
 
@@ -232,7 +234,7 @@ def test_it_can_be_stopped(quick, monkeypatch):
 def test_mistakes_are_told_in_one_line(changes, error, message, quick):
     settings = quick(**SECURE, **changes)
     with pytest.raises(error, match=message) as caught:
-        run_local(settings)
+        run_in_process(settings)
     assert "\n" not in str(caught.value)
     assert RunFolder.open(Path(settings.out)).info()["status"] == "failed"
 
@@ -247,7 +249,7 @@ def test_a_real_run(tmp_path, quick):
     )  # fmt: skip
     words = [word for change in changes for word in ("--set", change)]
     assert main(["run", "--out", str(tmp_path / "ray"), *words]) == 0
-    run_local(quick(rounds=1, out=str(tmp_path / "local"), **SECURE))
+    run_in_process(quick(rounds=1, out=str(tmp_path / "local"), **SECURE))
     folders = [RunFolder.open(tmp_path / name) for name in ("ray", "local")]
     assert folders[0].info()["status"] == "completed"
     first, second = (f.leakage().query("client == 'aggregate'") for f in folders)

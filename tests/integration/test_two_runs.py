@@ -15,7 +15,7 @@ from adversary.storage.run_folder import RunFolder
 from fl_sim.cli.app import main
 from fl_sim.engines import flower
 from fl_sim.engines.flower import RunStatus
-from fl_sim.rounds.resume import only_writer
+from fl_sim.rounds.resume import run_lock
 
 SETTINGS = (
     "rounds=1000", "clients=2", "device=cpu", "data.num-images=14", "data.image-size=8",
@@ -73,7 +73,7 @@ def test_a_second_that_comes_while_flower_starts_does_not_end_the_first(tmp_path
 
         def taken(root, run_config, **how):
             folder = RunFolder.create(Path(run_config["out"]))
-            stack.enter_context(only_writer(folder))
+            stack.enter_context(run_lock(folder))
             return RunStatus("finished:failed", "already holds a run")
 
         monkeypatch.setattr(flower, "run_app", taken)

@@ -238,22 +238,22 @@ class Later(AttackQueue):
         self.adversary = adversary
         self.waiting, self.longest = [], 0
 
-    def put(self, observation):
+    def submit(self, observation):
         self.waiting.append(observation)
-        self.longest = max(self.longest, self.updates)
+        self.longest = max(self.longest, self.pending)
 
-    def done(self, timeout=0.0):
+    def results(self, timeout=0.0):
         if timeout and self.waiting:
             update = self.waiting.pop(0)
-            [found] = self.adversary.examine(update, ThreatModel(), progress=lambda *_: None)
-            entry = operator.methodcaller("outcome", update, found)
+            [found] = self.adversary.run_attacks(update, ThreatModel(), progress=lambda *_: None)
+            entry = operator.methodcaller("record_result", update, found)
             yield Attacked(update.round, update.client, found, entry)
 
     @property
-    def updates(self):
+    def pending(self):
         return len(self.waiting)
 
-    def settle(self):
+    def flush(self):
         pass
 
     @property
@@ -281,7 +281,7 @@ def test_a_queue_that_is_full_holds_training_up_and_none_is_left_at_the_end(fore
 
 def test_a_queue_that_breaks_is_no_failure_of_training(foreign, recipe):
     class Broken(Later):
-        def put(self, observation):
+        def submit(self, observation):
             raise OSError("no space left")
 
     adversary, ledger = foreign.Adversary("dlg"), foreign.Ledger()

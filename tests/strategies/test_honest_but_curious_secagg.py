@@ -6,7 +6,7 @@ import torch
 from flwr.server.workflow import SecAggPlusWorkflow
 from flwr.serverapp.strategy import FedAvg
 
-from strategies import Bookkeeping, CuriousAggregator, Guarded
+from strategies import HonestButCuriousSecAgg, ReplyValidation, RunLog
 from strategies.grids.secure_aggregation import SecureAggregationGrid, secure_aggregation_mod
 
 
@@ -35,7 +35,7 @@ def test_the_adversary_gets_the_mean_with_its_members(secure, foreign, recipe):
             return results[-1]
 
     app = secure()
-    app.run(CuriousAggregator(Guarded(Keeps()), adversary, recipe), through=through)
+    app.run(HonestButCuriousSecAgg(ReplyValidation(Keeps()), adversary, recipe), through=through)
     assert [one.client for one in adversary.seen] == ["aggregate", "client-00-masked"] * 2
     for number, (mean, masked) in enumerate(zip(*[iter(adversary.seen)] * 2, strict=True), start=1):
         assert (mean.round, mean.view, mean.num_examples) == (number, "aggregate", 9)
@@ -58,7 +58,7 @@ def test_the_adversary_gets_the_mean_with_its_members(secure, foreign, recipe):
 
 def test_members_are_those_whose_update_is_in_the_mean(secure, foreign, recipe):
     adversary, ledger = foreign.Adversary(), foreign.Ledger()
-    strategy = CuriousAggregator(Guarded(FedAvg()), adversary, recipe, ledger=ledger)
+    strategy = HonestButCuriousSecAgg(ReplyValidation(FedAvg()), adversary, recipe, ledger=ledger)
     secure(4, spoil={0: fails}).run(strategy, rounds=1, through=through)
     assert [one.client for one in adversary.seen] == ["aggregate", "client-01-masked"]
     assert adversary.seen[0].members == {"client-01": 3, "client-02": 4, "client-03": 5}
@@ -69,15 +69,17 @@ def test_members_are_those_whose_update_is_in_the_mean(secure, foreign, recipe):
 
 @pytest.mark.parametrize("act", [None, lambda observation: np.random.rand(7)])  # noqa: NPY002
 def test_training_is_bit_for_bit_the_same_with_it(act, secure, foreign, recipe):
-    watched = CuriousAggregator(Guarded(FedAvg()), foreign.Adversary(act=act), recipe)
-    left_alone = Bookkeeping(Guarded(FedAvg()))
+    watched = HonestButCuriousSecAgg(ReplyValidation(FedAvg()), foreign.Adversary(act=act), recipe)
+    left_alone = RunLog(ReplyValidation(FedAvg()))
     found, expected = (secure().run(one, through=through) for one in (watched, left_alone))
     assert foreign.bits(found) == foreign.bits(expected)
 
 
 def test_it_tells_how_far_the_attacks_are(secure, foreign, recipe):
     told = []
-    strategy = CuriousAggregator(FedAvg(), foreign.Adversary("a", "b"), recipe, tell=told.append)
+    strategy = HonestButCuriousSecAgg(
+        FedAvg(), foreign.Adversary("a", "b"), recipe, tell=told.append
+    )
     secure().run(strategy, rounds=2, through=through)
     assert [line.split(" · ")[0] for line in told] == [f"attack {i}/8" for i in range(1, 9)]
 
@@ -88,7 +90,7 @@ def test_an_observation_that_cannot_be_made_stops_no_training(secure, foreign, r
 
     monkeypatch.setattr("strategies.honest_but_curious_secagg.masked_arrays", breaks)
     ledger = foreign.Ledger()
-    strategy = CuriousAggregator(FedAvg(), foreign.Adversary(), recipe, ledger=ledger)
+    strategy = HonestButCuriousSecAgg(FedAvg(), foreign.Adversary(), recipe, ledger=ledger)
     secure().run(strategy, rounds=1, through=through)
     assert ledger.named("unusable") == [(1, "aggregate", "not attacked: KeyError: 'masked'")]
     assert ledger.named("close") == [("completed", "")]
@@ -96,7 +98,7 @@ def test_an_observation_that_cannot_be_made_stops_no_training(secure, foreign, r
 
 def test_rounds_that_are_not_attacked_show_nothing(secure, foreign, recipe):
     told, adversary = [], foreign.Adversary()
-    strategy = CuriousAggregator(
+    strategy = HonestButCuriousSecAgg(
         FedAvg(), adversary, recipe, tell=told.append,
         select=lambda number, clients: clients[:1] if number == 2 else [],
     )  # fmt: skip

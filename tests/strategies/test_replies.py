@@ -14,8 +14,8 @@ from flwr.app import (
 )
 from hypothesis import example, given
 
-from fl_sim.engines.in_process import LocalGrid
-from strategies.replies import LONGEST_REASON, error_of, fault
+from fl_sim.engines.in_process import InProcessGrid
+from strategies.replies import LONGEST_REASON, failure_message, validation_error
 
 RAISED = """\
 <class 'ray.exceptions.RayTaskError(ClientAppException)'>:<'ray::ClientAppActor.run()
@@ -47,9 +47,9 @@ LATE = "<class 'ray.exceptions.GetTimeoutError'>:<'Get timed out'>"
     ],
 )
 def test_what_a_failed_client_said_is_one_line(code, reason, told, foreign):
-    grid = LocalGrid(foreign.App().client_app(), 1)
+    grid = InProcessGrid(foreign.App().client_app(), 1)
     question = Message(RecordDict(), next(iter(grid.get_node_ids())), MessageType.TRAIN)
-    assert error_of(Message(Error(code, reason), reply_to=question)) == told
+    assert failure_message(Message(Error(code, reason), reply_to=question)) == told
 
 
 WEIGHT = Array(np.arange(6, dtype=np.float32).reshape(3, 2))
@@ -69,11 +69,11 @@ def reply_with(array):
 def test_damaged_bytes_of_an_array_are_a_fault_and_no_error(place, data, cut):
     spoilt = WEIGHT.data[:place] + data + WEIGHT.data[place + cut :]
     array = Array(WEIGHT.dtype, WEIGHT.shape, WEIGHT.stype, spoilt)
-    said = fault(reply_with(array), SENT)
+    said = validation_error(reply_with(array), SENT)
     assert said is None or "\n" not in said
 
 
 @pytest.mark.parametrize("kind", ["<U1", "M8[s]", "S1"])
 def test_an_array_that_holds_no_numbers_is_a_fault(kind):
-    said = fault(reply_with(Array(np.zeros((3, 2), kind))), SENT)
+    said = validation_error(reply_with(Array(np.zeros((3, 2), kind))), SENT)
     assert "no numbers" in said

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from flwr.app import ArrayRecord
 
-from fl_sim.engines.in_process import LocalGrid
-from strategies import Bookkeeping, registry
+from fl_sim.engines.in_process import InProcessGrid
+from strategies import RunLog, registry
 from strategies.grids.ordered import OrderedGrid
-from strategies.strategy_state import Memory, recall, remember
+from strategies.strategy_state import StrategyState, load_state_dict, state_dict
 from strategies.wrappers.central_dp import CentralDP
 
 GATHERS = {
@@ -25,15 +25,15 @@ GATHERS = {
 
 def made(name):
     if name != "central-dp":
-        return Bookkeeping(registry.create(name, clients=3))
+        return RunLog(registry.create(name, clients=3))
     plain = registry.create("fedavg", clients=3)
-    return Bookkeeping(CentralDP(plain, noise_multiplier=1.0, clip=1.0, clients=3, delta=1e-3))
+    return RunLog(CentralDP(plain, noise_multiplier=1.0, clip=1.0, clients=3, delta=1e-3))
 
 
 @pytest.mark.parametrize("name", GATHERS)
 def test_two_rounds_and_one_more_are_three(foreign, name):
     app = foreign.App(batch_norm=name != "central-dp")
-    grid = LocalGrid(app.client_app(), 3)
+    grid = InProcessGrid(app.client_app(), 3)
     grid = OrderedGrid(grid, list(grid.get_node_ids()))
 
     def after(strategy, arrays, rounds):
@@ -44,9 +44,9 @@ def test_two_rounds_and_one_more_are_three(foreign, name):
     np.random.seed(5)  # noqa: NPY002
     first, second = made(name), made(name)
     halfway = after(first, app.net().state_dict(), 2)
-    memory = remember(first)
+    memory = state_dict(first)
     assert {path.partition("/")[0] for path in memory.arrays} | set(memory.facts) == GATHERS[name]
-    recall(second, Memory(memory.arrays, json.loads(json.dumps(memory.facts))))
+    load_state_dict(second, StrategyState(memory.arrays, json.loads(json.dumps(memory.facts))))
     second.resume(2, first.took_part)
     found = after(second, dict(halfway.items()), 3)
     assert {n: (a.dtype, a.data) for n, a in found.items()} == {

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from strategies import time_left
-from strategies.time_left import Countdown
+from strategies.time_left import TimeLeft
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def clock(monkeypatch):
     [(0.2, "1s left"), (5, "35s left"), (10, "1m10s left"), (3600, "7h00m left")],
 )
 def test_time_left_is_the_mean_time_of_those_done(each, left, clock):
-    count = Countdown()
+    count = TimeLeft()
     count.begin()
     count.expect(8)
     clock[0] += each
@@ -28,7 +28,7 @@ def test_time_left_is_the_mean_time_of_those_done(each, left, clock):
 
 
 def test_the_last_attack_leaves_nothing(clock):
-    count = Countdown()
+    count = TimeLeft()
     count.begin()
     count.expect(1)
     clock[0] += 3
@@ -36,7 +36,7 @@ def test_the_last_attack_leaves_nothing(clock):
 
 
 def test_without_a_total_only_the_number_is_known(clock):
-    count = Countdown()
+    count = TimeLeft()
     count.begin()
     count.expect(None)
     assert count.position() == "1"
@@ -45,7 +45,7 @@ def test_without_a_total_only_the_number_is_known(clock):
 
 
 def test_the_clock_starts_once(clock):
-    count = Countdown()
+    count = TimeLeft()
     count.begin()
     clock[0] += 10
     count.begin()

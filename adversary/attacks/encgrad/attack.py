@@ -8,9 +8,21 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from adversary.attacks.base import AttackError, not_negative, notes_on, one_of, positive
-from adversary.attacks.encgrad.encodings import Encodings, consistent, gra, oha, refine
-from adversary.attacks.encgrad.map_inversion import most_probable
+from adversary.attacks.base import (
+    AttackError,
+    require_non_negative,
+    require_one_of,
+    require_positive,
+    update_notes,
+)
+from adversary.attacks.encgrad.encodings import (
+    Encodings,
+    consistent_encodings,
+    gra,
+    oha,
+    refine_encodings,
+)
+from adversary.attacks.encgrad.map_inversion import map_images
 from adversary.attacks.gradient_matching import GradientMatching
 from adversary.common.device_memory import CPU_BYTES
 from adversary.common.results import Frame, Reconstruction
@@ -22,7 +34,7 @@ from adversary.optim.loop import Objective, minimise
 from adversary.optim.optimizers import LBFGS, Adam, one_cycle
 from adversary.optim.search import Limits, Progress, Search
 from adversary.priors.total_variation import total_variation
-from adversary.problem.losses import errors
+from adversary.problem.losses import output_gradients
 from adversary.problem.problem import Problem, head_name
 
 
@@ -46,9 +58,9 @@ def _consistent(problem: Problem, targets: Tensor, seed: int) -> Encodings:
         "noise": noise,
         "class_weights": problem.class_weights,
     }
-    found = consistent(*system, **common)
+    found = consistent_encodings(*system, **common)
     if found.rank < len(targets):
-        found = refine(*system, found, **common, seed=seed)
+        found = refine_encodings(*system, found, **common, seed=seed)
     return found
 
 
@@ -63,13 +75,13 @@ ENCODINGS: dict[str, Callable[[Problem, Tensor, int], Encodings]] = {
 INVERSIONS = ("map", "adam")
 """Phase 2, by name."""
 
-ROUGHER = 1.5
+MAX_TV_RATIO = 1.5
 """Ratio of total variations from which phase 3 is seen to have fitted noise."""
 
 LARGEST_ENCODING = 4096
 """Entries up to which the closed form is tried: its cube counts the operations."""
 
-EXPLAINED = 10.0
+MAX_ENCODING_SIGMAS = 10.0
 """Misfit of an encoding, in standard deviations, up to which its image is taken as found."""
 
 
@@ -127,10 +139,10 @@ class EncGradInversion(GradientMatching):
         **shared: Any,
     ) -> None:
         super().__init__(iterations=max(iterations, 1), start=start, **shared)
-        positive(self, lr=lr)
-        not_negative(self, iterations=iterations, tv=tv, sixth=sixth, refine=refine)
-        one_of(self, "encodings", encodings, ENCODINGS)
-        one_of(self, "inversion", inversion, INVERSIONS)
+        require_positive(self, lr=lr)
+        require_non_negative(self, iterations=iterations, tv=tv, sixth=sixth, refine=refine)
+        require_one_of(self, "encodings", encodings, ENCODINGS)
+        require_one_of(self, "inversion", inversion, INVERSIONS)
         self.encodings = encodings
         self.inversion = inversion
         self.iterations = iterations
@@ -181,7 +193,7 @@ class EncGradInversion(GradientMatching):
         batch = len(targets)
         notes = [
             f"the update determines {encodings.rank} of {batch} image encodings",
-            *notes_on(problem, self.read(problem)),
+            *update_notes(problem, self.read(problem)),
         ]
 
         images, note = self._images_from(encodings, targets, problem, search, seed)
@@ -192,7 +204,9 @@ class EncGradInversion(GradientMatching):
             refined = self._refine(problem, images, score, search)
             refined_score = self._gradient_distance(problem, refined)
             search.evaluations += 1
-            if refined_score < score and _roughness(refined) < ROUGHER * _roughness(images):
+            if refined_score < score and _total_variation_ratio(
+                refined
+            ) < MAX_TV_RATIO * _total_variation_ratio(images):
                 images, score = refined, refined_score
                 self._film(search, score, images)
                 notes.append("phase 3 came nearer to the gradient than phase 2 and was taken")
@@ -227,7 +241,7 @@ class EncGradInversion(GradientMatching):
         note = "phase 2 by Adam"
         if self.inversion == "map" and _has_jacobian(problem, encodings.values.shape[1]):
             precise = problem.to(torch.float64)
-            images, misfit = most_probable(
+            images, misfit = map_images(
                 precise.encode,
                 encodings.values,
                 deviation(problem, encodings, targets),
@@ -235,7 +249,7 @@ class EncGradInversion(GradientMatching):
             )
             search.evaluations += batch
             starts[0] = images.clamp(0, 1)
-            if bool((misfit < EXPLAINED).all()):
+            if bool((misfit < MAX_ENCODING_SIGMAS).all()):
                 return starts[0], "phase 2 in closed form explains the encodings"
             note = "phase 2 by Adam, as the closed form does not explain the encodings"
         if not self.iterations:
@@ -283,7 +297,7 @@ class EncGradInversion(GradientMatching):
         return float(self.objective(precise)({"images": candidate}).detach())
 
 
-def _roughness(images: Tensor) -> float:
+def _total_variation_ratio(images: Tensor) -> float:
     return float(total_variation(images))
 
 
@@ -348,7 +362,7 @@ def deviation(problem: Problem, encodings: Encodings, targets: Tensor) -> Tensor
     name = f"{head_name(problem.model)}.weight"
     unexplained = encodings.residual * float(G_W.double().square().mean().sqrt())
     noise = scale * max(problem.noise(name), unexplained)
-    A = errors(encodings.outputs, targets.double(), problem.loss, problem.class_weights).T
+    A = output_gradients(encodings.outputs, targets.double(), problem.loss, problem.class_weights).T
     solution = torch.linalg.pinv(A, rtol=RANK_CUTOFF)
     eps = torch.finfo(problem.observation.returned[name].dtype).eps
     own = eps * encodings.values.square().mean(1).sqrt()

@@ -8,7 +8,7 @@ with outputs p_i, one-hot labels y_i and C classes; for binary cross-entropy ove
 outputs the same with 1/(B C). Written A H = s G_W with A = (P - Y)^T, (C, B), this is linear in
 the encodings H, (B, n_h), once the outputs P are known. The three methods differ in what they
 put for P. Arithmetic is float64: the system divides small differences. Class weights in the loss
-change A, and nothing else; see :func:`adversary.problem.losses.errors`.
+change A, and nothing else; see :func:`adversary.problem.losses.output_gradients`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor
 from adversary.common.seeding import generator
 from adversary.common.types import RANK_CUTOFF
 from adversary.observation.recipe import Loss
-from adversary.problem.losses import errors
+from adversary.problem.losses import output_gradients
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +104,7 @@ def gra(weight_gradient: Tensor, bias_gradient: Tensor, labels: Tensor) -> Tenso
     return least_squares(A, B * G_W[labels])
 
 
-def consistent(
+def consistent_encodings(
     weight_gradient: Tensor,
     bias_gradient: Tensor,
     weight: Tensor,
@@ -119,9 +119,9 @@ def consistent(
 ) -> Encodings:
     """Return encodings and outputs that agree with each other and with the gradient.
 
-    The server knows the last layer (W, b), so P = softmax(H W^T + b) follows from H. Starting
-    from the mean output, which G_b tells exactly, H is solved from all C rows and P renewed,
-    until P stands still. Images of equal label stay equal: :func:`refine` tells them apart.
+    The server knows the last layer (W, b), so P = softmax(H W^T + b) follows from H. Starting from
+    the mean output, which G_b tells exactly, H is solved from all C rows and P renewed, until P
+    stands still. Images of equal label stay equal: :func:`refine_encodings` tells them apart.
 
     Parameters
     ----------
@@ -143,7 +143,9 @@ def consistent(
     tolerance : float
         Change of the outputs at which they stand still.
     """
-    system = _System.of(weight_gradient, bias_gradient, weight, bias, targets, loss, class_weights)
+    system = _HeadEquations.of(
+        weight_gradient, bias_gradient, weight, bias, targets, loss, class_weights
+    )
     P = system.mean_output().clamp(0, 1).expand_as(system.targets)
     H = torch.empty(0)
     # An error e in A H moves H by e / s along a singular vector: beyond the size of H itself,
@@ -166,7 +168,7 @@ def consistent(
     )
 
 
-def refine(
+def refine_encodings(
     weight_gradient: Tensor,
     bias_gradient: Tensor,
     weight: Tensor,
@@ -190,9 +192,11 @@ def refine(
     encodings, with equal ones pushed apart at random, as often as ``tries``; the best fit wins,
     and the start is kept where nothing fits better.
 
-    Parameters are those of :func:`consistent`; ``start`` is its result.
+    Parameters are those of :func:`consistent_encodings`; ``start`` is its result.
     """
-    system = _System.of(weight_gradient, bias_gradient, weight, bias, targets, loss, class_weights)
+    system = _HeadEquations.of(
+        weight_gradient, bias_gradient, weight, bias, targets, loss, class_weights
+    )
     _, s, Vh = torch.linalg.svd(system.rhs[:, :-1], full_matrices=False)
     cutoff = noise * system.scale * (len(s) ** 0.5 + system.weight.shape[1] ** 0.5)
     V = Vh[s > cutoff].T
@@ -236,7 +240,7 @@ def least_squares(A: Tensor, rhs: Tensor, cutoff: float = 0.0) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _System:
+class _HeadEquations:
     """E^T [H, 1] = s [G_W, G_b] with E = P - Y, or as class weights have it, in float64."""
 
     rhs: Tensor
@@ -257,7 +261,7 @@ class _System:
         targets: Tensor,
         loss: Loss,
         class_weights: Tensor | None,
-    ) -> _System:
+    ) -> _HeadEquations:
         B, C = targets.shape
         scale = float(B if loss == "cross-entropy" else B * C)
         rhs = scale * torch.cat([G_W.double(), G_b.double()[:, None]], dim=1)
@@ -270,7 +274,7 @@ class _System:
         return (self.rhs[:, -1] / len(zero) - offset) / (self.errors(one).mean(0) - offset)
 
     def errors(self, P: Tensor) -> Tensor:
-        return errors(P, self.targets, self.loss, self.class_weights)
+        return output_gradients(P, self.targets, self.loss, self.class_weights)
 
     def outputs(self, H: Tensor) -> Tensor:
         logits = H @ self.weight.T + self.bias
@@ -281,7 +285,7 @@ class _System:
         A = self.errors(self.outputs(H)).T
         return (A @ torch.cat([H, ones], dim=1) - self.rhs).flatten() / (noise * self.scale)
 
-    def project(self, V: Tensor) -> _System:
+    def project(self, V: Tensor) -> _HeadEquations:
         rhs = torch.cat([self.rhs[:, :-1] @ V, self.rhs[:, -1:]], dim=1)
         return replace(self, rhs=rhs, weight=self.weight @ V)
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from adversary.priors.smooth import covariance
+from adversary.priors.smooth import smooth_covariance
 
 
-def most_probable(
+def map_images(
     encode: Callable[[Tensor], Tensor],
     encodings: Tensor,
     deviation: Tensor,
@@ -46,7 +46,7 @@ def most_probable(
     """
     pixels = centre.numel()
     jacobian = torch.func.jacrev(lambda x: encode(x[None])[0], chunk_size=128)(centre)
-    spread = covariance(jacobian).reshape(-1, pixels)
+    spread = smooth_covariance(jacobian).reshape(-1, pixels)
     J = jacobian.reshape(-1, pixels)
     eigenvalues, U = torch.linalg.eigh(J @ spread.T)
     rounding = torch.finfo(J.dtype).eps * len(J) * eigenvalues[-1]

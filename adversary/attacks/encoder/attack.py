@@ -9,23 +9,23 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from adversary.attacks.base import Attack, AttackError, notes_on, positive
+from adversary.attacks.base import Attack, AttackError, require_positive, update_notes
 from adversary.attacks.encoder.encoding_equations import (
     BandedModel,
     EncodingEquations,
     EncodingError,
 )
 from adversary.certificates import Encoded
-from adversary.common.results import Reconstruction, Step
+from adversary.common.results import IterationRecord, Reconstruction
 from adversary.common.seeding import generator
 from adversary.labels.candidates import likely_labels
-from adversary.optim.levenberg_marquardt import Place, descend
+from adversary.optim.levenberg_marquardt import Iterate, levenberg_marquardt
 from adversary.optim.search import Limits, Progress, Search
 from adversary.priors.gaussian import GaussianPrior
 from adversary.priors.random_field import RandomField
-from adversary.problem.problem import Problem, distribution
+from adversary.problem.problem import Problem, image_prior
 from adversary.problem.residuals import Residuals, residuals
-from adversary.problem.update_models import OneGradient
+from adversary.problem.update_models import SingleGradient
 
 HOT = 1e3
 """Variance of the noise that is assumed at first, in units of the misfit: a step at the level of
@@ -68,7 +68,7 @@ class Encoder(Attack):
     """Reduced chi-square at which the noise floor counts as reached."""
 
     def __init__(self, *, starts: int = 3, iterations: int = 40) -> None:
-        positive(self, starts=starts, iterations=iterations)
+        require_positive(self, starts=starts, iterations=iterations)
         self.starts = starts
         self.iterations = iterations
 
@@ -87,7 +87,7 @@ class Encoder(Attack):
             equations = EncodingEquations(problem)
         except EncodingError as error:
             raise AttackError(f"{self.name}: {error}") from error
-        prior = distribution(problem)
+        prior = image_prior(problem)
         place = self._encoded(equations, prior, search)
         if not math.isfinite(place.chi_square):
             raise AttackError(f"{self.name}: no start gave a finite residual")
@@ -110,20 +110,22 @@ class Encoder(Attack):
                 f"reduced chi-square {chi_square:.3g}: "
                 + ("the noise floor is reached" if chi_square < self.FLOOR else "above the floor"),
                 *search.notes,
-                *notes_on(problem, OneGradient()),
+                *update_notes(problem, SingleGradient()),
             ),
         )
 
-    def _encoded(self, equations: EncodingEquations, prior: GaussianPrior, search: Search) -> Place:
+    def _encoded(
+        self, equations: EncodingEquations, prior: GaussianPrior, search: Search
+    ) -> Iterate:
         """Return the place that explains the encoding best, of as many starts as it takes."""
         field = RandomField(prior)
-        best: Place | None = None
+        best: Iterate | None = None
         for number, images in enumerate(_starts(prior, self.starts, search.seed)):
             residual = equations(images)
             hot = HOT * float(residual.square().mean())
-            found = descend(
+            found = levenberg_marquardt(
                 equations,
-                Place(images, residual, hot),
+                Iterate(images, residual, hot),
                 field,
                 BandedModel,
                 iterations=self.iterations,
@@ -169,11 +171,11 @@ def _cost(images: Tensor, residual: Tensor, prior: GaussianPrior) -> float:
     return float(residual.square().sum() + prior.whiten(images).square().sum())
 
 
-def _step(search: Search, residual: Tensor) -> Step:
+def _step(search: Search, residual: Tensor) -> IterationRecord:
     """Return the next line of the history."""
     last = search.history[-1]
     chi_square = float(residual.square().mean())
-    return Step(last.restart, last.iteration + 1, chi_square, search.seconds)
+    return IterationRecord(last.restart, last.iteration + 1, chi_square, search.seconds)
 
 
 def _starts(prior: GaussianPrior, count: int, seed: int) -> Iterator[Tensor]:

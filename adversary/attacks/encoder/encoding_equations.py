@@ -18,7 +18,7 @@ from adversary.common.banded import Banded
 from adversary.optim.quadratic_models import Quadratic
 from adversary.priors.random_field import RandomField
 from adversary.problem.problem import Problem, head_name
-from adversary.problem.residuals import bend
+from adversary.problem.residuals import second_directional_derivative
 from adversary.problem.sparse_jacobian import SparseJacobian
 
 TOLD = 100.0
@@ -87,7 +87,7 @@ class EncodingEquations:
 
     def bend(self, images: Tensor, tangent: Tensor) -> Tensor:
         """Return the second derivative along v, (m,), of (1, C, H, W)."""
-        return bend(self, images, tangent)
+        return second_directional_derivative(self, images, tangent)
 
     def normal(self, images: Tensor) -> Banded:
         """Return J^T J, (n, n); of a Jacobian worked out in float32."""
@@ -176,17 +176,17 @@ class BandedModel(Quadratic):
         self._field = penalty
 
     def factorise(self, weight: float, damping: float) -> bool:
-        """See :class:`~adversary.optim.quadratic_models.Model`."""
+        """See :class:`~adversary.optim.quadratic_models.QuadraticModel`."""
         self.weight = weight
         self._factor = self.normal.plus(self._field.banded, weight, 1 + damping).factor()
         return self._factor is not None
 
     def solve(self, right: Tensor) -> Tensor:
-        """See :class:`~adversary.optim.quadratic_models.Model`."""
+        """See :class:`~adversary.optim.quadratic_models.QuadraticModel`."""
         assert self._factor is not None
         return self._factor.solve(right)
 
     def curvature(self, step: Tensor) -> float:
-        """See :class:`~adversary.optim.quadratic_models.Model`."""
+        """See :class:`~adversary.optim.quadratic_models.QuadraticModel`."""
         image = self.weight * self.normal.matvec(step) + self.penalty.matvec(step, 0.0)
         return (step @ image).item()

@@ -19,27 +19,27 @@ import torch
 from torch import Tensor, nn
 from torch.func import jvp, vmap
 
-from adversary.common.results import Step
-from adversary.optim.levenberg_marquardt import Place
-from adversary.optim.prior_terms import Penalty
+from adversary.common.results import IterationRecord
+from adversary.optim.levenberg_marquardt import Iterate
+from adversary.optim.prior_terms import PriorTerm
 from adversary.optim.quadratic_models import symmetric_product
 from adversary.optim.search import Search
 from adversary.problem.problem import Problem
 from adversary.problem.residuals import CHUNK, Residuals
 
-OPEN = 0.6
+UNKNOWNS_PER_PIXEL = 0.6
 """Switches in doubt for an unknown pixel."""
 
-DOUBT = 0.5
+PATTERN_STD = 0.5
 """Standard deviation of a switch in doubt about what it is at the present images, 0 or 1."""
 
-PROGRESS = 0.5
-"""Factor by which the misfit must fall in :data:`PATIENCE` steps."""
+MIN_DECREASE = 0.5
+"""Factor by which the misfit must fall in :data:`PATIENCE_STEPS` steps."""
 
-PATIENCE = 2
+PATIENCE_STEPS = 2
 
 
-class _Tape:
+class _ActivationTape:
     """Switches of all units, in the order in which a network comes to its activations."""
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class _Tape:
 class _Switch(nn.Module):
     """A ReLU whose units are on as the tape tells; it notes their inputs where none is told."""
 
-    def __init__(self, tape: _Tape) -> None:
+    def __init__(self, tape: _ActivationTape) -> None:
         super().__init__()
         self.tape = tape
 
@@ -61,7 +61,7 @@ class _Switch(nn.Module):
         return inputs.relu()
 
 
-class Switched:
+class ActivationResiduals:
     """An update as equations in the pixels and in the switches of ReLU units.
 
     Parameters
@@ -72,7 +72,7 @@ class Switched:
 
     def __init__(self, equations: Residuals) -> None:
         problem = equations.problem
-        model, self._tape = copy.deepcopy(problem.model), _Tape()
+        model, self._tape = copy.deepcopy(problem.model), _ActivationTape()
         for module in list(model.modules()):
             for name, child in module.named_children():
                 if type(child) is nn.ReLU:
@@ -124,52 +124,59 @@ class Switched:
         return torch.cat([vmap(push)(part) for part in basis.split(CHUNK)])
 
 
-def resolve(
+def solve_activations(
     equations: Residuals,
-    place: Place,
-    penalty: Penalty,
+    place: Iterate,
+    penalty: PriorTerm,
     *,
     iterations: int,
     search: Search,
     restart: int = 0,
     enough: float = 0.0,
-) -> Place:
+) -> Iterate:
     """Take steps over pixels and switches until the residuals are at ``enough`` or do not fall.
 
     The noise of a step is taken as large as the misfit that it leaves (discrepancy principle,
-    Morozov 1966): far from the images that is the curvature that the step neglects. Residuals
-    jump where units switch, so that progress is told by the misfit with the switches in doubt
-    left open. Arguments are those of :func:`adversary.optim.levenberg_marquardt.descend`.
+    Morozov 1966): far from the images that is the curvature that the step neglects. Residuals jump
+    where units switch, so that progress is told by the misfit with the switches in doubt left open.
+    Arguments are those of :func:`adversary.optim.levenberg_marquardt.levenberg_marquardt`.
 
     Returns
     -------
     Place
         That of the least residual, the first one included.
     """
-    switched = Switched(equations)
-    best = Place(place.images, equations(place.images))
+    switched = ActivationResiduals(equations)
+    best = Iterate(place.images, equations(place.images))
     images, residual = best.images, best.residual
     misfits: list[float] = []
     for _ in range(iterations):
         if search.exhausted():
             break
-        rows = switched.rows(images, int(OPEN * images.numel()))
+        rows = switched.rows(images, int(UNKNOWNS_PER_PIXEL * images.numel()))
         search.evaluations += len(rows)
         step, misfit = _step(rows, residual, images, penalty)
         images = images + step
         residual = equations(images)
         count = len(search.history)
-        search.history.append(Step(restart, count, float(residual.square().mean()), search.seconds))
+        search.history.append(
+            IterationRecord(restart, count, float(residual.square().mean()), search.seconds)
+        )
         misfits.append(misfit)
         if float(residual.square().mean()) < best.chi_square:
-            best = Place(images, residual)
-        stuck = len(misfits) > PATIENCE and not misfit < PROGRESS * misfits[-1 - PATIENCE]
+            best = Iterate(images, residual)
+        stuck = (
+            len(misfits) > PATIENCE_STEPS
+            and not misfit < MIN_DECREASE * misfits[-1 - PATIENCE_STEPS]
+        )
         if best.chi_square < enough or stuck:
             break
     return best
 
 
-def _step(rows: Tensor, residual: Tensor, images: Tensor, penalty: Penalty) -> tuple[Tensor, float]:
+def _step(
+    rows: Tensor, residual: Tensor, images: Tensor, penalty: PriorTerm
+) -> tuple[Tensor, float]:
     """Return a step of the images, and the mean square of what it and the switches leave."""
     pixels = images.numel()
     normal, slope = symmetric_product(rows, CHUNK), rows @ residual
@@ -179,7 +186,7 @@ def _step(rows: Tensor, residual: Tensor, images: Tensor, penalty: Penalty) -> t
         damped, right = normal / temperature, -slope / temperature
         penalty.rescale(damped.diagonal()[:pixels].mean().item())
         penalty.add(damped[:pixels, :pixels], damping)
-        damped.diagonal()[pixels:] += DOUBT**-2
+        damped.diagonal()[pixels:] += PATTERN_STD**-2
         right[:pixels] -= pull
         factor, failed = torch.linalg.cholesky_ex(damped)
         if int(failed):

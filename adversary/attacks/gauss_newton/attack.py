@@ -9,40 +9,55 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from adversary.attacks.base import Attack, AttackError, notes_on, one_of, positive
+from adversary.attacks.base import (
+    Attack,
+    AttackError,
+    require_one_of,
+    require_positive,
+    update_notes,
+)
 from adversary.attacks.encgrad.attack import EncGradInversion
-from adversary.attacks.gauss_newton.activation_unknowns import OPEN, Switched, resolve
-from adversary.attacks.gauss_newton.multistart import scouted
-from adversary.attacks.gauss_newton.region_swaps import pairs, untangled
-from adversary.attacks.gauss_newton.softplus import SHARPNESS, has_kinks, softened
-from adversary.attacks.initial_images import STARTS
+from adversary.attacks.gauss_newton.activation_unknowns import (
+    UNKNOWNS_PER_PIXEL,
+    ActivationResiduals,
+    solve_activations,
+)
+from adversary.attacks.gauss_newton.multistart import multistart
+from adversary.attacks.gauss_newton.region_swaps import resolve_swaps, same_label_pairs
+from adversary.attacks.gauss_newton.softplus import SHARPNESS, has_relu, with_softplus
+from adversary.attacks.initial_images import INITIAL_IMAGES
 from adversary.certificates.goodness import goodness
 from adversary.common.results import Reconstruction
 from adversary.common.seeding import generator
 from adversary.labels.candidates import likely_labels
-from adversary.optim.levenberg_marquardt import ModelMaker, Place, descend
-from adversary.optim.prior_terms import Flat, Penalty, Probable
-from adversary.optim.quadratic_models import Dense, MatrixFree, Sketch, Sketched
+from adversary.optim.levenberg_marquardt import Iterate, ModelMaker, levenberg_marquardt
+from adversary.optim.prior_terms import GaussianTerm, NoPriorTerm, PriorTerm
+from adversary.optim.quadratic_models import (
+    CGModel,
+    DenseModel,
+    SketchedCGModel,
+    SketchPreconditioner,
+)
 from adversary.optim.search import Limits, Progress, Search
 from adversary.priors.gaussian import GaussianPrior
-from adversary.problem.problem import Problem, distribution
+from adversary.problem.problem import Problem, image_prior
 from adversary.problem.residuals import Residuals, residuals
-from adversary.problem.update_models import OneGradient, Unrolled
+from adversary.problem.update_models import SingleGradient, Unrolled
 
 MEMORY_BYTES = 8 * 2**30
 """What the dense Jacobian and normal equations may take together."""
 
-NUDGE = 0.3
+SEPARATION_STD = 0.3
 """Of equal images, in standard deviations of the prior."""
 
-STUCK = 0.01
+MIN_MOVEMENT_RMS = 0.01
 """Root mean square, in grey levels from 0 to 1, by which images move that leave their start."""
 
 
 class End(NamedTuple):
     """Where a descent ended: the place, its labels, and its cost over all equations."""
 
-    place: Place
+    place: Iterate
     labels: Tensor
     cost: float
 
@@ -116,9 +131,9 @@ class GaussNewton(Attack):
         start: str = GREY,
         prior: str = "public",
     ) -> None:
-        positive(self, iterations=iterations, restarts=restarts, sample=sample)
-        one_of(self, "start", start, [*STARTS, ENCODINGS])
-        one_of(self, "prior", prior, PRIORS)
+        require_positive(self, iterations=iterations, restarts=restarts, sample=sample)
+        require_one_of(self, "start", start, [*INITIAL_IMAGES, ENCODINGS])
+        require_one_of(self, "prior", prior, PRIORS)
         self.iterations = iterations
         self.sample = sample
         self.restarts = restarts
@@ -141,11 +156,15 @@ class GaussNewton(Attack):
         for restart in range(self.restarts):
             start = self._start(problem, distribution, seed + restart, search)
             found = self.descents(problem, start, seed=seed, search=search, restart=restart)
-            moved = float((_best(found).place.images - start).square().mean()) >= STUCK**2
+            moved = (
+                float((_best(found).place.images - start).square().mean()) >= MIN_MOVEMENT_RMS**2
+            )
             near = _best(found).place.chi_square < self.FLOOR
             if not (moved or near or self.start == "mean") and distribution is not None:
                 # as at plain grey under a layer norm of patches
-                start = _apart(distribution.mean.expand_as(start), distribution, seed + restart)
+                start = _perturb_equal_images(
+                    distribution.mean.expand_as(start), distribution, seed + restart
+                )
                 found = self.descents(problem, start, seed=seed, search=search, restart=restart)
             ends += found
             search.report((restart + 1) / self.restarts)
@@ -189,16 +208,16 @@ class GaussNewton(Attack):
             Number of the start in the history.
         """
         prior = self._distribution(problem)
-        penalty = _penalty(prior)
+        penalty = _prior_term(prior)
         equations = sum(g.numel() for g in problem.gradient.values())
 
-        def go_on(given: Tensor, place: Place, iterations: int) -> Place:
+        def go_on(given: Tensor, place: Iterate, iterations: int) -> Iterate:
             return self._descend(problem, given, place, penalty, iterations, seed, search, restart)
 
-        def enough(place: Place) -> bool:
+        def enough(place: Iterate) -> bool:
             return not problem.threat.channel.noise and place.chi_square < self.FLOOR
 
-        first = Place(start, start.new_empty(0))
+        first = Iterate(start, start.new_empty(0))
         likely = start.mean(0, keepdim=True) if prior is None else prior.mean
         candidates = likely_labels(problem, likely.expand_as(start))
         if len(candidates) == 1:
@@ -214,7 +233,7 @@ class GaussNewton(Attack):
         for place, given in begun:
             if not place.settled:
                 place = go_on(given, place, left)
-            if any(pairs(given)) and not has_kinks(problem.model):
+            if any(same_label_pairs(given)) and not has_relu(problem.model):
                 better = self._untangled(problem, given, place, penalty, seed, search, restart)
                 if better is not place:
                     place = go_on(given, better, self.iterations)
@@ -228,15 +247,15 @@ class GaussNewton(Attack):
         self,
         problem: Problem,
         given: Tensor,
-        place: Place,
-        penalty: Penalty,
+        place: Iterate,
+        penalty: PriorTerm,
         seed: int,
         search: Search,
         restart: int,
-    ) -> Place:
+    ) -> Iterate:
         """Return where exchanges between images of one label lead; the place if nowhere better."""
         equations = self._sampled(problem, given, place.images, seed)
-        return untangled(
+        return resolve_swaps(
             equations,
             place,
             penalty,
@@ -251,25 +270,25 @@ class GaussNewton(Attack):
         self,
         problem: Problem,
         given: Tensor,
-        place: Place,
-        penalty: Penalty,
+        place: Iterate,
+        penalty: PriorTerm,
         iterations: int,
         seed: int,
         search: Search,
         restart: int,
-    ) -> Place:
+    ) -> Iterate:
         """Take steps with given labels, from where others have ended."""
 
-        def match(level: Problem, place: Place, enough: float) -> Place:
+        def match(level: Problem, place: Iterate, enough: float) -> Iterate:
             equations = residuals(level, problem.targets(given), sample, seed)
             if not enough:
                 equations = equations.completed()
             equations = equations.calibrated(place.images, seed, client=problem)
             residual = equations(place.images)
             kept = place.temperature if level is problem and enough else 1.0
-            return descend(
+            return levenberg_marquardt(
                 equations,
-                Place(place.images, residual, max(kept, float(residual.square().mean()))),
+                Iterate(place.images, residual, max(kept, float(residual.square().mean()))),
                 penalty,
                 self._model(equations),
                 iterations=iterations,
@@ -282,10 +301,10 @@ class GaussNewton(Attack):
         sample = self._sample(every)
         if not len(place.residual) and self._ambiguous(problem, given, every):
             found = self._scouted(problem, given, place.images, seed + restart, search)
-            place = Place(found, place.residual)
-        if has_kinks(problem.model):
+            place = Iterate(found, place.residual)
+        if has_relu(problem.model):
             for sharpness in SHARPNESS:
-                place = match(softened(problem, sharpness, place.images), place, self.SOFT)
+                place = match(with_softplus(problem, sharpness, place.images), place, self.SOFT)
                 tried = self._resolve(problem, given, place, penalty, seed, search, restart)
                 if tried is not None and tried.chi_square < self.FLOOR:
                     place = tried
@@ -299,19 +318,22 @@ class GaussNewton(Attack):
         self,
         problem: Problem,
         given: Tensor,
-        place: Place,
-        penalty: Penalty,
+        place: Iterate,
+        penalty: PriorTerm,
         seed: int,
         search: Search,
         restart: int,
-    ) -> Place | None:
+    ) -> Iterate | None:
         """Return where steps over pixels and switches end; None where they do not suit."""
-        unknowns = int((1 + OPEN) * place.images.numel())
-        sample = self.sample * (1 + OPEN)
+        unknowns = int((1 + UNKNOWNS_PER_PIXEL) * place.images.numel())
+        sample = self.sample * (1 + UNKNOWNS_PER_PIXEL)
         equations = residuals(problem, problem.targets(given), sample, seed)
-        if not Switched.suits(problem) or Dense.memory(unknowns, len(equations)) > MEMORY_BYTES:
+        if (
+            not ActivationResiduals.suits(problem)
+            or DenseModel.memory(unknowns, len(equations)) > MEMORY_BYTES
+        ):
             return None
-        return resolve(
+        return solve_activations(
             equations.calibrated(place.images, seed),
             place,
             penalty,
@@ -323,9 +345,9 @@ class GaussNewton(Attack):
 
     def _ambiguous(self, problem: Problem, given: Tensor, equations: Residuals) -> bool:
         """Whether the batch may have several minima, and starts in few coordinates suit it."""
-        smooth = not has_kinks(problem.model) and self._model(equations) is not MatrixFree
+        smooth = not has_relu(problem.model) and self._model(equations) is not CGModel
         wanted = self.start == GREY and self.prior != "none"
-        return wanted and _shared(given) and smooth
+        return wanted and _has_repeated_labels(given) and smooth
 
     def _scouted(
         self, problem: Problem, given: Tensor, images: Tensor, seed: int, search: Search
@@ -333,7 +355,7 @@ class GaussNewton(Attack):
         """Return where the starts in few coordinates end."""
         prior = self._distribution(problem)
         assert prior is not None
-        return scouted(self._sampled(problem, given, images, seed), prior, search, seed)
+        return multistart(self._sampled(problem, given, images, seed), prior, search, seed)
 
     def _sampled(self, problem: Problem, given: Tensor, images: Tensor, seed: int) -> Residuals:
         """Return a sample of the equations, in units of the noise near the images."""
@@ -342,20 +364,20 @@ class GaussNewton(Attack):
 
     def _sample(self, equations: Residuals) -> float:
         """Return how many equations a pixel to match on the way: all that memory allows."""
-        return math.inf if self._model(equations) is MatrixFree else self.sample
+        return math.inf if self._model(equations) is CGModel else self.sample
 
     def _model(self, equations: Residuals) -> ModelMaker:
         """Return the quadratic model that memory allows."""
         unknowns = math.prod(equations.problem.shape)
         sketched = min(len(equations), int(self.sample * unknowns))
-        if Dense.memory(unknowns, sketched) > MEMORY_BYTES:
-            return MatrixFree
-        return partial(Sketched, Sketch(self.sample))
+        if DenseModel.memory(unknowns, sketched) > MEMORY_BYTES:
+            return CGModel
+        return partial(SketchedCGModel, SketchPreconditioner(self.sample))
 
     def _distribution(self, problem: Problem) -> GaussianPrior | None:
         if self.prior == "none":
             return None
-        return distribution(problem, public=self.prior == "public")
+        return image_prior(problem, public=self.prior == "public")
 
     def first_start(self, problem: Problem, seed: int) -> Tensor:
         """Return the images, (B, C, H, W), from which the attack begins by itself."""
@@ -369,8 +391,8 @@ class GaussNewton(Attack):
             attack = EncGradInversion(refine=0)
             found = attack.run(problem.to(torch.float32), seed=seed, limits=search.limits)
             return found.images.to(problem.device, problem.dtype)
-        x = STARTS[self.start](problem, generator(seed, "start")).double()
-        return _apart(x, distribution, seed).to(problem.device, problem.dtype)
+        x = INITIAL_IMAGES[self.start](problem, generator(seed, "start")).double()
+        return _perturb_equal_images(x, distribution, seed).to(problem.device, problem.dtype)
 
     def _notes(self, problem: Problem, end: End, seed: int) -> tuple[str, ...]:
         equations = residuals(problem, problem.targets(end.labels), math.inf, seed)
@@ -381,13 +403,13 @@ class GaussNewton(Attack):
         explained = any(one.explained for one in left)
         reached = "the noise floor is reached" if explained else "above the noise floor"
         notes: tuple[str, ...] = (f"reduced chi-square {left[0].chi_square:.4g}: {reached}",)
-        if _shared(end.labels):
+        if _has_repeated_labels(end.labels):
             notes += ("several images of one label: others may explain the update nearly as well",)
         seen = problem.observation
         if seen.steps * seen.recipe.batch_size > seen.images:
             notes += ("every epoch is taken to use the images in the same order",)
         unrolled = seen.steps > 1 and seen.view == "client"
-        return notes + notes_on(problem, Unrolled() if unrolled else OneGradient())
+        return notes + update_notes(problem, Unrolled() if unrolled else SingleGradient())
 
 
 def _best(ends: list[End]) -> End:
@@ -395,22 +417,24 @@ def _best(ends: list[End]) -> End:
     return min(ends, key=lambda end: end.cost)
 
 
-def _apart(images: Tensor, prior: GaussianPrior | None, seed: int) -> Tensor:
+def _perturb_equal_images(images: Tensor, prior: GaussianPrior | None, seed: int) -> Tensor:
     """Return images moved a little where there are several: those of a label must not be equal."""
     if len(images) == 1:
         return images
     draw = generator(seed, "nudge")
     if prior is None:
         return images + 0.02 * torch.randn(images.shape, generator=draw).to(images)
-    return images + NUDGE * (prior.sample(len(images), generator=draw) - prior.mean).to(images)
+    return images + SEPARATION_STD * (prior.sample(len(images), generator=draw) - prior.mean).to(
+        images
+    )
 
 
-def _penalty(prior: GaussianPrior | None) -> Penalty:
+def _prior_term(prior: GaussianPrior | None) -> PriorTerm:
     """Return what is added to the misfit."""
-    return Flat() if prior is None else Probable(prior)
+    return NoPriorTerm() if prior is None else GaussianTerm(prior)
 
 
-def _shared(labels: Tensor) -> bool:
+def _has_repeated_labels(labels: Tensor) -> bool:
     """Whether there are more than two images, and some of one label."""
     rows = labels.reshape(len(labels), -1)
     return len(rows) > 2 and len(rows.unique(dim=0)) < len(rows)

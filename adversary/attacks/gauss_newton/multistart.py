@@ -9,24 +9,24 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from adversary.attacks.gauss_newton.principal_components import FewCoordinates
+from adversary.attacks.gauss_newton.principal_components import SubspaceResiduals
 from adversary.common.seeding import generator
-from adversary.optim.levenberg_marquardt import Place, descend
-from adversary.optim.prior_terms import Probable
-from adversary.optim.quadratic_models import Dense
+from adversary.optim.levenberg_marquardt import Iterate, levenberg_marquardt
+from adversary.optim.prior_terms import GaussianTerm
+from adversary.optim.quadratic_models import DenseModel
 from adversary.optim.search import Search
 from adversary.priors.gaussian import GaussianPrior
 from adversary.problem.residuals import Residuals
 
-HOT = 10.0
+INITIAL_TEMPERATURE = 10.0
 """Temperature of the starts."""
 
-STILL = 0.997
+MIN_DECREASE = 0.997
 """Factor by which a step at the true noise makes the cost smaller, else the start has ended."""
 
 
 @dataclass(frozen=True)
-class Level:
+class AnnealingLevel:
     """Starts in so many coordinates.
 
     Parameters
@@ -50,10 +50,10 @@ class Level:
     drawn: float
 
 
-LEVELS = (Level(15, 12.0, 6, 25, 1.0), Level(120, 3.0, 4, 14, 0.5))
+ANNEALING_LEVELS = (AnnealingLevel(15, 12.0, 6, 25, 1.0), AnnealingLevel(120, 3.0, 4, 14, 0.5))
 
 
-def scouted(equations: Residuals, prior: GaussianPrior, search: Search, seed: int = 0) -> Tensor:
+def multistart(equations: Residuals, prior: GaussianPrior, search: Search, seed: int = 0) -> Tensor:
     """Return images in the deepest minimum that starts in few coordinates find, (B, C, H, W).
 
     Images of one label are told apart by the second derivative of the update alone, as in phase
@@ -74,11 +74,11 @@ def scouted(equations: Residuals, prior: GaussianPrior, search: Search, seed: in
     """
     draw = generator(seed, "scouts")
     batch, found = len(equations.targets), prior.mean.new_zeros(len(equations.targets), 1, 1, 0)
-    for index, level in enumerate(LEVELS):
+    for index, level in enumerate(ANNEALING_LEVELS):
         if index and search.exhausted():  # to learn the next level's noise takes long
             break
         count = min(level.count, prior.size // 2)
-        few = FewCoordinates(equations, prior, count, inflation=level.inflation, seed=seed)
+        few = SubspaceResiduals(equations, prior, count, inflation=level.inflation, seed=seed)
         places = []
         for _ in range(level.starts):
             new = torch.randn(batch, 1, 1, count - found.shape[3], generator=draw).to(found)
@@ -90,28 +90,30 @@ def scouted(equations: Residuals, prior: GaussianPrior, search: Search, seed: in
     return few.filled(found)
 
 
-def _descended(few: FewCoordinates, start: Tensor, steps: int, search: Search) -> Place:
+def _descended(few: SubspaceResiduals, start: Tensor, steps: int, search: Search) -> Iterate:
     clock = Search(search.name, search.seed, search.limits, started=search.started)
-    place = Place(start, few(start), HOT)
-    penalty = Probable(standard(start))
+    place = Iterate(start, few(start), INITIAL_TEMPERATURE)
+    penalty = GaussianTerm(standard_normal_prior(start))
     equations = cast(Residuals, few)  # of the same interface
     lowest = math.inf
 
-    def falling(place: Place, temperature: float) -> bool:
+    def falling(place: Iterate, temperature: float) -> bool:
         nonlocal lowest
         before, lowest = lowest, min(lowest, _cost(place))
-        return temperature > 1 or lowest < STILL * before
+        return temperature > 1 or lowest < MIN_DECREASE * before
 
-    place = descend(equations, place, penalty, Dense, iterations=steps, search=clock, worth=falling)
+    place = levenberg_marquardt(
+        equations, place, penalty, DenseModel, iterations=steps, search=clock, worth=falling
+    )
     search.evaluations += clock.evaluations
     return place
 
 
-def _cost(place: Place) -> float:
+def _cost(place: Iterate) -> float:
     return float(place.residual.square().sum() + place.images.square().sum())
 
 
-def standard(coordinates: Tensor) -> GaussianPrior:
+def standard_normal_prior(coordinates: Tensor) -> GaussianPrior:
     """Return the standard normal distribution of coordinates, (B, 1, 1, k)."""
     size = coordinates.shape[-1]
     nothing = coordinates.new_zeros(1, size)

@@ -13,14 +13,14 @@ from adversary.optim.quadratic_models import symmetric_product
 from adversary.priors.gaussian import GaussianPrior
 from adversary.problem.residuals import CHUNK, Residuals
 
-DRAWS = 720, 180
+NOISE_SAMPLES = 720, 180
 """Of the prior, from which the noise is learned; those that tell what the first did not show."""
 
-WEAK = 1e-2
+MIN_RELATIVE_VARIANCE = 1e-2
 """Variance of a direction of the noise, relative to the rest's, below which it is dropped."""
 
 
-class Noise:
+class TruncationNoise:
     """Normal noise of covariance f (W^T W + t I): strong directions, and the same in all others.
 
     Parameters
@@ -39,7 +39,7 @@ class Noise:
         values, basis = values[kept], (strong.T @ left[:, kept]) / values[kept].sqrt()
         outside = further - (further @ basis) @ basis.T
         self.rest = 1 + float(outside.square().mean())
-        kept = values > WEAK * self.rest
+        kept = values > MIN_RELATIVE_VARIANCE * self.rest
         self.inflation = inflation
         self._basis = basis[:, kept].contiguous()
         self._shares = (1 + values[kept] / self.rest).rsqrt() - 1
@@ -50,14 +50,14 @@ class Noise:
         return (vectors + strong) / (self.inflation * self.rest) ** 0.5
 
 
-class FewCoordinates:
+class SubspaceResiduals:
     """z -> residuals, (m,), of images with only the leading coordinates z, (B, 1, 1, k).
 
     What the other coordinates add is taken for noise (Bayesian approximation error, Kaipio and
     Somersalo, "Statistical and Computational Inverse Problems" 2005, section 5.8): to first order
     that of their normal distribution, beyond that of draws. Coordinates are principal components in
     standard deviations. The interface is that of :class:`~adversary.problem.residuals.Residuals`,
-    for :func:`adversary.optim.levenberg_marquardt.descend`.
+    for :func:`adversary.optim.levenberg_marquardt.levenberg_marquardt`.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ class FewCoordinates:
         count: int,
         *,
         inflation: float = 1.0,
-        draws: tuple[int, int] = DRAWS,
+        draws: tuple[int, int] = NOISE_SAMPLES,
         seed: int = 0,
     ) -> None:
         self.equations = equations
@@ -133,7 +133,7 @@ class FewCoordinates:
         others = self.equations.pullback(mean)(told).view(self.batch, -1) @ self._others.T
         return self.images(coordinates, -others)
 
-    def _learned(self, inflation: float, draws: tuple[int, int], seed: int) -> Noise:
+    def _learned(self, inflation: float, draws: tuple[int, int], seed: int) -> TruncationNoise:
         """Return the noise of the other coordinates."""
         mean = self.mean.repeat(self.batch, 1, 1, 1)
 
@@ -156,7 +156,7 @@ class FewCoordinates:
             for i, count in self._distinct()
         ]
         strong = torch.cat([*first, found[: draws[0]] / draws[0] ** 0.5])
-        return Noise(strong, found[draws[0] :], inflation)
+        return TruncationNoise(strong, found[draws[0] :], inflation)
 
     def _distinct(self) -> list[tuple[int, int]]:
         """Return an image of each label, and how many share its derivatives at the mean."""

@@ -17,38 +17,38 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from adversary.optim.levenberg_marquardt import ModelMaker, Place, descend
-from adversary.optim.prior_terms import Penalty
+from adversary.optim.levenberg_marquardt import Iterate, ModelMaker, levenberg_marquardt
+from adversary.optim.prior_terms import PriorTerm
 from adversary.optim.search import Search
 from adversary.problem.residuals import Residuals
 
-WIDTHS = (1.0, 2.0)
+SMOOTHING_SIGMAS = (1.0, 2.0)
 """Standard deviations in pixels by which differences are smoothed before they fall into regions."""
 
-ALIKE = 0.5
+MIN_OVERLAP = 0.5
 """Share of the pixels of two regions, of those of either, from which on they count as one."""
 
-RIVALS = 3
+MAX_CANDIDATES = 3
 """Exchanges that are followed from one place."""
 
-EXCHANGES = 16
+MAX_SWAPS = 16
 """That are made one after another at most."""
 
-CLEARLY = 0.99
+MAX_RELATIVE_COST = 0.99
 """Of the cost of a place, what a better one costs at most."""
 
 
-def untangled(
+def resolve_swaps(
     equations: Residuals,
-    place: Place,
-    penalty: Penalty,
+    place: Iterate,
+    penalty: PriorTerm,
     make_model: ModelMaker,
     *,
     iterations: int,
     search: Search,
     restart: int = 0,
     enough: float = 0.0,
-) -> Place:
+) -> Iterate:
     """Return the most probable place that exchanges lead to; the one given if no other is better.
 
     From what an exchange makes of the images a descent begins at the noise of its misfit. It is
@@ -61,30 +61,32 @@ def untangled(
     place : Place
         Where a descent has ended.
     penalty, make_model, iterations, search, restart, enough
-        See :func:`~adversary.optim.levenberg_marquardt.descend`; iterations are those of one
-        descent.
+        See :func:`~adversary.optim.levenberg_marquardt.levenberg_marquardt`; iterations are those
+        of one descent.
     """
 
     def misfit(images: Tensor) -> float:
         return float(equations(images).square().mean())
 
-    best = Place(place.images, equations(place.images), place.temperature)
+    best = Iterate(place.images, equations(place.images), place.temperature)
     wins = False
 
-    def winning(rival: Place, temperature: float) -> bool:
+    def winning(rival: Iterate, temperature: float) -> bool:
         """Note whether a rival costs less, at the noise for which it has last been improved."""
         nonlocal wins
-        wins = rival.cost(penalty, temperature) < CLEARLY * best.cost(penalty, temperature)
+        wins = rival.cost(penalty, temperature) < MAX_RELATIVE_COST * best.cost(
+            penalty, temperature
+        )
         return wins
 
-    for _ in range(EXCHANGES):
-        for one in exchanges(misfit, best.images, equations.targets)[:RIVALS]:
+    for _ in range(MAX_SWAPS):
+        for one in candidate_swaps(misfit, best.images, equations.targets)[:MAX_CANDIDATES]:
             wins = False
             images = one.of(best.images)
             residual = equations(images)
-            rival = descend(
+            rival = levenberg_marquardt(
                 equations,
-                Place(images, residual, float(residual.square().mean())),
+                Iterate(images, residual, float(residual.square().mean())),
                 penalty,
                 make_model,
                 iterations=iterations,
@@ -104,7 +106,7 @@ def untangled(
 
 
 @dataclass(frozen=True)
-class Exchange:
+class Swap:
     """A region that two images may have exchanged.
 
     Parameters
@@ -124,10 +126,10 @@ class Exchange:
 
     def of(self, images: Tensor) -> Tensor:
         """Return (B, C, H, W) with the region exchanged."""
-        return exchanged(images, self.first, self.second, self.region)
+        return with_region_swapped(images, self.first, self.second, self.region)
 
 
-def exchanged(images: Tensor, first: int, second: int, region: Tensor) -> Tensor:
+def with_region_swapped(images: Tensor, first: int, second: int, region: Tensor) -> Tensor:
     """Return (B, C, H, W) in which two images have exchanged the pixels of a region, (H, W)."""
     result = images.clone()
     result[first] = torch.where(region, images[second], images[first])
@@ -135,7 +137,9 @@ def exchanged(images: Tensor, first: int, second: int, region: Tensor) -> Tensor
     return result
 
 
-def exchanges(misfit: Callable[[Tensor], float], images: Tensor, targets: Tensor) -> list[Exchange]:
+def candidate_swaps(
+    misfit: Callable[[Tensor], float], images: Tensor, targets: Tensor
+) -> list[Swap]:
     """Return the exchanges between images of one label, those that cost least by size first.
 
     Parameters
@@ -149,17 +153,17 @@ def exchanges(misfit: Callable[[Tensor], float], images: Tensor, targets: Tensor
     """
     now = misfit(images)
     found = []
-    for first, second in pairs(targets):
+    for first, second in same_label_pairs(targets):
         difference = images[first] - images[second]
-        for region in (r for width in WIDTHS for r in regions(difference, width)):
+        for region in (r for width in SMOOTHING_SIGMAS for r in regions(difference, width)):
             size = 2 * float((difference * region).square().sum())
             if size and not region.all():
-                added = misfit(exchanged(images, first, second, region)) - now
-                found.append(Exchange(first, second, region, added / size))
-    return _distinct(sorted(found, key=lambda one: one.stiffness))
+                added = misfit(with_region_swapped(images, first, second, region)) - now
+                found.append(Swap(first, second, region, added / size))
+    return _without_duplicates(sorted(found, key=lambda one: one.stiffness))
 
 
-def pairs(labels: Tensor) -> Iterator[tuple[int, int]]:
+def same_label_pairs(labels: Tensor) -> Iterator[tuple[int, int]]:
     """Yield the pairs of images of one label, of labels (B, ...)."""
     for first, second in combinations(range(len(labels)), 2):
         if torch.equal(labels[first], labels[second]):
@@ -182,8 +186,8 @@ def regions(difference: Tensor, width: float) -> list[Tensor]:
     magnitude = smoothed(difference, width).square().sum(0)
     height, breadth = magnitude.shape
     places = torch.arange(height * breadth, dtype=magnitude.dtype, device=magnitude.device)
-    around = _neighbourhoods(magnitude, value=-1.0).argmax(0, keepdim=True)
-    up = _neighbourhoods(places.view(height, breadth), value=0.0).gather(0, around)[0].long()
+    around = _neighbours(magnitude, value=-1.0).argmax(0, keepdim=True)
+    up = _neighbours(places.view(height, breadth), value=0.0).gather(0, around)[0].long()
     while not torch.equal(up, up[up]):
         up = up[up]
     up = up.view(height, breadth)
@@ -200,22 +204,22 @@ def smoothed(images: Tensor, width: float) -> Tensor:
     return F.conv2d(F.conv2d(padded, kernel), kernel.transpose(2, 3))[:, 0]
 
 
-def _neighbourhoods(plane: Tensor, *, value: float) -> Tensor:
+def _neighbours(plane: Tensor, *, value: float) -> Tensor:
     """Return each pixel's neighbourhood of (H, W), (9, H W)."""
     return F.unfold(F.pad(plane[None, None], (1, 1, 1, 1), value=value), 3)[0]
 
 
-def _distinct(found: list[Exchange]) -> list[Exchange]:
+def _without_duplicates(found: list[Swap]) -> list[Swap]:
     """Leave out exchanges of nearly the same region as an earlier one."""
-    kept: list[Exchange] = []
+    kept: list[Swap] = []
     for one in found:
-        if not any(_alike(one, other) for other in kept):
+        if not any(_overlaps(one, other) for other in kept):
             kept.append(one)
     return kept
 
 
-def _alike(one: Exchange, other: Exchange) -> bool:
+def _overlaps(one: Swap, other: Swap) -> bool:
     if (one.first, one.second) != (other.first, other.second):
         return False
     both, either = one.region & other.region, one.region | other.region
-    return int(both.sum()) > ALIKE * int(either.sum())
+    return int(both.sum()) > MIN_OVERLAP * int(either.sum())

@@ -14,12 +14,12 @@ SHARPNESS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3)
 """Of the softplus, in turn, in units of a layer's inputs."""
 
 
-def has_kinks(model: nn.Module) -> bool:
+def has_relu(model: nn.Module) -> bool:
     """Return whether units of the model switch, so that its gradient jumps in the images."""
     return any(type(m) is nn.ReLU for m in model.modules())
 
 
-def softened(problem: Problem, sharpness: float, images: Tensor) -> Problem:
+def with_softplus(problem: Problem, sharpness: float, images: Tensor) -> Problem:
     """Return the problem with a softplus in the place of every ReLU.
 
     The weight gradient of a ReLU network jumps where a unit switches, and no derivative tells in

@@ -12,20 +12,27 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from adversary.attacks.base import Attack, AttackError, notes_on, positive
-from adversary.attacks.recursive.feature_inversion import invert
-from adversary.attacks.recursive.image_scales import factors
+from adversary.attacks.base import Attack, AttackError, require_positive, update_notes
+from adversary.attacks.recursive.feature_inversion import invert_features
+from adversary.attacks.recursive.image_scales import image_scales
 from adversary.attacks.recursive.layer_graph import LayerGraph
-from adversary.attacks.recursive.layer_recursion import Known, PeelError, Peeling
-from adversary.attacks.recursive.least_absolute_deviations import Explained, explain
+from adversary.attacks.recursive.layer_recursion import (
+    LayerEstimate,
+    LayerRecursion,
+    LayerRecursionError,
+)
+from adversary.attacks.recursive.least_absolute_deviations import (
+    LadResult,
+    least_absolute_deviations,
+)
 from adversary.common.results import Reconstruction
 from adversary.labels import recovery
 from adversary.optim.search import Limits, Progress, Search
 from adversary.priors.gaussian import GaussianPrior
-from adversary.problem.problem import Problem, distribution
+from adversary.problem.problem import Problem, image_prior
 from adversary.problem.residuals import residuals
 from adversary.problem.sparse_jacobian import SparseJacobian
-from adversary.problem.update_models import OneGradient
+from adversary.problem.update_models import SingleGradient
 
 MEMORY_BYTES = 8 * 2**30
 """What the normal equations of an image may take, before gradient steps are taken instead."""
@@ -70,7 +77,7 @@ class Recursive(Attack):
     below, down to one that gives the images, have more weights to a channel than images times
     positions. Of the last layer before its mean these must be fewer than its channels, or, where no
     3 x 3 convolution follows, few
-    (:data:`adversary.attacks.recursive.patterns_by_enumeration.MOST`). In densely connected
+    (:data:`adversary.attacks.recursive.patterns_by_enumeration.MAX_COLUMNS`). In densely connected
     networks thresholds must be 0, too, as before training.
 
     A unit whose output is within the noise may be taken for on where it is off; all below it is
@@ -91,7 +98,7 @@ class Recursive(Attack):
     """Reduced chi-square at which the noise floor counts as reached."""
 
     def __init__(self, *, iterations: int = 80) -> None:
-        positive(self, iterations=iterations)
+        require_positive(self, iterations=iterations)
         self.iterations = iterations
 
     def run(
@@ -107,9 +114,9 @@ class Recursive(Attack):
         problem = problem.to(torch.float64)
         search = Search(self.name, seed, limits, progress)
         try:
-            peeling = Peeling(problem)
+            peeling = LayerRecursion(problem)
             lowest, scales, found = self._trusted(peeling)
-        except PeelError as error:
+        except LayerRecursionError as error:
             raise AttackError(f"{self.name}: {error}") from error
         images = self._images(peeling, lowest, scales, search)
         equations = residuals(problem, problem.targets(found), SAMPLE, seed)
@@ -144,18 +151,18 @@ class Recursive(Attack):
         if reason:
             raise AttackError(f"{self.name}: {reason}")
 
-    def _trusted(self, peeling: Peeling) -> tuple[list[Known], Tensor, Tensor]:
+    def _trusted(self, peeling: LayerRecursion) -> tuple[list[LayerEstimate], Tensor, Tensor]:
         """Return the lowest layers that fit those above them, each image's factor, the labels.
 
         Where units were mistaken the layers below them fit no more.
         """
-        best: tuple[float, list[Known], Tensor, Tensor] | None = None
-        reasons: list[PeelError] = []
+        best: tuple[float, list[LayerEstimate], Tensor, Tensor] | None = None
+        reasons: list[LayerRecursionError] = []
         for level in peeling.levels:
             try:
                 self._check_enough(peeling, level)
                 scales, found = self._scales(peeling, level[-1])
-            except PeelError as error:
+            except LayerRecursionError as error:
                 reasons.append(error)
                 continue
             mismatch = peeling.mismatch(level[-1], scales)
@@ -166,33 +173,33 @@ class Recursive(Attack):
         if best is None:
             raise reasons[0]
         if not best[0] < MISTAKEN:
-            raise PeelError("noise hides which units are on")
+            raise LayerRecursionError("noise hides which units are on")
         return best[1:]
 
-    def _check_enough(self, peeling: Peeling, level: list[Known]) -> None:
+    def _check_enough(self, peeling: LayerRecursion, level: list[LayerEstimate]) -> None:
         """Refuse layers that tell fewer values than there are pixels."""
         told = sum(k.values[0].numel() for k in level)
         pixels = math.prod(peeling.problem.shape[1:])
         if told < pixels:
             why = f": {peeling.end}" if peeling.end else ""
-            raise PeelError(f"{told} values an image are told, of {pixels} pixels{why}")
+            raise LayerRecursionError(f"{told} values an image are told, of {pixels} pixels{why}")
 
-    def _scales(self, peeling: Peeling, at: Known) -> tuple[Tensor, Tensor]:
+    def _scales(self, peeling: LayerRecursion, at: LayerEstimate) -> tuple[Tensor, Tensor]:
         """Return each image's factor, and the labels."""
         if peeling.factor is None:
-            return factors(peeling, at)
+            return image_scales(peeling, at)
         return at.values.new_tensor([peeling.factor]), recovery.recover(peeling.problem)
 
     def _images(
-        self, peeling: Peeling, lowest: list[Known], scales: Tensor, search: Search
+        self, peeling: LayerRecursion, lowest: list[LayerEstimate], scales: Tensor, search: Search
     ) -> Tensor:
         """Return the images, (B, C, H, W)."""
-        prior = distribution(peeling.problem)
+        prior = image_prior(peeling.problem)
         stages = [_Equations(peeling.graph, lowest, scales, prior.mean, n) for n in ENOUGH]
         found = []
         for image, scale in enumerate(scales.tolist()):
             if not math.isfinite(scale):
-                found.append(Explained(prior.mean, settled=True))
+                found.append(LadResult(prior.mean, settled=True))
             elif _large(peeling.problem):
                 found.append(self._by_gradients(stages[-1], image, prior, search))
             else:
@@ -204,13 +211,13 @@ class Recursive(Attack):
 
     def _by_equations(
         self, stages: list[_Equations], image: int, prior: GaussianPrior, search: Search
-    ) -> Explained:
+    ) -> LadResult:
         """Return an image by the values that are enough, and by more where these are not."""
         first, last = stages
         more = last.told != first.told and last.effort <= EFFORT
-        found = Explained(prior.mean)
+        found = LadResult(prior.mean)
         for equations in stages if more else stages[:1]:
-            found = explain(
+            found = least_absolute_deviations(
                 equations.jacobian,
                 *equations.of(image),
                 prior,
@@ -225,9 +232,9 @@ class Recursive(Attack):
 
     def _by_gradients(
         self, equations: _Equations, image: int, prior: GaussianPrior, search: Search
-    ) -> Explained:
+    ) -> LadResult:
         """Return an image that is too large for linear equations."""
-        return invert(
+        return invert_features(
             equations.function,
             *equations.of(image),
             prior,
@@ -239,8 +246,8 @@ class Recursive(Attack):
     def _notes(
         self,
         problem: Problem,
-        peeling: Peeling,
-        lowest: list[Known],
+        peeling: LayerRecursion,
+        lowest: list[LayerEstimate],
         scales: Tensor,
         chi_square: float,
     ) -> tuple[str, ...]:
@@ -254,7 +261,7 @@ class Recursive(Attack):
             f"inputs of {len(peeling.known)} layers found, down to {lowest[0].node.name}",
             *(["too large for linear equations: by gradient steps"] if _large(problem) else []),
             f"reduced chi-square {chi_square:.3g}: {reached}",
-            *notes_on(problem, OneGradient()),
+            *update_notes(problem, SingleGradient()),
         )
 
 
@@ -273,11 +280,16 @@ class _Equations:
     """
 
     def __init__(
-        self, graph: LayerGraph, known: list[Known], scales: Tensor, like: Tensor, enough: float
+        self,
+        graph: LayerGraph,
+        known: list[LayerEstimate],
+        scales: Tensor,
+        like: Tensor,
+        enough: float,
     ) -> None:
         least = enough * like.numel()
         image = int(scales.isfinite().nonzero()[0])  # the first that is not hidden
-        self.told: list[tuple[Known, int | None]] = []
+        self.told: list[tuple[LayerEstimate, int | None]] = []
         count = 0
         for each in known:
             ends = itertools.accumulate(graph.parts(each.node)[:-1])

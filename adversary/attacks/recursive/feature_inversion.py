@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from adversary.attacks.recursive.least_absolute_deviations import Explained
+from adversary.attacks.recursive.least_absolute_deviations import LadResult
 from adversary.optim.loop import minimise
 from adversary.optim.optimizers import LBFGS
 from adversary.optim.search import Search
@@ -25,7 +25,7 @@ MEMORY = 30
 """Curvature pairs of L-BFGS."""
 
 
-def invert(
+def invert_features(
     layer: Callable[[Tensor], Tensor],
     outputs: Tensor,
     on: Tensor,
@@ -34,7 +34,7 @@ def invert(
     iterations: int,
     search: Search,
     restart: int = 0,
-) -> Explained:
+) -> LadResult:
     """Return the image with which a layer gives outputs that come near the known ones.
 
     Least of the squared deviations of outputs that are on, and of the others where they are
@@ -46,7 +46,8 @@ def invert(
     layer : callable
         From (1, C, H, W) to (1, m), what a ReLU is given or the outputs themselves.
     outputs, on, prior, iterations, search, restart
-        As of :func:`~adversary.attacks.recursive.least_absolute_deviations.explain`.
+        As of
+        :func:`~adversary.attacks.recursive.least_absolute_deviations.least_absolute_deviations`.
     """
     unit = ERROR * outputs[on].square().mean().sqrt()
     wanted = torch.where(on, outputs, 0)
@@ -65,4 +66,4 @@ def invert(
         search=search,
         first_restart=restart,
     )
-    return Explained(prior.colour(best["whitened"][0]), settled=method.stalled())
+    return LadResult(prior.colour(best["whitened"][0]), settled=method.stalled())

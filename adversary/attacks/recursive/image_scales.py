@@ -10,7 +10,11 @@ from torch import Tensor
 from torch.func import jvp
 from torch.nn import functional
 
-from adversary.attacks.recursive.layer_recursion import Known, PeelError, Peeling
+from adversary.attacks.recursive.layer_recursion import (
+    LayerEstimate,
+    LayerRecursion,
+    LayerRecursionError,
+)
 
 ROUNDING = 1e-6
 """Error of outputs that rounding leaves, relative to the layer's largest."""
@@ -31,7 +35,7 @@ CHUNK = 32
 """Factors whose logits are worked out together."""
 
 
-def factors(peeling: Peeling, at: Known) -> tuple[Tensor, Tensor]:
+def image_scales(peeling: LayerRecursion, at: LayerEstimate) -> tuple[Tensor, Tensor]:
     """Return the factor f of each of several images, (B,), and their labels.
 
     At a layer that all images pass. An image's own values give its logits, and the gradient of
@@ -41,18 +45,18 @@ def factors(peeling: Peeling, at: Known) -> tuple[Tensor, Tensor]:
 
     Raises
     ------
-    PeelError
+    LayerRecursionError
         If an image has none, or all are hidden.
     """
     there = at.values.flatten(1).any(1).tolist()
     if not any(there):
-        raise PeelError("the update hides all images")
+        raise LayerRecursionError("the update hides all images")
     found = [
         _Scale(peeling, at, image).solutions() if there[image] else [_hidden(peeling, image)]
         for image in range(peeling.batch)
     ]
     if not all(found):
-        raise PeelError("no factor of an image explains its own gradient")
+        raise LayerRecursionError("no factor of an image explains its own gradient")
     bias = peeling.problem.head_gradient[1]
     assert bias is not None
     told, signs = float(bias @ peeling.direction), peeling.signs.tolist()
@@ -67,7 +71,7 @@ def factors(peeling: Peeling, at: Known) -> tuple[Tensor, Tensor]:
     return torch.tensor([f for f, _ in best]).to(at.values), torch.stack([y for _, y in best])
 
 
-def _hidden(peeling: Peeling, image: int) -> tuple[float, Tensor]:
+def _hidden(peeling: LayerRecursion, image: int) -> tuple[float, Tensor]:
     """Return no factor, and the label that the sign of the gradient by its logits tells."""
     direction = peeling.signs[image] * peeling.direction
     if peeling.problem.loss == "cross-entropy":
@@ -78,7 +82,7 @@ def _hidden(peeling: Peeling, image: int) -> tuple[float, Tensor]:
 class _Scale:
     """How the values of one image, f times what they are, tell f."""
 
-    def __init__(self, peeling: Peeling, at: Known, image: int) -> None:
+    def __init__(self, peeling: LayerRecursion, at: LayerEstimate, image: int) -> None:
         graph, self.problem, self.batch = peeling.graph, peeling.problem, peeling.batch
         self.values = at.values[image]
         self.direction = peeling.signs[image] * peeling.direction

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from adversary.optim.nonnegative_least_squares import nonnegative
+from adversary.optim.nonnegative_least_squares import nnls
 
 CONDITION = 1e6
 """Of a linear system, from which on its unknowns count as not told."""
@@ -36,7 +36,7 @@ AMPLE = 3.0
 
 
 @dataclass(frozen=True)
-class Solved:
+class LayerSolution:
     """What a layer's gradient tells.
 
     Parameters
@@ -55,7 +55,7 @@ class Solved:
     left: float
 
 
-def solved(
+def solve_layer(
     gradient: Tensor,
     errors: Tensor,
     taps: Tensor,
@@ -63,7 +63,7 @@ def solved(
     doubt: Tensor | None = None,
     usual: float,
     positive: bool = False,
-) -> Solved | None:
+) -> LayerSolution | None:
     """Return a layer's inputs, and its errors with mistaken ones mended; None if not told.
 
     Parameters
@@ -98,7 +98,7 @@ def solved(
         if fewer is None:
             break
         found = fewer
-    best = Solved(first.inputs, first.deviation, errors, first.left)
+    best = LayerSolution(first.inputs, first.deviation, errors, first.left)
     if found.left < BETTER * first.left:
         told = errors.clone()
         told[:, ~found.kept] = _errors(gradient[~found.kept], found.inputs, taps)
@@ -106,7 +106,7 @@ def solved(
         for mended in (torch.where(sure[:, None], told, errors + doubt * lacking), told):
             again = inputs(gradient, _rows(mended, taps), every)
             if again is not None and again.left < BETTER * best.left:
-                best = Solved(again.inputs, again.deviation, mended, again.left)
+                best = LayerSolution(again.inputs, again.deviation, mended, again.left)
     return best
 
 
@@ -133,30 +133,30 @@ def _inputs(gradient: Tensor, rows: Tensor, kept: Tensor) -> _Inputs | None:
     if len(system) < least * system.shape[1]:
         return None
     q, r = torch.linalg.qr(system)
-    if not _told(r.T @ r):
+    if not _identifiable(r.T @ r):
         return None
     inverse = torch.linalg.inv(r)
     free = torch.ones_like(known[0]) * system.shape[1]
     spread = inverse.norm(dim=1)[:, None]
-    return _arranged(gradient, rows, kept, inverse @ (q.T @ known), spread, free)
+    return _unfold(gradient, rows, kept, inverse @ (q.T @ known), spread, free)
 
 
 def _positive_inputs(gradient: Tensor, rows: Tensor, kept: Tensor) -> _Inputs | None:
     """Return the inputs by least squares over some outputs, none of them negative."""
     system, known = _equations(gradient, rows, kept)
     gram = system.T @ system
-    if kept.all() and not (len(system) >= len(gram) and _told(gram)):
+    if kept.all() and not (len(system) >= len(gram) and _identifiable(gram)):
         return None
-    found, spread = nonnegative(gram, system.T @ known)
+    found, spread = nnls(gram, system.T @ known)
     free = found > 0
     count = free.sum(0)
     if not kept.all() and len(system) < SPARE * float(count.double().mean()):
         return None
     spread = torch.where(free, spread, (spread.sum(0) / count.clamp_min(1)))
-    return _arranged(gradient, rows, kept, found, spread, count)
+    return _unfold(gradient, rows, kept, found, spread, count)
 
 
-def _told(gram: Tensor) -> bool:
+def _identifiable(gram: Tensor) -> bool:
     """Whether normal equations determine their unknowns, whatever these are measured in."""
     sizes = gram.diagonal()
     if not sizes.min() > 0:
@@ -171,7 +171,7 @@ def _equations(gradient: Tensor, rows: Tensor, kept: Tensor) -> tuple[Tensor, Te
     return rows[kept].flatten(2).flatten(0, 1), right[kept].flatten(0, 1)
 
 
-def _arranged(
+def _unfold(
     gradient: Tensor, rows: Tensor, kept: Tensor, found: Tensor, spread: Tensor, free: Tensor
 ) -> _Inputs:
     """Return inputs with their deviations, of solutions and these for unit noise, (B Q, I).

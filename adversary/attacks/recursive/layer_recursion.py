@@ -13,7 +13,8 @@ positions and for several images, whose pattern of units that are on is found fi
 
 In a densely connected network a ReLU is given the outputs of many layers, and only of the last of
 them is it the first ReLU. Which units of these channels are on tells the layers on which that last
-one rests, among them all other channels, and so the rest of the ReLU (:meth:`Peeling._settle`).
+one rests, among them all other channels, and so the rest of the ReLU
+(:meth:`LayerRecursion._settle`).
 
 Of each image all errors are known up to a factor f that they share, and so are inputs:
 what a layer was given comes as f times its value (:mod:`adversary.attacks.recursive.image_scales`).
@@ -30,12 +31,16 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-from adversary.attacks.recursive.layer_equations import Solved, solved
+from adversary.attacks.recursive.layer_equations import LayerSolution, solve_layer
 from adversary.attacks.recursive.layer_graph import LAYERS, GraphError, LayerGraph
-from adversary.attacks.recursive.patterns_by_enumeration import MOST, factorisations, placed
-from adversary.attacks.recursive.patterns_by_linear_program import cones
-from adversary.attacks.recursive.patterns_by_shifts import shifts
-from adversary.attacks.recursive.patterns_from_concatenation import Open, shared
+from adversary.attacks.recursive.patterns_by_enumeration import (
+    MAX_COLUMNS,
+    binary_factorizations,
+    patch_positions,
+)
+from adversary.attacks.recursive.patterns_by_linear_program import patterns_by_linear_program
+from adversary.attacks.recursive.patterns_by_shifts import patterns_by_shifts
+from adversary.attacks.recursive.patterns_from_concatenation import ConcatenatedReLU, shared_pattern
 from adversary.problem.problem import Problem
 
 DOUBT = (4.0, 7.0, 40.0)
@@ -52,12 +57,12 @@ RANK = 1e-3
 """Second singular value of the head's gradient, relative to the first, up to which it has one."""
 
 
-class PeelError(ValueError):
+class LayerRecursionError(ValueError):
     """The network or the update cannot be taken apart; the message says why."""
 
 
 @dataclass(frozen=True)
-class Known:
+class LayerEstimate:
     """What was found of one layer's values.
 
     Parameters
@@ -100,7 +105,7 @@ class Known:
         return self.ratios > self.threshold
 
 
-class Peeling:
+class LayerRecursion:
     """The layers of an update, taken off one by one from the head on.
 
     Parameters
@@ -126,7 +131,7 @@ class Peeling:
 
     Raises
     ------
-    PeelError
+    LayerRecursionError
         If the network cannot be traced, or the head's gradient is not that of one direction.
     """
 
@@ -137,15 +142,15 @@ class Peeling:
         try:
             self.graph = LayerGraph(problem.model, images)
         except GraphError as error:
-            raise PeelError(str(error)) from error
-        self.known: list[Known] = []
+            raise LayerRecursionError(str(error)) from error
+        self.known: list[LayerEstimate] = []
         self.end = ""
         self._left = math.inf
-        self._found: dict[fx.Node, Known] = {}
+        self._found: dict[fx.Node, LayerEstimate] = {}
         self._errors: dict[fx.Node, Tensor] = {}
-        self._open: Open | None = None
+        self._open: ConcatenatedReLU | None = None
         self._doubt: dict[fx.Node, Tensor] = {}
-        self._tried: dict[fx.Node, tuple[Tensor, Solved | None]] = {}
+        self._tried: dict[fx.Node, tuple[Tensor, LayerSolution | None]] = {}
         self.signs = torch.ones(self.batch).to(images)
         self._signed = self.batch == 1
         self.direction, self.factor = self._of_logits()
@@ -155,7 +160,7 @@ class Peeling:
                 break
 
     @property
-    def levels(self) -> list[list[Known]]:
+    def levels(self) -> list[list[LayerEstimate]]:
         """What tells the images, the lowest first: the known layers that all of them pass.
 
         Each after the known layers right below it, which they can pass by.
@@ -165,7 +170,7 @@ class Peeling:
         ends = [i for i, each in enumerate(known, 1) if self.graph.cuts(each.node)]
         return [known[first:end] for first, end in itertools.pairwise([0, *ends])] or [known]
 
-    def mismatch(self, at: Known, scales: Tensor) -> float:
+    def mismatch(self, at: LayerEstimate, scales: Tensor) -> float:
         """Return how far what a layer gives is from what is known above it, relative.
 
         A layer that all images pass, given each image's factor, (B,), NaN for hidden ones. Of
@@ -195,14 +200,16 @@ class Peeling:
         weight, bias = self.problem.head_gradient
         layer = self.graph.layer(self.graph.result)
         if not isinstance(layer, nn.Linear):
-            raise PeelError("its last layer is not linear")
+            raise LayerRecursionError("its last layer is not linear")
         if weight is None or bias is None:
-            raise PeelError("the gradient of its last layer is not told")
+            raise LayerRecursionError("the gradient of its last layer is not told")
         if self.batch == 1:
             return bias / bias.norm(), float(bias.norm())
         left, values, _ = torch.linalg.svd(torch.cat([weight, bias[:, None]], 1))
         if len(values) > 1 and values[1] > RANK * values[0]:
-            raise PeelError("several images need a head with one or, under softmax, two outputs")
+            raise LayerRecursionError(
+                "several images need a head with one or, under softmax, two outputs"
+            )
         return left[:, 0], None
 
     def _take_off(self, node: fx.Node) -> bool:
@@ -214,7 +221,7 @@ class Peeling:
         if graph.rectifies(node):
             try:
                 self._switch(node)
-            except PeelError as end:
+            except LayerRecursionError as end:
                 self.end = str(end)
                 return False
             return True
@@ -239,7 +246,7 @@ class Peeling:
 
         Raises
         ------
-        PeelError
+        LayerRecursionError
             If nothing tells which units are on.
         """
         known, source = self._found.get(node), node.all_input_nodes[0]
@@ -250,30 +257,32 @@ class Peeling:
             return
         layer = self._layer_before(node)
         if layer is None or self._open is not None:
-            raise PeelError(f"nothing tells which units of {node.name} are on")
+            raise LayerRecursionError(f"nothing tells which units of {node.name} are on")
         on = self._pattern(node, layer)
         between, parts = self.graph.joined(node)
         if len(parts) > 1:
-            self._open = Open(node, layer, between, parts)
+            self._open = ConcatenatedReLU(node, layer, between, parts)
             self._hand_on(layer, self._factor_to(source, layer, self._errors[node]) * on)
         else:
             self._hand_on(source, self._errors[node] * on)
 
-    def _settle(self, left: Open, known: Known) -> None:
+    def _settle(self, left: ConcatenatedReLU, known: LayerEstimate) -> None:
         """Pass an open ReLU's error on, by the outputs of one that was given the same values.
 
         Raises
         ------
-        PeelError
+        LayerRecursionError
             If these do not tell which units are on.
         """
         _, parts = self.graph.joined(known.node)
         if {*parts, left.layer} != {*left.parts}:
             return
         error = self._errors[left.node]
-        told = shared(self.graph, left, known.node, known.values, known.on, self.factor)
+        told = shared_pattern(self.graph, left, known.node, known.values, known.on, self.factor)
         if told is None:
-            raise PeelError(f"the thresholds of {left.node.name} hide several images' units")
+            raise LayerRecursionError(
+                f"the thresholds of {left.node.name} hide several images' units"
+            )
         on, unsure = told
         self._open = None
         self._hand_on(left.between[0], error * on)
@@ -287,7 +296,7 @@ class Peeling:
         self._errors[node] = error if before is None else before + error
 
     def _note(self, node: fx.Node, values: Tensor, error: Tensor) -> None:
-        self._found[node] = Known(node, values, error)
+        self._found[node] = LayerEstimate(node, values, error)
         self.known.append(self._found[node])
 
     def _weights(self, node: fx.Node) -> Tensor | None:
@@ -295,7 +304,7 @@ class Peeling:
         found = self.problem.gradient.get(f"{node.target}.weight")
         return None if found is None else found.view(*found.shape, *[1] * (4 - found.ndim))
 
-    def _solved(self, node: fx.Node, error: Tensor) -> Solved | None:
+    def _solved(self, node: fx.Node, error: Tensor) -> LayerSolution | None:
         """Return a layer's input and mended errors, given these; None where they are not told."""
         before = self._tried.get(node)
         if before is not None and torch.equal(before[0], error):
@@ -303,7 +312,7 @@ class Peeling:
         self._tried[node] = error, self._solve(node, error)
         return self._tried[node][1]
 
-    def _solve(self, node: fx.Node, error: Tensor) -> Solved | None:
+    def _solve(self, node: fx.Node, error: Tensor) -> LayerSolution | None:
         """Return the same, worked out anew."""
         gradient, taps = self._weights(node), self._taps(node)
         shape = self.graph.shape(node.all_input_nodes[0])
@@ -314,7 +323,7 @@ class Peeling:
         doubt = self._doubt.get(node)
         doubt = None if doubt is None else doubt.reshape(*error.shape[:2], -1)[there]
         positive = self._signed and self.graph.positive(node.all_input_nodes[0])
-        found = solved(
+        found = solve_layer(
             gradient.flatten(2), flat, taps, doubt=doubt, usual=self._left, positive=positive
         )
         if found is None:
@@ -325,14 +334,14 @@ class Peeling:
             every[there] = of.reshape(len(of), *shape[1:])
             return every
 
-        return Solved(
+        return LayerSolution(
             among_all(found.inputs, shape, 0.0),
             among_all(found.deviation, shape, math.inf),
             among_all(found.errors, error.shape, 0.0),
             found.left,
         )
 
-    def _mended(self, node: fx.Node, known: Known) -> Tensor:
+    def _mended(self, node: fx.Node, known: LayerEstimate) -> Tensor:
         """Return which units of a ReLU are on, mistaken ones as the layer below explains best."""
         source, layer = node.all_input_nodes[0], self._layer_before(node)
         if layer is None or self.graph.joined(node)[1]:
@@ -374,18 +383,20 @@ class Peeling:
 
         Raises
         ------
-        PeelError
+        LayerRecursionError
             If they cannot be told.
         """
         error, gradient = self._errors[node], self._weights(layer_node)
         if gradient is None or not self.graph.rectifies(layer_node.all_input_nodes[0]):
-            raise PeelError(f"nothing tells which units of {node.name} are on")
+            raise LayerRecursionError(f"nothing tells which units of {node.name} are on")
         own = error[:1, :, :1, :1] if error.ndim == 4 else error[:1]
         alike = torch.allclose(error, own.expand_as(error))
         size = self._factor_to(node.all_input_nodes[0], layer_node, error)
         on = (self._alike if alike else self._separated)(node, layer_node, gradient, size)
         if on is None:
-            raise PeelError(f"the gradient does not tell which units of {node.name} are on")
+            raise LayerRecursionError(
+                f"the gradient does not tell which units of {node.name} are on"
+            )
         return on
 
     def _separated(
@@ -397,10 +408,12 @@ class Peeling:
             return None
         count, most = len(taps) * self.batch, min(gradient[:, 0].numel(), gradient.shape[1])
         if count > most:
-            raise PeelError(
+            raise LayerRecursionError(
                 f"{count} images and positions at {node.name}: at most {most} can be told apart"
             )
-        on = cones(gradient.flatten(2), size.reshape(*size.shape[:2], -1), taps)
+        on = patterns_by_linear_program(
+            gradient.flatten(2), size.reshape(*size.shape[:2], -1), taps
+        )
         return None if on is None else on.view_as(size)
 
     def _alike(
@@ -410,7 +423,11 @@ class Peeling:
         scale = size.flatten(2)[0, :, 0] if size.ndim == 4 else size[0]
         taps = self._taps(layer_node)
         for there in range(self.batch, 0, -1):  # noise hides images that the model is sure of
-            told = None if taps is None else shifts(gradient.flatten(2), scale, taps, there)
+            told = (
+                None
+                if taps is None
+                else patterns_by_shifts(gradient.flatten(2), scale, taps, there)
+            )
             told = told or self._enumerated(layer_node, gradient, scale, size.shape[2:], there)
             if told is None:
                 continue
@@ -424,8 +441,10 @@ class Peeling:
             self._errors[node] = error * self.signs.view(-1, *[1] * (error.ndim - 1))
             return on
         count = self.batch * math.prod(size.shape[2:])
-        if count > MOST:
-            raise PeelError(f"{count} images and positions at {node.name} cannot be told apart")
+        if count > MAX_COLUMNS:
+            raise LayerRecursionError(
+                f"{count} images and positions at {node.name} cannot be told apart"
+            )
         return None
 
     def _enumerated(
@@ -442,8 +461,10 @@ class Peeling:
         rows[used] = gradient.flatten(1)[used] / scale[used, None]
         layer = self.graph.layer(layer_node)
         stride = layer.stride if isinstance(layer, nn.Conv2d) else ()
-        for units, seen, noise in factorisations(rows, scale.abs() * used, there * math.prod(grid)):
-            at = placed(seen.view(-1, *gradient.shape[1:]), stride, grid, noise)
+        for units, seen, noise in binary_factorizations(
+            rows, scale.abs() * used, there * math.prod(grid)
+        ):
+            at = patch_positions(seen.view(-1, *gradient.shape[1:]), stride, grid, noise)
             if at is not None:
                 order = at.argsort().to(units.device)
                 each = units[:, order].T.reshape(there, -1, len(units))

@@ -18,7 +18,7 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from adversary.common.results import Step
+from adversary.common.results import IterationRecord
 from adversary.optim.search import Search
 from adversary.priors.gaussian import GaussianPrior
 from adversary.problem.sparse_jacobian import SparseJacobian
@@ -43,7 +43,7 @@ PATIENCE = 12
 
 
 @dataclass(frozen=True)
-class Explained:
+class LadResult:
     """An image with which a layer gives known outputs.
 
     Parameters
@@ -61,7 +61,7 @@ class Explained:
     holds: bool = False
 
 
-def explain(
+def least_absolute_deviations(
     layer: SparseJacobian,
     outputs: Tensor,
     on: Tensor,
@@ -71,7 +71,7 @@ def explain(
     search: Search,
     restart: int = 0,
     start: Tensor | None = None,
-) -> Explained:
+) -> LadResult:
     """Return the image with which a layer gives these outputs.
 
     Least of sum |r_i| / s + (x - mu)^T P (x - mu), by reweighted least squares (Schlossmacher
@@ -116,10 +116,10 @@ def explain(
         while scale < least and float(size.max()) < GROSS * least and least > FINE * largest:
             least *= FINER
         scale = max(scale, least)
-        search.history.append(Step(restart, len(scales), scale, search.seconds))
+        search.history.append(IterationRecord(restart, len(scales), scale, search.seconds))
         stuck = len(scales) > PATIENCE and scale > 0.9 * min(scales[:-PATIENCE])
         if least <= FINE * largest or stuck:
-            return Explained(image, settled=True, holds=float(size.max()) < COARSE * largest)
+            return LadResult(image, settled=True, holds=float(size.max()) < COARSE * largest)
         scales.append(scale)
         search.evaluations += 1
         rows = layer(image)[used.nonzero()[:, 0].cpu().numpy()]
@@ -129,7 +129,7 @@ def explain(
         pull = rows.T @ (weights * gap.cpu().numpy())
         slope = torch.from_numpy(pull).to(x) + precision @ (x - mean)
         x = x - torch.cholesky_solve(slope[:, None], torch.linalg.cholesky(normal))[:, 0]
-    return Explained(x.view(shape))
+    return LadResult(x.view(shape))
 
 
 def curvature(rows: csr_array, weights: npt.NDArray[Any]) -> npt.NDArray[Any]:

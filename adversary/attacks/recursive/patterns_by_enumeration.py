@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-MOST = 16
+MAX_COLUMNS = 16
 """Columns at most: 2^n vectors are looked at."""
 
 CHUNK = 4096
@@ -46,7 +46,7 @@ ALIKE = 1e-2
 """Relative difference of what two positions see in common."""
 
 
-def factorisations(
+def binary_factorizations(
     rows: Tensor, weights: Tensor, count: int
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yield ways to write a matrix as M R, M of zeros and ones, each row of R of one sign.
@@ -61,7 +61,7 @@ def factorisations(
     weights : Tensor
         (m,), how exact each row is; inverse standard deviations up to a factor.
     count : int
-        n, 1 to :data:`MOST`.
+        n, 1 to :data:`MAX_COLUMNS`.
 
     Yields
     ------
@@ -69,7 +69,7 @@ def factorisations(
         M, (m, n), R, (n, k), and the standard deviation of an entry of each row of R, (n,).
         Nothing if the rank is another or there are no such vectors.
     """
-    if not 0 < count <= min(MOST, *rows.shape):
+    if not 0 < count <= min(MAX_COLUMNS, *rows.shape):
         return
     weighted = rows * weights[:, None]
     left, values, right = torch.linalg.svd(weighted, full_matrices=False)
@@ -83,7 +83,7 @@ def factorisations(
     spare = max(1, (len(rows) - count) * (rows.shape[1] - count))
     noise = (values[count:].square().sum() / spare).sqrt()
     spread = torch.linalg.pinv(space * weights[:, None])  # of what unit noise leaves in R
-    codes = binary(space, weights.square() / weights.square().sum(), count)
+    codes = binary_vectors(space, weights.square() / weights.square().sum(), count)
     for chosen in _sets(len(codes), count, rows.device):
         sets = codes[chosen]
         independent = torch.linalg.det(sets).abs() > 0.5  # of integers
@@ -100,7 +100,7 @@ def factorisations(
             yield (space @ code.T).round().clamp(0, 1), one, error
 
 
-def binary(space: Tensor, share: Tensor, count: int) -> Tensor:
+def binary_vectors(space: Tensor, share: Tensor, count: int) -> Tensor:
     """Return which combinations of columns hold zeros and ones alone, (K, n), nearest first."""
     numbers = torch.arange(1, 2**count, device=space.device)
     codes = (numbers[:, None] >> torch.arange(count, device=space.device) & 1).to(space)
@@ -139,7 +139,7 @@ def pivots(space: Tensor) -> Tensor:
     return torch.tensor(found, device=space.device)
 
 
-def placed(
+def patch_positions(
     patches: Tensor, stride: Sequence[int], grid: Sequence[int], noise: Tensor | None = None
 ) -> Tensor | None:
     """Return at which image and position each patch was taken, by what neighbours share.
@@ -165,8 +165,8 @@ def placed(
         return torch.arange(len(patches))
     height, width = grid
     noise = patches.new_zeros(len(patches)) if noise is None else noise
-    right = _follows(patches, stride[1], noise)
-    down = _follows(patches.transpose(2, 3), stride[0], noise)
+    right = _is_right_neighbour(patches, stride[1], noise)
+    down = _is_right_neighbour(patches.transpose(2, 3), stride[0], noise)
     found = torch.full((len(patches),), -1)
     image = 0
     for first in range(len(patches)):
@@ -197,7 +197,7 @@ def placed(
     return found
 
 
-def _follows(patches: Tensor, step: int, noise: Tensor) -> Tensor:
+def _is_right_neighbour(patches: Tensor, step: int, noise: Tensor) -> Tensor:
     """Return whether j is the right neighbour of i, (n, n): they share all but ``step`` columns."""
     if step >= patches.shape[3]:
         return torch.zeros(len(patches), len(patches), dtype=torch.bool)

@@ -30,7 +30,7 @@ CLEAR = 0.2
 """Distance from 0 and 1 up to which units count as told, root mean square of a layer's."""
 
 
-def cones(gradient: Tensor, errors: Tensor, taps: Tensor) -> Tensor | None:
+def patterns_by_linear_program(gradient: Tensor, errors: Tensor, taps: Tensor) -> Tensor | None:
     """Return which units are on, (B, O, P); None where that cannot be told.
 
     Parameters

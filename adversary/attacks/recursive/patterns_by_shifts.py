@@ -22,7 +22,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from adversary.attacks.recursive.patterns_by_enumeration import binary, pivots
+from adversary.attacks.recursive.patterns_by_enumeration import binary_vectors, pivots
 from adversary.common.seeding import generator
 
 MOST = 20_000
@@ -47,7 +47,7 @@ SHIFT = 1e-13
 """Added to eigenvalues of about 1, so that they are not zero."""
 
 
-def shifts(
+def patterns_by_shifts(
     gradient: Tensor, factors: Tensor, taps: Tensor, images: int
 ) -> tuple[Tensor, Tensor] | None:
     """Return which units are on, and whether what the weights see is positive.
@@ -87,7 +87,7 @@ def shifts(
     seen = right[:columns].unflatten(1, (count, -1)).transpose(0, 1)  # C_k, whitened
     mixed = _solutions(seen, shift, middle[0], images)
     space = left[:, :columns] * sizes[:columns]
-    units = _unmixed(torch.linalg.solve(mixed.T, space.T).T, factors, images)
+    units = _unmix(torch.linalg.solve(mixed.T, space.T).T, factors, images)
     if units is None:
         return None
     errors = (units * factors[:, None]).movedim(1, 0).flatten(1)
@@ -122,7 +122,7 @@ def _solutions(seen: Tensor, shift: Tensor, middle: int, images: int) -> Tensor:
     return best.T.reshape(images * positions, columns)
 
 
-def _unmixed(mixtures: Tensor, factors: Tensor, images: int) -> Tensor | None:
+def _unmix(mixtures: Tensor, factors: Tensor, images: int) -> Tensor | None:
     """Return the mixtures of columns, (O, B P), that are zeros and ones: (B, O, P)."""
     size = factors.abs() / factors.abs().max()
     used = size > LEAST
@@ -131,7 +131,7 @@ def _unmixed(mixtures: Tensor, factors: Tensor, images: int) -> Tensor | None:
     basis = flat[pivots(flat * weight[:, None])]
     space = torch.linalg.solve(basis.T, flat.T).T
     chosen: list[Tensor] = []
-    for code in binary(space, weight.square() / weight.square().sum(), images):
+    for code in binary_vectors(space, weight.square() / weight.square().sum(), images):
         more = [*chosen, code]
         if torch.linalg.matrix_rank(torch.stack(more)) == len(more):
             chosen = more

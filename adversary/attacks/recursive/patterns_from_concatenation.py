@@ -21,7 +21,7 @@ ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
-class Open:
+class ConcatenatedReLU:
     """A ReLU of many layers' outputs, of whose units only those of the last layer are told.
 
     Parameters
@@ -40,9 +40,9 @@ class Open:
     parts: list[fx.Node]
 
 
-def shared(
+def shared_pattern(
     graph: LayerGraph,
-    left: Open,
+    left: ConcatenatedReLU,
     node: fx.Node,
     outputs: Tensor,
     on: Tensor,

@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from adversary.attacks.base import Attack, AttackError, notes_on, one_of
+from adversary.attacks.base import Attack, AttackError, require_one_of, update_notes
 from adversary.attacks.standard.doubts import doubts
 from adversary.attacks.standard.effort import EFFORTS
 from adversary.attacks.standard.members import (
@@ -26,9 +26,9 @@ from adversary.certificates.posterior import STEPS
 from adversary.common.results import Reconstruction, Trial
 from adversary.labels.candidates import likely_labels
 from adversary.optim.search import Limits, Progress, Search
-from adversary.problem.problem import Problem, distribution
+from adversary.problem.problem import Problem, image_prior
 from adversary.problem.residuals import Residuals
-from adversary.problem.update_models import choose
+from adversary.problem.update_models import select
 
 PLAUSIBLE = 16.0
 """Chi-square, in the ensemble's common units, up to which an estimate may be proved."""
@@ -66,7 +66,7 @@ class Standard(Attack):
     reference: ClassVar[str] = "this project, after AutoAttack (Croce and Hein, ICML 2020)"
 
     def __init__(self, *, effort: str = "standard", also: str = "") -> None:
-        one_of(self, "effort", effort, EFFORTS)
+        require_one_of(self, "effort", effort, EFFORTS)
         self.effort = effort
         self.also = also
         self._members = (*MEMBERS, *(foreign(name) for name in filter(None, also.split("+"))))
@@ -113,7 +113,7 @@ def _ends(work: Work, statement: Statement) -> bool:
 
 
 def _begun(problem: Problem, effort: str, search: Search) -> Work:
-    prior = distribution(problem)
+    prior = image_prior(problem)
     referee, mean = Referee(problem, prior, search.seed), prior.mean.expand(problem.shape)
     labels = likely_labels(problem, mean)
     return Work(
@@ -240,7 +240,7 @@ def _reconstruction(work: Work, found: _Certified, trials: list[Trial]) -> Recon
             f"reduced chi-square {found.chi_square:.4g}",
             *(f"{trial.member}: {trial.note}" for trial in trials if trial.note),
             *search.notes,
-            *notes_on(work.problem, choose("auto", work.problem.observation)),
+            *update_notes(work.problem, select("auto", work.problem.observation)),
         ),
         expected_psnr=None if psnr is None else tuple(psnr.tolist()),
         certificate=certificate,

@@ -17,9 +17,9 @@ from adversary.attacks.batch_statistics import BatchStatistics
 from adversary.attacks.encgrad.attack import EncGradInversion
 from adversary.attacks.encoder.attack import Encoder
 from adversary.attacks.encoder.encoding_equations import EncodingEquations, EncodingError
-from adversary.attacks.gauss_newton.activation_unknowns import Switched
+from adversary.attacks.gauss_newton.activation_unknowns import ActivationResiduals
 from adversary.attacks.gauss_newton.attack import MEMORY_BYTES, GaussNewton
-from adversary.attacks.gauss_newton.softplus import has_kinks
+from adversary.attacks.gauss_newton.softplus import has_relu
 from adversary.attacks.ing import ING
 from adversary.attacks.most_probable import MostProbable
 from adversary.attacks.recursive.attack import Recursive
@@ -28,9 +28,9 @@ from adversary.attacks.standard.referee import Estimate, Referee
 from adversary.attacks.standard.watchdog import within
 from adversary.certificates import Laplace
 from adversary.certificates.posterior import fits
-from adversary.common.results import Step
+from adversary.common.results import IterationRecord
 from adversary.common.seeding import derive_seed, generator
-from adversary.optim.quadratic_models import Dense
+from adversary.optim.quadratic_models import DenseModel
 from adversary.optim.search import Limits, Search
 from adversary.priors.gaussian import GaussianPrior
 from adversary.problem.problem import Problem
@@ -125,7 +125,7 @@ class Work:
     def encoding(self) -> EncodingEquations | None:
         """Equations of one image's encoding; None where the update does not tell it."""
         try:
-            return None if has_kinks(self.problem.model) else EncodingEquations(self.problem)
+            return None if has_relu(self.problem.model) else EncodingEquations(self.problem)
         except EncodingError:
             return None
 
@@ -275,7 +275,7 @@ def _batch_statistics(work: Work) -> Iterator[Found]:
 
 
 def _has_kinks(work: Work) -> bool:
-    return has_kinks(work.problem.model)
+    return has_relu(work.problem.model)
 
 
 def _recursive(work: Work) -> Iterator[Found]:
@@ -298,14 +298,14 @@ def _encgrad(work: Work) -> Iterator[Found]:
 def _smooth(work: Work) -> bool:
     """Whether second-order steps can follow the update, and one of them fits memory and budget."""
     problem, unknowns = work.problem, math.prod(work.problem.shape)
-    if has_kinks(problem.model) and not Switched.suits(problem):
+    if has_relu(problem.model) and not ActivationResiduals.suits(problem):
         return False
     if problem.observation.steps > UNROLLED_STEPS or work.starts >= work.effort.starts:
         return False
     steps = problem.observation.steps
     columns = work.limits(TANGENT * steps).evaluations
     affordable = columns is not None and columns >= DESCENT * unknowns
-    return affordable and Dense.memory(unknowns, 0) < MEMORY_BYTES
+    return affordable and DenseModel.memory(unknowns, 0) < MEMORY_BYTES
 
 
 def _gauss_newton(work: Work) -> Iterator[Found]:
@@ -322,7 +322,8 @@ def _descended(work: Work) -> Iterator[Found]:
     ends = attack.descents(work.problem, start, seed=search.seed, search=search)
     work.search.evaluations += search.evaluations
     work.search.history += [
-        Step(work.starts - 1, step.iteration, step.score, step.seconds) for step in search.history
+        IterationRecord(work.starts - 1, step.iteration, step.score, step.seconds)
+        for step in search.history
     ]
     work.cut |= search.stopped == "seconds"
     for end in ends:

@@ -15,11 +15,11 @@ from fl_sim.data.dataset import XrayDataset
 from fl_sim.data.errors import DataError
 
 Part = Literal["private", "public", "test"]
-PARTS: tuple[Part, ...] = get_args(Part)
+SPLITS: tuple[Part, ...] = get_args(Part)
 
 
 @dataclass(frozen=True)
-class Request:
+class DatasetRequest:
     """The arguments of :func:`fl_sim.data.load`, where each of them is explained."""
 
     name: str
@@ -50,7 +50,7 @@ class Request:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class DatasetSource:
     """A data set before its pixels are read.
 
     Splitting needs only labels and patients, so of a large folder only the images that were

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from adversary.common.files import replacing
+from adversary.common.files import atomic_write
 
 TARGET = Path(__file__).with_name("embedded.json")
 
@@ -43,7 +43,7 @@ def embed(source: Path, target: Path = TARGET) -> None:
         "label_names": ["normal", "pneumonia"],
         "images": images,
     }
-    with replacing(target) as temporary:
+    with atomic_write(target) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n")
 
 

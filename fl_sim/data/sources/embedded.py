@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from fl_sim.data.files.images import decode, stack
-from fl_sim.data.sources.base import Request, Source
+from fl_sim.data.sources.base import DatasetRequest, DatasetSource
 
 PUBLIC = frozenset(
     {
@@ -23,7 +23,7 @@ PUBLIC = frozenset(
 )
 
 
-def source(request: Request) -> Source:
+def source(request: DatasetRequest) -> DatasetSource:
     """Return eight normal chests and eight with pneumonia, 256x256, of children aged 1 to 5.
 
     No test images are held out of so few, and the public four are the same whatever the seed, so
@@ -38,7 +38,7 @@ def source(request: Request) -> Source:
             name = images[i]["name"]
             yield name, decode(base64.b64decode(images[i]["png"]), name)
 
-    return Source(
+    return DatasetSource(
         name="embedded",
         labels=torch.tensor([image["label"] for image in images]),
         patients=tuple(image["patient"] for image in images),

@@ -15,7 +15,7 @@ from fl_sim.data.errors import DataError
 from fl_sim.data.files import dicom
 from fl_sim.data.files.images import check_size, decode, stack
 from fl_sim.data.files.tables import inside, read_table, require_columns
-from fl_sim.data.sources.base import Part, Request, Source
+from fl_sim.data.sources.base import DatasetRequest, DatasetSource, Part
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
 
@@ -35,7 +35,7 @@ _NOT_LABELS = {"path", "patient_id", "split"}
 _PATIENT_FOLDER = re.compile(r"patient_?\d+", re.IGNORECASE)
 
 
-def source(request: Request) -> Source:
+def source(request: DatasetRequest) -> DatasetSource:
     """Return the images of a folder or CSV file.
 
     Folder: each sub-folder is a label and holds images, at any depth; files that do not end in
@@ -69,7 +69,7 @@ def source(request: Request) -> Source:
     raise DataError(f"data.path = '{request.path}': allowed are a folder or a .csv file")
 
 
-def _from_folder(folder: Path, request: Request) -> Source:
+def _from_folder(folder: Path, request: DatasetRequest) -> DatasetSource:
     files = [
         file
         for file in sorted(folder.rglob("*"))
@@ -98,7 +98,7 @@ def _from_folder(folder: Path, request: Request) -> Source:
     )
 
 
-def _from_csv(path: Path, request: Request) -> Source:
+def _from_csv(path: Path, request: DatasetRequest) -> DatasetSource:
     table = read_table(path, [])
     table = table.rename(columns={"Path": "path"} if "path" not in table else {})
     require_columns(table, ["path"], path)
@@ -142,7 +142,7 @@ def _patient(name: str) -> str:
 
 
 def _csv_labels(
-    table: pd.DataFrame, path: Path, request: Request
+    table: pd.DataFrame, path: Path, request: DatasetRequest
 ) -> tuple[Tensor, tuple[str, ...]]:
     if "label" in table and not request.labels:
         empty = table.index[table["label"] == ""]
@@ -164,7 +164,7 @@ def _csv_labels(
     return torch.from_numpy(np.stack(values, axis=1)), tuple(columns)
 
 
-def _entries(column: pd.Series[str], path: Path, request: Request) -> np.ndarray:
+def _entries(column: pd.Series[str], path: Path, request: DatasetRequest) -> np.ndarray:
     """Return a label column (N,) as 0 and 1, float32."""
     meant: dict[str, float] = {"0": 0, "0.0": 0, "1": 1, "1.0": 1}
     unsure = ["", "-1", "-1.0"]
@@ -196,7 +196,7 @@ def _classes(values: Sequence[str]) -> tuple[Tensor, tuple[str, ...]]:
 
 
 def _source(
-    request: Request,
+    request: DatasetRequest,
     *,
     name: str,
     files: Sequence[Path],
@@ -205,13 +205,13 @@ def _source(
     label_names: tuple[str, ...],
     patients: Sequence[str] | None = None,
     parts: Sequence[Part] = (),
-) -> Source:
+) -> DatasetSource:
     def pictures(indices: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
         for i in indices:
             yield names[i], decode(_content(files[i]), str(files[i]))
 
     known = patients or [""] * len(files)
-    return Source(
+    return DatasetSource(
         name=name,
         labels=labels,
         patients=tuple(

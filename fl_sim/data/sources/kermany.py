@@ -13,13 +13,13 @@ import torch
 from fl_sim.data.errors import DataError
 from fl_sim.data.files.images import check_size, decode, stack
 from fl_sim.data.files.tables import inside, read_table
-from fl_sim.data.sources.base import Part, Request, Source
+from fl_sim.data.sources.base import DatasetRequest, DatasetSource, Part
 
 _COLUMNS = ("path", "split", "label", "patient_id", "duplicate_of")
 _PARTS: dict[str, Part] = {"train": "private", "val": "public", "test": "test"}
 
 
-def source(request: Request) -> Source:
+def source(request: DatasetRequest) -> DatasetSource:
     """Return the set from a folder or zip file with ``index.csv`` beside the images.
 
     ``path`` is the zip file, or a folder with ``images.zip`` or the unpacked images. The index
@@ -49,7 +49,7 @@ def source(request: Request) -> Source:
     names = tuple(table["path"])
     read_from = partial(_from_zip, archive) if archive.is_file() else partial(_from_folder, index)
 
-    return Source(
+    return DatasetSource(
         name="kermany",
         labels=torch.from_numpy(table["label"].to_numpy().astype(np.int64)),
         patients=tuple(table["patient_id"].where(table["patient_id"] != "", table["path"])),

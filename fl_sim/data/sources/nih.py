@@ -10,12 +10,12 @@ import torch
 from fl_sim.data.errors import DataError
 from fl_sim.data.files.images import stack
 from fl_sim.data.files.npz import read_arrays
-from fl_sim.data.sources.base import Request, Source
+from fl_sim.data.sources.base import DatasetRequest, DatasetSource
 
 _ARRAYS = ("images", "labels", "label_names", "patient_id")
 
 
-def source(request: Request) -> Source:
+def source(request: DatasetRequest) -> DatasetSource:
     """Return chest X-rays with 14 findings each, any number of which may be there.
 
     The npz file holds images (N, H, W) uint8, labels (N, L) of 0 and 1, label_names (L,) and
@@ -31,7 +31,7 @@ def source(request: Request) -> Source:
     images, labels, label_names, patients = _read(path)
     names = _names(path, len(images))
 
-    return Source(
+    return DatasetSource(
         name="nih",
         labels=torch.from_numpy(labels.astype(np.float32)),
         patients=tuple(map(str, patients)),

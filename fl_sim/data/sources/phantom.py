@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from adversary.common.seeding import generator
-from fl_sim.data.sources.base import Request, Source
+from fl_sim.data.sources.base import DatasetRequest, DatasetSource
 
 DEFAULT_IMAGES = 512
 
@@ -28,7 +28,7 @@ _WAVES = 12
 TRAITS = _SHAPE_TRAITS + 3 * _WAVES
 
 
-def source(request: Request) -> Source:
+def source(request: DatasetRequest) -> DatasetSource:
     """Return ``num_images`` phantoms (512 for 0), one a patient.
 
     Phantom i of a seed looks the same however many there are, at any image size.
@@ -51,7 +51,7 @@ def source(request: Request) -> Source:
             images[start : start + chunk, 0] = drawn.mul(255).round().byte()
         return images.expand(-1, request.channels, -1, -1)
 
-    return Source(
+    return DatasetSource(
         name="phantom (synthetic)",
         labels=labels,
         patients=names,

@@ -11,7 +11,7 @@ import torch
 from fl_sim.data.errors import DataError
 from fl_sim.data.files.images import stack
 from fl_sim.data.files.npz import read_arrays
-from fl_sim.data.sources.base import Part, Request, Source
+from fl_sim.data.sources.base import DatasetRequest, DatasetSource, Part
 
 # The file's splits, and what each of them is here: the prior is drawn from validation images.
 _PARTS: dict[str, Part] = {"train": "private", "val": "public", "test": "test"}
@@ -19,7 +19,7 @@ _PARTS: dict[str, Part] = {"train": "private", "val": "public", "test": "test"}
 _SIZES = (28, 64, 128, 224)
 
 
-def source(request: Request) -> Source:
+def source(request: DatasetRequest) -> DatasetSource:
     """Return an npz file with MedMNIST's keys, or what the medmnist package downloads.
 
     The file does not say which images are of one patient, so each counts as its own.
@@ -41,7 +41,7 @@ def source(request: Request) -> Source:
         raise DataError(f"{path}: train, val and test images differ in size")
     pixels = np.concatenate(images)
 
-    return Source(
+    return DatasetSource(
         name="pneumoniamnist",
         labels=torch.from_numpy(np.concatenate(labels)),
         patients=tuple(names),

@@ -10,11 +10,11 @@ import torch
 from torch.nn import functional
 
 from adversary import Adversary, Limits, Prior, ThreatModel, TrainingRecipe
-from adversary.attacks import ATTACKS, AttackOptionError, create, options_of
+from adversary.attacks import ATTACKS, AttackOptionError, create, option_types
 from adversary.attacks.base import Attack
 from adversary.attacks.gradient_matching import GradientMatching
 from adversary.optim.loop import minimise
-from adversary.problem.problem import pose
+from adversary.problem.problem import build_problem
 
 
 def short(name, iterations=40):
@@ -55,7 +55,9 @@ def test_every_attack_runs_on_every_kind_of_update(tiny_net, update, name, batch
     labels = torch.arange(batch)
     targets = labels if loss == "cross-entropy" else functional.one_hot(labels, 3).float()
     seen = update(model, images, targets, TrainingRecipe(lr=0.1, batch_size=batch, loss=loss))
-    problem = pose(seen, ThreatModel(), model, image_shape=(channels, 8, 8), prior=Prior(images))
+    problem = build_problem(
+        seen, ThreatModel(), model, image_shape=(channels, 8, 8), prior=Prior(images)
+    )
     attack = create(name, short(name))
     found = attack.run(problem, seed=1)
     assert found.images.shape == images.shape
@@ -83,7 +85,7 @@ def test_every_attack_runs_where_a_part_is_frozen(tiny_net, update, name, what):
     images, targets = smooth_images(2), torch.tensor([0, 1])
     recipe = TrainingRecipe(lr=0.1, batch_size=2, batch_norm="train")
     seen = only_trained(update(model, images, targets, recipe), model)
-    problem = pose(seen, ThreatModel(), model, image_shape=(1, 8, 8), prior=Prior(images))
+    problem = build_problem(seen, ThreatModel(), model, image_shape=(1, 8, 8), prior=Prior(images))
     assert problem.gradient.keys() == seen.sent.keys()
     found = create(name, short(name)).run(problem, seed=1)
     assert found.images.shape == images.shape
@@ -104,7 +106,7 @@ def test_a_single_smooth_image_is_recovered(tiny_net, update, name, options, exp
     model = tiny_net(seed=3)
     image = smooth_images(1, seed=5)
     seen = update(model, image, torch.tensor([2]), TrainingRecipe(lr=0.1, batch_size=1))
-    problem = pose(seen, ThreatModel(), model, image_shape=(1, 8, 8))
+    problem = build_problem(seen, ThreatModel(), model, image_shape=(1, 8, 8))
     found = create(name, options).run(problem, seed=2)
     assert found.labels.tolist() == [2]
     assert psnr(found.images, image) > expected
@@ -114,7 +116,7 @@ def test_a_single_smooth_image_is_recovered(tiny_net, update, name, options, exp
 def test_one_seed_one_result(tiny_net, update, name):
     model = tiny_net()
     seen = update(model, smooth_images(1), torch.tensor([0]), TrainingRecipe(lr=0.1, batch_size=1))
-    problem = pose(
+    problem = build_problem(
         seen, ThreatModel(), model, image_shape=(1, 8, 8), prior=Prior(smooth_images(2, seed=9))
     )
     options = short(name) | (
@@ -130,7 +132,7 @@ def test_one_seed_one_result(tiny_net, update, name):
 def test_the_best_restart_is_chosen_by_its_own_score(tiny_net, update, name):
     model = tiny_net()
     seen = update(model, smooth_images(1), torch.tensor([0]), TrainingRecipe(lr=0.1, batch_size=1))
-    problem = pose(seen, ThreatModel(), model, image_shape=(1, 8, 8))
+    problem = build_problem(seen, ThreatModel(), model, image_shape=(1, 8, 8))
     alone = [create(name, short(name)).run(problem, seed=s).score for s in (7, 8, 9)]
     together = create(name, short(name), restarts=3).run(problem, seed=7)
     assert {s.restart for s in together.history} == {0, 1, 2}
@@ -144,7 +146,7 @@ def test_pictures_of_the_process_show_each_restart_on_its_way(
     monkeypatch.setattr(GradientMatching, "at_once", lambda *_: at_once)
     model = tiny_net()
     seen = update(model, smooth_images(1), torch.tensor([0]), TrainingRecipe(lr=0.1, batch_size=1))
-    problem = pose(seen, ThreatModel(), model, image_shape=(1, 8, 8))
+    problem = build_problem(seen, ThreatModel(), model, image_shape=(1, 8, 8))
     found = create("ing", {"iterations": "9"}, restarts=2, frames=4).run(problem, seed=7)
     steps = [[f for f in found.frames if f.restart == r] for r in (0, 1)]
     assert [[f.iteration for f in one] for one in steps] == [[0, 1, 4, 9]] * 2
@@ -162,7 +164,9 @@ def test_pictures_of_the_process_show_each_restart_on_its_way(
 def test_no_pictures_are_kept_unless_asked_for(tiny_net, update, name):
     model = tiny_net()
     seen = update(model, smooth_images(1), torch.tensor([0]), TrainingRecipe(lr=0.1, batch_size=1))
-    problem = pose(seen, ThreatModel(), model, image_shape=(1, 8, 8), prior=Prior(smooth_images(2)))
+    problem = build_problem(
+        seen, ThreatModel(), model, image_shape=(1, 8, 8), prior=Prior(smooth_images(2))
+    )
     assert create(name, short(name)).run(problem, seed=7).frames == []
     filmed = create(name, short(name), frames=1).run(problem, seed=7)
     if filmed.frames:  # second-order attacks keep none
@@ -172,7 +176,7 @@ def test_no_pictures_are_kept_unless_asked_for(tiny_net, update, name):
 def test_restarts_that_do_not_fit_together_run_in_turn(tiny_net, update, monkeypatch):
     model = tiny_net()
     seen = update(model, smooth_images(1), torch.tensor([0]), TrainingRecipe(lr=0.1, batch_size=1))
-    problem = pose(seen, ThreatModel(), model, image_shape=(1, 8, 8))
+    problem = build_problem(seen, ThreatModel(), model, image_shape=(1, 8, 8))
     together = create("dlg", {"iterations": "10"}, restarts=3).run(problem, seed=7)
     monkeypatch.setattr("adversary.attacks.base.room", lambda device: 1)
     in_turn = create("dlg", {"iterations": "10"}, restarts=3).run(problem, seed=7)
@@ -190,7 +194,7 @@ def test_restarts_that_exceed_memory_are_halved_until_they_fit(
 ):
     model = tiny_net()
     seen = update(model, smooth_images(1), torch.tensor([0]), TrainingRecipe(lr=0.1, batch_size=1))
-    problem = pose(seen, ThreatModel(), model, image_shape=(1, 8, 8))
+    problem = build_problem(seen, ThreatModel(), model, image_shape=(1, 8, 8))
     attack = create("ing", {"iterations": "10"}, restarts=7)
     together = attack.run(problem, seed=7)
     sizes = []
@@ -215,7 +219,7 @@ def test_restarts_that_exceed_memory_are_halved_until_they_fit(
 def test_a_single_restart_that_exceeds_memory_is_an_error(tiny_net, update, monkeypatch):
     model = tiny_net()
     seen = update(model, smooth_images(1), torch.tensor([0]), TrainingRecipe(lr=0.1, batch_size=1))
-    problem = pose(seen, ThreatModel(), model, image_shape=(1, 8, 8))
+    problem = build_problem(seen, ThreatModel(), model, image_shape=(1, 8, 8))
 
     def short_of_memory(*args, **settings):
         raise torch.OutOfMemoryError("40 GiB")
@@ -231,7 +235,7 @@ def test_every_start_is_where_the_attack_starts(tiny_net, update, start):
     given = smooth_images(1, seed=3)[0]
     public = smooth_images(3, seed=4)
     seen = update(model, smooth_images(1), torch.tensor([0]), TrainingRecipe(lr=0.1, batch_size=1))
-    problem = pose(seen, ThreatModel(), model, image_shape=(1, 8, 8), prior=Prior(public))
+    problem = build_problem(seen, ThreatModel(), model, image_shape=(1, 8, 8), prior=Prior(public))
     attack = create("ing", {"iterations": "1", "lr": "1e-9"}, start=start, start_image=given)
     image = attack.run(problem).images[0]
     expected = {"zeros": torch.zeros(1, 8, 8), "grey": torch.full((1, 8, 8), 0.5)}
@@ -245,7 +249,7 @@ def test_every_start_is_where_the_attack_starts(tiny_net, update, start):
 def test_a_time_limit_returns_the_best_so_far(tiny_net, update):
     model = tiny_net()
     seen = update(model, smooth_images(1), torch.tensor([0]), TrainingRecipe(lr=0.1, batch_size=1))
-    problem = pose(seen, ThreatModel(), model, image_shape=(1, 8, 8))
+    problem = build_problem(seen, ThreatModel(), model, image_shape=(1, 8, 8))
     found = create("ing", {"iterations": "100000000"}).run(problem, limits=Limits(seconds=0.3))
     assert found.stopped == "seconds"
     assert found.seconds < 5
@@ -276,7 +280,7 @@ def test_every_attack_says_what_it_is(name):
     assert cls.title
     assert cls.reference
     assert cls.__doc__
-    assert options_of(cls).keys() & {"iterations", "effort"}
+    assert option_types(cls).keys() & {"iterations", "effort"}
 
 
 class Broken(Attack):
@@ -305,7 +309,7 @@ def test_the_adversary_survives_any_attack(tiny_net, update, error, message):
     seen = update(model, smooth_images(1), torch.tensor([0]), TrainingRecipe(lr=0.1, batch_size=1))
     attacks = [Broken(error), create("dlg", {"iterations": "5"})]
     adversary = Adversary(model, image_shape=(1, 8, 8), attacks=attacks)
-    broken, dlg = adversary.examine(seen)
+    broken, dlg = adversary.run_attacks(seen)
     assert broken.reconstruction is None
     assert broken.failure is not None
     assert broken.failure.startswith(message)
@@ -319,8 +323,8 @@ def test_an_outcome_says_what_the_attacker_was_told(tiny_net, update):
     adversary = Adversary(
         model, image_shape=(1, 8, 8), attacks=[create("dlg", {"iterations": "2"})]
     )
-    [alone] = adversary.examine(seen)
-    [told] = adversary.examine(seen, ThreatModel(labels=torch.tensor([0])))
+    [alone] = adversary.run_attacks(seen)
+    [told] = adversary.run_attacks(seen, ThreatModel(labels=torch.tensor([0])))
     assert (alone.oracles, told.oracles) == ((), ("labels known",))
 
 
@@ -332,7 +336,7 @@ def test_the_adversary_leaves_no_trace(tiny_net, update):
     attacks = [create(name, short(name, 3)) for name in ATTACKS]
     attacks.append(Broken(ValueError("x")))
     prior = Prior(smooth_images(2))
-    list(Adversary(model, image_shape=(1, 8, 8), attacks=attacks, prior=prior).examine(seen))
+    list(Adversary(model, image_shape=(1, 8, 8), attacks=attacks, prior=prior).run_attacks(seen))
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(v, model.state_dict()[k]) for k, v in before.items())
 

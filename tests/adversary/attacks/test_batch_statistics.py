@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from adversary import Limits, Prior, ThreatModel, TrainingRecipe
 from adversary.attacks import AttackError, AttackOptionError, create
-from adversary.problem.problem import pose
+from adversary.problem.problem import build_problem
 
 
 class Deep(nn.Module):
@@ -43,7 +43,7 @@ def posed(update, images, *, steps=1, mode="train", lr=0.01, seed=0):
     recipe = TrainingRecipe(lr=lr, batch_size=len(images) // steps, batch_norm=mode)
     seen = update(model, images, labels, recipe)
     prior = Prior(smooth_images(64, seed=99))
-    return pose(seen, ThreatModel(), model, image_shape=(1, 8, 8), prior=prior)
+    return build_problem(seen, ThreatModel(), model, image_shape=(1, 8, 8), prior=prior)
 
 
 def error(found, truth):

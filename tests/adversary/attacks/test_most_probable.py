@@ -8,7 +8,7 @@ import torch
 from adversary import Prior, ThreatModel, TrainingRecipe
 from adversary.attacks import MostProbable
 from adversary.attacks.most_probable import misfit_cost
-from adversary.problem.problem import pose
+from adversary.problem.problem import build_problem
 
 
 def xrays(count, seed):
@@ -42,7 +42,9 @@ def test_images_are_found_in_one_step_and_in_several(tiny_net, update, batch_siz
     model, truth = tiny_net(seed=1), xrays(len(labels), 5)
     recipe = TrainingRecipe(lr=0.1, batch_size=batch_size)
     seen = update(model, truth, torch.tensor(labels), recipe)
-    problem = pose(seen, ThreatModel(), model, image_shape=(1, 8, 8), prior=Prior(xrays(24, 99)))
+    problem = build_problem(
+        seen, ThreatModel(), model, image_shape=(1, 8, 8), prior=Prior(xrays(24, 99))
+    )
     found = MostProbable(iterations=400).run(problem, seed=1)
     assert sorted(found.labels.tolist()) == labels
     mean = Prior(xrays(24, 99)).mean
@@ -57,6 +59,8 @@ def test_wrong_labels_lose_against_right_ones(tiny_net, update):
     scores = {}
     for label in range(3):
         threat = ThreatModel(labels=torch.tensor([label]))
-        problem = pose(seen, threat, model, image_shape=(1, 8, 8), prior=Prior(xrays(24, 99)))
+        problem = build_problem(
+            seen, threat, model, image_shape=(1, 8, 8), prior=Prior(xrays(24, 99))
+        )
         scores[label] = MostProbable(iterations=60).run(problem, seed=1).score
     assert min(scores, key=scores.__getitem__) == 2

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from adversary import Prior, ThreatModel, TrainingRecipe
-from adversary.attacks.igi import IGI, excess, stretch
+from adversary.attacks.igi import IGI, range_penalty, rescale_to_unit
 from adversary.attacks.stg import STG, consensus, root_mean_square
-from adversary.problem.problem import pose
+from adversary.problem.problem import build_problem
 
 
 def candidates(*shape, seed=0):
@@ -24,18 +24,18 @@ def test_excess_and_stretch_against_loops(shape):
     for r, batch in enumerate(images.numpy()):
         over = [(image - image.clip(0, 1)) ** 2 for image in batch]
         apart = [(x - (x - x.min()) / (x.max() - x.min())) ** 2 for x in batch]
-        assert float(excess(images)[r]) == pytest.approx(np.mean(over))
-        assert float(stretch(images)[r]) == pytest.approx(np.mean(apart))
+        assert float(range_penalty(images)[r]) == pytest.approx(np.mean(over))
+        assert float(rescale_to_unit(images)[r]) == pytest.approx(np.mean(apart))
         norm = np.sqrt(np.mean(batch**2))
         assert float(root_mean_square(images)[r]) == pytest.approx(norm)
 
 
 def test_images_that_span_the_range_cost_nothing_and_flat_ones_are_finite():
     image = torch.linspace(0, 1, 16).view(1, 1, 1, 4, 4)
-    assert float(excess(image)) == 0
-    assert float(stretch(image)) == pytest.approx(0, abs=1e-12)
+    assert float(range_penalty(image)) == 0
+    assert float(rescale_to_unit(image)) == pytest.approx(0, abs=1e-12)
     flat = torch.full((1, 1, 1, 4, 4), 0.3, requires_grad=True)
-    stretch(flat).sum().backward()
+    rescale_to_unit(flat).sum().backward()
     assert torch.isfinite(flat.grad).all()
 
 
@@ -84,7 +84,7 @@ def problem_of(tiny_net, update, *, norm=False, batch=2):
     recipe = TrainingRecipe(lr=0.1, batch_size=batch)
     seen = update(model, images, torch.arange(batch), recipe)
     prior = Prior(torch.rand(3, 1, 8, 8, generator=draw))
-    return pose(seen, ThreatModel(), model, image_shape=(1, 8, 8), prior=prior), images
+    return build_problem(seen, ThreatModel(), model, image_shape=(1, 8, 8), prior=prior), images
 
 
 @pytest.mark.parametrize("cls", [IGI, STG])

@@ -11,16 +11,28 @@ from torch import nn
 
 from adversary import Observation, ThreatModel, TrainingRecipe
 from adversary.attacks import GaussNewton
-from adversary.bounds.cramer_rao import Budget, NoEstimateError, _least, _stochastic, bound
-from adversary.bounds.fisher_information import BCR, CR, BoundError, Information, noise
+from adversary.bounds.cramer_rao import (
+    BoundBudget,
+    NoEstimateError,
+    _least,
+    _stochastic,
+    cramer_rao_bound,
+)
+from adversary.bounds.fisher_information import (
+    BCR,
+    CR,
+    BoundError,
+    FisherInformation,
+    noise_deviation,
+)
 from adversary.common.truth import Blends, Truth
 from adversary.observation.channel import Channel
 from adversary.priors.gaussian import GaussianPrior
 from adversary.priors.public import Prior
-from adversary.problem.problem import pose
+from adversary.problem.problem import build_problem
 from adversary.problem.update_models import unrolled
 
-DENSE = Budget(method="dense")
+DENSE = BoundBudget(method="dense")
 
 
 class Linear(nn.Module):
@@ -58,7 +70,7 @@ def posed(model, images, labels, *, scale=0.0, seed=0):
     seen = seen_by_server(model, images, labels, scale=scale, seed=seed)
     channel = Channel(noise=dict.fromkeys(seen.returned, scale) if scale else {})
     shape = tuple(images.shape[1:])
-    problem = pose(seen, ThreatModel(channel=channel), model, image_shape=shape)
+    problem = build_problem(seen, ThreatModel(channel=channel), model, image_shape=shape)
     names = tuple(str(i) for i in range(len(images)))
     return problem, Truth(images=images, labels=labels, names=names)
 
@@ -93,7 +105,7 @@ def test_a_linear_layer_against_its_closed_form(scale, prior):
     )
     precision = known.precision().numpy() if prior else 0
     expected = np.diag(np.linalg.inv(J.T @ J / scale**2 + precision))
-    found = bound(problem, truth, known if prior else None, budget=DENSE)
+    found = cramer_rao_bound(problem, truth, known if prior else None, budget=DENSE)
     assert found.kind == (BCR if prior else CR)
     np.testing.assert_allclose(found.variance.numpy().ravel(), expected, rtol=1e-4)
     np.testing.assert_allclose(found.psnr, -10 * np.log10(expected.mean()), atol=1e-3)
@@ -205,7 +217,7 @@ def test_the_information_is_that_of_finite_differences_through_the_clients_train
     channel = Channel(
         noise=noise_of, **given | ({"observed": masks} if "observed" in given else {})
     )
-    problem = pose(
+    problem = build_problem(
         observation, ThreatModel(channel=channel), model, image_shape=(1, 8, 8), dtype=torch.float64
     )
     truth = Truth(images=images, labels=labels, names=("",) * count, batches=batches)
@@ -218,26 +230,26 @@ def test_the_information_is_that_of_finite_differences_through_the_clients_train
             torch.cat([(above[n] - below[n]).flatten() / (2 * step * noise_of[n]) for n in masks])
         )
     J = torch.stack(columns, 1)
-    found = Information(problem, truth, None).dense()[pixels][:, pixels]
+    found = FisherInformation(problem, truth, None).dense()[pixels][:, pixels]
     torch.testing.assert_close(found, J.T @ J, rtol=1e-4, atol=1e-5 * float(found.max()))
     unbatched = dataclasses.replace(truth, batches=())
     if case == "epochs in other orders":  # their order is needed
         silent = dataclasses.replace(problem, threat=ThreatModel())
         with pytest.raises(BoundError, match="unexplained"):
-            noise(silent, unbatched)
+            noise_deviation(silent, unbatched)
     elif "Poisson" in case:
         with pytest.raises(BoundError, match="true images"):
-            Information(problem, unbatched, None)
+            FisherInformation(problem, unbatched, None)
     else:
         torch.testing.assert_close(
-            Information(problem, unbatched, None).dense()[pixels][:, pixels], found
+            FisherInformation(problem, unbatched, None).dense()[pixels][:, pixels], found
         )
 
 
 @pytest.mark.parametrize("prior", [None, smooth_prior()])
 def test_the_dense_matrix_is_the_same_by_products(tiny_net, monkeypatch, prior):
     problem, truth = posed(tiny_net(), draw_images(2), torch.tensor([0, 1]), scale=1e-3)
-    information = Information(problem.to(torch.float64), truth, prior)
+    information = FisherInformation(problem.to(torch.float64), truth, prior)
     joined = information.dense()
     monkeypatch.setattr("adversary.bounds.fisher_information.MEMORY_BYTES", 0)
     torch.testing.assert_close(information.dense(), joined, rtol=1e-9, atol=1e-9 * joined.max())
@@ -250,10 +262,12 @@ def test_the_estimate_agrees_with_the_exact_bound_within_its_stated_error(tiny_n
     """Over many probes, so that three stated errors are a narrow gate."""
     labels = torch.arange(batch)
     problem, truth = posed(tiny_net(seed=3), draw_images(batch), labels, scale=scale)
-    exact = bound(problem, truth, smooth_prior(), budget=DENSE)
+    exact = cramer_rao_bound(problem, truth, smooth_prior(), budget=DENSE)
     assert exact.method == "dense"
     assert exact.error.tolist() == [0] * batch
-    found = bound(problem, truth, smooth_prior(), budget=Budget(method="stochastic", probes=32))
+    found = cramer_rao_bound(
+        problem, truth, smooth_prior(), budget=BoundBudget(method="stochastic", probes=32)
+    )
     assert (found.method, found.converged) == ("stochastic", True)
     assert bool((found.error < 1).all())
     assert bool(((found.psnr - exact.psnr).abs() < 3 * found.error).all())
@@ -291,7 +305,7 @@ def known(values):
 def test_the_stated_error_is_that_over_the_seeds(power, probes):
     """The fewer directions leave the variance, the more probes it takes."""
     information, exact = known(falling(power))
-    budget = Budget(probes=probes, tolerance=0.03)
+    budget = BoundBudget(probes=probes, tolerance=0.03)
     found = [_stochastic(information, budget, seed) for seed in range(60)]
     assert all(one.converged for one in found)
     missed = torch.stack([one.psnr - exact for one in found]).square().mean().sqrt()
@@ -302,8 +316,8 @@ def test_the_stated_error_is_that_over_the_seeds(power, probes):
 
 def test_probes_are_taken_until_there_are_enough_of_them():
     information, exact = known(falling(1.0))
-    rough = _stochastic(information, Budget(probes=100, enough=1.0), 0)
-    fine = _stochastic(information, Budget(probes=100, enough=0.5), 0)
+    rough = _stochastic(information, BoundBudget(probes=100, enough=1.0), 0)
+    fine = _stochastic(information, BoundBudget(probes=100, enough=0.5), 0)
     assert 0.5 < float(rough.error.max()) <= 1.1
     assert float(fine.error.max()) <= 0.6
     assert bool(((fine.psnr - exact).abs() < 3 * fine.error).all())
@@ -314,37 +328,42 @@ def test_a_single_direction_is_not_told_by_one_probe(seed):
     values = torch.ones(128, dtype=torch.float64)
     values[0] = 1e-5
     with pytest.raises(BoundError, match="^no bound: 1 random probes"):
-        _stochastic(known(values)[0], Budget(probes=1), seed)
+        _stochastic(known(values)[0], BoundBudget(probes=1), seed)
 
 
 def test_many_products_are_left_to_the_estimate(tiny_net):
     given = posed(tiny_net(), draw_images(1), torch.tensor([1]), scale=1e-2)
     for operations, method in ((1e10, "dense"), (1e3, "stochastic")):
-        budget = Budget(operations=operations, tolerance=0.1)
-        assert bound(*given, smooth_prior(), budget=budget).method == method
+        budget = BoundBudget(operations=operations, tolerance=0.1)
+        assert cramer_rao_bound(*given, smooth_prior(), budget=budget).method == method
 
 
 def test_an_estimate_cut_short_stays_out_of_reach(tiny_net):
     problem, truth = posed(tiny_net(), draw_images(2), torch.tensor([0, 1]), scale=1e-3)
-    exact = bound(problem, truth, smooth_prior(), budget=DENSE)
-    found = bound(
-        problem, truth, smooth_prior(), budget=Budget(method="stochastic", probes=64, iterations=3)
+    exact = cramer_rao_bound(problem, truth, smooth_prior(), budget=DENSE)
+    found = cramer_rao_bound(
+        problem,
+        truth,
+        smooth_prior(),
+        budget=BoundBudget(method="stochastic", probes=64, iterations=3),
     )
     assert not found.converged
     assert float(found.variance.sum()) < float(exact.variance.sum())
-    late = Budget(method="stochastic", probes=2, work=0)
-    assert not bound(problem, truth, smooth_prior(), budget=late).converged
+    late = BoundBudget(method="stochastic", probes=2, work=0)
+    assert not cramer_rao_bound(problem, truth, smooth_prior(), budget=late).converged
 
 
 def test_an_estimate_ends_with_its_work_and_can_be_repeated(tiny_net):
     problem, truth = posed(tiny_net(), draw_images(2), torch.tensor([0, 1]), scale=1e-3)
     given = problem.to(torch.float64), truth, smooth_prior()
-    product = Information(*given).product
+    product = FisherInformation(*given).product
     cut, whole = (
-        bound(*given, budget=Budget(method="stochastic", probes=1, work=products * product))
+        cramer_rao_bound(
+            *given, budget=BoundBudget(method="stochastic", probes=1, work=products * product)
+        )
         for products in (3, 1000)
     )
-    same = bound(*given, budget=Budget(method="stochastic", probes=1, iterations=3))
+    same = cramer_rao_bound(*given, budget=BoundBudget(method="stochastic", probes=1, iterations=3))
     assert torch.equal(cut.variance, same.variance)
     assert whole.converged
     assert not cut.converged
@@ -354,16 +373,19 @@ def test_more_noise_leaves_less_and_at_last_the_prior(tiny_net):
     model, image, prior = tiny_net(), draw_images(1), smooth_prior()
     scales = (1e-5, 1e-4, 1e-2, 1, 1e4)
     at = {s: posed(model, image, torch.tensor([1]), scale=s) for s in scales}
-    found = [float(bound(*at[s], prior).psnr) for s in scales]
+    found = [float(cramer_rao_bound(*at[s], prior).psnr) for s in scales]
     assert found == sorted(found, reverse=True)
     assert found[-1] == pytest.approx(-10 * float(prior.variance.mean().log10()), abs=1e-3)
-    without = [float(bound(*at[s]).psnr) for s in (1e-4, 1e-2)]
+    without = [float(cramer_rao_bound(*at[s]).psnr) for s in (1e-4, 1e-2)]
     assert without[0] - without[1] == pytest.approx(40, abs=0.1)
 
 
 def test_a_prior_only_helps(tiny_net):
     problem, truth = posed(tiny_net(), draw_images(1), torch.tensor([1]), scale=1e-3)
-    without, having = bound(problem, truth), bound(problem, truth, smooth_prior())
+    without, having = (
+        cramer_rao_bound(problem, truth),
+        cramer_rao_bound(problem, truth, smooth_prior()),
+    )
     assert (without.kind, having.kind) == (CR, BCR)
     assert bool((having.variance <= without.variance * (1 + 1e-9)).all())
 
@@ -389,7 +411,7 @@ def test_a_maximum_a_posteriori_attack_attains_the_bound():
             J = torch.func.jacrev(residual)(x).flatten(1)
             x = x - torch.linalg.lstsq(J, residual(x)[:, None]).solution.view_as(x)
         reached.append(float((x - image).square().mean()))
-        promised.append(float(bound(problem, truth, prior).variance.mean()))
+        promised.append(float(cramer_rao_bound(problem, truth, prior).variance.mean()))
     assert np.mean(reached) == pytest.approx(np.mean(promised), rel=0.15)
     assert np.mean(promised) < 0.5 * float(prior.variance.mean())  # the update tells something
 
@@ -408,7 +430,7 @@ def test_gauss_newton_attains_the_bound_and_does_not_beat_it(tiny_net):
         problem = dataclasses.replace(problem, prior=public, threat=threat)
         found = GaussNewton(start="mean").run(problem, seed=seed)
         reached.append(float((found.images - image).square().mean()))
-        promised.append(float(bound(problem, truth, public.gaussian).variance.mean()))
+        promised.append(float(cramer_rao_bound(problem, truth, public.gaussian).variance.mean()))
     error = np.std(np.subtract(reached, promised), ddof=1) / len(reached) ** 0.5
     assert abs(np.mean(reached) - np.mean(promised)) < 3 * error
     assert error < 0.2 * np.mean(promised)
@@ -417,7 +439,7 @@ def test_gauss_newton_attains_the_bound_and_does_not_beat_it(tiny_net):
 
 def test_the_noise_is_the_channel_s_where_it_adds_any(tiny_net):
     problem, truth = posed(tiny_net(), draw_images(1), torch.tensor([1]), scale=1e-3)
-    for name, value in noise(problem.to(torch.float64), truth).items():
+    for name, value in noise_deviation(problem.to(torch.float64), truth).items():
         assert value == pytest.approx(1e-3, rel=1e-2), name
 
 
@@ -426,12 +448,12 @@ def test_what_the_channel_does_not_tell_of_leaves_no_bound(tiny_net):
     problem, truth = posed(tiny_net(), draw_images(1), torch.tensor([1]), scale=1e-3)
     unknown = dataclasses.replace(problem, threat=ThreatModel())
     with pytest.raises(BoundError, match=r"^client-00 in round 1: the true images leave .* unexpl"):
-        bound(unknown, truth, smooth_prior())
+        cramer_rao_bound(unknown, truth, smooth_prior())
 
 
 def test_rounding_alone_is_near_the_precision_of_float32(tiny_net):
     problem, truth = posed(tiny_net(), draw_images(1), torch.tensor([1]))
-    for name, value in noise(problem.to(torch.float64), truth).items():
+    for name, value in noise_deviation(problem.to(torch.float64), truth).items():
         size = float(problem.gradient[name].abs().max())
         assert 1e-10 * size < value < 1e-6 * size, name
 
@@ -440,44 +462,46 @@ def test_several_local_steps_are_unrolled(tiny_net, update):
     images, labels = draw_images(2), torch.tensor([0, 2])
     model = tiny_net(seed=3)
     seen = update(model, images, labels, TrainingRecipe(lr=0.1, batch_size=1))
-    problem = pose(seen, ThreatModel(), model, image_shape=(1, 8, 8))
+    problem = build_problem(seen, ThreatModel(), model, image_shape=(1, 8, 8))
     truth = Truth(images=images, labels=labels, names=("a", "b"))
     exact = problem.to(torch.float64)
     expected = unrolled(exact, exact.parameters, images.double(), exact.targets(labels))
-    for name, value in noise(exact, truth).items():
+    for name, value in noise_deviation(exact, truth).items():
         rms = float((exact.gradient[name] - expected[name]).square().mean().sqrt())
         assert 0.999 * rms < value < 2 * rms, name  # no less than a float32 victim's own rounding
-    assert bool((bound(problem, truth, smooth_prior()).psnr > 30).all())
+    assert bool((cramer_rao_bound(problem, truth, smooth_prior()).psnr > 30).all())
 
 
 def test_what_has_no_bound_is_told_in_one_line(tiny_net, update, monkeypatch):
     images, labels = draw_images(2), torch.tensor([0, 2])
     model = tiny_net()
     seen = update(model, images, labels, TrainingRecipe(lr=0.1, batch_size=1, local_epochs=20))
-    problem = pose(seen, ThreatModel(), model, image_shape=(1, 8, 8))
+    problem = build_problem(seen, ThreatModel(), model, image_shape=(1, 8, 8))
     truth = Truth(images=images, labels=labels, names=("a", "b"))
     with pytest.raises(BoundError, match="^client-00 in round 1: no bound for 40 local steps on 2"):
-        bound(problem, truth, budget=Budget(work=1e8))
+        cramer_rao_bound(problem, truth, budget=BoundBudget(work=1e8))
     monkeypatch.setattr("adversary.bounds.fisher_information.MEMORY_BYTES", 2**16)
     with pytest.raises(BoundError, match="^client-00 in round 1: no bound for 40 local steps, who"):
-        bound(problem, truth)
+        cramer_rao_bound(problem, truth)
     one = Truth(images=images[:1], labels=labels[:1], names=("a",))
     with pytest.raises(BoundError, match=r"^client-00 in round 1: \(1, 1, 8, 8\) true images, the"):
-        bound(problem, one)
+        cramer_rao_bound(problem, one)
 
 
 def test_an_update_that_does_not_determine_the_images(tiny_net):
     """More pixels than equations, and no prior."""
     problem, truth = posed(Linear(64, 2), draw_images(3), torch.tensor([0, 1, 0]), scale=1e-3)
     with pytest.raises(BoundError, match="does not determine the images"):
-        bound(problem, truth)
-    assert bool((bound(problem, truth, smooth_prior()).variance > 0).all())
+        cramer_rao_bound(problem, truth)
+    assert bool((cramer_rao_bound(problem, truth, smooth_prior()).variance > 0).all())
 
 
 def test_the_same_seed_gives_the_same_estimate(tiny_net):
     given = posed(tiny_net(), draw_images(1), torch.tensor([1]), scale=1e-3)
-    budget = Budget(method="stochastic", probes=2, iterations=5)
-    first, again, other = (bound(*given, smooth_prior(), budget=budget, seed=s) for s in (1, 1, 2))
+    budget = BoundBudget(method="stochastic", probes=2, iterations=5)
+    first, again, other = (
+        cramer_rao_bound(*given, smooth_prior(), budget=budget, seed=s) for s in (1, 1, 2)
+    )
     assert torch.equal(first.variance, again.variance)
     assert not torch.equal(first.variance, other.variance)
 
@@ -502,7 +526,7 @@ def local_update(model, images, labels, batches, recipe, *, members=None, noise=
         members=members or {},
     )
     threat = ThreatModel(channel=Channel(noise=dict.fromkeys(total, noise)))
-    problem = pose(observation, threat, model, image_shape=(1, 8, 8), dtype=torch.float64)
+    problem = build_problem(observation, threat, model, image_shape=(1, 8, 8), dtype=torch.float64)
     names = tuple(map(str, range(len(images))))
     return problem, Truth(images=images, labels=labels, names=names, batches=batches)
 
@@ -535,12 +559,12 @@ def test_who_knows_the_others_has_the_image_s_diagonal_block(tiny_net, case, nor
     recipe = dataclasses.replace(recipe, batch_norm="train")
     problem, truth = local_update(model, images, labels, batches, recipe, members=members)
     prior = smooth_prior()
-    matrix = Information(problem, truth, prior).dense()
+    matrix = FisherInformation(problem, truth, prior).dense()
     blocks = [matrix[i : i + 64, i : i + 64] for i in range(0, len(matrix), 64)]
     alone = torch.stack([torch.linalg.inv(block).diagonal() for block in blocks])
     given = problem, truth, prior
-    found = bound(*given, budget=DENSE, scope="others known")
-    whole = bound(*given, budget=DENSE)
+    found = cramer_rao_bound(*given, budget=DENSE, scope="others known")
+    whole = cramer_rao_bound(*given, budget=DENSE)
     torch.testing.assert_close(found.variance.flatten(1), alone, rtol=1e-6, atol=0)
     assert (found.scope, whole.scope) == ("others known", "all images unknown")
     assert bool((found.psnr >= whole.psnr).all())
@@ -559,11 +583,11 @@ def test_of_clipped_images_it_is_that_block_too(tiny_net):
         recipe=TrainingRecipe(lr=0.1, batch_size=2, max_steps=1),
     )  # fmt: skip
     channel = Channel(noise=dict.fromkeys(moved, 1e-3), example_clip=0.4)
-    problem = pose(
+    problem = build_problem(
         observation, ThreatModel(channel=channel), model, image_shape=(1, 8, 8), dtype=torch.float64
     )
     truth = Truth(images=images, labels=labels, names=("",) * 3, batches=(batches,))
-    information = Information(problem, truth, smooth_prior())
+    information = FisherInformation(problem, truth, smooth_prior())
     matrix = information.dense()
     for i in range(3):
         block = matrix[64 * i : 64 * (i + 1), 64 * i : 64 * (i + 1)]
@@ -575,8 +599,8 @@ def test_of_clipped_images_it_is_that_block_too(tiny_net):
 def test_of_a_single_image_both_are_the_same(tiny_net):
     given = posed(tiny_net(), draw_images(1), torch.tensor([1]), scale=1e-3)
     found, alone = (
-        bound(*given, smooth_prior()),
-        bound(*given, smooth_prior(), scope="others known"),
+        cramer_rao_bound(*given, smooth_prior()),
+        cramer_rao_bound(*given, smooth_prior(), scope="others known"),
     )
     assert torch.equal(found.variance, alone.variance)
     assert (found.scope, alone.scope) == ("all images unknown", "others known")
@@ -589,16 +613,18 @@ def test_where_probes_fail_it_is_the_bound_with_the_others_known(
 ):
     model = tiny_net(seed=seed)
     given = posed(model, draw_images(batch, seed), torch.arange(batch) % 3, scale=1e-3)
-    exact = bound(*given, smooth_prior(), budget=DENSE)
-    monkeypatch.setattr("adversary.bounds.cramer_rao.ROUGH", 0.0)
-    no_estimate = Budget(operations=0.0, probes=1, iterations=30)
+    exact = cramer_rao_bound(*given, smooth_prior(), budget=DENSE)
+    monkeypatch.setattr("adversary.bounds.cramer_rao.MAX_STANDARD_ERROR", 0.0)
+    no_estimate = BoundBudget(operations=0.0, probes=1, iterations=30)
     with pytest.raises(NoEstimateError):
-        bound(*given, smooth_prior(), budget=no_estimate, scope="all images unknown")
-    found = bound(*given, smooth_prior(), budget=no_estimate)
+        cramer_rao_bound(*given, smooth_prior(), budget=no_estimate, scope="all images unknown")
+    found = cramer_rao_bound(*given, smooth_prior(), budget=no_estimate)
     assert (found.scope, found.method, found.converged) == ("others known", "dense", True)
     assert bool((found.psnr >= exact.psnr).all())
-    never = Budget(method="stochastic", probes=8, iterations=30)
-    rough = bound(*given, smooth_prior(), budget=never)  # not even exact ones are allowed
+    never = BoundBudget(method="stochastic", probes=8, iterations=30)
+    rough = cramer_rao_bound(
+        *given, smooth_prior(), budget=never
+    )  # not even exact ones are allowed
     assert (rough.scope, rough.converged) == ("others known", False)
     assert bool((rough.psnr + 3 * rough.error >= found.psnr).all())
 
@@ -607,7 +633,7 @@ def test_the_last_resort_is_the_inverse_of_the_mean_diagonal():
     """Exact where the diagonal is even, an upper limit elsewhere."""
     information = Known(torch.diag(falling(1.0)))
     information.shape = (1, 1, 8, 16)
-    found = _least(information, Budget(probes=2), 0)
+    found = _least(information, BoundBudget(probes=2), 0)
     assert found.psnr.tolist() == pytest.approx([10 * math.log10(float(falling(1.0).mean()))])
     assert not found.converged
     assert bool((found.variance.sum() <= (1 / falling(1.0)).sum()).all())
@@ -615,21 +641,21 @@ def test_the_last_resort_is_the_inverse_of_the_mean_diagonal():
 
 def test_memory_that_does_not_hold_all_images_may_hold_each(tiny_net, monkeypatch):
     given = posed(tiny_net(), draw_images(2), torch.tensor([0, 1]), scale=1e-3)
-    alone = bound(*given, smooth_prior(), scope="others known")
-    real = Information.dense
+    alone = cramer_rao_bound(*given, smooth_prior(), scope="others known")
+    real = FisherInformation.dense
 
     def too_little(self):
         if len(self.images) > 1:
             raise MemoryError
         return real(self)
 
-    monkeypatch.setattr(Information, "dense", too_little)
-    found = bound(*given, smooth_prior())
+    monkeypatch.setattr(FisherInformation, "dense", too_little)
+    found = cramer_rao_bound(*given, smooth_prior())
     assert found.scope == "others known"
     assert torch.equal(found.variance, alone.variance)
-    monkeypatch.setattr(Information, "__init__", raising(MemoryError()))
+    monkeypatch.setattr(FisherInformation, "__init__", raising(MemoryError()))
     with pytest.raises(NoEstimateError, match="does not fit into memory"):
-        bound(*given, smooth_prior())
+        cramer_rao_bound(*given, smooth_prior())
 
 
 def raising(error):
@@ -643,21 +669,21 @@ def raising(error):
 @pytest.mark.parametrize("iterations", [2, 12])
 def test_what_was_cut_short_is_an_upper_limit_for_every_image(tiny_net, iterations, seed):
     given = posed(tiny_net(seed=seed), draw_images(3, seed), torch.arange(3), scale=1e-3)
-    exact = bound(*given, smooth_prior(), budget=DENSE)
-    budget = Budget(method="stochastic", probes=4, iterations=iterations)
+    exact = cramer_rao_bound(*given, smooth_prior(), budget=DENSE)
+    budget = BoundBudget(method="stochastic", probes=4, iterations=iterations)
     for scope in ("all images unknown", "others known", None):
-        found = bound(*given, smooth_prior(), budget=budget, scope=scope, seed=seed)
+        found = cramer_rao_bound(*given, smooth_prior(), budget=budget, scope=scope, seed=seed)
         assert bool((found.psnr + 3 * found.error >= exact.psnr).all())
 
 
 def test_the_lower_of_both_is_given(tiny_net):
     """Of an estimate of all images that was cut off at once, and one of each that was not."""
     given = posed(tiny_net(seed=3), draw_images(4), torch.arange(4) % 3, scale=1e-2)
-    product = Information(given[0].to(torch.float64), given[1], None).product
-    early = Budget(method="stochastic", probes=4, enough=0.1, work=8 * product)
-    together = bound(*given, smooth_prior(), budget=early, scope="all images unknown")
-    alone = bound(*given, smooth_prior(), budget=early, scope="others known")
-    found = bound(*given, smooth_prior(), budget=early)
+    product = FisherInformation(given[0].to(torch.float64), given[1], None).product
+    early = BoundBudget(method="stochastic", probes=4, enough=0.1, work=8 * product)
+    together = cramer_rao_bound(*given, smooth_prior(), budget=early, scope="all images unknown")
+    alone = cramer_rao_bound(*given, smooth_prior(), budget=early, scope="others known")
+    found = cramer_rao_bound(*given, smooth_prior(), budget=early)
     assert not together.converged
     lower = together if together.psnr.max() <= alone.psnr.max() else alone
     assert found.scope == lower.scope
@@ -667,13 +693,13 @@ def test_more_steps_than_are_unrolled_have_the_bound_with_the_others_known(tiny_
     images, labels = draw_images(2), torch.tensor([0, 2])
     model = tiny_net(seed=3)
     recipe = TrainingRecipe(lr=0.1, batch_size=1, local_epochs=10)
-    problem = pose(
+    problem = build_problem(
         update(model, images, labels, recipe), ThreatModel(), model, image_shape=(1, 8, 8)
     )
     truth = Truth(images=images, labels=labels, names=("a", "b"))
-    found = bound(problem, truth, smooth_prior())
+    found = cramer_rao_bound(problem, truth, smooth_prior())
     assert found.scope == "others known"
-    whole = bound(problem, truth, smooth_prior(), scope="all images unknown")
+    whole = cramer_rao_bound(problem, truth, smooth_prior(), scope="all images unknown")
     assert bool((found.psnr >= whole.psnr).all())
 
 
@@ -692,21 +718,21 @@ def test_of_blends_it_is_told_by_patient(tiny_net):
         round=1, client="client-00", sent=model.state_dict(), returned=returned, num_examples=2,
         recipe=recipe,
     )  # fmt: skip
-    problem = pose(seen, ThreatModel(), model, image_shape=(1, 8, 8))
+    problem = build_problem(seen, ThreatModel(), model, image_shape=(1, 8, 8))
     blends = Blends(images=mixed, labels=soft, sources=sources, batches=(steps([0, 1]),))
     truth = Truth(
         images=images, labels=labels, names=("a", "b", "c"), batches=(steps([0, 1]),),
         blends=blends,
     )  # fmt: skip
-    found = bound(problem, truth, smooth_prior(), budget=DENSE)
-    each = bound(
+    found = cramer_rao_bound(problem, truth, smooth_prior(), budget=DENSE)
+    each = cramer_rao_bound(
         problem, Truth(images=mixed, labels=soft, names=("", "")), smooth_prior(), budget=DENSE
     )
     assert found.subject == "blends"
     one, two = each.psnr.tolist()
     assert found.psnr.tolist() == [one, max(one, two), two]
     with pytest.raises(BoundError, match="unexplained"):
-        bound(problem, dataclasses.replace(truth, blends=None), smooth_prior())
+        cramer_rao_bound(problem, dataclasses.replace(truth, blends=None), smooth_prior())
 
 
 def test_what_conjugate_gradients_lack_is_part_of_the_stated_error(monkeypatch):
@@ -716,7 +742,7 @@ def test_what_conjugate_gradients_lack_is_part_of_the_stated_error(monkeypatch):
         monkeypatch.setattr(
             "adversary.bounds.cramer_rao._solve", lambda _, z, *__, n=lacking: (z, n, 1)
         )
-        found = _stochastic(information, Budget(probes=1, tolerance=0.03), 0)
+        found = _stochastic(information, BoundBudget(probes=1, tolerance=0.03), 0)
         assert found.converged == (lacking < 0.03)
         assert found.error.tolist() == pytest.approx([error] * 2)
 
@@ -724,11 +750,11 @@ def test_what_conjugate_gradients_lack_is_part_of_the_stated_error(monkeypatch):
 @pytest.mark.parametrize("noise_of", [1e-3, 1.0, 30.0])
 def test_a_control_variate_leaves_the_estimate_right_and_makes_it_finer(tiny_net, noise_of):
     given = posed(tiny_net(seed=3), draw_images(2), torch.tensor([0, 1]), scale=noise_of)
-    real = Information(given[0].to(torch.float64), given[1], smooth_prior())
+    real = FisherInformation(given[0].to(torch.float64), given[1], smooth_prior())
     information = Known(real.dense())
     information.controls, information.preconditioner = real.controls, real.preconditioner
-    exact = bound(*given, smooth_prior(), budget=DENSE)
-    budget = Budget(probes=2)
+    exact = cramer_rao_bound(*given, smooth_prior(), budget=DENSE)
+    budget = BoundBudget(probes=2)
     found = [_stochastic(information, budget, seed) for seed in range(20)]
     missed = torch.stack([one.psnr - exact.psnr for one in found])
     stated = torch.stack([one.error for one in found]).square().mean().sqrt()
@@ -749,7 +775,7 @@ def test_a_client_s_own_rounding_adds_to_the_noise_of_the_channel(tiny_net):
     told = dataclasses.replace(
         exact, threat=ThreatModel(channel=Channel(noise=dict.fromkeys(exact.gradient, 1e-12)))
     )
-    for name, value in noise(told, truth).items():
+    for name, value in noise_deviation(told, truth).items():
         own = float((low[name] - expected[name]).square().mean().sqrt())
         assert value >= 0.99 * own, name
         assert value == pytest.approx(math.hypot(told.noise(name), own), rel=1e-3), name
@@ -776,8 +802,8 @@ def test_an_aggregate_of_unequal_steps_has_the_weight_decay_of_each(tiny_net):
         round=1, client="all", sent=sent, returned=total, num_examples=3, recipe=recipe,
         view="aggregate", members=members,
     )  # fmt: skip
-    problem = pose(seen, ThreatModel(), model, image_shape=(1, 8, 8), dtype=torch.float64)
+    problem = build_problem(seen, ThreatModel(), model, image_shape=(1, 8, 8), dtype=torch.float64)
     truth = Truth(images=images, labels=labels, names=("",) * 3, batches=batches)
-    for name, value in noise(problem, truth).items():  # explained to the last digits
+    for name, value in noise_deviation(problem, truth).items():  # explained to the last digits
         assert value < 1e-5 * float(problem.gradient[name].abs().max()), name
-    assert bool((bound(problem, truth, smooth_prior()).psnr > 30).all())
+    assert bool((cramer_rao_bound(problem, truth, smooth_prior()).psnr > 30).all())

@@ -14,7 +14,7 @@ from adversary.certificates import Goodness, Posterior, Rival, certify, prior_ps
 from adversary.certificates.certify import APART, BARELY, CLEARLY, DETERMINED, EVIDENCE
 from adversary.observation.channel import Channel
 from adversary.priors.gaussian import GaussianPrior
-from adversary.problem.problem import pose
+from adversary.problem.problem import build_problem
 
 SHAPE = (2, 1, 8, 8)
 PRIOR = GaussianPrior(
@@ -130,7 +130,7 @@ def attacked(tiny_net, update):
         returned = {
             n: v + level[n] * torch.randn(v.shape, generator=draw) for n, v in seen.returned.items()
         }
-        posed = pose(
+        posed = build_problem(
             dataclasses.replace(seen, sent=sent, returned=returned),
             ThreatModel(channel=Channel(noise=level if noise else {})),
             tiny_net(),

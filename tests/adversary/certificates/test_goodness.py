@@ -12,7 +12,7 @@ from adversary import ThreatModel, TrainingRecipe
 from adversary.certificates import goodness
 from adversary.certificates.goodness import DEVIATIONS, ROUNDED, Goodness
 from adversary.observation.channel import Channel
-from adversary.problem.problem import pose
+from adversary.problem.problem import build_problem
 from adversary.problem.residuals import residuals
 
 IMAGES = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(5))
@@ -36,7 +36,7 @@ def posed(tiny_net, update, noise, *, seed=0, channel=None):
     seen = dataclasses.replace(seen, returned=returned)
     known = Channel(noise=level if noise else {}) if channel is None else channel
     threat = ThreatModel(channel=known)
-    return pose(seen, threat, model, image_shape=(1, 8, 8), dtype=torch.float64)
+    return build_problem(seen, threat, model, image_shape=(1, 8, 8), dtype=torch.float64)
 
 
 def fit(problem, label=LABEL, images=IMAGES):

@@ -14,7 +14,7 @@ from adversary.certificates import Laplace, expected_psnr, prior_psnr
 from adversary.certificates import posterior as module
 from adversary.certificates.posterior import truncated
 from adversary.priors.gaussian import GaussianPrior
-from adversary.problem.problem import pose
+from adversary.problem.problem import build_problem
 from adversary.problem.residuals import residuals
 
 SIDE = 4
@@ -198,7 +198,7 @@ def test_one_image_expanded_to_a_batch_is_led_on_like_any_other(tiny_net, update
     images = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(3))
     model = tiny_net(seed=1)
     seen = update(model, images, torch.tensor([0, 1]), recipe)
-    problem = pose(seen, ThreatModel(), model, image_shape=(1, 8, 8), dtype=torch.float64)
+    problem = build_problem(seen, ThreatModel(), model, image_shape=(1, 8, 8), dtype=torch.float64)
     equations = residuals(problem, problem.targets(torch.tensor([0, 1])), math.inf, 0)
     mean = torch.full((1, 1, 8, 8), 0.5, dtype=torch.float64)
     known = GaussianPrior(mean, torch.zeros(1, 64).double(), torch.full((64,), 0.05).double())

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from adversary import ThreatModel, TrainingRecipe
-from adversary.labels.candidates import CANDIDATES, likely_labels, told_by_bias
+from adversary.labels.candidates import MAX_CANDIDATES, likely_labels, told_by_bias
 from adversary.observation.channel import Channel
-from adversary.problem.problem import pose
+from adversary.problem.problem import build_problem
 
 
 def posed(tiny_net, update, labels, *, batch_size, granted=None):
@@ -17,7 +17,7 @@ def posed(tiny_net, update, labels, *, batch_size, granted=None):
     images = 0.5 + 0.1 * torch.rand(len(labels), 1, 8, 8, generator=draw)
     recipe = TrainingRecipe(lr=0.3, batch_size=batch_size)
     seen = update(model, images, torch.tensor(labels), recipe)
-    problem = pose(seen, ThreatModel(labels=granted), model, image_shape=(1, 8, 8))
+    problem = build_problem(seen, ThreatModel(labels=granted), model, image_shape=(1, 8, 8))
     return problem.to(torch.float64), torch.full(problem.shape, 0.55, dtype=torch.float64)
 
 
@@ -31,7 +31,7 @@ def test_counts_within_a_batch_come_first(tiny_net, update, labels):
 def test_the_order_over_steps_is_among_the_candidates(tiny_net, update, labels):
     found = likely_labels(*posed(tiny_net, update, labels, batch_size=1))
     assert labels in [given.tolist() for given in found]
-    assert len(found) <= CANDIDATES
+    assert len(found) <= MAX_CANDIDATES
 
 
 def test_granted_labels_are_not_doubted(tiny_net, update):

@@ -7,8 +7,8 @@ from torch.nn import functional
 
 from adversary import Prior, ThreatModel, TrainingRecipe
 from adversary.labels import recovery
-from adversary.labels.multi_label import explaining
-from adversary.problem.problem import pose
+from adversary.labels.multi_label import multi_labels
+from adversary.problem.problem import build_problem
 
 
 def head_gradients(encodings, truth, seed, scale, class_weights=None):
@@ -43,7 +43,7 @@ def test_labels_are_found_together_in_their_images(batch, outputs, seed, scale):
     encodings = torch.rand(batch, 40, generator=draw, dtype=torch.float64)
     system = head_gradients(encodings, truth, seed, scale)
     counts = truth.sum(0).long()
-    found = explaining(*system, counts, batch, noise=1e-9)
+    found = multi_labels(*system, counts, batch, noise=1e-9)
     assert torch.equal(found.sum(0).long(), counts)
     assert rows_in_error(found, truth) <= 2 * (batch > 4)  # one label in the wrong image
     stacked = (torch.arange(batch)[:, None] < counts).double()
@@ -57,7 +57,7 @@ def test_class_weights_are_allowed_for(seed):
     encodings = torch.rand(4, 40, generator=draw, dtype=torch.float64)
     weights = 0.5 + 10 * torch.rand(14, generator=draw, dtype=torch.float64)
     system = head_gradients(encodings, truth, seed, 0.1, weights)
-    found = explaining(*system, truth.sum(0).long(), 4, noise=1e-9, class_weights=weights)
+    found = multi_labels(*system, truth.sum(0).long(), 4, noise=1e-9, class_weights=weights)
     assert rows_in_error(found, truth) == 0
 
 
@@ -65,7 +65,7 @@ def test_images_are_not_told_apart_in_vain():
     """Equal encodings: labels on one image or on two explain the gradient, one is simpler."""
     truth = torch.tensor([[1, 1, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0]]).double()
     encodings = torch.rand(2, 20, dtype=torch.float64).sort(0).values
-    found = explaining(
+    found = multi_labels(
         *head_gradients(encodings, truth, 1, 0.01), truth.sum(0).long(), 2, noise=1e-9
     )
     assert rows_in_error(found, truth) == 0
@@ -76,7 +76,7 @@ def test_no_labels_at_all_and_labels_everywhere():
     for value in (0.0, 1.0):
         truth = torch.full((3, 6), value, dtype=torch.float64)
         system = head_gradients(encodings, truth, 0, 0.01)
-        found = explaining(*system, truth.sum(0).long(), 3, noise=1e-9)
+        found = multi_labels(*system, truth.sum(0).long(), 3, noise=1e-9)
         assert torch.equal(found, truth)
 
 
@@ -89,7 +89,7 @@ def test_recovery_uses_it_where_the_whole_head_was_sent(tiny_net, update, withhe
     recipe = TrainingRecipe(lr=0.1, batch_size=3, loss="bce")
     seen = update(model, images, truth, recipe)
     seen.returned.pop(withheld, None)
-    problem = pose(seen, ThreatModel(), model, image_shape=(1, 8, 8), prior=Prior(images))
+    problem = build_problem(seen, ThreatModel(), model, image_shape=(1, 8, 8), prior=Prior(images))
     found = recovery.recover(problem).double()
     assert found.sum(0).tolist() == truth.sum(0).tolist()
     assert rows_in_error(found, truth.double()) == (0 if withheld is None else 2)

@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from adversary import Prior, ThreatModel, TrainingRecipe
 from adversary.labels import recovery
-from adversary.problem.problem import pose
+from adversary.problem.problem import build_problem
 
 
 @pytest.mark.parametrize("outputs", [2, 3, 10])
@@ -39,7 +39,7 @@ def test_counts_are_exact_where_the_mean_output_is_known(batch, outputs):
     truth = torch.randint(outputs, (batch,), generator=draw)
     loss = functional.cross_entropy(logits, truth)
     (gradient,) = torch.autograd.grad(loss, logits)
-    found = recovery.counts(gradient.sum(0), logits.detach().softmax(1).mean(0), batch)
+    found = recovery.label_counts(gradient.sum(0), logits.detach().softmax(1).mean(0), batch)
     assert torch.equal(found, truth.bincount(minlength=outputs))
 
 
@@ -67,8 +67,8 @@ def test_counts_allow_for_class_weights(seed):
     loss = functional.cross_entropy(logits, one_hot, weight=weights)
     (gradient,) = torch.autograd.grad(loss, logits)
     output = logits.detach().softmax(1).mean(0)
-    assert torch.equal(recovery.counts(gradient.sum(0), output, 12, weights), expected)
-    assert not torch.equal(recovery.counts(gradient.sum(0), output, 12), expected)
+    assert torch.equal(recovery.label_counts(gradient.sum(0), output, 12, weights), expected)
+    assert not torch.equal(recovery.label_counts(gradient.sum(0), output, 12), expected)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -93,7 +93,7 @@ def test_every_rule_allows_for_class_weights(tiny_net, update, rule, batch):
     recipe = TrainingRecipe(lr=0.1, batch_size=batch, class_weights=weights)
     model = tiny_net(outputs=8)
     images = torch.rand(batch, 1, 8, 8, generator=torch.Generator().manual_seed(batch))
-    problem = pose(update(model, images, truth, recipe), ThreatModel(), model,
+    problem = build_problem(update(model, images, truth, recipe), ThreatModel(), model,
                    image_shape=(1, 8, 8))  # fmt: skip
     assert recovery.recover(problem, rule).tolist() == truth.sort().values.tolist()
 
@@ -147,9 +147,9 @@ def test_consistent_counts_do_without_a_good_estimate_of_the_output(seed, weight
     W, b, G_W, G_b, P = head_gradients(encodings, truth, 20, seed, 0.3, weights)
     uniform = torch.full((20,), 1 / 20, dtype=torch.float64)
     expected = truth.bincount(minlength=20)
-    assert not torch.equal(recovery.counts(G_b, uniform, 12, weights), expected)
-    assert weighted or torch.equal(recovery.counts(G_b, P.mean(0), 12), expected)
-    found = recovery.consistent_counts(G_W, G_b, W, b, uniform, 12, class_weights=weights)
+    assert not torch.equal(recovery.label_counts(G_b, uniform, 12, weights), expected)
+    assert weighted or torch.equal(recovery.label_counts(G_b, P.mean(0), 12), expected)
+    found = recovery.jointly_estimated_counts(G_W, G_b, W, b, uniform, 12, class_weights=weights)
     assert torch.equal(found, expected)
 
 
@@ -158,8 +158,8 @@ def test_consistent_counts_are_the_plain_ones_where_every_class_occurs():
     encodings = torch.rand(4, 6, dtype=torch.float64)
     W, b, G_W, G_b, P = head_gradients(encodings, truth, 3, scale=0.1)
     estimate = P.mean(0)
-    found = recovery.consistent_counts(G_W, G_b, W, b, estimate, 4)
-    assert torch.equal(found, recovery.counts(G_b, estimate, 4))
+    found = recovery.jointly_estimated_counts(G_W, G_b, W, b, estimate, 4)
+    assert torch.equal(found, recovery.label_counts(G_b, estimate, 4))
 
 
 @pytest.mark.parametrize("rule", recovery.RULES)
@@ -172,7 +172,7 @@ def test_every_rule_reads_what_was_sent(tiny_net, update, rule, withheld, batch)
     images = torch.rand(batch, 1, 8, 8, generator=torch.Generator().manual_seed(batch))
     seen = update(model, images, truth, recipe)
     seen.returned.pop(withheld, None)
-    problem = pose(seen, ThreatModel(), model, image_shape=(1, 8, 8))
+    problem = build_problem(seen, ThreatModel(), model, image_shape=(1, 8, 8))
     assert recovery.recover(problem, rule).tolist() == truth.sort().values.tolist()
 
 
@@ -185,7 +185,7 @@ def test_recovery_from_an_update_finds_how_often_each_label_occurs(tiny_net, upd
     truth = torch.tensor([2, 0, 2, 1])[:batch]
     targets = truth if loss == "cross-entropy" else functional.one_hot(truth, 3).float()
     recipe = TrainingRecipe(lr=0.1, batch_size=batch, loss=loss)
-    problem = pose(
+    problem = build_problem(
         update(model, images, targets, recipe),
         ThreatModel(),
         model,
@@ -205,7 +205,7 @@ def test_granted_labels_are_used_as_they_are(tiny_net, update):
         model, torch.rand(2, 1, 8, 8), torch.tensor([0, 1]), TrainingRecipe(lr=1, batch_size=2)
     )
     granted = ThreatModel(labels=torch.tensor([2, 2]))
-    problem = pose(seen, granted, model, image_shape=(1, 8, 8))
+    problem = build_problem(seen, granted, model, image_shape=(1, 8, 8))
     assert recovery.recover(problem).tolist() == [2, 2]
     assert granted.oracles() == ("labels known",)
     assert ThreatModel().oracles() == ()

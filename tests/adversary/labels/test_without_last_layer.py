@@ -8,10 +8,10 @@ import torch
 
 from adversary import ObservationError, ThreatModel, TrainingRecipe
 from adversary.labels.recovery import recover
-from adversary.labels.without_last_layer import TRIED
+from adversary.labels.without_last_layer import MAX_SEQUENCES
 from adversary.observation.channel import Channel
 from adversary.priors.public import Prior
-from adversary.problem.problem import pose
+from adversary.problem.problem import build_problem
 
 
 def without_head(tiny_net, update, labels, *, loss="cross-entropy", outputs=3):
@@ -25,7 +25,7 @@ def without_head(tiny_net, update, labels, *, loss="cross-entropy", outputs=3):
     hidden = {n: torch.zeros(v.shape, dtype=torch.bool) for n, v in model.state_dict().items()}
     channel = Channel(observed={n: hidden[n] for n in ("head.weight", "head.bias")})
     threat = ThreatModel(channel=channel)
-    return pose(seen, threat, model, image_shape=(1, 8, 8), prior=public)
+    return build_problem(seen, threat, model, image_shape=(1, 8, 8), prior=public)
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,6 @@ def test_the_body_tells_several_findings_of_an_image(tiny_net, update, labels):
 
 def test_too_many_labels_are_told(tiny_net, update):
     problem = without_head(tiny_net, update, list(range(8)), outputs=8)
-    assert math.comb(8 + 8 - 1, 8) > TRIED
+    assert math.comb(8 + 8 - 1, 8) > MAX_SEQUENCES
     with pytest.raises(ObservationError, match="client-00 in round 1: no gradient of the last"):
         recover(problem)

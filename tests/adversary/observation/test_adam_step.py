@@ -9,10 +9,15 @@ import torch
 
 from adversary import ObservationError, ThreatModel, TrainingRecipe
 from adversary.attacks import DLG, AttackError, EncGradInversion
-from adversary.labels.recovery import by_sign, recover
-from adversary.observation.adam_step import PRECISION, largest_told, slope, told_by_a_step
+from adversary.labels.recovery import labels_from_signs, recover
+from adversary.observation.adam_step import (
+    RESOLVED_ERROR,
+    error_amplification,
+    gradient_from_adam_step,
+    largest_resolved_gradient,
+)
 from adversary.observation.channel import Channel
-from adversary.problem.problem import pose
+from adversary.problem.problem import build_problem
 from adversary.problem.residuals import residuals
 
 RECIPE = TrainingRecipe(lr=1e-3, batch_size=1, optimizer="adam")
@@ -41,7 +46,7 @@ def spread(seed=0):
 def test_small_entries_are_told_and_large_ones_bounded(lr, weight, dtype):
     gradient = spread()
     steps, errors = first_steps(gradient, lr, weight, dtype)
-    found, beyond = told_by_a_step(steps, errors)
+    found, beyond = gradient_from_adam_step(steps, errors)
     told = beyond["w"] == 0
     assert 0.1 < float(told.double().mean()) < 0.9
     # An entry is off by its slope times the error; three standard deviations of a uniform error.
@@ -51,14 +56,16 @@ def test_small_entries_are_told_and_large_ones_bounded(lr, weight, dtype):
     assert bool((error <= allowed[told]).all())
     large = gradient[~told]
     assert torch.equal(beyond["w"][~told].sign(), large.sign())
-    assert bool((large.abs() >= (1 - 3 * PRECISION) * largest_told(errors["w"])).all())
+    assert bool(
+        (large.abs() >= (1 - 3 * RESOLVED_ERROR) * largest_resolved_gradient(errors["w"])).all()
+    )
 
 
 def test_the_slope_is_the_derivative_of_the_way_back():
     for size in (1e-10, 1e-8, 1e-5):
         r = torch.tensor(size / (size + 1e-8), dtype=torch.float64, requires_grad=True)
         (1e-8 * r / (1 - r)).backward()
-        assert slope(size) == pytest.approx(float(r.grad), rel=1e-6)
+        assert error_amplification(size) == pytest.approx(float(r.grad), rel=1e-6)
 
 
 def posed(tiny_net, update, recipe=RECIPE, *, images=1, outputs=3, dtype=torch.float64):
@@ -66,7 +73,7 @@ def posed(tiny_net, update, recipe=RECIPE, *, images=1, outputs=3, dtype=torch.f
     x = torch.rand(images, 1, 8, 8, generator=torch.Generator().manual_seed(3)).to(dtype)
     y = torch.arange(images) % 3
     seen = update(model, x, y, recipe)
-    problem = pose(seen, ThreatModel(), model, image_shape=(1, 8, 8), dtype=dtype)
+    problem = build_problem(seen, ThreatModel(), model, image_shape=(1, 8, 8), dtype=dtype)
     return problem, x, y
 
 
@@ -110,9 +117,9 @@ def test_labels_follow_from_signs(tiny_net, update, images):
 
 def test_labels_by_sign_alone():
     bias = torch.tensor([-0.1, 0.2, -0.3])
-    assert by_sign(bias, 3, "cross-entropy").tolist() == [0, 0, 2]
-    assert by_sign(bias, 2, "bce").tolist() == [[1, 0, 1]] * 2
-    assert by_sign(torch.tensor([0.1, 0.0]), 2, "cross-entropy").tolist() == [1, 1]
+    assert labels_from_signs(bias, 3, "cross-entropy").tolist() == [0, 0, 2]
+    assert labels_from_signs(bias, 2, "bce").tolist() == [[1, 0, 1]] * 2
+    assert labels_from_signs(torch.tensor([0.1, 0.0]), 2, "cross-entropy").tolist() == [1, 1]
 
 
 def test_what_cannot_be_read_is_refused_in_words(tiny_net, update):
@@ -122,6 +129,6 @@ def test_what_cannot_be_read_is_refused_in_words(tiny_net, update):
     model, seen = problem.model, problem.observation
     mixed = dataclasses.replace(seen, view="aggregate", members={"client-00": 1})
     with pytest.raises(ObservationError, match="Adam, and a mean of its steps is no gradient"):
-        pose(mixed, ThreatModel(), model, image_shape=(1, 8, 8))
+        build_problem(mixed, ThreatModel(), model, image_shape=(1, 8, 8))
     with pytest.raises(ObservationError, match="Adam, and its clipped steps cannot be taken back"):
-        pose(seen, ThreatModel(channel=Channel(clip=1.0)), model, image_shape=(1, 8, 8))
+        build_problem(seen, ThreatModel(channel=Channel(clip=1.0)), model, image_shape=(1, 8, 8))

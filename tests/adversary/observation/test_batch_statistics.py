@@ -5,11 +5,11 @@ import torch
 
 from adversary import TrainingRecipe
 from adversary.observation.batch_statistics import (
-    Statistics,
+    LayerStatistics,
     batch_statistics,
     observed_statistics,
+    simulated_statistics,
     statistics_distance,
-    statistics_of_steps,
 )
 
 
@@ -60,7 +60,7 @@ def test_statistics_of_steps_are_what_their_buffers_tell(tiny_net, update, momen
     model, images, seen = updated(tiny_net, update, steps=steps, momentum=momentum, lr=1e-12)
     told = observed_statistics(seen, model)["body.1"]
     batches = images.split(2)
-    (found,) = statistics_of_steps(model, batches, ["body.1"], [{}] * steps)
+    (found,) = simulated_statistics(model, batches, ["body.1"], [{}] * steps)
     for value, expected in zip(found, told, strict=True):
         torch.testing.assert_close(value.double(), expected, rtol=0, atol=1e-5)
 
@@ -105,13 +105,19 @@ def test_a_single_value_a_channel_has_no_variance_rather_than_nan(tiny_net):
     images = torch.rand(1, 1, 1, 1, requires_grad=True)
     (found,) = batch_statistics(model.body[:2], images, ["1"])
     assert torch.equal(found.variance, torch.zeros(6))
-    statistics_distance([found], [Statistics(torch.zeros(6), torch.ones(6))]).backward()
+    statistics_distance([found], [LayerStatistics(torch.zeros(6), torch.ones(6))]).backward()
     assert torch.isfinite(images.grad).all()
 
 
 def test_the_distance_is_its_formula():
-    a = [Statistics(torch.randn(4), torch.rand(4)), Statistics(torch.randn(2), torch.rand(2))]
-    b = [Statistics(torch.randn(4), torch.rand(4)), Statistics(torch.randn(2), torch.rand(2))]
+    a = [
+        LayerStatistics(torch.randn(4), torch.rand(4)),
+        LayerStatistics(torch.randn(2), torch.rand(2)),
+    ]
+    b = [
+        LayerStatistics(torch.randn(4), torch.rand(4)),
+        LayerStatistics(torch.randn(2), torch.rand(2)),
+    ]
     expected = sum(
         float((x - y).square().sum()) ** 0.5
         for p, q in zip(a, b, strict=True)

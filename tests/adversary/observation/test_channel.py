@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from adversary import ThreatModel, TrainingRecipe
-from adversary.observation.channel import Channel, clipped
-from adversary.problem.problem import pose
+from adversary.observation.channel import Channel, apply_clipping
+from adversary.problem.problem import build_problem
 
 LABELS = torch.tensor([0, 1, 1])
 
@@ -30,7 +30,7 @@ def posed(tiny_net, update, channel, lr=0.1):
     images = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     seen = update(model, images, LABELS, TrainingRecipe(lr=lr, batch_size=3))
     threat = ThreatModel(channel=channel)
-    problem = pose(seen, threat, model, image_shape=(1, 8, 8), dtype=torch.float64)
+    problem = build_problem(seen, threat, model, image_shape=(1, 8, 8), dtype=torch.float64)
     return model.double(), problem, images.double()
 
 
@@ -84,8 +84,10 @@ def test_clipping_is_differentiable(seed):
     draw = torch.Generator().manual_seed(seed)
     a = torch.randn(4, generator=draw, dtype=torch.float64, requires_grad=True)
     b = torch.randn(2, 3, generator=draw, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda a, b: tuple(clipped({"a": a, "b": b}, 0.5).values()),
+    assert torch.autograd.gradcheck(
+
+        lambda a, b: tuple(apply_clipping({"a": a, "b": b}, 0.5).values()),
                                     (a, b))  # fmt: skip
     zero = torch.zeros(3, requires_grad=True)
-    clipped({"a": zero}, 1.0)["a"].sum().backward()
+    apply_clipping({"a": zero}, 1.0)["a"].sum().backward()
     assert bool(zero.grad.isfinite().all())

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from adversary import ObservationError, TrainingRecipe
-from adversary.observation.mean_gradient import mean_gradient, momentum_weights, rounding_noise
+from adversary.observation.mean_gradient import mean_gradient, rounding_noise, total_step_weights
 
 
 def autograd(model, images, labels):
@@ -57,7 +57,7 @@ def test_momentum_weights_move_as_sgd_does(rates, momentum):
         optimiser.param_groups[0]["lr"] = rate
         w.grad = torch.ones_like(w)
         optimiser.step()
-    assert momentum_weights(rates, momentum) == pytest.approx(-w.item())
+    assert total_step_weights(rates, momentum) == pytest.approx(-w.item())
 
 
 def test_gradients_are_taken_as_they_are(tiny_net, update):

@@ -8,8 +8,8 @@ import torch
 
 from adversary import ThreatModel, TrainingRecipe
 from adversary.attacks import AttackOptionError, create
-from adversary.optim.backends import prepared
-from adversary.problem.problem import pose
+from adversary.optim.backends import prepare_function
+from adversary.problem.problem import build_problem
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler here")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here")
@@ -22,7 +22,7 @@ def problem(tiny_net, update):
     seen = update(
         model, torch.rand(2, 1, 8, 8), torch.tensor([0, 1]), TrainingRecipe(lr=0.1, batch_size=2)
     )
-    return pose(seen, ThreatModel(), model, image_shape=(1, 8, 8))
+    return build_problem(seen, ThreatModel(), model, image_shape=(1, 8, 8))
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def by_value(x):
 
 
 def test_traced_function_follows_other_values(without_compiler):
-    made, note = prepared("compiled", rosenbrock, (torch.randn(3, 5),))
+    made, note = prepare_function("compiled", rosenbrock, (torch.randn(3, 5),))
     assert note is None
     assert made is not rosenbrock
     for seed in range(3):
@@ -56,7 +56,7 @@ def test_traced_function_follows_other_values(without_compiler):
 @needs_compiler
 def test_compiled_function_gives_the_values_of_the_plain_one(monkeypatch):
     monkeypatch.setattr("torch._inductor.config.compile_threads", 1)  # no processes are left
-    made, note = prepared("compiled", rosenbrock, (torch.randn(3, 5),))
+    made, note = prepare_function("compiled", rosenbrock, (torch.randn(3, 5),))
     assert note is None
     x = torch.randn(3, 5)
     for found, expected in zip(made(x), rosenbrock(x), strict=True):
@@ -75,7 +75,7 @@ def test_every_attack_that_matches_gradients_can_be_traced(problem, name, withou
 
 
 def test_what_looks_at_its_values_is_evaluated_plainly(without_compiler):
-    made, note = prepared("compiled", by_value, (torch.ones(2, 2),))
+    made, note = prepare_function("compiled", by_value, (torch.ones(2, 2),))
     assert made is by_value
     assert note is not None
     assert note.startswith("evaluations are plain ones, not compiled: ")
@@ -85,7 +85,7 @@ def test_what_looks_at_its_values_is_evaluated_plainly(without_compiler):
 def test_other_values_than_the_plain_ones_are_refused(monkeypatch):
     wrong = {"compiled": lambda function, example: lambda x: (x + 1,)}
     monkeypatch.setattr("adversary.optim.backends.EXECUTIONS", wrong)
-    made, note = prepared("compiled", lambda x: (x,), (torch.ones(2, 2),))
+    made, note = prepare_function("compiled", lambda x: (x,), (torch.ones(2, 2),))
     assert note == "evaluations are plain ones: the compiled ones gave other values"
     assert torch.equal(made(torch.zeros(1, 1))[0], torch.zeros(1, 1))
 
@@ -96,7 +96,7 @@ def test_memory_that_runs_out_is_not_taken_for_a_failed_compilation(monkeypatch)
 
     monkeypatch.setattr("adversary.optim.backends.EXECUTIONS", {"compiled": fail})
     with pytest.raises(torch.OutOfMemoryError):
-        prepared("compiled", rosenbrock, (torch.ones(1, 2),))
+        prepare_function("compiled", rosenbrock, (torch.ones(1, 2),))
 
 
 def test_cuda_graphs_need_a_gpu(problem):
@@ -115,7 +115,7 @@ def test_cuda_graph_ends_where_plain_evaluations_do(tiny_net, update):
         model, torch.rand(2, 1, 8, 8), torch.tensor([0, 1]), TrainingRecipe(lr=0.1, batch_size=2)
     )
     gpu = torch.device("cuda")
-    on_gpu = pose(seen, ThreatModel(), model, image_shape=(1, 8, 8), device=gpu)
+    on_gpu = build_problem(seen, ThreatModel(), model, image_shape=(1, 8, 8), device=gpu)
     plain, captured = (
         create("ing", {"iterations": "15", "execution": how}).run(on_gpu, seed=3)
         for how in ("eager", "cuda-graph")

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from adversary.optim.levenberg_marquardt import Place, descend
-from adversary.optim.prior_terms import Flat, Probable
-from adversary.optim.quadratic_models import Dense
+from adversary.optim.levenberg_marquardt import Iterate, levenberg_marquardt
+from adversary.optim.prior_terms import GaussianTerm, NoPriorTerm
+from adversary.optim.quadratic_models import DenseModel
 from adversary.optim.search import Limits, Search
 from adversary.priors.smooth import smooth_prior
 
@@ -58,9 +58,9 @@ def truth_of(seed=0):
 def run(equations, penalty, start, **options):
     search = Search("test", 0, options.pop("limits", Limits()))
     residual = equations(start)
-    place = Place(start, residual, float(residual.square().mean()))
-    return descend(
-        equations, place, penalty, Dense, search=search, iterations=30, **options
+    place = Iterate(start, residual, float(residual.square().mean()))
+    return levenberg_marquardt(
+        equations, place, penalty, DenseModel, search=search, iterations=30, **options
     ), search
 
 
@@ -68,7 +68,7 @@ def run(equations, penalty, start, **options):
 def test_of_a_linear_model_it_finds_the_closed_form_of_the_posterior_mean(sigma):
     prior = smooth_prior((1, 4, 4))
     equations = Cubic(truth_of(), 20, sigma, cubic=0.0)  # fewer equations than pixels
-    place, _ = run(equations, Probable(prior), torch.full((2, 1, 4, 4), 0.5).double())
+    place, _ = run(equations, GaussianTerm(prior), torch.full((2, 1, 4, 4), 0.5).double())
     P = torch.block_diag(*[torch.linalg.inv(prior.covariance())] * 2)
     A, mu = equations.A, torch.full((32,), 0.5, dtype=torch.float64)
     exact = mu + torch.linalg.solve(A.T @ A + P, A.T @ (equations.b - A @ mu))
@@ -80,7 +80,7 @@ def test_of_a_linear_model_it_finds_the_closed_form_of_the_posterior_mean(sigma)
 def test_of_a_nonlinear_model_it_comes_down_to_the_noise(seed):
     truth = truth_of(seed)
     equations = Cubic(truth, 80, 1e-5, seed=seed)
-    place, search = run(equations, Flat(), torch.full((2, 1, 4, 4), 0.5).double())
+    place, search = run(equations, NoPriorTerm(), torch.full((2, 1, 4, 4), 0.5).double())
     assert place.settled
     assert 0.2 < place.chi_square < 2
     torch.testing.assert_close(place.images, truth, rtol=0, atol=1e-4)
@@ -90,12 +90,14 @@ def test_of_a_nonlinear_model_it_comes_down_to_the_noise(seed):
 
 def test_no_damping_is_tried_where_only_rounding_is_left():
     equations = Rounded(truth_of(), 80, 1e-5, cubic=0.0)
-    place, _ = run(equations, Flat(), torch.full((2, 1, 4, 4), 0.5).double())
+    place, _ = run(equations, NoPriorTerm(), torch.full((2, 1, 4, 4), 0.5).double())
     equations.error = 1.0
     both = equations(place.images), equations(place.images)
     place.residual = min(both, key=torch.linalg.norm)
     search = Search("test", 0, Limits())
-    after = descend(equations, place, Flat(), Dense, search=search, iterations=30)
+    after = levenberg_marquardt(
+        equations, place, NoPriorTerm(), DenseModel, search=search, iterations=30
+    )
     assert after.settled
     assert search.evaluations <= 2 * (place.images.numel() + 4)
 
@@ -103,7 +105,7 @@ def test_no_damping_is_tried_where_only_rounding_is_left():
 def test_limits_are_kept():
     equations = Cubic(truth_of(), 80, 1e-5)
     start = torch.full((2, 1, 4, 4), 0.5).double()
-    place, search = run(equations, Flat(), start, limits=Limits(evaluations=1))
+    place, search = run(equations, NoPriorTerm(), start, limits=Limits(evaluations=1))
     assert search.stopped == "evaluations"
     assert len(search.history) == 2
     assert not place.settled
@@ -114,16 +116,18 @@ def test_the_assumed_noise_falls_to_the_true_one(seed):
     start = torch.full((2, 1, 4, 4), 0.5).double()
     equations = Cubic(truth_of(seed), 80, 1e-5, seed=seed)
     residual = equations(start)
-    place = Place(start, residual, float(residual.square().mean()))
+    place = Iterate(start, residual, float(residual.square().mean()))
     search, temperatures = Search("test", 0, Limits()), [place.temperature]
     while not place.settled:
-        prior = Probable(smooth_prior((1, 4, 4)))
-        place = descend(equations, place, prior, Dense, search=search, iterations=1)
+        prior = GaussianTerm(smooth_prior((1, 4, 4)))
+        place = levenberg_marquardt(
+            equations, place, prior, DenseModel, search=search, iterations=1
+        )
         temperatures.append(place.temperature)
     assert temperatures == sorted(temperatures, reverse=True)
     assert temperatures[-1] == 1
 
 
 def test_noise_is_never_taken_for_less_than_it_is():
-    assert Place(torch.zeros(1), torch.full((4,), 0.1), 0.01).temperature == 1
-    assert Place(torch.zeros(1), torch.full((4,), 0.1), 25.0).temperature == 25
+    assert Iterate(torch.zeros(1), torch.full((4,), 0.1), 0.01).temperature == 1
+    assert Iterate(torch.zeros(1), torch.full((4,), 0.1), 25.0).temperature == 25

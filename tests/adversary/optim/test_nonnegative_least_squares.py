@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scipy.optimize import nnls
+from scipy import optimize
 
 from adversary.optim import nonnegative_least_squares as module
-from adversary.optim.nonnegative_least_squares import nonnegative
+from adversary.optim.nonnegative_least_squares import nnls
 
 
 def system(equations, unknowns, columns, seed, noise=0.01):
@@ -23,9 +23,9 @@ def system(equations, unknowns, columns, seed, noise=0.01):
 @pytest.mark.parametrize("seed", range(3))
 def test_as_lawson_and_hansons(equations, unknowns, seed):
     a, _, b = system(equations, unknowns, 6, seed, noise=1.0)
-    found, _ = nonnegative(a.T @ a, a.T @ b)
+    found, _ = nnls(a.T @ a, a.T @ b)
     for column in range(6):
-        expected, _ = nnls(a.numpy(), b[:, column].numpy())
+        expected, _ = optimize.nnls(a.numpy(), b[:, column].numpy())
         gap = a @ (found[:, column] - torch.from_numpy(expected))
         assert gap.norm() < 1e-6 * b[:, column].norm()
     assert (found >= 0).all()
@@ -33,7 +33,7 @@ def test_as_lawson_and_hansons(equations, unknowns, seed):
 
 def test_optimality():
     a, _, b = system(40, 30, 50, 7, noise=3.0)
-    found, spread = nonnegative(a.T @ a, a.T @ b)
+    found, spread = nnls(a.T @ a, a.T @ b)
     slope = a.T @ (a @ found - b)
     size = (a.T @ b).abs().max()
     assert (slope[found == 0] > -1e-8 * size).all()
@@ -43,7 +43,7 @@ def test_optimality():
 
 def test_the_spread_is_that_of_least_squares_on_the_support():
     a, _, b = system(30, 12, 4, 0)
-    found, spread = nonnegative(a.T @ a, a.T @ b)
+    found, spread = nnls(a.T @ a, a.T @ b)
     for column in range(4):
         free = found[:, column] > 0
         inverse = np.linalg.inv((a[:, free].T @ a[:, free]).numpy())
@@ -52,14 +52,14 @@ def test_the_spread_is_that_of_least_squares_on_the_support():
 
 def test_few_together_are_as_many(monkeypatch):
     a, _, b = system(30, 20, 9, 1)
-    together = nonnegative(a.T @ a, a.T @ b)
+    together = nnls(a.T @ a, a.T @ b)
     monkeypatch.setattr(module, "MEMORY_BYTES", 2 * 20 * 20 * 8)
-    apart = nonnegative(a.T @ a, a.T @ b)
+    apart = nnls(a.T @ a, a.T @ b)
     torch.testing.assert_close(together, apart)
 
 
 def test_half_of_the_unknowns_zero_tells_more_than_least_squares():
     a, x, b = system(44, 40, 8, 3)
-    found, _ = nonnegative(a.T @ a, a.T @ b)
+    found, _ = nnls(a.T @ a, a.T @ b)
     plain = torch.linalg.lstsq(a, b).solution
     assert (found - x).norm() < 0.5 * (plain - x).norm()

@@ -5,8 +5,8 @@ import torch
 
 from adversary import ThreatModel, TrainingRecipe
 from adversary.attacks import AttackOptionError, create
-from adversary.optim.precision import PRECISIONS, precisely
-from adversary.problem.problem import pose
+from adversary.optim.precision import PRECISIONS, matmul_precision
+from adversary.problem.problem import build_problem
 
 CPU = torch.device("cpu")
 
@@ -18,7 +18,7 @@ def problem(tiny_net, update):
     seen = update(
         model, torch.rand(1, 1, 8, 8), torch.tensor([0]), TrainingRecipe(lr=0.1, batch_size=1)
     )
-    return pose(seen, ThreatModel(), model, image_shape=(1, 8, 8))
+    return build_problem(seen, ThreatModel(), model, image_shape=(1, 8, 8))
 
 
 def product():
@@ -29,9 +29,9 @@ def product():
 
 
 def test_bfloat16_rounds_products_and_full_does_not():
-    with precisely("full", CPU):
+    with matmul_precision("full", CPU):
         assert product() < 1e-6
-    with precisely("bfloat16", CPU):
+    with matmul_precision("bfloat16", CPU):
         assert 1e-4 < product() < 1e-1
     assert product() < 1e-6, "and is left behind"
 
@@ -39,7 +39,7 @@ def test_bfloat16_rounds_products_and_full_does_not():
 def test_flags_of_the_process_are_given_back_even_after_an_error():
     flags = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     for name in PRECISIONS:
-        with pytest.raises((RuntimeError, ValueError)), precisely(name, CPU):
+        with pytest.raises((RuntimeError, ValueError)), matmul_precision(name, CPU):
             raise RuntimeError
     assert flags == (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32)
     assert not torch.is_autocast_enabled("cpu")

@@ -7,16 +7,16 @@ import pytest
 import torch
 
 from adversary.optim.conjugate_gradients import conjugate_gradients
-from adversary.optim.prior_terms import Flat, Probable
+from adversary.optim.prior_terms import GaussianTerm, NoPriorTerm
 from adversary.optim.quadratic_models import (
-    Dense,
-    MatrixFree,
-    Sketch,
-    Sketched,
-    grouped,
+    CGModel,
+    DenseModel,
+    SketchedCGModel,
+    SketchPreconditioner,
+    count_sketch,
     symmetric_product,
 )
-from adversary.priors.smooth import covariance, smooth_prior
+from adversary.priors.smooth import smooth_covariance, smooth_prior
 
 
 class Linear:
@@ -58,28 +58,28 @@ class Linear:
 
 
 @pytest.mark.parametrize("damping", [0.0, 0.3])
-@pytest.mark.parametrize("penalty", [Flat, lambda: Probable(smooth_prior((1, 4, 4)))])
+@pytest.mark.parametrize("penalty", [NoPriorTerm, lambda: GaussianTerm(smooth_prior((1, 4, 4)))])
 def test_both_models_solve_the_normal_equations(penalty, damping):
     shape = (2, 1, 4, 4)
     equations = Linear(shape, 60)
     x = torch.full(shape, 0.4, dtype=torch.float64)
     r = equations(x)
     M = torch.zeros(32, 32, dtype=torch.float64)
-    dense = Dense(equations, x, r, penalty())
+    dense = DenseModel(equations, x, r, penalty())
     assert dense.factorise(0.5, damping)
     dense.penalty.add(M, damping)
     H = 0.5 * equations.A.T @ equations.A + M
     G = 0.5 * equations.A.T @ r + dense.penalty.gradient(x)
     torch.testing.assert_close(dense.gradient(), G)
     torch.testing.assert_close(dense.solve(-G), torch.linalg.solve(H, -G))
-    sketched = Sketched(Sketch(1.5), equations, x, r, penalty())
+    sketched = SketchedCGModel(SketchPreconditioner(1.5), equations, x, r, penalty())
     assert sketched.factorise(0.5, damping)
     sketched.penalty.rescale(getattr(dense.penalty, "scale", 1.0))
     torch.testing.assert_close(sketched.gradient(), G)
     exact = torch.linalg.solve(H, -G)
     # Conjugate gradients end by the norm of all entries together, whatever small ones are off by.
     assert float((sketched.solve(-G) - exact).norm()) < 1e-4 * float(exact.norm())
-    free = MatrixFree(equations, x, r, penalty())
+    free = CGModel(equations, x, r, penalty())
     assert free.factorise(0.5, damping)
     free.penalty.rescale(getattr(dense.penalty, "scale", 1.0))  # the estimate is a rough one
     torch.testing.assert_close(free.gradient(), G)
@@ -90,7 +90,7 @@ def test_both_models_solve_the_normal_equations(penalty, damping):
 
 def test_the_penalty_is_the_mahalanobis_distance_and_its_gradient():
     prior = smooth_prior((1, 4, 4))
-    penalty = Probable(prior)
+    penalty = GaussianTerm(prior)
     x = torch.rand(2, 1, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     u = (x - 0.5).flatten(1)
     value = float(torch.einsum("bi,ij,bj->", u, torch.linalg.inv(prior.covariance()), u))
@@ -105,7 +105,7 @@ def test_the_penalty_is_the_mahalanobis_distance_and_its_gradient():
 def test_the_smooth_prior_has_the_smooth_covariance(shape):
     prior = smooth_prior(shape)
     pixels = torch.Size(shape).numel()
-    expected = covariance(torch.eye(pixels, dtype=torch.float64).view(-1, *shape)).flatten(1)
+    expected = smooth_covariance(torch.eye(pixels, dtype=torch.float64).view(-1, *shape)).flatten(1)
     torch.testing.assert_close(prior.covariance(), expected, rtol=0, atol=2e-6)
 
 
@@ -118,14 +118,17 @@ def test_a_symmetric_product_is_that_of_the_rows(block):
 def test_a_sketch_saves_iterations(monkeypatch):
     """A few iterations solve what conjugate gradients without it do not."""
     monkeypatch.setattr("adversary.optim.quadratic_models.CG_ITERATIONS", 12)
-    monkeypatch.setattr("adversary.optim.quadratic_models.FRESH", 12)
+    monkeypatch.setattr("adversary.optim.quadratic_models.MAX_FRESH_ITERATIONS", 12)
     equations = Linear((1, 1, 8, 8), 2000)
     equations.A *= torch.logspace(0, -3, 64, dtype=torch.float64)
     x = torch.zeros(1, 1, 8, 8, dtype=torch.float64)
     exact = torch.linalg.solve(equations.A.T @ equations.A, equations.A.T @ equations.b)
     for model, solves in (
-        (Sketched(Sketch(8.0), equations, x, equations(x), Flat()), True),
-        (MatrixFree(equations, x, equations(x), Flat()), False),
+        (
+            SketchedCGModel(SketchPreconditioner(8.0), equations, x, equations(x), NoPriorTerm()),
+            True,
+        ),
+        (CGModel(equations, x, equations(x), NoPriorTerm()), False),
     ):
         assert model.factorise(1.0, 0.0)
         missing = model.solve(-model.gradient()) - exact
@@ -158,7 +161,7 @@ def test_groups_keep_the_normal_equations_however_unevenly_equations_tell(steepn
     J = torch.randn(3000, 20, generator=draw, dtype=torch.float64)
     J *= torch.logspace(0, -steepness, 3000, dtype=torch.float64)[:, None]
     J = J[torch.randperm(3000, generator=draw)]
-    mix = grouped(3000, 400)
+    mix = count_sketch(3000, 400)
     mixed = torch.stack([mix(column) for column in J.T], dim=1)
     assert mixed.shape == (400, 20)
     assert torch.equal(mix(J[:, 0]), mix(J[:, 0]))
@@ -168,7 +171,7 @@ def test_groups_keep_the_normal_equations_however_unevenly_equations_tell(steepn
 
 def stepped(sketch, equations, x):
     """Return the sketched model at x after a solve, checked against the normal equations."""
-    model = Sketched(sketch, equations, x, equations(x), Flat())
+    model = SketchedCGModel(sketch, equations, x, equations(x), NoPriorTerm())
     assert model.factorise(1.0, 0.0)
     H, right = equations.A.T @ equations.A, torch.ones(len(equations.A.T), dtype=torch.float64)
     exact = torch.linalg.solve(H, right)
@@ -178,7 +181,7 @@ def stepped(sketch, equations, x):
 
 
 def test_a_sketch_is_kept_for_as_long_as_it_serves():
-    equations, sketch = Linear((1, 1, 6, 6), 300), Sketch(4.0)
+    equations, sketch = Linear((1, 1, 6, 6), 300), SketchPreconditioner(4.0)
     x = torch.zeros(1, 1, 6, 6, dtype=torch.float64)
     first = stepped(sketch, equations, x)
     assert first.evaluations >= 36
@@ -193,12 +196,12 @@ def test_a_sketch_is_kept_for_as_long_as_it_serves():
 
 
 def test_where_float32_is_too_coarse_a_sketch_is_of_float64(monkeypatch):
-    monkeypatch.setattr("adversary.optim.quadratic_models.FRESH", 2)
-    equations, sketch = Linear((1, 1, 6, 6), 300), Sketch(400.0)
+    monkeypatch.setattr("adversary.optim.quadratic_models.MAX_FRESH_ITERATIONS", 2)
+    equations, sketch = Linear((1, 1, 6, 6), 300), SketchPreconditioner(400.0)
     turn = torch.linalg.qr(equations.A[:36])[0]
     equations.A = equations.A @ torch.diag(torch.logspace(0, -7, 36, dtype=torch.float64)) @ turn
     x = torch.zeros(1, 1, 6, 6, dtype=torch.float64)
-    model = Sketched(sketch, equations, x, equations(x), Flat())
+    model = SketchedCGModel(sketch, equations, x, equations(x), NoPriorTerm())
     assert model.factorise(1.0, 0.0)
     model.solve(torch.ones(36, dtype=torch.float64))
     assert equations.taken == 2  # single first, then double

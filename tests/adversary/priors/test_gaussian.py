@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.linalg import sqrtm
 from scipy.stats import multivariate_normal
 
-from adversary.priors.covariance import QUANTISATION, estimate
+from adversary.priors.covariance import QUANTISATION, shrunk_covariance
 from adversary.priors.gaussian import GaussianPrior, PriorError
 from adversary.priors.public import Prior
 
@@ -174,7 +174,7 @@ def test_an_image_in_three_equal_channels_does_not_vary_between_them():
 
 def test_the_same_images_give_the_same_prior():
     images = smooth_field(5, (1, 9, 9)).numpy()
-    first, again = (estimate(images, rank=8, seed=3) for _ in range(2))
+    first, again = (shrunk_covariance(images, rank=8, seed=3) for _ in range(2))
     for a, b in zip(first, again, strict=True):
         np.testing.assert_array_equal(a, b)
 

@@ -3,14 +3,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from adversary.attacks.encgrad.map_inversion import most_probable
-from adversary.priors.smooth import CHANNEL_CORRELATION, VARIANCE, covariance
+from adversary.attacks.encgrad.map_inversion import map_images
+from adversary.priors.smooth import CHANNEL_CORRELATION, VARIANCE, smooth_covariance
 
 
 def dense_covariance(shape):
     pixels = torch.Size(shape).numel()
     basis = torch.eye(pixels, dtype=torch.float64).view(pixels, *shape)
-    return covariance(basis).reshape(pixels, pixels)
+    return smooth_covariance(basis).reshape(pixels, pixels)
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 4), (3, 4, 6), (2, 5, 3)])
@@ -36,7 +36,7 @@ def test_a_linear_encoder_gives_the_posterior_mean(seed):
     h = torch.randn(3, encoding, generator=draw, dtype=torch.float64)
     deviation = torch.tensor([0.1, 0.5, 2.0], dtype=torch.float64)
     centre = torch.rand(shape, generator=draw, dtype=torch.float64)
-    images, misfit = most_probable(lambda x: x.flatten(1) @ J.T + offset, h, deviation, centre)
+    images, misfit = map_images(lambda x: x.flatten(1) @ J.T + offset, h, deviation, centre)
     precision = torch.linalg.inv(dense_covariance(shape))
     for image, wanted, sigma in zip(images, h, deviation, strict=True):
         missing = wanted - J @ centre.flatten() - offset
@@ -56,8 +56,8 @@ def test_rounds_settle_what_a_sigmoid_bends():
 
     deviation = torch.full((2,), 1e-6, dtype=torch.float64)
     centre = torch.full((1, 4, 4), 0.5, dtype=torch.float64)
-    once = most_probable(encode, encode(truth), deviation, centre, rounds=1)[1]
-    often = most_probable(encode, encode(truth), deviation, centre, rounds=30)[1]
+    once = map_images(encode, encode(truth), deviation, centre, rounds=1)[1]
+    often = map_images(encode, encode(truth), deviation, centre, rounds=30)[1]
     assert (often < once / 100).all()
 
 
@@ -68,6 +68,6 @@ def test_an_encoder_far_from_linear_leaves_the_centre():
         return -((x - 0.49).flatten(1).square() * 1e4)
 
     wanted = torch.full((1, 4), 100.0, dtype=torch.float64)
-    images, misfit = most_probable(encode, wanted, torch.ones(1, dtype=torch.float64), centre)
+    images, misfit = map_images(encode, wanted, torch.ones(1, dtype=torch.float64), centre)
     torch.testing.assert_close(images[0], centre)
     assert misfit[0] > 50

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from adversary.problem.losses import errors, mean_loss
+from adversary.problem.losses import mean_loss, output_gradients
 
 
 @pytest.mark.parametrize("loss", ["cross-entropy", "bce"])
@@ -23,4 +23,4 @@ def test_errors_are_the_derivative_by_the_logits(loss, weighted, soft):
     (gradient,) = torch.autograd.grad(mean_loss(logits, targets, loss, weights), logits)
     outputs = logits.detach().softmax(1) if loss == "cross-entropy" else logits.detach().sigmoid()
     scale = 5 if loss == "cross-entropy" else 5 * 6
-    torch.testing.assert_close(errors(outputs, targets, loss, weights), scale * gradient)
+    torch.testing.assert_close(output_gradients(outputs, targets, loss, weights), scale * gradient)

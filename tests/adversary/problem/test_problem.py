@@ -10,7 +10,7 @@ from torch.nn import functional
 from adversary import ObservationError, Prior, ThreatModel, TrainingRecipe
 from adversary.optim.distances import cosine_distance, layer_distance, squared_distance
 from adversary.priors.total_variation import total_variation
-from adversary.problem.problem import pose
+from adversary.problem.problem import build_problem
 
 
 def make(tiny_net, update, *, batch=2, norm=False, mode="train", channels=1, loss="cross-entropy"):
@@ -20,7 +20,9 @@ def make(tiny_net, update, *, batch=2, norm=False, mode="train", channels=1, los
     targets = labels if loss == "cross-entropy" else functional.one_hot(labels, 3).float()
     recipe = TrainingRecipe(lr=0.1, batch_size=batch, batch_norm=mode, loss=loss)
     seen = update(model, images, targets, recipe)
-    problem = pose(seen, ThreatModel(), model, image_shape=(channels, 8, 8), dtype=torch.float64)
+    problem = build_problem(
+        seen, ThreatModel(), model, image_shape=(channels, 8, 8), dtype=torch.float64
+    )
     return problem, images.double(), problem.targets(targets)
 
 
@@ -106,7 +108,7 @@ def test_the_model_passed_in_is_not_touched(tiny_net, update):
     seen = update(
         model, torch.rand(2, 1, 8, 8), torch.tensor([0, 1]), TrainingRecipe(lr=1, batch_size=2)
     )
-    problem = pose(seen, ThreatModel(), model, image_shape=(1, 8, 8))
+    problem = build_problem(seen, ThreatModel(), model, image_shape=(1, 8, 8))
     problem.gradients(torch.rand(1, 2, 1, 8, 8), torch.eye(3)[None, :2])
     assert model.training
     assert all(p.requires_grad for p in model.parameters())
@@ -123,7 +125,7 @@ def test_an_update_of_another_model_is_refused(tiny_net, update):
     with pytest.raises(
         ObservationError, match="client-00 in round 1: the update is of another model"
     ):
-        pose(seen, ThreatModel(), tiny_net(outputs=4), image_shape=(1, 8, 8))
+        build_problem(seen, ThreatModel(), tiny_net(outputs=4), image_shape=(1, 8, 8))
 
 
 @pytest.mark.parametrize("frozen", [["body.0"], ["body.1"], ["body.0", "body.1", "body.3"]])
@@ -138,7 +140,7 @@ def test_what_was_not_sent_is_as_the_server_has_it(tiny_net, update, frozen):
     for name in list(seen.sent):
         if name.rpartition(".")[0] in frozen:
             del seen.sent[name], seen.returned[name]
-    problem = pose(seen, ThreatModel(), model, image_shape=(1, 8, 8), dtype=torch.float64)
+    problem = build_problem(seen, ThreatModel(), model, image_shape=(1, 8, 8), dtype=torch.float64)
     found = problem.gradients(images.double()[None], problem.targets(labels)[None])
     assert found.keys() == problem.gradient.keys()
     assert not any(name.rpartition(".")[0] in frozen for name in found)
@@ -153,7 +155,7 @@ def test_arrays_that_the_model_lacks_are_named(tiny_net, update):
     )
     seen.sent["other"] = seen.returned["other"] = torch.zeros(1)
     with pytest.raises(ObservationError, match=r"of another model \(it has no other\)"):
-        pose(seen, ThreatModel(), model, image_shape=(1, 8, 8))
+        build_problem(seen, ThreatModel(), model, image_shape=(1, 8, 8))
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 8, 8), (3, 3, 5, 7)])

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from adversary import ThreatModel, TrainingRecipe
-from adversary.attacks.gauss_newton.softplus import softened
+from adversary.attacks.gauss_newton.softplus import with_softplus
 from adversary.observation.channel import Channel
-from adversary.problem.problem import pose
-from adversary.problem.residuals import WORTH, Residuals, jacobian, residuals, spread
+from adversary.problem.problem import build_problem
+from adversary.problem.residuals import WORTH, Residuals, jacobian, residuals, stratified_indices
 
 
 def problem_of(tiny_net, update, *, batch=2, lr=0.1, channel=None, norm=False, **recipe):
@@ -21,7 +21,7 @@ def problem_of(tiny_net, update, *, batch=2, lr=0.1, channel=None, norm=False, *
     recipe = TrainingRecipe(lr=lr, **{"batch_size": batch, **recipe})
     seen = update(model, images, labels, recipe)
     threat = ThreatModel(labels=labels, channel=channel or Channel())
-    problem = pose(seen, threat, model, image_shape=(1, 8, 8)).to(torch.float64)
+    problem = build_problem(seen, threat, model, image_shape=(1, 8, 8)).to(torch.float64)
     return problem, images.double(), problem.targets(labels)
 
 
@@ -85,7 +85,7 @@ def test_products_are_those_of_the_jacobian(tiny_net, update):
 
 def test_large_arrays_are_left_out_where_the_small_ones_are_enough():
     entries = {"large": torch.arange(10**6), "small": torch.arange(10), "middle": torch.arange(500)}
-    few, many = spread(entries, 20, 0), spread(entries, 100, 0)
+    few, many = stratified_indices(entries, 20, 0), stratified_indices(entries, 100, 0)
     assert 20 * WORTH < 510
     assert list(few) == ["small", "middle"]
     assert sum(map(len, few.values())) == 20
@@ -119,8 +119,8 @@ def test_calibration_counts_what_a_model_in_the_clients_place_leaves_unexplained
     model.body[2] = model.body[4] = torch.nn.ReLU()
     images, labels = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(0)), [1]
     seen = update(model, images, torch.tensor(labels), TrainingRecipe(lr=0.1, batch_size=1))
-    problem = pose(seen, ThreatModel(), model, image_shape=(1, 8, 8)).to(torch.float64)
-    soft = softened(problem, 100.0, images.double())
+    problem = build_problem(seen, ThreatModel(), model, image_shape=(1, 8, 8)).to(torch.float64)
+    soft = with_softplus(problem, 100.0, images.double())
     equations = residuals(soft, soft.targets(torch.tensor(labels)), math.inf, 0)
     x = images.double()
     assert float(equations.calibrated(x)(x).square().mean()) > 1e4
@@ -184,7 +184,7 @@ def test_calibration_tells_the_level_of_the_clients_rounding(tiny_net, update, s
     names, parameters = zip(*model.named_parameters(), strict=True)
     gradient = dict(zip(names, torch.autograd.grad(loss, parameters), strict=True))
     seen = dataclasses.replace(seen, returned=gradient, recipe=recipe)
-    problem = pose(seen, ThreatModel(), model, image_shape=(1, 8, 8)).to(torch.float64)
+    problem = build_problem(seen, ThreatModel(), model, image_shape=(1, 8, 8)).to(torch.float64)
     equations = residuals(problem, problem.targets(labels), math.inf, 0)
     near = equations.calibrated(torch.full((2, 1, 8, 8), 0.5, dtype=torch.float64))
     assert 0.05 < float(near(images.double()).square().mean()) < 5

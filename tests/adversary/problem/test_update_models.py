@@ -11,8 +11,14 @@ from adversary import ObservationError, ThreatModel, TrainingRecipe
 from adversary.attacks import DLG, ING, AttackOptionError
 from adversary.observation.channel import Channel
 from adversary.optim.distances import squared_distance
-from adversary.problem.problem import pose
-from adversary.problem.update_models import READINGS, Surrogate, assumed_batches, choose, unrolled
+from adversary.problem.problem import build_problem
+from adversary.problem.update_models import (
+    UPDATE_MODELS,
+    Surrogate,
+    assumed_batches,
+    select,
+    unrolled,
+)
 
 
 def posed(tiny_net, update, recipe, *, images=4, channel=None, norm=False, dtype=torch.float64):
@@ -21,7 +27,7 @@ def posed(tiny_net, update, recipe, *, images=4, channel=None, norm=False, dtype
     y = torch.arange(images) % 3
     seen = update(model.double(), x.double(), y, recipe)
     threat = ThreatModel(labels=y, channel=channel or Channel())
-    problem = pose(seen, threat, model, image_shape=(1, 8, 8), dtype=dtype)
+    problem = build_problem(seen, threat, model, image_shape=(1, 8, 8), dtype=dtype)
     return problem, x.to(dtype), problem.targets(y)
 
 
@@ -65,7 +71,7 @@ def test_unrolled_training_is_that_of_torch_s_optimisers(tiny_net, update, recip
 def test_candidates_together_are_each_alone(tiny_net, update, recipe):
     problem, x, y = posed(tiny_net, update, recipe)
     candidates = torch.stack([x, x.flip(0), torch.rand_like(x)])
-    for name, cls in READINGS.items():
+    for name, cls in UPDATE_MODELS.items():
         reading = cls()
         more = reading.variables(problem, 3)
         together = reading.gradients(problem, {"images": candidates, **more}, y.expand(3, -1, -1))
@@ -82,7 +88,7 @@ def test_the_further_a_reading_looks_the_less_is_left_unexplained(tiny_net, upda
     recipe = TrainingRecipe(lr=0.05, batch_size=2, local_epochs=steps)
     problem, x, y = posed(tiny_net, update, recipe, images=2)
     left = {}
-    for name, cls in READINGS.items():
+    for name, cls in UPDATE_MODELS.items():
         variables = {"images": x[None], **cls().variables(problem, 1)}
         found = cls().gradients(problem, variables, y[None])
         left[name] = squared_distance(found, problem.gradient).item()
@@ -91,7 +97,7 @@ def test_the_further_a_reading_looks_the_less_is_left_unexplained(tiny_net, upda
 
 def test_all_readings_are_differentiable_in_all_they_optimise(tiny_net, update):
     problem, x, y = posed(tiny_net, update, RECIPES[0], images=2)
-    for cls in READINGS.values():
+    for cls in UPDATE_MODELS.values():
         variables = {"images": x[None].clone(), **cls().variables(problem, 1)}
         names = list(variables)
 
@@ -125,7 +131,7 @@ def test_which_reading_is_chosen(tiny_net, update, name, recipe, view, chosen):
     problem, _, _ = posed(tiny_net, update, TrainingRecipe(lr=1, batch_size=4))
     seen = problem.observation
     seen = type(seen)(**{**vars(seen), "recipe": recipe, "view": view})
-    assert choose(name, seen).name == chosen
+    assert select(name, seen).name == chosen
 
 
 def test_images_are_in_the_order_of_their_first_use(tiny_net, update):
@@ -141,7 +147,7 @@ def test_the_position_stays_on_the_line(tiny_net, update):
     assert variables["position"].tolist() == pytest.approx([0, 0.3, 1])
 
 
-@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("reading", UPDATE_MODELS)
 @pytest.mark.parametrize("attack", [DLG, ING])
 def test_attacks_say_how_they_read_several_steps(tiny_net, update, attack, reading):
     problem, _, _ = posed(tiny_net, update, RECIPES[0], images=2)
@@ -153,7 +159,7 @@ def test_attacks_say_how_they_read_several_steps(tiny_net, update, attack, readi
 def test_unrolling_gains_where_the_weights_move(tiny_net, update):
     problem, x, _ = posed(tiny_net, update, TrainingRecipe(lr=3.0, batch_size=1), images=2)
     errors = {}
-    for reading in READINGS:
+    for reading in UPDATE_MODELS:
         found = DLG(iterations=150, reading=reading).run(problem).images
         pairs = ((found - x.float()), (found.flip(0) - x.float()))
         errors[reading] = min(float(d.square().mean()) for d in pairs)
@@ -170,7 +176,7 @@ def test_several_steps_of_adam_are_unrolled_or_refused(tiny_net, update):
     problem, _, _ = posed(tiny_net, update, recipe, images=2)
     message = "adversary.reading = 'surrogate': 2 local steps of Adam are no sum of gradients"
     with pytest.raises(ObservationError, match=message):
-        choose("surrogate", problem.observation)
+        select("surrogate", problem.observation)
     found = DLG(iterations=2).run(problem)
     assert found.notes[0] == "2 local steps, unrolled reading"
     assert found.notes[1].startswith("Adam clients: ")

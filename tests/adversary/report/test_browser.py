@@ -13,7 +13,7 @@ from PIL import Image
 
 from adversary.common.results import Frame
 from adversary.report import pictures, run_page
-from adversary.report.comparison import Run, Setting, measure
+from adversary.report.comparison import ComparedSetting, Run, compare_runs
 from adversary.report.comparison_page import render
 from adversary.storage import picture_files
 from adversary.storage.run_folder import RunFolder
@@ -106,13 +106,13 @@ def report(tmp_path_factory, attacked):
     truth = torch.linspace(0, 1, 256).reshape(1, 1, 16, 16)
     where = 1, "client-00", "ing"
     frames = [Frame(0, i, 1.0 / (i + 1), truth * i / 9) for i in range(10)]
-    picture_files.write(folder.process(*where), pictures.process(frames, truth))
+    picture_files.write_files(folder.process(*where), pictures.progress_images(frames, truth))
     folder.history(*where).write_text(
         "\n".join(
             ["restart,iteration,score,seconds", *(f"0,{i},{1 / (i + 1)},1" for i in range(10))]
         )
     )
-    picture_files.write(folder.images(*where), pictures.deviations(truth))
+    picture_files.write_files(folder.images(*where), pictures.bound_images(truth))
     folder.add_failure(3, long, "dlg", "x" * 200)
     folder.add_account(round=3, client=long, rounds=3, epsilon=1.5, delta=1e-5)
     folder.update(
@@ -149,9 +149,11 @@ def test_a_comparison_fits_and_filters(tmp_path, attacked, width):
         run = attacked(RunFolder.create(tmp_path / name, candidates=4), rounds=1)
         run.finish("completed")
         settings.append(
-            Setting(label=name, defence=name, parameters="", runs=(Run(seed=1, path=run.path),))
+            ComparedSetting(
+                label=name, defence=name, parameters="", runs=(Run(seed=1, path=run.path),)
+            )
         )
-    page = render(tmp_path, measure(settings))
+    page = render(tmp_path, compare_runs(settings))
     found = probe(page, width)
     assert (found["scroll"], found["wide"]) == (width, [])
     assert found["dim"] == []

@@ -18,19 +18,19 @@ from adversary.common.results import Reconstruction
 from adversary.report import charts
 from adversary.report.comparison import (
     COMPARISON,
-    Row,
+    ComparedSetting,
+    ComparisonRow,
     Run,
-    Setting,
-    front,
+    compare_runs,
     headlines,
     in_lines,
-    measure,
+    pareto_front,
     write_tables,
 )
 from adversary.report.comparison_page import ordered, render, summarise
 from adversary.report.pictures import draw
 from adversary.scoring.image_scores import ImageScore
-from adversary.scoring.verdict import Level
+from adversary.scoring.verdict import Severity
 from adversary.storage import csv_table
 from adversary.storage.run_folder import RunFolder
 
@@ -66,7 +66,7 @@ def ran(path, attacks, *, auc=0.9, epsilon=None, status="completed", names=("a.p
 
 
 def setting(label, *runs, defence="none", parameters=""):
-    return Setting(
+    return ComparedSetting(
         label=label, defence=defence, parameters=parameters,
         runs=tuple(Run(seed=seed, path=path) for seed, path in enumerate(runs, 1)),
     )  # fmt: skip
@@ -75,7 +75,7 @@ def setting(label, *runs, defence="none", parameters=""):
 def test_means_are_over_images_then_seeds_and_the_strongest_attack_comes_first(tmp_path):
     one = ran(tmp_path / "1", {"weak": (10.0, 12.0), "strong": (20.0, 30.0)}, auc=0.90, epsilon=2.0)
     two = ran(tmp_path / "2", {"weak": (12.0, 14.0), "strong": (22.0, 10.0)}, auc=0.94, epsilon=3.0)
-    strong, weak = measure([setting("s", one, two)])
+    strong, weak = compare_runs([setting("s", one, two)])
     assert (strong.attack, weak.attack, strong.runs) == ("strong", "weak", 2)
     assert (strong.psnr, strong.psnr_worst, weak.psnr) == (20.5, 30.0, 12.0)
     assert strong.psnr_std == pytest.approx(math.sqrt(2 * 4.5**2))  # of 25 and 16
@@ -85,7 +85,7 @@ def test_means_are_over_images_then_seeds_and_the_strongest_attack_comes_first(t
     assert strong.reidentified == pytest.approx((0.5 + 0.5) / 2)
     assert strong.label_accuracy == pytest.approx((1 + 0.5) / 2)
     assert (strong.bound_psnr, strong.lpips) == (None, None)
-    assert strong.level is Level.VISIBLE
+    assert strong.level is Severity.VISIBLE
     assert strong.protects == "Something, a bit."
     assert headlines([strong, weak]) == [strong]
 
@@ -95,25 +95,27 @@ def test_the_bound_is_read_where_the_run_has_one(tmp_path):
     leakage = pd.read_csv(path / "leakage.csv")
     leakage["bound_psnr"] = [31.0, 35.0]
     leakage.to_csv(path / "leakage.csv", index=False)
-    [row] = measure([setting("s", path)])
+    [row] = compare_runs([setting("s", path)])
     assert row.bound_psnr == 33.0
 
 
 def test_runs_that_are_missing_or_failed_are_told_and_left_out(tmp_path):
     good = ran(tmp_path / "good", {"ing": (20.0, 30.0), "dlg": None})
     bad = ran(tmp_path / "bad", {"ing": (99.0, 99.0)}, status="failed")
-    rows = measure([setting("mixed", good, bad), setting("none of it", tmp_path / "nowhere")])
+    rows = compare_runs([setting("mixed", good, bad), setting("none of it", tmp_path / "nowhere")])
     ing, dlg, missing = rows
     assert (ing.psnr, ing.psnr_std, ing.runs, ing.status) == (25.0, None, 1, "incomplete")
     assert ing.note == "seed 2: failed: it rained"
     assert dlg.note == "seed 2: failed: it rained; 1 attacks failed"
-    assert (dlg.psnr, dlg.level) == (None, Level.UNKNOWN)
+    assert (dlg.psnr, dlg.level) == (None, Severity.UNKNOWN)
     assert (missing.status, missing.note, missing.runs) == ("missing", "seed 1: not run yet", 0)
 
 
 def test_tables_read_back_and_missing_values_stay_empty(tmp_path):
     path = ran(tmp_path / "1", {"ing": (20.0, 1 / 3)})
-    rows = measure([setting("=odd, label", path, parameters="scale=0.1"), setting("b", tmp_path)])
+    rows = compare_runs(
+        [setting("=odd, label", path, parameters="scale=0.1"), setting("b", tmp_path)]
+    )
     write_tables(tmp_path, rows)
     read = csv_table.read(tmp_path / "comparison.csv", COMPARISON)
     assert list(read.columns) == list(COMPARISON)
@@ -144,7 +146,7 @@ SAFE = {"psnr": 18.1, "bound_psnr": 18.3, "prior_psnr": 18.0, "rdlv": 0.01}
     ],
 )
 def test_the_verdict_is_that_of_the_worst_image(evaluated, tmp_path, images, verdict, limit):
-    [row] = measure([setting("s", evaluated(tmp_path / "1", {"standard": images}))])
+    [row] = compare_runs([setting("s", evaluated(tmp_path / "1", {"standard": images}))])
     assert (row.verdict, row.limit) == (verdict, limit)
     assert row.cells()["verdict"] == verdict
 
@@ -152,7 +154,7 @@ def test_the_verdict_is_that_of_the_worst_image(evaluated, tmp_path, images, ver
 def test_protected_takes_every_update_that_was_attacked(evaluated, tmp_path):
     path = evaluated(tmp_path / "1", {"standard": [SAFE]})
     RunFolder.open(path).add_failure(1, "client-01", "standard", "no luck")
-    [row] = measure([setting("s", path)])
+    [row] = compare_runs([setting("s", path)])
     assert (row.verdict, row.note) == ("open", "1 attacks failed")
 
 
@@ -164,7 +166,7 @@ def test_the_strongest_attack_is_that_of_the_worst_case_and_no_mean_over_failure
             "steady": [{"psnr": 15.0}], "rare": [COPY | {"psnr": psnr}]
         }) for psnr in (31.2, 2.0)
     ]  # fmt: skip
-    strong, weak = measure([setting("s", *runs)])
+    strong, weak = compare_runs([setting("s", *runs)])
     assert (strong.attack, strong.psnr, strong.psnr_worst) == ("rare", 16.6, 31.2)
     assert (weak.attack, weak.psnr, weak.psnr_worst) == ("steady", 15.0, 15.0)
     assert strong.verdict == "visible"
@@ -176,7 +178,7 @@ def test_of_equal_levels_the_highest_psnr_beyond_the_null_comes_first(evaluated,
         "real": [{"psnr": 16.0, "null_psnr": 12.0}],
         "less": [{"psnr": 15.0, "null_psnr": 12.0}],
     }
-    rows = measure([setting("s", evaluated(tmp_path / "1", attacks))])
+    rows = compare_runs([setting("s", evaluated(tmp_path / "1", attacks))])
     assert [row.verdict for row in rows] == ["open"] * 3
     assert [row.attack for row in rows] == ["real", "less", "mean"]
 
@@ -187,7 +189,7 @@ def test_means_shares_and_flags_of_what_the_attacker_states(evaluated, tmp_path)
     two = NOISE_3 | {"certificate": "open", "expected_psnr": 9.0, "null_psnr": 9.0,
                      "flags": ("below-mean", "of-a-plug-in"), "told": ("misfit",)}  # fmt: skip
     path = evaluated(tmp_path / "1", {"standard": [one, two], "dlg": [{"psnr": 1.0}]})
-    standard, dlg = measure([setting("s", path)])
+    standard, dlg = compare_runs([setting("s", path)])
     assert (standard.proved, dict(standard.certificates)) == (0.5, {"open": 1, "proved": 1})
     assert (standard.expected_psnr, standard.prior_psnr, standard.null_psnr) == (31.0, 18.0, 10.0)
     assert (standard.bound_psnr, standard.bound_psnr_worst) == (pytest.approx(89.1), 147.5)
@@ -201,28 +203,28 @@ def test_means_shares_and_flags_of_what_the_attacker_states(evaluated, tmp_path)
 
 def test_a_bound_that_not_all_images_have_is_no_limit(evaluated, tmp_path):
     images = [NOISE_3, NOISE_3 | {"bound_psnr": None}]
-    [row] = measure([setting("s", evaluated(tmp_path / "1", {"standard": images}))])
+    [row] = compare_runs([setting("s", evaluated(tmp_path / "1", {"standard": images}))])
     assert (row.bound_psnr_worst, row.limit, row.verdict) == (30.7, None, "open")
 
 
 def test_what_was_examined_is_counted(evaluated, tmp_path):
     images = [SAFE, SAFE | {"client": "client-01"}]
     runs = [evaluated(tmp_path / str(n), {"a": images, "b": images}, seed=n) for n in (1, 2)]
-    row, _ = measure([setting("s", *runs)])
+    row, _ = compare_runs([setting("s", *runs)])
     assert str(row.examined) == (
         "2 of 2 hospitals, 1 of 1 round, 4 images of 12 that the hospitals hold, 2 runs"
     )
     whole = evaluated(
         tmp_path / "sum", {"a": [SAFE | {"client": "aggregate"}]}, threat={"view": "aggregate"}
     )
-    [row] = measure([setting("s", whole)])
+    [row] = compare_runs([setting("s", whole)])
     assert str(row.examined).startswith("the aggregate of 2 hospitals, 1 of 1 round, 1 image of")
 
 
 def test_masked_updates_never_enter(evaluated, tmp_path):
     images = [SAFE, COPY | {"client": "client-00-masked"}]
     path = evaluated(tmp_path / "1", {"standard": images, "mask": images[1:]})
-    [row] = measure([setting("s", path)])
+    [row] = compare_runs([setting("s", path)])
     assert (row.attack, row.psnr, row.images, row.verdict) == ("standard", 18.1, 1, "protected")
 
 
@@ -231,7 +233,7 @@ def test_an_exact_copy_in_one_seed_is_the_worst_and_leaves_no_spread(evaluated, 
         evaluated(tmp_path / str(psnr), {"standard": [COPY | {"psnr": psnr}]})
         for psnr in (math.inf, 20.0)
     ]
-    [row] = measure([setting("s", *runs)])
+    [row] = compare_runs([setting("s", *runs)])
     assert (row.psnr, row.psnr_worst, row.psnr_std) == (math.inf, math.inf, None)
     assert row.verdict == "visible"
 
@@ -239,13 +241,13 @@ def test_an_exact_copy_in_one_seed_is_the_worst_and_leaves_no_spread(evaluated, 
 def test_a_label_that_was_not_recovered_counts_as_wrong(evaluated, tmp_path):
     told = [("1", "1"), ("1", None), (None, "1"), ("0", "1")]
     images = [SAFE | {"label_true": true, "label_recovered": said} for true, said in told]
-    [row] = measure([setting("s", evaluated(tmp_path / "1", {"standard": images}))])
+    [row] = compare_runs([setting("s", evaluated(tmp_path / "1", {"standard": images}))])
     assert row.label_accuracy == pytest.approx(1 / 3)
 
 
 def test_a_mechanism_without_noise_claims_no_epsilon(evaluated, tmp_path):
     attacks = {"standard": [COPY]}
-    clipped, both = measure([
+    clipped, both = compare_runs([
         setting("clipped", evaluated(tmp_path / "1", attacks, epsilon=math.inf)),
         setting("both", evaluated(tmp_path / "2", attacks, epsilon=2.0),
                 evaluated(tmp_path / "3", attacks, epsilon=math.inf)),
@@ -257,7 +259,7 @@ def test_a_mechanism_without_noise_claims_no_epsilon(evaluated, tmp_path):
 
 
 def test_the_lines_of_a_terminal_go_from_attack_to_bound(evaluated, tmp_path):
-    rows = measure([
+    rows = compare_runs([
         setting("noise 3", evaluated(tmp_path / "1", {"standard": [NOISE_3]})),
         setting("none", evaluated(tmp_path / "2", {"standard": [COPY | {"bound_psnr": 50.0}]})),
         setting("x", evaluated(tmp_path / "3", {"standard": [COPY | {"bound_psnr": None}]})),
@@ -275,14 +277,14 @@ def test_the_lines_of_a_terminal_go_from_attack_to_bound(evaluated, tmp_path):
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), max_size=8))
 def test_the_front_is_of_upper_limits_that_nothing_beats(points):
     rows = [
-        Row(setting=setting(str(i)), auc=auc / 4, limit=float(limit), psnr=0.0)
+        ComparisonRow(setting=setting(str(i)), auc=auc / 4, limit=float(limit), psnr=0.0)
         for i, (auc, limit) in enumerate(points)
     ]
     unbounded = [
-        Row(setting=setting("unknown"), auc=1.0, psnr=0.0, psnr_worst=0.0),
-        Row(setting=setting("endless"), auc=1.0, psnr=0.0, limit=math.inf),
+        ComparisonRow(setting=setting("unknown"), auc=1.0, psnr=0.0, psnr_worst=0.0),
+        ComparisonRow(setting=setting("endless"), auc=1.0, psnr=0.0, limit=math.inf),
     ]
-    found = front([*rows, *unbounded])
+    found = pareto_front([*rows, *unbounded])
     for row in rows:
         beaten = any(
             (o.auc > row.auc and o.limit <= row.limit) or (o.auc >= row.auc and o.limit < row.limit)
@@ -322,7 +324,7 @@ def page(tmp_path):
         "noise": ran(tmp_path / "runs/noise/seed-1", {"ing": (12.0, 14.0)}, names=("b.png", "c")),
     }
     (runs["noise"] / "report.html").write_text("its report")
-    rows = measure([setting(label, path) for label, path in runs.items()])
+    rows = compare_runs([setting(label, path) for label, path in runs.items()])
     return Page(render(tmp_path, rows).read_text()), (tmp_path / "comparison.html").read_text()
 
 
@@ -360,22 +362,24 @@ def test_cells_hold_what_the_table_sorts_by(page):
 
 
 def test_a_page_without_any_result_can_be_read(tmp_path):
-    text = render(tmp_path, measure([setting("a", tmp_path / "x")])).read_text()
+    text = render(tmp_path, compare_runs([setting("a", tmp_path / "x")])).read_text()
     assert "nothing to compare" in text
     assert "<svg" not in text
 
 
 def row(label, level, auc, *, defence="other", **more):
-    return Row(
+    return ComparisonRow(
         setting=setting(label, defence=defence), level=level, auc=auc, attack="standard",
         **{"psnr": more.get("psnr_worst")} | more,
     )  # fmt: skip
 
 
-NONE = row("none", Level.VISIBLE, 0.95, defence="none", psnr_worst=52.5, limit=147.5, proved=0.75)
-OPEN = row("noise 3", Level.OPEN, 0.95, psnr_worst=7.3, limit=30.7, bound_psnr_worst=30.7)
+NONE = row(
+    "none", Severity.VISIBLE, 0.95, defence="none", psnr_worst=52.5, limit=147.5, proved=0.75
+)
+OPEN = row("noise 3", Severity.OPEN, 0.95, psnr_worst=7.3, limit=30.7, bound_psnr_worst=30.7)
 HELD = row(
-    "much noise", Level.PROTECTED, 0.94, psnr_worst=17.8, limit=18.3, bound_psnr_worst=18.3,
+    "much noise", Severity.PROTECTED, 0.94, psnr_worst=17.8, limit=18.3, bound_psnr_worst=18.3,
     prior_psnr=18.0, epsilon=1.0,
 )  # fmt: skip
 
@@ -410,9 +414,9 @@ def test_nothing_is_said_of_a_price_where_nothing_was_learnt():
 
 def test_a_leak_in_part_says_how_much_more_may_be_there():
     said = summarise([
-        row("signs", Level.IDENTIFIABLE, 0.9, psnr_worst=19.3, limit=40.4),
-        row("odd", Level.TRACES, 0.9, psnr_worst=math.inf),
-        row("by the posterior", Level.PROTECTED, 0.9, psnr_worst=17.0, limit=18.0),
+        row("signs", Severity.IDENTIFIABLE, 0.9, psnr_worst=19.3, limit=40.4),
+        row("odd", Severity.TRACES, 0.9, psnr_worst=math.inf),
+        row("by the posterior", Severity.PROTECTED, 0.9, psnr_worst=17.0, limit=18.0),
     ])  # fmt: skip
     assert said == [
         "“signs” leaks in part (patient re-identifiable): the attack got 19.3 dB, and up to "
@@ -424,8 +428,8 @@ def test_a_leak_in_part_says_how_much_more_may_be_there():
 
 
 def test_rows_are_shown_by_standing_and_open_ones_by_what_may_be_there():
-    more = row("noise 1", Level.OPEN, 0.95, psnr_worst=5.0, limit=37.0)
-    endless = row("no bound", Level.OPEN, 0.95, psnr_worst=4.0)
+    more = row("noise 1", Severity.OPEN, 0.95, psnr_worst=5.0, limit=37.0)
+    endless = row("no bound", Severity.OPEN, 0.95, psnr_worst=4.0)
     shown = [one.label for one in ordered([HELD, OPEN, more, endless, NONE])]
     assert shown == ["none", "no bound", "noise 1", "noise 3", "much noise"]
 
@@ -438,7 +442,7 @@ def judged(evaluated, tmp_path):
         "noise 3": {"standard": [NOISE_3 | {"flags": ("below-mean",)}]},
         "none": {"standard": [COPY]},
     }
-    rows = measure([
+    rows = compare_runs([
         setting(label, evaluated(tmp_path / label, attacks), defence=label)
         for label, attacks in runs.items()
     ])  # fmt: skip
@@ -484,7 +488,7 @@ def test_the_page_tells_what_was_examined(judged):
 
 
 def test_there_is_no_front_of_models_that_have_not_learnt(evaluated, tmp_path):
-    rows = measure([setting("none", evaluated(tmp_path / "1", {"a": [COPY]}, auc=0.55))])
+    rows = compare_runs([setting("none", evaluated(tmp_path / "1", {"a": [COPY]}, auc=0.55))])
     text = render(tmp_path, rows).read_text(encoding="utf-8")
     assert "on the Pareto front" not in text
     assert "There is no Pareto front" in text

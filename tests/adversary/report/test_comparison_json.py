@@ -6,7 +6,7 @@ import math
 import pytest
 
 from adversary.report import comparison_json
-from adversary.report.comparison import Run, Setting, measure
+from adversary.report.comparison import ComparedSetting, Run, compare_runs
 from adversary.storage.run_folder import RunFolder
 
 OURS = {"seed": 1, "out": "/home/mueller/x", "local.lr": 0.1, "data.path": "/home/mueller/a.csv"}
@@ -37,14 +37,14 @@ def compared(evaluated, tmp_path):
         ),
     }
     settings = [
-        Setting(
+        ComparedSetting(
             label=label, defence=label.split()[0], parameters="",
             runs=(Run(seed=1, path=path), Run(seed=2, path=tmp_path / "nowhere")),
         ) for label, path in paths.items()
     ]  # fmt: skip
 
     def read():
-        path = comparison_json.write(tmp_path, measure(settings), CHOSEN)
+        path = comparison_json.write(tmp_path, compare_runs(settings), CHOSEN)
         return json.loads(path.read_text(encoding="utf-8"), parse_constant=pytest.fail)
 
     return read, paths

@@ -1,8 +1,8 @@
 import torch
 
-from adversary.common.results import Frame, Reconstruction, Step
+from adversary.common.results import Frame, IterationRecord, Reconstruction
 from adversary.report import gallery
-from adversary.report.leakage_rows import levelled
+from adversary.report.leakage_rows import with_levels
 
 
 def row(client, image, psnr, attack="ing", status="ok"):
@@ -14,10 +14,10 @@ def row(client, image, psnr, attack="ing", status="ok"):
 def test_the_worst_of_each_update_come_before_the_second_worst_of_any(monkeypatch):
     rows = [row("a", i, 50.0 - i) for i in range(5)] + [row("b", 0, 12.0), row("c", 0, 99.0)]
     rows.append(row("d", 0, 80.0, status="failed"))
-    chosen = gallery.choose(rows)
+    chosen = gallery.select_cards(rows)
     assert [one["psnr"] for one in chosen] == [99.0, 50.0, 49.0, 48.0, 47.0, 46.0, 12.0]
     monkeypatch.setattr(gallery, "MAX_CARDS", 4)
-    assert [(one["client"], one["image"]) for one in gallery.choose(rows)] == [
+    assert [(one["client"], one["image"]) for one in gallery.select_cards(rows)] == [
         ("c", 0), ("a", 0), ("a", 1), ("b", 0)
     ]  # fmt: skip
 
@@ -27,13 +27,14 @@ def test_a_strip_shows_the_trial_that_the_attacker_chose(folder):
     black = torch.zeros(2, 1, 8, 8)
     found = Reconstruction(
         images=images, labels=torch.tensor([0, 1]), score=0.1, seconds=1, evaluations=20,
-        history=[Step(0, 0, 3.0, 0.0), Step(0, 9, 2.0, 1.0), Step(1, 0, 3.0, 1.0),
-                 Step(1, 7, 0.1, 2.0)],
+        history=[IterationRecord(0, 0, 3.0, 0.0), IterationRecord(0, 9, 2.0, 1.0),
+                 IterationRecord(1, 0, 3.0, 1.0),
+                 IterationRecord(1, 7, 0.1, 2.0)],
         frames=[Frame(0, 0, 3.0, black), Frame(0, 9, 2.0, black), Frame(1, 0, 3.0, black),
                 Frame(1, 7, 0.1, images)],
     )  # fmt: skip
     folder.add_reconstruction(1, "a", "ing", found)
-    rows = gallery.choose(levelled(folder.leakage()))
+    rows = gallery.select_cards(with_levels(folder.leakage()))
     strips = gallery.strips(folder, rows)
     assert [strip.steps for strip in strips] == [7, 7]
     assert (folder.path / strips[0].place / "trial-01-image-00.png").exists()

@@ -6,14 +6,14 @@ import pytest
 import torch
 from PIL import Image
 
-from adversary import Observation, Outcome, Reconstruction, TrainingRecipe
-from adversary.bounds.cramer_rao import Bound
+from adversary import AttackResult, Observation, Reconstruction, TrainingRecipe
+from adversary.bounds.cramer_rao import BoundResult
 from adversary.bounds.fisher_information import BCR, BoundError
 from adversary.common.truth import Truth
 from adversary.report import run_page
 from adversary.report.ledger import Ledger, by_round
 from adversary.scoring.image_scores import ImageScore
-from adversary.scoring.scorer import Scored, Scorer
+from adversary.scoring.scorer import ScoredResult, Scorer
 from adversary.storage import csv_table
 from adversary.storage.run_folder import RunFolder
 from adversary.storage.schemas import LEAKAGE
@@ -40,7 +40,7 @@ def outcome(attack="dlg"):
         images=(IMAGES + 0.01).clamp(0, 1), labels=torch.tensor([0, 1]), score=0.1, seconds=1,
         evaluations=2,
     )  # fmt: skip
-    return Outcome(attack=attack, seconds=1, reconstruction=found)
+    return AttackResult(attack=attack, seconds=1, reconstruction=found)
 
 
 def truth(_=None):
@@ -51,7 +51,7 @@ def a_bound(method="dense"):
     variance = torch.full((2, 1, 16, 16), 1e-4, dtype=torch.float64)
     variance[1, :, :8] = 3e-4
     error = torch.tensor([0.0, 0.25]) if method == "stochastic" else torch.zeros(2)
-    return Bound(variance=variance, error=error, kind=BCR, method=method)
+    return BoundResult(variance=variance, error=error, kind=BCR, method=method)
 
 
 def ledger_of(tmp_path, bound):
@@ -69,7 +69,7 @@ def test_the_bound_is_written_beside_each_attack_and_found_once_an_update(tmp_pa
     ledger = ledger_of(tmp_path, bound)
     for round in (1, 2):
         for attack in ("dlg", "ing"):
-            ledger.outcome(observation(round), outcome(attack))
+            ledger.record_result(observation(round), outcome(attack))
     assert asked == [1, 2]
     leakage = ledger.folder.leakage()
     assert len(leakage) == 8
@@ -80,7 +80,7 @@ def test_the_bound_is_written_beside_each_attack_and_found_once_an_update(tmp_pa
 @pytest.mark.parametrize("method", ["dense", "stochastic"])
 def test_the_map_is_saved_where_it_is_exact(tmp_path, method):
     ledger = ledger_of(tmp_path, lambda *_: a_bound(method))
-    ledger.outcome(observation(), outcome())
+    ledger.record_result(observation(), outcome())
     picture = ledger.folder.images(1, "client-00", "dlg") / "bound-01.png"
     assert picture.exists() == (method == "dense")
     if method == "dense":
@@ -91,7 +91,7 @@ def test_the_map_is_saved_where_it_is_exact(tmp_path, method):
 
 def test_the_report_shows_the_bound_and_how_it_was_found(tmp_path):
     ledger = ledger_of(tmp_path, lambda *_: a_bound("stochastic"))
-    ledger.outcome(observation(), outcome())
+    ledger.record_result(observation(), outcome())
     assert ledger.folder.info()["bound"] == {
         "kind": BCR, "method": "stochastic", "error": 0.25, "converged": True,
         "scopes": ["all images unknown"], "subject": "images",
@@ -101,7 +101,7 @@ def test_the_report_shows_the_bound_and_how_it_was_found(tmp_path):
     assert "Bayesian Cramér-Rao bound" in page
     assert "standard error of at most 0.25 dB" in page
     dense = ledger_of(tmp_path / "exact", lambda *_: a_bound())
-    dense.outcome(observation(), outcome())
+    dense.record_result(observation(), outcome())
     page = run_page.render(dense.folder).read_text(encoding="utf-8")
     assert "least error of any attacker" in page
     assert "estimated" not in page
@@ -112,7 +112,7 @@ def test_an_update_without_a_bound_is_scored_all_the_same(tmp_path):
         raise BoundError("no bound for 40 local steps")
 
     ledger = ledger_of(tmp_path, bound)
-    told = ledger.outcome(observation(), outcome())
+    told = ledger.record_result(observation(), outcome())
     assert told == "Patient visible · 2 images, mean 40.1 dB, worst 40.1 dB"
     assert ledger.folder.leakage()["bound_psnr"].isna().all()
     assert ledger.folder.info()["missing"]["bound_psnr"] == "no bound for 40 local steps"
@@ -124,7 +124,7 @@ def test_an_update_without_a_bound_is_scored_all_the_same(tmp_path):
 
 def test_without_a_bound_the_run_says_that_it_was_not_asked_for(tmp_path):
     ledger = ledger_of(tmp_path, None)
-    ledger.outcome(observation(), outcome())
+    ledger.record_result(observation(), outcome())
     assert ledger.folder.leakage()["bound_psnr"].isna().all()
     assert ledger.folder.info()["missing"]["bound_psnr"] == "not asked for"
 
@@ -132,8 +132,8 @@ def test_without_a_bound_the_run_says_that_it_was_not_asked_for(tmp_path):
 def test_oracles_of_an_attack_raise_their_flag(tmp_path):
     ledger = ledger_of(tmp_path, None)
     told = dataclasses.replace(outcome(), oracles=("labels known",))
-    ledger.outcome(observation(), told)
-    ledger.outcome(observation(2), outcome())
+    ledger.record_result(observation(), told)
+    ledger.record_result(observation(2), outcome())
     assert ledger.folder.leakage()["flags"].fillna("").tolist() == ["oracle"] * 2 + [""] * 2
 
 
@@ -153,7 +153,7 @@ def test_the_mean_psnr_is_over_the_images_that_have_one():
     images = torch.stack([IMAGES[0] + 0.1, torch.full_like(IMAGES[1], torch.nan)])
     found = dataclasses.replace(outcome().reconstruction, images=images)
     scored = Scorer(truth=truth).score(
-        observation(), Outcome(attack="dlg", seconds=1, reconstruction=found)
+        observation(), AttackResult(attack="dlg", seconds=1, reconstruction=found)
     )
     assert [one.psnr is None for one in scored.scores] == [False, True]
     assert scored.psnr == pytest.approx(20, abs=1e-4)
@@ -162,15 +162,17 @@ def test_the_mean_psnr_is_over_the_images_that_have_one():
 @pytest.mark.parametrize(
     ("scored", "told"),
     [
-        (Scored(outcome=Outcome(attack="dlg", seconds=1, failure="no luck")), "failed: no luck"),
-        (Scored(outcome=outcome()), "done"),
-        (Scored(outcome=outcome(), without_images=True), "no image went into it"),
-        (Scored(outcome=outcome(), scores=(ImageScore(image=0, reconstruction=0, truth="a"),)),
+        (ScoredResult(outcome=AttackResult(attack="dlg", seconds=1, failure="no luck")),
+         "failed: no luck"),
+        (ScoredResult(outcome=outcome()), "done"),
+        (ScoredResult(outcome=outcome(), without_images=True), "no image went into it"),
+        (ScoredResult(outcome=outcome(),
+                      scores=(ImageScore(image=0, reconstruction=0, truth="a"),)),
          "Not measured · no figure"),
-        (Scored(outcome=outcome(), scores=(
+        (ScoredResult(outcome=outcome(), scores=(
             ImageScore(image=0, reconstruction=0, truth="a", psnr=9.04, rdlv=0.0),)),
          "Open · 9.0 dB"),
-        (Scored(outcome=outcome(), scores=(
+        (ScoredResult(outcome=outcome(), scores=(
             ImageScore(image=0, reconstruction=0, truth="a", psnr=9.0, rdlv=0.0),
             ImageScore(image=1, reconstruction=1, truth="b", psnr=31.0))),
          "Patient visible · 2 images, mean 20.0 dB, worst 31.0 dB"),
@@ -182,7 +184,7 @@ def test_the_verdict_of_an_attack_in_a_few_words(scored, told):
 
 def test_without_truth_the_verdict_is_what_the_attacker_states():
     found = dataclasses.replace(outcome().reconstruction, certificate="proved")
-    told = Scored(outcome=Outcome(attack="dlg", seconds=1, reconstruction=found))
+    told = ScoredResult(outcome=AttackResult(attack="dlg", seconds=1, reconstruction=found))
     assert told.verdict == "proved"
 
 

@@ -6,7 +6,7 @@ import torch
 from adversary.common.results import Reconstruction, Trial
 from adversary.report import run_page
 from adversary.report.members import shares
-from adversary.report.references import SOURCES, methods, named
+from adversary.report.references import CITATIONS, cited_methods, named
 from adversary.storage.run_folder import RunFolder
 from adversary.storage.schemas import MEMBERS
 
@@ -107,9 +107,9 @@ def test_the_report_shows_members_and_cites_those_that_are_attacks(folder, check
     section = page.text.partition("Members of the ensemble")[2].partition("Failures and")[0]
     for text in ("mean", "recursive", "gauss-newton", "8.0", "80%"):
         assert text in section, text
-    [newton] = methods(["gauss-newton"])
+    [newton] = cited_methods(["gauss-newton"])
     assert f"{newton.title} ({newton.reference})" in page.text
-    assert any("Croce and Hein" in source for source in SOURCES)
+    assert any("Croce and Hein" in source for source in CITATIONS)
     assert [one.name for one in named(["mean", "gauss-newton"])] == ["gauss-newton"]
 
 

@@ -24,7 +24,7 @@ def test_single_pictures_hold_the_pixels(tmp_path, channels):
         ImageScore(image=i, reconstruction=1 - i, truth=f"p{i}", psnr=20.0, ssim=0.5)
         for i in range(2)
     ]
-    picture_files.write(tmp_path, pictures.results(images, scores, truths))
+    picture_files.write_files(tmp_path, pictures.result_images(images, scores, truths))
     for i in range(2):
         for kind, tensor in (("truth", truths[i]), ("reconstruction", images[1 - i])):
             shown = np.asarray(Image.open(tmp_path / f"{kind}-0{i}.png"))
@@ -34,9 +34,11 @@ def test_single_pictures_hold_the_pixels(tmp_path, channels):
 
 def test_the_grid_shows_truth_reconstruction_and_error_in_this_order(tmp_path):
     scores = [ImageScore(image=0, reconstruction=0, truth="p")]
-    picture_files.write(
+    picture_files.write_files(
         tmp_path,
-        pictures.results(torch.full((1, 1, 8, 8), 0.2), scores, torch.full((1, 1, 8, 8), 0.8)),
+        pictures.result_images(
+            torch.full((1, 1, 8, 8), 0.2), scores, torch.full((1, 1, 8, 8), 0.8)
+        ),
     )
     grid = np.asarray(Image.open(tmp_path / "grid.png").convert("RGB")).astype(int)
     middle = grid[grid.shape[0] // 2 + 20]
@@ -56,7 +58,7 @@ def test_the_process_is_a_strip_a_trial_and_image_that_ends_with_the_truth(tmp_p
         Frame(0, 0, 2.0, black), Frame(0, 9, 0.5, truths),
         Frame(1, 0, 3.0, black), Frame(1, 9, 0.4, truths.flip(0)),
     ]  # fmt: skip
-    picture_files.write(tmp_path, pictures.process(frames, truths))
+    picture_files.write_files(tmp_path, pictures.progress_images(frames, truths))
     names = [f"trial-{t:02d}-image-{i:02d}.png" for t in range(2) for i in range(2)]
     assert sorted(p.name for p in tmp_path.iterdir()) == names
     for name in names:
@@ -64,7 +66,7 @@ def test_the_process_is_a_strip_a_trial_and_image_that_ends_with_the_truth(tmp_p
         middle = strip[strip.shape[0] * 2 // 3]
         level = round(255 * (0.2, 0.8)[int(name[-5])])
         assert [middle[10 + 170 * panel + 80] for panel in range(3)] == [0, level, level]
-    picture_files.write(tmp_path / "alone", pictures.process(frames))
+    picture_files.write_files(tmp_path / "alone", pictures.progress_images(frames))
     strip = np.asarray(Image.open(tmp_path / "alone" / names[2]).convert("L"))
     assert strip[strip.shape[0] * 2 // 3, 10 + 170 + 80] == 204  # in the trial's own order
 
@@ -75,7 +77,9 @@ def test_grids_grow_by_rows_up_to_a_limit_and_are_narrow_without_truth(tmp_path,
     def size(count, truths):
         scores = [ImageScore(image=i, reconstruction=i, truth="") for i in range(count)]
         images = rand(count, 1, 4, 4)
-        picture_files.write(tmp_path, pictures.results(images, scores, images if truths else None))
+        picture_files.write_files(
+            tmp_path, pictures.result_images(images, scores, images if truths else None)
+        )
         return Image.open(tmp_path / "grid.png").size
 
     one, two, many = size(1, True), size(2, True), size(5, True)
@@ -90,7 +94,7 @@ def test_broken_and_unmatched_images_are_drawn(tmp_path):
         ImageScore(image=0, reconstruction=0, truth="a"),
         ImageScore(image=1, reconstruction=None, truth="b"),
     ]
-    picture_files.write(tmp_path, pictures.results(images, scores, rand(2, 1, 8, 8)))
+    picture_files.write_files(tmp_path, pictures.result_images(images, scores, rand(2, 1, 8, 8)))
     assert np.asarray(Image.open(tmp_path / "reconstruction-00.png")).max() == 0
     assert not (tmp_path / "reconstruction-01.png").exists()
     assert (tmp_path / "grid.png").exists()
@@ -117,10 +121,10 @@ def test_thumbnails_are_small(shape):
 def test_a_grid_is_drawn_quickly(tmp_path):
     images = rand(1, 1, 64, 64)
     scores = [ImageScore(image=0, reconstruction=0, truth="p")]
-    picture_files.write(tmp_path, pictures.results(images, scores, images))
+    picture_files.write_files(tmp_path, pictures.result_images(images, scores, images))
     times = []
     for _ in range(3):
         start = time.process_time()
-        picture_files.write(tmp_path, pictures.results(images, scores, images))
+        picture_files.write_files(tmp_path, pictures.result_images(images, scores, images))
         times.append(time.process_time() - start)
     assert min(times) < 0.3

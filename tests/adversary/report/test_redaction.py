@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from adversary.report import run_page
-from adversary.report.redaction import is_sensitive, pseudonyms, without_names
+from adversary.report.redaction import is_sensitive, pseudonyms, redact
 from adversary.storage import csv_table
 from adversary.storage.run_folder import RunFolder
 from adversary.storage.schemas import LEAKAGE
@@ -94,4 +94,4 @@ def test_which_runs_are_sensitive():
     assert not is_sensitive({})
     assert is_sensitive({"settings": {"sensitive": True}})
     assert not is_sensitive({"settings": {"sensitive": True}, "sensitive": False})
-    assert without_names({}, "run")["settings"] == {}
+    assert redact({}, "run")["settings"] == {}

@@ -2,7 +2,7 @@ import html as escaping
 
 import pytest
 
-from adversary.report.comparison import measure
+from adversary.report.comparison import compare_runs
 from adversary.report.comparison_page import render
 from adversary.report.run_groups import settings_of
 from adversary.storage.run_folder import RunFolder
@@ -49,7 +49,7 @@ def test_the_page_links_to_reports_elsewhere_and_hides_what_one_run_hides(make, 
     out = tmp_path / "out"
 
     def page():
-        path = render(out, measure(settings_of(runs)), same_conditions=False)
+        path = render(out, compare_runs(settings_of(runs)), same_conditions=False)
         return escaping.unescape(path.read_text(encoding="utf-8"))
 
     text = page()

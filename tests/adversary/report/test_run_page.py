@@ -11,8 +11,8 @@ from adversary.report import gallery, run_page
 from adversary.report.flags import FLAGS
 from adversary.report.pictures import draw
 from adversary.report.templates import TEMPLATES
-from adversary.scoring.image_scores import score
-from adversary.scoring.verdict import Level
+from adversary.scoring.image_scores import score_images
+from adversary.scoring.verdict import Severity
 from adversary.storage import csv_table
 from adversary.storage.run_folder import RunFolder
 from adversary.storage.schemas import LEAKAGE
@@ -122,7 +122,9 @@ def test_a_run_where_nothing_leaks(tmp_path, check):
         images=torch.full((1, 1, 16, 16), 0.5), labels=truth.labels, score=1.0, seconds=1,
         evaluations=5,
     )  # fmt: skip
-    scores = score(found, truth, prior=Prior(truth.images), candidates=rand(5, 1, 16, 16, seed=1))
+    scores = score_images(
+        found, truth, prior=Prior(truth.images), candidates=rand(5, 1, 16, 16, seed=1)
+    )
     folder.add_reconstruction(
         1, "client-00", "ing", found, scores, draw(found, scores, truth.images)
     )
@@ -211,7 +213,7 @@ def figures(folder, *rows, **about):
 
 
 POOR = {"psnr": 9.0, "rdlv": -0.5, "reidentified": False, "negative": False, "prior_psnr": 18.0}
-GREEN = Level.PROTECTED.label
+GREEN = Severity.PROTECTED.label
 
 
 def first_screen(page):
@@ -298,8 +300,8 @@ def test_one_level_alone_is_green():
         (TEMPLATES["style"].replace(".heat .", ".heat.").replace(".badge.", ".badge .")),
     )
     green = {int(level) for level, colour in rules if _green(colour)}
-    assert {int(level) for level, _ in rules} >= {level.value for level in Level} - {5}
-    assert green == {Level.PROTECTED}
+    assert {int(level) for level, _ in rules} >= {level.value for level in Severity} - {5}
+    assert green == {Severity.PROTECTED}
 
 
 def _green(colour):

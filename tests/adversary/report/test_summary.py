@@ -2,7 +2,7 @@ import pytest
 
 from adversary.report.leakage_rows import judged, points_to_patient
 from adversary.report.summary import Share, raised, summarise
-from adversary.scoring.verdict import Level
+from adversary.scoring.verdict import Severity
 from adversary.storage.schemas import LEAKAGE
 
 ABOUT = {
@@ -13,7 +13,7 @@ ABOUT = {
 }
 
 
-def row(level=Level.OPEN, *, round=1, client="client-03", image=0, status="ok", **figures):
+def row(level=Severity.OPEN, *, round=1, client="client-03", image=0, status="ok", **figures):
     return dict.fromkeys(LEAKAGE) | {
         "round": round, "client": client, "attack": "standard", "image": image, "score": 1.0,
         "truth": f"{client}-{image}", "status": status, "level": level, **figures,
@@ -21,7 +21,7 @@ def row(level=Level.OPEN, *, round=1, client="client-03", image=0, status="ok", 
 
 
 def failed(**where):
-    return row(Level.UNKNOWN, status="failed", **where) | {"image": None, "truth": None}
+    return row(Severity.UNKNOWN, status="failed", **where) | {"image": None, "truth": None}
 
 
 def test_what_was_examined_is_told_of_how_many():
@@ -56,13 +56,14 @@ def test_a_share_of_something_else_is_not_told():
 
 def test_figures_count_what_they_say():
     rows = [
-        row(Level.VISIBLE, image=0, psnr=40.0, null_psnr=12.0, prior_psnr=18.0, expected_psnr=39.0,
+        row(Severity.VISIBLE, image=0, psnr=40.0, null_psnr=12.0, prior_psnr=18.0,
+            expected_psnr=39.0,
             certificate="proved", reidentified=True, negative=False, flags="oracle"),
-        row(Level.IDENTIFIABLE, image=1, psnr=8.0, null_psnr=12.0, certificate="open",
+        row(Severity.IDENTIFIABLE, image=1, psnr=8.0, null_psnr=12.0, certificate="open",
             reidentified=False, negative=True, flags="below-mean;oracle"),
-        row(Level.OPEN, image=2, psnr=12.5, null_psnr=12.0, expected_psnr=13.0,
+        row(Severity.OPEN, image=2, psnr=12.5, null_psnr=12.0, expected_psnr=13.0,
             certificate="proved", reidentified=False, negative=False),
-        row(Level.UNKNOWN, image=3),
+        row(Severity.UNKNOWN, image=3),
     ]  # fmt: skip
     found = summarise(rows, ABOUT)
     assert str(found.certified) == "2 of 3"
@@ -83,7 +84,7 @@ def test_figures_count_what_they_say():
 
 
 def test_a_line_of_a_run_without_truth_names_no_worst_image():
-    line = summarise([row(Level.UNKNOWN, truth=None, certificate="proved")], {}).line()
+    line = summarise([row(Severity.UNKNOWN, truth=None, certificate="proved")], {}).line()
     assert line == (
         "verdict: Not measured · 1 of 1 proved by the attacker itself · examined: 1 hospital, "
         "1 round"
@@ -108,18 +109,18 @@ def test_what_a_bound_means_allows_for_an_average(bound):
 
 
 def test_an_image_is_judged_by_its_most_revealing_attack():
-    twice = [row(Level.OPEN), row(Level.VISIBLE)]
-    assert judged(twice) is judged(twice[::-1]) is Level.VISIBLE
-    assert judged([row(Level.PROTECTED), row(Level.UNKNOWN)]) is Level.PROTECTED
-    assert judged([row(Level.PROTECTED), failed()]) is Level.PROTECTED
+    twice = [row(Severity.OPEN), row(Severity.VISIBLE)]
+    assert judged(twice) is judged(twice[::-1]) is Severity.VISIBLE
+    assert judged([row(Severity.PROTECTED), row(Severity.UNKNOWN)]) is Severity.PROTECTED
+    assert judged([row(Severity.PROTECTED), failed()]) is Severity.PROTECTED
 
 
 @pytest.mark.parametrize(
-    "other", [failed(client="b"), failed(round=2), row(Level.UNKNOWN, image=1), row(image=1)]
+    "other", [failed(client="b"), failed(round=2), row(Severity.UNKNOWN, image=1), row(image=1)]
 )
 def test_nothing_is_protected_beside_what_is_not_known(other):
-    assert judged([row(Level.PROTECTED), other]) is Level.OPEN
-    assert summarise([row(Level.PROTECTED, psnr=9.0), other], {}).level is Level.OPEN
+    assert judged([row(Severity.PROTECTED), other]) is Severity.OPEN
+    assert summarise([row(Severity.PROTECTED, psnr=9.0), other], {}).level is Severity.OPEN
 
 
 @pytest.mark.parametrize(

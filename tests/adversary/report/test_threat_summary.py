@@ -1,10 +1,10 @@
 import pytest
 
-from adversary.report.threat_summary import knowledge
+from adversary.report.threat_summary import summarize_threat
 
 
 def sources(info):
-    return {one.thing: one.source for one in knowledge(info)}
+    return {one.thing: one.source for one in summarize_threat(info)}
 
 
 def test_a_server_without_oracles():
@@ -18,7 +18,7 @@ def test_a_server_without_oracles():
 
 @pytest.mark.parametrize("oracles", [["labels known"], ["labels known", "noise known"]])
 def test_every_oracle_is_marked_once(oracles):
-    found = knowledge({"threat": {"labels_known": True}, "oracles": oracles})
+    found = summarize_threat({"threat": {"labels_known": True}, "oracles": oracles})
     assert [one.source for one in found].count("oracle") == len(oracles)
     assert "defence" not in " ".join(one.thing for one in found)  # nothing is known of it
 
@@ -28,9 +28,11 @@ def test_an_unknown_defence_is_not_told():
 
 
 def test_an_aggregate_is_a_mean_and_masks_are_explained():
-    (update,) = (o for o in knowledge({"threat": {"view": "aggregate"}}) if "update" in o.thing)
+    (update,) = (
+        o for o in summarize_threat({"threat": {"view": "aggregate"}}) if "update" in o.thing
+    )
     assert "mean of what all clients" in update.meaning
     assert "-masked" in update.meaning
     audit = {"threat": {"view": "aggregate"}, "audit": True, "clients": {"a": 1, "b": 2}}
-    (update,) = (one for one in knowledge(audit) if "update" in one.thing)
+    (update,) = (one for one in summarize_threat(audit) if "update" in one.thing)
     assert update.meaning == "The mean of what the 2 clients made of the model."

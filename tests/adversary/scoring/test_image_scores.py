@@ -10,8 +10,8 @@ from adversary.common.truth import Truth
 from adversary.priors.public import Prior
 from adversary.report.flags import FLAGS
 from adversary.scoring import image_scores, metrics
-from adversary.scoring.image_scores import score, unscored
-from adversary.scoring.verdict import Evidence, Level, level
+from adversary.scoring.image_scores import missing_scores, score_images
+from adversary.scoring.verdict import Evidence, Severity, severity_of
 
 
 def rand(*shape, seed=0):
@@ -31,7 +31,7 @@ def truth(images, labels=None):
 def test_scores_follow_the_truths_order_and_carry_the_matched_labels():
     images = rand(3, 1, 16, 16)
     order = [2, 0, 1]
-    scores = score(
+    scores = score_images(
         reconstruction((images + 0.01)[order], torch.tensor([12, 10, 11])),
         truth(images, torch.tensor([10, 11, 12])),
     )
@@ -45,7 +45,7 @@ def test_scores_follow_the_truths_order_and_carry_the_matched_labels():
 def test_values_are_those_of_the_metrics():
     images, others, public = rand(2, 1, 16, 16), rand(6, 1, 16, 16, seed=1), rand(4, 1, 16, 16)
     noisy = (images + 0.1 * rand(2, 1, 16, 16, seed=2)).clamp(0, 1)
-    scores = score(
+    scores = score_images(
         reconstruction(noisy),
         truth(images),
         prior=Prior(public),
@@ -66,18 +66,18 @@ def test_values_are_those_of_the_metrics():
 
 def test_what_cannot_be_had_is_none():
     images = rand(2, 1, 16, 16)
-    plain = score(reconstruction(images), truth(images))[0]
+    plain = score_images(reconstruction(images), truth(images))[0]
     assert (plain.lpips, plain.rdlv, plain.rank, plain.reidentified) == (None,) * 4
     broken = images.clone()
     broken[0] = torch.nan
-    scored = score(reconstruction(broken), truth(images), candidates=images)[0]
+    scored = score_images(reconstruction(broken), truth(images), candidates=images)[0]
     assert (scored.mse, scored.psnr, scored.ssim, scored.fft2d) == (None,) * 4
     assert scored.reidentified is False
 
 
 def test_a_truth_without_reconstruction_still_has_its_row():
     images = rand(3, 1, 16, 16)
-    scores = score(reconstruction(images[1:2]), truth(images), candidates=images)
+    scores = score_images(reconstruction(images[1:2]), truth(images), candidates=images)
     assert [s.reconstruction for s in scores] == [None, 0, None]
     assert scores[0].mse is None
     assert scores[0].label_true == "0"
@@ -86,7 +86,7 @@ def test_a_truth_without_reconstruction_still_has_its_row():
 
 def test_an_attack_that_gives_no_image_is_scored_without_values():
     images = rand(2, 1, 16, 16)
-    scores = score(reconstruction(images[:0]), truth(images), prior=Prior(images))
+    scores = score_images(reconstruction(images[:0]), truth(images), prior=Prior(images))
     assert [(s.image, s.reconstruction, s.psnr) for s in scores] == [
         (0, None, None),
         (1, None, None),
@@ -96,7 +96,7 @@ def test_an_attack_that_gives_no_image_is_scored_without_values():
 def test_multi_label():
     images = rand(1, 3, 16, 16)
     labels = torch.tensor([[0.0, 1.0, 1.0]])
-    scored = score(reconstruction(images, labels), truth(images, labels))[0]
+    scored = score_images(reconstruction(images, labels), truth(images, labels))[0]
     assert scored.label_true == scored.label_recovered == "0;1;1"
 
 
@@ -105,7 +105,7 @@ def test_shapes_that_differ_are_named(wrong):
     images, other = rand(1, 1, 16, 16), rand(1, 1, 8, 8)
     options = {"prior": {"prior": Prior(other)}, "candidates": {"candidates": other}}
     with pytest.raises(ValueError, match=rf"{wrong}.*\(1, 8, 8\)"):
-        score(
+        score_images(
             reconstruction(other if wrong == "reconstruction" else images),
             truth(images),
             **options.get(wrong, {}),
@@ -116,9 +116,10 @@ def test_a_recovered_soft_label_reads_as_the_nearest_whole_one():
     images = rand(1, 1, 16, 16)
     found = reconstruction(images, torch.tensor([[0.9, 0.1, 0.6]]))
     assert (
-        score(found, truth(images, torch.tensor([[1.0, 0.0, 1.0]])))[0].label_recovered == "1;0;1"
+        score_images(found, truth(images, torch.tensor([[1.0, 0.0, 1.0]])))[0].label_recovered
+        == "1;0;1"
     )
-    assert unscored(found)[0].label_recovered == "1;0;1"
+    assert missing_scores(found)[0].label_recovered == "1;0;1"
 
 
 def test_bounds_and_the_mean_image_follow_the_truth_and_what_is_expected_the_reconstruction():
@@ -128,7 +129,7 @@ def test_bounds_and_the_mean_image_follow_the_truth_and_what_is_expected_the_rec
         reconstruction((images + 0.01)[order]), expected_psnr=(30.0, 10.0, float("nan"))
     )
     bounds = torch.tensor([50.0, 51.0, float("nan")])
-    scores = score(found, truth(images), prior=Prior(public), bound_psnr=bounds)
+    scores = score_images(found, truth(images), prior=Prior(public), bound_psnr=bounds)
     assert [s.reconstruction for s in scores] == [1, 2, 0]
     assert [s.bound_psnr for s in scores] == [50.0, 51.0, None]
     assert [s.expected_psnr for s in scores] == [10.0, None, 30.0]
@@ -139,7 +140,7 @@ def test_bounds_and_the_mean_image_follow_the_truth_and_what_is_expected_the_rec
 def test_a_truth_without_reconstruction_has_what_needs_none():
     images = rand(2, 1, 16, 16)
     found = dataclasses.replace(reconstruction(images[1:]), expected_psnr=(7.0,))
-    first, second = score(
+    first, second = score_images(
         found, truth(images), prior=Prior(images), bound_psnr=torch.tensor([40.0, 41.0])
     )
     assert (first.psnr, first.bound_psnr, first.expected_psnr) == (None, 40.0, None)
@@ -150,9 +151,9 @@ def test_a_truth_without_reconstruction_has_what_needs_none():
 
 def test_what_an_attacker_expects_needs_no_truth():
     found = dataclasses.replace(reconstruction(rand(2, 1, 8, 8)), expected_psnr=(7.0, 8.0))
-    assert [s.expected_psnr for s in unscored(found)] == [7.0, 8.0]
+    assert [s.expected_psnr for s in missing_scores(found)] == [7.0, 8.0]
     short = dataclasses.replace(found, expected_psnr=(7.0,))  # an attack from outside may err
-    assert [s.expected_psnr for s in unscored(short)] == [7.0, None]
+    assert [s.expected_psnr for s in missing_scores(short)] == [7.0, None]
 
 
 def rdlv_by_skimage(image, truths, mean):
@@ -174,7 +175,7 @@ def test_the_null_is_the_mean_beside_those_who_had_no_part(monkeypatch, chunk):
     candidates = (0.7 * base + 0.3 * rand(7, 1, 16, 16)).float()
     mine, public = candidates[[4, 1]], Prior(0.7 * base + 0.3 * rand(3, 1, 16, 16, seed=5))
     noisy = (mine + 0.1 * rand(2, 1, 16, 16, seed=2)).clamp(0, 1)
-    scores = score(reconstruction(noisy), truth(mine), prior=public, candidates=candidates)
+    scores = score_images(reconstruction(noisy), truth(mine), prior=public, candidates=candidates)
     strangers = candidates[[0, 2, 3, 5, 6], 0].double().numpy()
     mean = public.mean[0, 0].double().numpy()
     for found, one in zip(noisy[:, 0].double().numpy(), scores, strict=True):
@@ -189,10 +190,10 @@ def test_the_null_of_many_is_sampled_the_same_way_each_time(monkeypatch):
     candidates = 0.9 * rand(1, 1, 12, 12, seed=9) + 0.1 * rand(60, 1, 12, 12)
     found, mine = reconstruction(candidates[:1] * 0.9), truth(candidates[:1])
     options = {"prior": Prior(candidates[50:]), "candidates": candidates}
-    first, again = (score(found, mine, **options)[0] for _ in range(2))
+    first, again = (score_images(found, mine, **options)[0] for _ in range(2))
     assert first == again
     monkeypatch.setattr(image_scores, "NULL_SAMPLE", 59)
-    whole = score(found, mine, **options)[0]
+    whole = score_images(found, mine, **options)[0]
     assert whole.null_rdlv != first.null_rdlv
     assert whole.null_rdlv == pytest.approx(first.null_rdlv, abs=0.1)
     assert whole.null_psnr == first.null_psnr  # which is over all of them
@@ -200,13 +201,17 @@ def test_the_null_of_many_is_sampled_the_same_way_each_time(monkeypatch):
 
 def test_without_strangers_or_numbers_there_is_no_null():
     images = rand(2, 1, 16, 16)
-    alone = score(reconstruction(images), truth(images), prior=Prior(images), candidates=images)
+    alone = score_images(
+        reconstruction(images), truth(images), prior=Prior(images), candidates=images
+    )
     assert [(s.null_psnr, s.null_rdlv) for s in alone] == [(None, None)] * 2
-    assert [s.null_psnr for s in score(reconstruction(images), truth(images))] == [None] * 2
+    assert [s.null_psnr for s in score_images(reconstruction(images), truth(images))] == [None] * 2
     broken = images.clone()
     broken[0, 0, 3, 3] = torch.nan
     more = torch.cat([images, rand(3, 1, 16, 16, seed=4)])
-    scores = score(reconstruction(broken), truth(images), prior=Prior(images), candidates=more)
+    scores = score_images(
+        reconstruction(broken), truth(images), prior=Prior(images), candidates=more
+    )
     assert [(s.null_psnr is None, s.null_rdlv is None) for s in scores] == [
         (True, True), (False, False)
     ]  # fmt: skip
@@ -215,7 +220,9 @@ def test_without_strangers_or_numbers_there_is_no_null():
 
 def test_a_copy_of_a_stranger_counts_as_one_of_150_db():
     candidates = rand(3, 1, 16, 16)
-    [one] = score(reconstruction(candidates[1:2]), truth(candidates[:1]), candidates=candidates)
+    [one] = score_images(
+        reconstruction(candidates[1:2]), truth(candidates[:1]), candidates=candidates
+    )
     other = metrics.psnr(candidates[1:2], candidates[2:]).item()
     assert one.null_psnr == pytest.approx((150 + other) / 2, abs=1e-6)
     assert one.flags == ("null-as-good",)
@@ -226,10 +233,10 @@ def test_an_inverted_patient_is_told_by_the_negative():
     mine = truth(candidates[4:5])
     inverted = 1 - (0.7 * candidates[4:5] + 0.2)
     prior = Prior(rand(3, 1, 16, 16, seed=3))
-    [one] = score(reconstruction(inverted), mine, prior=prior, candidates=candidates)
+    [one] = score_images(reconstruction(inverted), mine, prior=prior, candidates=candidates)
     assert (one.rank, one.reidentified, one.negative) == (9, False, True)
-    assert level(Evidence.of(dataclasses.asdict(one))) is Level.IDENTIFIABLE
-    [straight] = score(reconstruction(1 - inverted), mine, candidates=candidates)
+    assert severity_of(Evidence.of(dataclasses.asdict(one))) is Severity.IDENTIFIABLE
+    [straight] = score_images(reconstruction(1 - inverted), mine, candidates=candidates)
     assert (straight.reidentified, straight.negative) == (True, False)
 
 
@@ -238,17 +245,19 @@ def test_a_picture_that_is_hardly_opposed_to_the_patient_is_no_negative():
     mine = candidates[:1]
     noise = rand(1, 1, 16, 16, seed=8)
     picture = 0.9 * noise + 0.1 * (1 - mine) + 0.05 * candidates[1:]
-    [one] = score(reconstruction(picture), truth(mine), candidates=candidates)
+    [one] = score_images(reconstruction(picture), truth(mine), candidates=candidates)
     assert one.rank == 2
-    assert metrics.rank(1 - picture, mine, candidates).tolist() == [1]
+    assert metrics.identification_rank(1 - picture, mine, candidates).tolist() == [1]
     assert one.negative is False
-    flat = score(reconstruction(torch.full_like(mine, 0.5)), truth(mine), candidates=candidates)
+    flat = score_images(
+        reconstruction(torch.full_like(mine, 0.5)), truth(mine), candidates=candidates
+    )
     assert flat[0].negative is False
 
 
 def test_a_patient_alone_is_no_negative():
     mine = rand(1, 1, 16, 16)
-    [one] = score(reconstruction(1 - mine), truth(mine), candidates=mine)
+    [one] = score_images(reconstruction(1 - mine), truth(mine), candidates=mine)
     assert (one.rank, one.negative) == (1, False)
 
 
@@ -270,7 +279,7 @@ GREY = torch.full((1, 1, 16, 16), 0.5)
 )
 def test_flags_that_the_truth_raises(error, bound, oracles, raised):
     bounds = None if bound is None else torch.tensor([bound])
-    [one] = score(
+    [one] = score_images(
         reconstruction(GREY.double() + error), truth(GREY), prior=Prior(GREY + 0.1),
         bound_psnr=bounds, oracles=oracles,
     )  # fmt: skip
@@ -281,13 +290,13 @@ def test_flags_that_the_truth_raises(error, bound, oracles, raised):
 @pytest.mark.parametrize(("stranger", "raised"), [(0.11, ("null-as-good",)), (0.12, ())])
 def test_a_picture_that_is_as_near_to_strangers_is_flagged(stranger, raised):
     candidates = torch.cat([GREY, GREY + 0.1 + stranger])
-    [one] = score(reconstruction(GREY + 0.1), truth(GREY), candidates=candidates)
+    [one] = score_images(reconstruction(GREY + 0.1), truth(GREY), candidates=candidates)
     assert one.flags == raised
 
 
 def test_no_field_is_nan_without_prior_and_candidates():
     images = rand(2, 1, 16, 16)
     images[1] = torch.nan
-    for one in score(reconstruction(images), truth(rand(2, 1, 16, 16))):
+    for one in score_images(reconstruction(images), truth(rand(2, 1, 16, 16))):
         values = dataclasses.asdict(one).values()
         assert not [value for value in values if isinstance(value, float) and value != value]

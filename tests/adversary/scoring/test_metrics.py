@@ -115,43 +115,43 @@ def test_match_undoes_a_shuffle_and_is_optimal(count, seed, extra):
     truths = torch.rand(count, 1, 4, 4, generator=generator)
     noisy = truths + 0.3 * torch.randn(truths.shape, generator=generator)
     order = torch.randperm(count, generator=generator)
-    pairing = metrics.match(noisy[order], truths)
+    pairing = metrics.match_images(noisy[order], truths)
     cost = ((noisy[order][None] - truths[:, None]) ** 2).mean((2, 3, 4))
     best = min(sum(cost[t, p[t]] for t in range(count)) for p in permutations(range(count)))
     assert sum(cost[t, pairing[t]] for t in range(count)).item() == pytest.approx(best.item())
     more = torch.cat([noisy, torch.full((extra, 1, 4, 4), 9.0)])
-    assert sorted(metrics.match(more, truths)) == list(range(count))
+    assert sorted(metrics.match_images(more, truths)) == list(range(count))
 
 
 def test_match_is_by_the_squares_of_the_distances():
     truths = torch.tensor([[0.0, 0.0], [1.0, 0.0]]).reshape(2, 1, 1, 2)
     found = torch.tensor([[1.0, 0.0], [1.5, 0.8]]).reshape(2, 1, 1, 2)
     # Squares are 1 + 0.89 against 0 + 2.89, distances 1 + 0.94 against 0 + 1.7.
-    assert metrics.match(found, truths) == [0, 1]
+    assert metrics.match_images(found, truths) == [0, 1]
 
 
 def test_a_broken_reconstruction_is_left_over_where_there_is_another():
     truths = torch.tensor([0.0, 1.0]).reshape(2, 1, 1, 1)
     for broken in (torch.nan, torch.inf):
         found = torch.tensor([broken, 1.0, -5.0]).reshape(3, 1, 1, 1)
-        assert metrics.match(found, truths) == [2, 1]
+        assert metrics.match_images(found, truths) == [2, 1]
 
 
 def test_match_with_too_few_or_broken_reconstructions():
     truths = torch.stack([torch.full((1, 2, 2), v) for v in (0.0, 0.5, 1.0)])
-    assert metrics.match(truths[[2, 0]], truths) == [1, None, 0]
+    assert metrics.match_images(truths[[2, 0]], truths) == [1, None, 0]
     broken = truths.clone()
     broken[0], broken[1] = torch.nan, torch.inf
-    assert metrics.match(broken, truths)[2] == 2
-    assert metrics.match(broken[:0], truths) == [None] * 3
+    assert metrics.match_images(broken, truths)[2] == 2
+    assert metrics.match_images(broken[:0], truths) == [None] * 3
 
 
 def test_rank_is_free_of_brightness_and_contrast():
     candidates = torch.rand(9, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     truths = candidates[[4, 7]]
-    assert metrics.rank(0.3 * truths + 0.6, truths, candidates).tolist() == [1, 1]
-    assert metrics.rank(1 - truths, truths, candidates).tolist() == [9, 9]
-    assert metrics.rank(candidates[[7, 4]], truths, candidates).min() > 1
+    assert metrics.identification_rank(0.3 * truths + 0.6, truths, candidates).tolist() == [1, 1]
+    assert metrics.identification_rank(1 - truths, truths, candidates).tolist() == [9, 9]
+    assert metrics.identification_rank(candidates[[7, 4]], truths, candidates).min() > 1
 
 
 def test_rank_counts_a_tie_up_to_rounding_against_the_attacker():
@@ -161,7 +161,7 @@ def test_rank_counts_a_tie_up_to_rounding_against_the_attacker():
     for truth in truths[:, None]:
         candidates = torch.cat([truth, 0.3 * truth + 0.6])
         image = truth + 0.1 * torch.rand(1, 1, 8, 8, generator=generator)
-        assert metrics.rank(image, truth, candidates).tolist() == [2]
+        assert metrics.identification_rank(image, truth, candidates).tolist() == [2]
 
 
 def test_correlation_agrees_with_numpy_and_is_0_where_there_is_none():
@@ -185,7 +185,9 @@ def test_rank_agrees_with_numpy_corrcoef():
     candidates = torch.rand(12, 3, 6, 6, generator=generator)
     images = torch.rand(5, 3, 6, 6, generator=generator)
     flat = candidates.double().flatten(1).numpy()
-    for i, value in enumerate(metrics.rank(images, candidates[:5], candidates).tolist()):
+    for i, value in enumerate(
+        metrics.identification_rank(images, candidates[:5], candidates).tolist()
+    ):
         r = np.corrcoef(images[i].double().flatten().numpy(), flat)[0, 1:]
         assert value == 1 + int((r > r[i]).sum())
 
@@ -193,14 +195,16 @@ def test_rank_agrees_with_numpy_corrcoef():
 def test_rank_of_a_reconstruction_without_information_is_last():
     candidates = torch.rand(7, 1, 8, 8, generator=torch.Generator().manual_seed(3))
     empty = torch.stack([torch.full((1, 8, 8), 0.1), torch.full((1, 8, 8), torch.nan)])
-    assert metrics.rank(empty, candidates[:2], candidates).tolist() == [7, 7]
+    assert metrics.identification_rank(empty, candidates[:2], candidates).tolist() == [7, 7]
 
 
 def test_rank_by_chance_is_uniform():
     generator = torch.Generator().manual_seed(4)
     candidates = torch.rand(10, 1, 8, 8, generator=generator)
     truths = candidates[torch.arange(2000) % 10]
-    ranks = metrics.rank(torch.rand(2000, 1, 8, 8, generator=generator), truths, candidates)
+    ranks = metrics.identification_rank(
+        torch.rand(2000, 1, 8, 8, generator=generator), truths, candidates
+    )
     assert (ranks == 1).double().mean().item() == pytest.approx(0.1, abs=0.03)
 
 

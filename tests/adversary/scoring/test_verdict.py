@@ -11,11 +11,11 @@ from adversary.scoring.verdict import (
     CLOSE_PSNR,
     NULL_MARGIN,
     Evidence,
-    Level,
+    Severity,
     certificate_of,
     flags_of,
-    level,
-    worst,
+    severity_of,
+    worst_of,
 )
 
 BEYOND = {"psnr": 19.0, "rdlv": 0.2}
@@ -25,26 +25,26 @@ BEYOND = {"psnr": 19.0, "rdlv": 0.2}
 @pytest.mark.parametrize(
     ("psnr", "rdlv", "reidentified", "expected"),
     [
-        (35.0, 0.9, True, Level.VISIBLE),
-        (35.0, None, None, Level.VISIBLE),
-        (30.0, None, None, Level.VISIBLE),
-        (29.99, 0.9, False, Level.TRACES),
-        (float("inf"), None, None, Level.VISIBLE),
-        (20.0, 0.0, True, Level.VISIBLE),
-        (19.99, 0.0, True, Level.TRACES),
-        (22.0, 0.4, False, Level.TRACES),
-        (19.0, 0.2, True, Level.IDENTIFIABLE),
-        (19.0, 0.0, True, Level.TRACES),
-        (12.0, None, True, Level.TRACES),
-        (19.0, 0.05, False, Level.OPEN),
-        (8.0, -0.9, None, Level.OPEN),
-        (19.0, None, None, Level.UNKNOWN),
-        (None, None, None, Level.UNKNOWN),
-        (None, None, False, Level.UNKNOWN),
+        (35.0, 0.9, True, Severity.VISIBLE),
+        (35.0, None, None, Severity.VISIBLE),
+        (30.0, None, None, Severity.VISIBLE),
+        (29.99, 0.9, False, Severity.TRACES),
+        (float("inf"), None, None, Severity.VISIBLE),
+        (20.0, 0.0, True, Severity.VISIBLE),
+        (19.99, 0.0, True, Severity.TRACES),
+        (22.0, 0.4, False, Severity.TRACES),
+        (19.0, 0.2, True, Severity.IDENTIFIABLE),
+        (19.0, 0.0, True, Severity.TRACES),
+        (12.0, None, True, Severity.TRACES),
+        (19.0, 0.05, False, Severity.OPEN),
+        (8.0, -0.9, None, Severity.OPEN),
+        (19.0, None, None, Severity.UNKNOWN),
+        (None, None, None, Severity.UNKNOWN),
+        (None, None, False, Severity.UNKNOWN),
     ],
 )
 def test_levels_of_an_attack_alone(psnr, rdlv, reidentified, expected):
-    assert level(Evidence(psnr=psnr, rdlv=rdlv, reidentified=reidentified)) is expected
+    assert severity_of(Evidence(psnr=psnr, rdlv=rdlv, reidentified=reidentified)) is expected
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_levels_of_an_attack_alone(psnr, rdlv, reidentified, expected):
     ],
 )
 def test_levels_between_an_attack_and_what_limits_it(evidence, expected):
-    assert level(evidence).slug == expected
+    assert severity_of(evidence).slug == expected
 
 
 def test_beyond_the_null_is_by_more_than_the_margin():
@@ -101,28 +101,29 @@ EVIDENCE = st.builds(
 @given(evidence=EVIDENCE, more=DB)
 def test_a_closer_picture_is_never_judged_milder(evidence, more):
     def with_(**changes):
-        return level(dataclasses.replace(evidence, **changes))
+        return severity_of(dataclasses.replace(evidence, **changes))
 
-    assert with_(psnr=evidence.psnr + more) >= level(evidence)
+    assert with_(psnr=evidence.psnr + more) >= severity_of(evidence)
     if evidence.rdlv is not None:
-        assert with_(rdlv=evidence.rdlv + more) >= level(evidence)
+        assert with_(rdlv=evidence.rdlv + more) >= severity_of(evidence)
     assert with_(reidentified=True) >= with_(reidentified=False)
     assert with_(negative=True) >= with_(negative=False)
     if evidence.null_psnr is not None:
-        assert with_(null_psnr=evidence.null_psnr - more) >= level(evidence)
+        assert with_(null_psnr=evidence.null_psnr - more) >= severity_of(evidence)
 
 
 @given(evidence=EVIDENCE, bound=st.floats(5, 160), more=DB)
 def test_a_higher_bound_is_never_greener(evidence, bound, more):
     low, high = (
-        level(dataclasses.replace(evidence, bound_psnr=value)) for value in (bound, bound + more)
+        severity_of(dataclasses.replace(evidence, bound_psnr=value))
+        for value in (bound, bound + more)
     )
-    assert high is low or low is Level.PROTECTED
+    assert high is low or low is Severity.PROTECTED
 
 
 @given(evidence=EVIDENCE)
 def test_only_what_limits_everybody_protects(evidence):
-    if level(evidence) is not Level.PROTECTED:
+    if severity_of(evidence) is not Severity.PROTECTED:
         return
     if evidence.bound_psnr is None:
         assert evidence.certificate == "nothing"
@@ -140,7 +141,7 @@ def test_only_what_limits_everybody_protects(evidence):
 @given(evidence=EVIDENCE)
 def test_without_a_limit_nothing_an_attack_does_protects(evidence):
     alone = dataclasses.replace(evidence, bound_psnr=None, certificate="open")
-    assert level(alone) is not Level.PROTECTED
+    assert severity_of(alone) is not Severity.PROTECTED
 
 
 def test_evidence_is_picked_from_figures():
@@ -148,19 +149,19 @@ def test_evidence_is_picked_from_figures():
 
 
 def test_worst():
-    assert worst([Level.OPEN, Level.VISIBLE, Level.TRACES]) is Level.VISIBLE
-    assert worst([Level.PROTECTED, Level.OPEN]) is Level.OPEN
-    assert worst([]) is Level.UNKNOWN
+    assert worst_of([Severity.OPEN, Severity.VISIBLE, Severity.TRACES]) is Severity.VISIBLE
+    assert worst_of([Severity.PROTECTED, Severity.OPEN]) is Severity.OPEN
+    assert worst_of([]) is Severity.UNKNOWN
 
 
 def test_what_was_not_measured_is_not_protected_by_what_was():
-    assert worst([Level.PROTECTED, Level.UNKNOWN]) is Level.OPEN
-    assert worst([Level.PROTECTED, Level.PROTECTED]) is Level.PROTECTED
-    assert worst([Level.VISIBLE, Level.UNKNOWN]) is Level.VISIBLE
+    assert worst_of([Severity.PROTECTED, Severity.UNKNOWN]) is Severity.OPEN
+    assert worst_of([Severity.PROTECTED, Severity.PROTECTED]) is Severity.PROTECTED
+    assert worst_of([Severity.VISIBLE, Severity.UNKNOWN]) is Severity.VISIBLE
 
 
 def test_only_protected_and_visible_are_settled():
-    assert [one.slug for one in Level if one.settled] == ["protected", "visible"]
+    assert [one.slug for one in Severity if one.settled] == ["protected", "visible"]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import signal
 
 import pytest
 
-from adversary.common.files import left_behind, replacing
+from adversary.common.files import atomic_write, stale_temporary_files
 from adversary.storage import csv_table
 from adversary.storage.run_folder import RunFolder
 
@@ -33,15 +33,15 @@ def test_a_file_that_was_being_replaced_is_the_earlier_one(tmp_path):
     folder = RunFolder.create(tmp_path / "run", seed=7)
 
     def replace():
-        with replacing(folder.path / "run.json") as temporary:
+        with atomic_write(folder.path / "run.json") as temporary:
             temporary.write_text('{"seed": ')
             os.kill(os.getpid(), signal.SIGKILL)
 
     assert ended(replace) == signal.SIGKILL
     assert folder.info()["seed"] == 7
-    assert len(left_behind(folder.path)) == 1
+    assert len(stale_temporary_files(folder.path)) == 1
     folder.rewind(0)
-    assert left_behind(folder.path) == []
+    assert stale_temporary_files(folder.path) == []
     assert json.loads((folder.path / "run.json").read_text())["seed"] == 7
 
 

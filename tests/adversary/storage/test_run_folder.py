@@ -9,12 +9,12 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from adversary.common.results import Frame, Reconstruction, Step
+from adversary.common.results import Frame, IterationRecord, Reconstruction
 from adversary.common.truth import Truth
 from adversary.observation.observation import Observation
 from adversary.observation.recipe import TrainingRecipe
 from adversary.report.pictures import draw
-from adversary.scoring.image_scores import score
+from adversary.scoring.image_scores import score_images
 from adversary.storage.names import safe_name
 from adversary.storage.run_folder import RunFolder, RunFolderError
 from adversary.storage.schemas import ACCOUNTS, CLIENTS, LEAKAGE, MEMBERS, ROUNDS
@@ -32,7 +32,7 @@ def reconstruct(channels=1, count=2):
         score=0.1,
         seconds=1.5,
         evaluations=9,
-        history=[Step(0, 0, 1 / 3, 0.1), Step(0, 1, 0.1, 0.2)],
+        history=[IterationRecord(0, 0, 1 / 3, 0.1), IterationRecord(0, 1, 0.1, 0.2)],
     )
     return found, truth
 
@@ -153,7 +153,7 @@ def test_finish_and_missing(tmp_path):
 def test_a_reconstruction_leaves_rows_pictures_and_history(tmp_path, channels):
     folder = RunFolder.create(tmp_path)
     found, truth = reconstruct(channels)
-    scores = score(found, truth, candidates=truth.images)
+    scores = score_images(found, truth, candidates=truth.images)
     folder.add_reconstruction(
         2, "client-01", "ing", found, scores, draw(found, scores, truth.images)
     )
@@ -181,7 +181,7 @@ def test_a_reconstruction_leaves_rows_pictures_and_history(tmp_path, channels):
 def test_pictures_of_the_process_are_those_of_the_last_attack(tmp_path):
     folder = RunFolder.create(tmp_path)
     found, truth = reconstruct()
-    scores = score(found, truth)
+    scores = score_images(found, truth)
     for trials in (2, 1):
         frames = [Frame(trial, 0, 0.5, found.images) for trial in range(trials)]
         filmed = dataclasses.replace(found, frames=frames)

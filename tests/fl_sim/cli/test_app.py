@@ -13,7 +13,7 @@ from fl_sim.cli import app
 from fl_sim.cli.app import main
 from fl_sim.engines import flower as launcher
 from fl_sim.engines.flower import LaunchError, RunStatus
-from fl_sim.settings.parse import declared, parse
+from fl_sim.settings.parse import declared_settings, parse
 
 
 class Flower:
@@ -320,7 +320,7 @@ def test_the_readmes_table_has_every_setting(capsys):
     assert main(["list", "settings", "--markdown"]) == 0
     lines = capsys.readouterr().out.splitlines()
     keys = [line.split("`")[1] for line in lines[2:]]
-    assert keys == [one.key for one in declared()]
+    assert keys == [one.key for one in declared_settings()]
     assert all(line.count("|") == 5 for line in lines)
 
 

@@ -6,13 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fl_sim.data import DataError
-from fl_sim.data.sources.base import Request, Source
+from fl_sim.data.sources.base import DatasetRequest, DatasetSource
 from fl_sim.data.splits import split
 
 
 def source(patients, labels, parts=()):
     n = len(patients)
-    return Source(
+    return DatasetSource(
         name="mine",
         labels=torch.tensor(labels),
         patients=tuple(patients),
@@ -25,7 +25,7 @@ def source(patients, labels, parts=()):
 
 
 def request(**changes):
-    defaults = Request("folder", "", 8, 1, num_images=0, public=4, test_fraction=0.2, seed=0)
+    defaults = DatasetRequest("folder", "", 8, 1, num_images=0, public=4, test_fraction=0.2, seed=0)
     return dataclasses.replace(defaults, **changes)
 
 

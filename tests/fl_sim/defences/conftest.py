@@ -13,7 +13,7 @@ from adversary.attacks import create as create_attack
 from adversary.observation.channel import Channel
 from adversary.observation.observation import Observation
 from adversary.observation.recipe import TrainingRecipe
-from adversary.problem.problem import pose
+from adversary.problem.problem import build_problem
 from adversary.scoring.metrics import psnr
 from fl_sim.defences import Defence, LocalUpdate
 from fl_sim.models import create as create_model
@@ -79,7 +79,7 @@ def psnr_of_dlg() -> Callable[..., float]:
     """Return the PSNR in dB that DLG reaches on an update of one image of known label."""
 
     def reached(observation: Observation, channel: Channel, update: LocalUpdate) -> float:
-        problem = pose(
+        problem = build_problem(
             observation,
             ThreatModel(labels=update.labels, channel=channel),
             update.model,

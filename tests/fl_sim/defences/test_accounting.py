@@ -14,7 +14,12 @@ from opacus.accountants import RDPAccountant
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from fl_sim.defences.accounting import PrivacyError, default_delta, gaussian_account, noise_for
+from fl_sim.defences.accounting import (
+    PrivacyError,
+    default_delta,
+    gaussian_account,
+    noise_for_budget,
+)
 
 ABOUT = {"unit": "example", "against": "everyone"}
 
@@ -90,13 +95,13 @@ def test_more_steps_cost_more_and_more_noise_costs_less(noise, rate, steps, delt
 @pytest.mark.parametrize("target", [0.5, 1.0, 3.0, 8.0])
 @pytest.mark.parametrize(("rate", "steps"), [(0.05, 100), (1.0, 5)])
 def test_the_noise_for_a_budget_keeps_it_and_hardly_more(target, rate, steps):
-    noise = noise_for(target, delta=1e-5, steps=steps, sample_rate=rate)
+    noise = noise_for_budget(target, delta=1e-5, steps=steps, sample_rate=rate)
     assert target * 0.998 <= epsilon(noise, steps, 1e-5, rate) <= target
 
 
 def test_a_budget_that_no_noise_keeps_is_named_in_one_line():
     with pytest.raises(PrivacyError, match=r"^defence.options: epsilon = 0.01: cannot") as error:
-        noise_for(0.01, delta=1e-5, steps=1)
+        noise_for_budget(0.01, delta=1e-5, steps=1)
     assert "\n" not in str(error.value)
 
 

@@ -10,7 +10,7 @@ import torch
 
 from fl_sim.cli.app import main
 from fl_sim.defences import DEFENCES, create
-from fl_sim.engines.in_process import run_local
+from fl_sim.engines.in_process import run_in_process
 from fl_sim.settings.parse import parse
 
 QUICK = {
@@ -32,7 +32,7 @@ def test_every_defence_runs_and_is_attacked(name, tmp_path, monkeypatch):
     monkeypatch.setattr("adversary.report.run_page.render", lambda *_: None)
     options = {"defence.options": OPTIONS[name]} if name in OPTIONS else {}
     settings = parse({**QUICK, **options, "out": str(tmp_path), "defence.name": name})
-    run_local(settings)
+    run_in_process(settings)
     info = json.loads((tmp_path / "run.json").read_text())
     assert (info["status"], info.get("failures", [])) == ("completed", [])
     assert info["defence"]["protects"] == create(name).protects

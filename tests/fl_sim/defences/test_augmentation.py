@@ -18,7 +18,7 @@ from fl_sim.defences.augmentation import (
     MOST_ZOOM,
     TRANSFORMS,
 )
-from fl_sim.federation import assemble
+from fl_sim.federation import build_federation
 
 IMAGES = torch.rand(4, 1, 16, 16, generator=torch.Generator().manual_seed(0))
 
@@ -100,7 +100,7 @@ def test_gamma_is_a_power_that_leaves_black_and_white(draw):
 
 
 def test_truth_is_what_the_network_saw(quick):
-    run = assemble(quick(defence__name="augmentation"), 3)
+    run = build_federation(quick(defence__name="augmentation"), 3)
     state = run.model().state_dict()
     truths = [
         run.truth(
@@ -112,5 +112,5 @@ def test_truth_is_what_the_network_saw(quick):
         for r in (1, 2)
     ]  # fmt: skip
     for r, truth in zip((1, 2), truths, strict=True):
-        assert torch.equal(truth.images, run.inputs(r, 1)[run.used(r, 1)])
-        assert not torch.equal(truth.images, run.parts[1].tensor(run.used(r, 1)))
+        assert torch.equal(truth.images, run.training_inputs(r, 1)[run.used_indices(r, 1)])
+        assert not torch.equal(truth.images, run.parts[1].tensor(run.used_indices(r, 1)))

@@ -12,17 +12,17 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from adversary.observation.mean_gradient import step_size
+from adversary.observation.mean_gradient import total_step_size
 from adversary.observation.observation import Observation
 from adversary.observation.recipe import TrainingRecipe
 from adversary.storage.run_folder import RunFolder
 from fl_sim import defences
 from fl_sim.defences import DefenceError
-from fl_sim.defences.accounting import PrivacyError, noise_for
+from fl_sim.defences.accounting import PrivacyError, noise_for_budget
 from fl_sim.defences.base import is_buffer
-from fl_sim.defences.dp_sgd import DpSgd, example_gradients, gain
-from fl_sim.engines.in_process import run_local
-from fl_sim.federation import assemble
+from fl_sim.defences.dp_sgd import DpSgd, example_gradients, update_std
+from fl_sim.engines.in_process import run_in_process
+from fl_sim.federation import build_federation
 from fl_sim.models import MODELS
 from fl_sim.models import create as create_model
 from fl_sim.training.local_training import LOSSES, TrainingError
@@ -96,7 +96,7 @@ def test_gradients_are_those_of_each_image_alone_in_every_model(name, batch_norm
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 @pytest.mark.parametrize("clip", [0.05, 1e6])
 def test_without_noise_it_is_the_plain_loop_with_clipping(loss, momentum, clip, monkeypatch):
-    monkeypatch.setattr("fl_sim.defences.dp_sgd.ENTRIES_AT_ONCE", 3 * 120_000)  # in parts
+    monkeypatch.setattr("fl_sim.defences.dp_sgd.CHUNK_ENTRIES", 3 * 120_000)  # in parts
     images, labels = examples(9, loss=loss)
     recipe = TrainingRecipe(
         lr=0.2, batch_size=4, loss=loss, momentum=momentum, weight_decay=0.01, schedule="step",
@@ -167,9 +167,9 @@ def test_steps_without_images_leave_the_noise_that_the_attacker_is_told(
 
 def test_the_gain_of_plain_sgd_is_the_square_root_of_the_steps():
     recipe = TrainingRecipe(lr=0.1, batch_size=1)
-    assert [gain(recipe, k) for k in (1, 4, 9)] == pytest.approx([0.1, 0.2, 0.3])
+    assert [update_std(recipe, k) for k in (1, 4, 9)] == pytest.approx([0.1, 0.2, 0.3])
     recipe = TrainingRecipe(lr=0.1, batch_size=1, schedule="step", decay=0.5, decay_every=1)
-    assert gain(recipe, 3) == pytest.approx(0.1 * (1 + 1 / 4 + 1 / 16) ** 0.5)
+    assert update_std(recipe, 3) == pytest.approx(0.1 * (1 + 1 / 4 + 1 / 16) ** 0.5)
 
 
 def test_noise_in_the_units_of_the_mean_gradient_falls_with_the_steps():
@@ -180,7 +180,7 @@ def test_noise_in_the_units_of_the_mean_gradient_falls_with_the_steps():
         round=1, client="c", sent=state, returned=state, num_examples=2, recipe=recipe
     )
     noise = DpSgd(noise_multiplier=4.0, clip=0.5).channel(seen).noise["w"]
-    assert noise / step_size(seen) == pytest.approx(4.0 * 0.5 / 2 / 3)
+    assert noise / total_step_size(seen) == pytest.approx(4.0 * 0.5 / 2 / 3)
 
 
 def test_in_an_aggregate_the_noise_of_the_members_is_averaged():
@@ -269,7 +269,7 @@ def test_a_budget_becomes_noise_for_all_rounds_of_the_run_and_is_then_spent():
     recipe = TrainingRecipe(lr=0.1, batch_size=5, local_epochs=2)
     defence = DpSgd(epsilon=3.0, delta=1e-4).prepare(rounds=10, strategy="fedavg", examples=[8, 8])
     steps, rate = recipe.steps(50), 5 / 50
-    expected = noise_for(3.0, delta=1e-4, steps=10 * steps, sample_rate=rate)
+    expected = noise_for_budget(3.0, delta=1e-4, steps=10 * steps, sample_rate=rate)
     assert defence.noise(recipe, 50) == expected
     spent = [
         defence.account(recipe, num_examples=50, clients=4, rounds=r).epsilon for r in (1, 5, 10)
@@ -320,7 +320,7 @@ def test_the_report_names_a_budget_or_a_noise_not_both():
 
 
 def run(settings):
-    run_local(settings)
+    run_in_process(settings)
     return RunFolder.open(Path(settings.out))
 
 
@@ -336,7 +336,7 @@ def test_epsilon_rises_by_round_up_to_the_budget(quick):
     assert accounts.groupby("round").size().tolist() == [2, 2, 2]  # those that took part
     took_part = accounts.groupby("client").cumcount() + 1
     assert took_part.tolist() == accounts["rounds"].tolist()
-    assembly = assemble(settings, 3)
+    assembly = build_federation(settings, 3)
     for row in accounts.itertuples():
         expected = assembly.account(int(row.client[-2:]), row.rounds)
         assert row.epsilon == pytest.approx(expected.epsilon)
@@ -365,7 +365,7 @@ def test_clipping_without_noise_earns_no_epsilon_and_says_so(quick):
 def test_a_budget_that_cannot_be_kept_ends_the_run_before_the_first_round(quick):
     settings = quick(defence__name="dp-sgd", defence__options="epsilon=0.001, delta=1e-6")
     with pytest.raises(PrivacyError, match="epsilon = 0.001: cannot be had"):
-        run_local(settings)
+        run_in_process(settings)
     assert RunFolder.open(Path(settings.out)).info()["status"] == "failed"
 
 

@@ -9,11 +9,11 @@ import torch
 
 from adversary.observation.recipe import TrainingRecipe
 from adversary.observation.threat_model import ThreatModel
-from adversary.problem.problem import pose
+from adversary.problem.problem import build_problem
 from adversary.problem.update_models import unrolled
 from fl_sim.defences import LocalUpdate, create
 from fl_sim.models import create as create_model
-from fl_sim.models.freezing import shared
+from fl_sim.models.freezing import trainable_state_dict
 from fl_sim.training.local_training import train
 
 RECIPE = TrainingRecipe(lr=0.1, batch_size=2, local_epochs=2)
@@ -21,13 +21,13 @@ RECIPE = TrainingRecipe(lr=0.1, batch_size=2, local_epochs=2)
 
 def trained(defence):
     model = defence.model(create_model("resnet18", channels=1, image_size=32, outputs=3, seed=1))
-    sent = copy.deepcopy(shared(model))
+    sent = copy.deepcopy(trainable_state_dict(model))
     images = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     recipe = defence.recipe(RECIPE)
     labels = torch.tensor([0, 2])
     train(model, images, labels, recipe, [torch.arange(2)] * 2, device="cpu")
     return LocalUpdate(
-        sent=sent, returned=shared(model), model=model, recipe=recipe, images=images,
+        sent=sent, returned=trainable_state_dict(model), model=model, recipe=recipe, images=images,
         labels=labels,
     )  # fmt: skip
 
@@ -48,7 +48,7 @@ def test_what_is_frozen_is_neither_sent_nor_matched(part, seen):
     assert moved == set(update.sent)
     model = defence.model(create_model("resnet18", channels=1, image_size=32, outputs=3, seed=1))
     threat = ThreatModel(channel=defence.channel(observation))
-    problem = pose(observation, threat, model, image_shape=(1, 32, 32))
+    problem = build_problem(observation, threat, model, image_shape=(1, 32, 32))
     assert set(problem.gradient) == set(problem.parameters) == moved
     found = unrolled(problem, problem.parameters, update.images, problem.targets(update.labels))
     for name, told in problem.gradient.items():

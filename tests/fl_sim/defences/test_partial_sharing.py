@@ -12,12 +12,12 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 
 from adversary import ThreatModel
 from adversary.observation.channel import Channel
-from adversary.problem.problem import pose
+from adversary.problem.problem import build_problem
 from adversary.problem.update_models import unrolled
 from fl_sim import client_app
 from fl_sim.defences import DefenceError, create
-from fl_sim.engines.in_process import LocalGrid, run_local
-from fl_sim.federation import assemble
+from fl_sim.engines.in_process import InProcessGrid, run_in_process
+from fl_sim.federation import build_federation
 from fl_sim.settings.parse import flatten
 from fl_sim.training.evaluation import evaluate
 
@@ -42,7 +42,7 @@ def test_a_part_stays_and_the_rest_leaves(part, client, seen):
         assert (name in masks) == kept
     assert not any(mask.any() for mask in masks.values())
     threat = ThreatModel(channel=defence.channel(observation))
-    problem = pose(observation, threat, update.model, image_shape=(1, 12, 12))
+    problem = build_problem(observation, threat, update.model, image_shape=(1, 12, 12))
     assert not any(of_part(part, name) for name in problem.gradient)
 
 
@@ -68,7 +68,7 @@ def test_unrolled_steps_move_what_is_not_seen_too(part, client, seen):
     defence = create("partial-sharing", {"local": part})
     observation = seen(defence, update)
     threat = ThreatModel(channel=defence.channel(observation))
-    problem = pose(observation, threat, update.model, image_shape=(1, 12, 12))
+    problem = build_problem(observation, threat, update.model, image_shape=(1, 12, 12))
     found = unrolled(problem, problem.parameters, update.images, problem.targets(update.labels))
     assert set(found) == set(problem.gradient) == {n for n in update.sent if not of_part(part, n)}
     for name, told in problem.gradient.items():
@@ -86,8 +86,8 @@ def ask(grid, kind, server_round, arrays):
 
 def test_a_client_goes_on_with_its_own_arrays(quick):
     settings = quick(defence__name="partial-sharing", local__lr=0.5, rounds=1)
-    run = assemble(settings, 3)
-    grid = LocalGrid(client_app.app, 3, flatten(settings))
+    run = build_federation(settings, 3)
+    grid = InProcessGrid(client_app.app, 3, flatten(settings))
     first = run.model().state_dict()
     heads = []
     model, expected = run.model(), []
@@ -98,7 +98,7 @@ def test_a_client_goes_on_with_its_own_arrays(quick):
             model.load_state_dict(body, strict=False)
             run.defence.train(
                 model,
-                run.inputs(server_round, number),
+                run.training_inputs(server_round, number),
                 run.parts[number].labels,
                 run.recipe,
                 run.batches(server_round, number),
@@ -134,7 +134,7 @@ def test_a_client_goes_on_with_its_own_arrays(quick):
 
 
 def test_rounds_tell_the_mean_over_clients(quick, tmp_path):
-    run_local(quick(defence__name="partial-sharing", adversary__enabled=False))
+    run_in_process(quick(defence__name="partial-sharing", adversary__enabled=False))
     with (tmp_path / "run" / "rounds.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2

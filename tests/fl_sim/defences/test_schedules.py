@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from adversary.observation.recipe import TrainingRecipe
 from fl_sim.defences import create
-from fl_sim.federation import assemble
+from fl_sim.federation import build_federation
 from fl_sim.settings.rules import SettingsError
 
 recipes = st.builds(
@@ -37,9 +37,9 @@ def test_the_batch_is_multiplied_and_steps_never_grow(recipe, factor):
 
 
 def test_clients_train_on_the_larger_batch(quick):
-    run = assemble(quick(defence__name="large-batch", defence__options="factor=2"), 3)
+    run = build_federation(quick(defence__name="large-batch", defence__options="factor=2"), 3)
     assert [len(b) for b in run.batches(1, 0)] == [4]
-    steps = assemble(quick(defence__name="more-steps", defence__options="factor=2"), 3)
+    steps = build_federation(quick(defence__name="more-steps", defence__options="factor=2"), 3)
     assert [len(b) for b in steps.batches(1, 0)] == [2, 2]
 
 
@@ -50,4 +50,4 @@ def test_a_batch_larger_than_a_client_names_the_defence(quick):
         r"3 has only \d+ images; must make it <= \d+, or take fewer clients$"
     )
     with pytest.raises(SettingsError, match=message):
-        assemble(settings, 3)
+        build_federation(settings, 3)

@@ -14,7 +14,7 @@ import pytest
 from flwr.cli.build import build_fab_from_disk
 
 import fl_sim
-from fl_sim.cli.log_filter import Narrator
+from fl_sim.cli.log_filter import LogFilter
 from fl_sim.engines import flower
 from fl_sim.engines.flower import LaunchError, RunStatus, app_root, run_app
 
@@ -86,7 +86,7 @@ def tiny(tmp_path) -> Path:
 
 
 def told(lines: list[str]) -> list[str]:
-    return [remark.text for remark in map(Narrator(), lines) if remark]
+    return [remark.text for remark in map(LogFilter(), lines) if remark]
 
 
 def leftovers(lines: list[str]) -> list[Path]:

@@ -8,7 +8,7 @@ import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 from flwr.clientapp import ClientApp
 
-from fl_sim.engines.in_process import LocalGrid
+from fl_sim.engines.in_process import InProcessGrid
 
 app = ClientApp()
 
@@ -45,7 +45,7 @@ def fail(message, context):
 
 @pytest.fixture
 def grid():
-    return LocalGrid(app, 3, {"a.b": 7})
+    return InProcessGrid(app, 3, {"a.b": 7})
 
 
 def messages(grid, kind=MessageType.TRAIN):
@@ -86,7 +86,7 @@ def test_a_client_that_raises_answers_with_an_error(grid):
 
 
 def test_of_clients_that_raise_only_evaluation_is_told_here(caplog):
-    grid = LocalGrid(ClientApp(), 2)  # an app without any function
+    grid = InProcessGrid(ClientApp(), 2)  # an app without any function
     grid.send_and_receive(messages(grid, MessageType.TRAIN))
     assert caplog.messages == []
     grid.send_and_receive(messages(grid, MessageType.EVALUATE))

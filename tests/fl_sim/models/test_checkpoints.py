@@ -11,7 +11,7 @@ from torchvision.models import get_model
 
 from fl_sim.models import ModelError, checkpoints, create
 from fl_sim.models.checkpoints import CheckpointError, load_into, read, write
-from fl_sim.models.pretrained import start_from
+from fl_sim.models.pretrained import load_pretrained
 
 
 def build(name="resnet18", **options):
@@ -170,18 +170,18 @@ def test_what_does_not_fit_is_named_and_nothing_is_loaded():
 def test_a_model_starts_from_a_file(tmp_path):
     source, model = build("lenet", seed=1), build("lenet", seed=2)
     save_file(dict(source.state_dict()), tmp_path / "a.safetensors")
-    start_from(str(tmp_path / "a.safetensors"), "lenet", model)
+    load_pretrained(str(tmp_path / "a.safetensors"), "lenet", model)
     assert same(dict(model.state_dict()), dict(source.state_dict()))
-    start_from("", "lenet", model)
+    load_pretrained("", "lenet", model)
     with pytest.raises(ModelError, match=r"model\.weights = '/nowhere\.pt': /nowhere\.pt: no such"):
-        start_from("/nowhere.pt", "lenet", model)
+        load_pretrained("/nowhere.pt", "lenet", model)
 
 
 def test_a_head_of_other_outputs_stays_the_models_own(tmp_path):
     source, model = build("lenet", seed=1, outputs=14), build("lenet", seed=2)
     save_file(dict(source.state_dict()), tmp_path / "a.safetensors")
     head = model.head.weight.detach().clone()
-    start_from(str(tmp_path / "a.safetensors"), "lenet", model)
+    load_pretrained(str(tmp_path / "a.safetensors"), "lenet", model)
     assert torch.equal(model.head.weight, head)
     assert same(dict(model.body.state_dict()), dict(source.body.state_dict()))
 
@@ -192,7 +192,7 @@ def test_imagenet_weights_are_taken_where_they_can_be_had(monkeypatch):
         "torchvision.models.ResNet18_Weights.get_state_dict", lambda *a, **k: theirs.state_dict()
     )
     model = build()
-    start_from("imagenet", "resnet18", model)
+    load_pretrained("imagenet", "resnet18", model)
     torch.testing.assert_close(model.body.conv1.weight, theirs.conv1.weight.sum(1, keepdim=True))
     assert model.head.out_features == 2
     assert (model.mean, model.std) == (0.449, 0.226)
@@ -204,7 +204,7 @@ def test_imagenet_weights_that_cannot_be_had_are_one_line(monkeypatch):
 
     monkeypatch.setattr("torchvision.models.ResNet18_Weights.get_state_dict", no_network)
     with pytest.raises(ModelError, match=r"'imagenet': https://.* \(no network\); put") as caught:
-        start_from("imagenet", "resnet18", build())
+        load_pretrained("imagenet", "resnet18", build())
     assert "\n" not in str(caught.value)
     with pytest.raises(ModelError, match="'imagenet': lenet has none; those that have are resnet"):
-        start_from("imagenet", "lenet", build("lenet"))
+        load_pretrained("imagenet", "lenet", build("lenet"))

@@ -9,10 +9,16 @@ import torch
 from adversary import TrainingRecipe
 from adversary.observation.observation import Observation
 from adversary.storage.run_folder import RunFolder
-from fl_sim.engines.in_process import run_local
-from fl_sim.federation import assemble
+from fl_sim.engines.in_process import run_in_process
+from fl_sim.federation import build_federation
 from fl_sim.models import ModelError, checkpoints, create
-from fl_sim.models.freezing import FREEZABLE, freeze, load_shared, set_mode, shared
+from fl_sim.models.freezing import (
+    FROZEN_PARTS,
+    freeze,
+    load_trainable,
+    set_mode,
+    trainable_state_dict,
+)
 from fl_sim.training.local_training import train
 
 RECIPE = TrainingRecipe(lr=0.1, batch_size=2)
@@ -31,12 +37,12 @@ def trained(model, recipe=RECIPE):
 
 
 @pytest.mark.parametrize("name", ["resnet18", "densenet121"])
-@pytest.mark.parametrize("what", FREEZABLE)
+@pytest.mark.parametrize("what", FROZEN_PARTS)
 @pytest.mark.parametrize("batch_norm", ["train", "eval"])
 def test_exactly_what_is_shared_changes(name, what, batch_norm):
     model = build(name, what)
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    named = shared(model).keys()
+    named = trainable_state_dict(model).keys()
     after = trained(model, replace(RECIPE, batch_norm=batch_norm)).state_dict()
     changed = {k for k, v in after.items() if not torch.equal(v, before[k])}
     statistics = {k for k in after if "running" in k or "tracked" in k}
@@ -48,13 +54,16 @@ def test_exactly_what_is_shared_changes(name, what, batch_norm):
 
 def test_what_each_choice_leaves():
     everything = set(build().state_dict())
-    kept = {what: set(shared(build("resnet18", what))) for what in FREEZABLE}
+    kept = {what: set(trainable_state_dict(build("resnet18", what))) for what in FROZEN_PARTS}
     head = {"head.weight", "head.bias"}
     assert kept["none"] == everything
     assert kept["all-but-last"] == head
     assert kept["middle"] == head | {"body.conv1.weight"}
     assert kept["batch-norm"] == {k for k in everything if ".bn" not in k and "sample.1" not in k}
-    assert set(shared(build("convnet", "middle"))) == head | {"body.0.weight", "body.0.bias"}
+    assert set(trainable_state_dict(build("convnet", "middle"))) == head | {
+        "body.0.weight",
+        "body.0.bias",
+    }
 
 
 @pytest.mark.parametrize("options", [{"name": "lenet"}, {"name": "resnet18", "norm": "group"}])
@@ -75,10 +84,10 @@ def test_frozen_batch_norm_keeps_its_mode():
 def test_shared_arrays_complete_the_same_first_model():
     model = trained(build(what="middle", seed=4))
     other = build(what="middle", seed=4)
-    load_shared(other, shared(model))
+    load_trainable(other, trainable_state_dict(model))
     assert all(torch.equal(v, model.state_dict()[k]) for k, v in other.state_dict().items())
     with pytest.raises(ModelError, match="of another model: body.bn1"):
-        load_shared(build(), shared(model))
+        load_trainable(build(), trainable_state_dict(model))
 
 
 @pytest.mark.parametrize("what", ["batch-norm", "all-but-last", "middle"])
@@ -94,12 +103,12 @@ def test_a_federation_sends_and_observes_what_is_trained(quick, what):
         clients=2,
         checkpoints=True,
     )
-    run_local(settings)
+    run_in_process(settings)
     folder = RunFolder.open(Path(settings.out))
     assert folder.info()["status"] == "completed"
     assert set(folder.leakage()["status"]) == {"ok"}
-    run = assemble(settings, 2)
-    sent = shared(run.model())
+    run = build_federation(settings, 2)
+    sent = trainable_state_dict(run.model())
     for path in folder.recorded_updates():
         seen = Observation.load(path)
         assert seen.sent.keys() == seen.returned.keys() == sent.keys()
@@ -111,14 +120,14 @@ def test_a_federation_sends_and_observes_what_is_trained(quick, what):
 
 
 def test_a_run_goes_on_from_another_s_checkpoint(quick, tmp_path):
-    run_local(quick(checkpoints=True, adversary__enabled=False))
+    run_in_process(quick(checkpoints=True, adversary__enabled=False))
     files = sorted(p.name for p in (tmp_path / "run" / "checkpoints").iterdir())
     assert files == [f"round-{n:03d}.safetensors" for n in range(3)]
     later = quick(
         out=str(tmp_path / "later"), model__weights=str(tmp_path / "run"), checkpoints=True,
         adversary__enabled=False, rounds=1,
     )  # fmt: skip
-    run_local(later)
+    run_in_process(later)
     last = checkpoints.read(tmp_path / "run")
     first = checkpoints.read(checkpoints.of_round(tmp_path / "later", 0))
     assert all(torch.equal(v, last[k]) for k, v in first.items())

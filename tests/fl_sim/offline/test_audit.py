@@ -15,7 +15,7 @@ from adversary.observation.recipe import TrainingRecipe
 from adversary.storage.run_folder import RunFolder
 from fl_sim.cli.app import main
 from fl_sim.data import DataError
-from fl_sim.engines.in_process import run_local
+from fl_sim.engines.in_process import run_in_process
 from fl_sim.models import checkpoints, create
 from fl_sim.models.freezing import freeze
 from fl_sim.offline.audit import (
@@ -133,7 +133,7 @@ def test_a_run_tells_its_settings_and_its_clients(quick, tmp_path):
     settings = quick(
         rounds=2, checkpoints=True, adversary__enabled=False, local__lr=0.3, data__num_images=16
     )
-    run_local(settings)
+    run_in_process(settings)
     first = prepare(settings.out, settings.out)
     assert first.settings.local.lr == 0.3
     assert first.settings.model == settings.model
@@ -261,7 +261,7 @@ def test_an_audit_that_is_stopped_says_so(client, tmp_path, monkeypatch):
     def stopped(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("adversary.attacks.adversary.Adversary.examine", stopped)
+    monkeypatch.setattr("adversary.attacks.adversary.Adversary.run_attacks", stopped)
     with pytest.raises(KeyboardInterrupt):
         audit(*client([0]), {**BASE, "out": str(tmp_path / "o")})
     assert RunFolder.open(tmp_path / "o").info()["status"] == "stopped"

@@ -12,10 +12,10 @@ import pytest
 
 from adversary.storage.run_folder import RunFolder
 from fl_sim.cli.app import main
-from fl_sim.engines.in_process import run_local
+from fl_sim.engines.in_process import run_in_process
 from fl_sim.offline import comparison
 from fl_sim.offline.comparison import check, plan, run
-from fl_sim.settings.parse import flat, flatten, parse
+from fl_sim.settings.parse import flatten, flatten_toml, parse
 from fl_sim.settings.rules import SettingsError
 from fl_sim.settings.schema import Settings
 
@@ -50,7 +50,7 @@ local.batch-size = 2
 
 
 def read(text: str) -> dict:
-    return dict(flat(tomllib.loads(text)))
+    return dict(flatten_toml(tomllib.loads(text)))
 
 
 class Engine:
@@ -278,7 +278,7 @@ def test_what_does_not_change_the_updates_leaks_as_much(one, other, compared):
 def test_a_run_of_a_comparison_is_the_run_by_itself(compared, quick, tmp_path):
     inside = RunFolder.open(compared[0] / "runs" / "none" / "seed-2")
     settings = parse({**inside.info()["settings"], "out": str(tmp_path / "alone")})
-    alone = RunFolder.open(run_local(settings).parent)
+    alone = RunFolder.open(run_in_process(settings).parent)
     assert list(alone.rounds()["loss"]) == list(inside.rounds()["loss"])
     assert list(alone.leakage()["psnr"]) == list(inside.leakage()["psnr"])
 

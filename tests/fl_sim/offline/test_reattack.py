@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from adversary.storage.run_folder import RunFolder, RunFolderError
-from fl_sim.engines.in_process import run_local
+from fl_sim.engines.in_process import run_in_process
 from fl_sim.offline.reattack import ReattackError, reattack
 from fl_sim.settings.rules import SettingsError
 
@@ -17,7 +17,7 @@ KEY = ["round", "client", "attack", "image"]
 @pytest.fixture
 def recorded(quick):
     settings = quick(adversary__record=True)
-    run_local(settings)
+    run_in_process(settings)
     return RunFolder.open(Path(settings.out))
 
 
@@ -96,7 +96,7 @@ def test_only_the_adversary_and_the_device_can_change(recorded):
 
 def test_a_run_that_recorded_nothing(quick):
     settings = quick(rounds=1)
-    run_local(settings)
+    run_in_process(settings)
     with pytest.raises(ReattackError, match=r"holds no recorded updates: .*adversary.record"):
         reattack(Path(settings.out))
 

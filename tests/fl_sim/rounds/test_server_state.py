@@ -7,8 +7,8 @@ import pytest
 from flwr.app import Array, ArrayRecord
 
 from fl_sim.rounds.early_stopping import Progress
-from fl_sim.rounds.server_state import Snapshot, SnapshotError, random_states
-from strategies.strategy_state import Memory
+from fl_sim.rounds.server_state import ServerState, ServerStateError, random_states
+from strategies.strategy_state import StrategyState
 
 WEIGHT = np.full((64, 64), 0.25, np.float32)
 
@@ -29,15 +29,15 @@ def another_name(content: bytes) -> bytes:
 @pytest.mark.parametrize("damage", [truncated, one_bit_else, another_name])
 def test_a_damaged_snapshot_is_refused(damage, tmp_path):
     path = tmp_path / "state.safetensors"
-    Snapshot(
+    ServerState(
         round=2,
         arrays=ArrayRecord({"weight": Array(WEIGHT)}),
-        memory=Memory({}, {}),
+        memory=StrategyState({}, {}),
         took_part={"client-00": 2},
         progress=Progress(),
         random=random_states(),
     ).save(path)
-    assert np.array_equal(Snapshot.load(path).arrays["weight"].numpy(), WEIGHT)
+    assert np.array_equal(ServerState.load(path).arrays["weight"].numpy(), WEIGHT)
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(SnapshotError, match="no run can go on from it"):
-        Snapshot.load(path)
+    with pytest.raises(ServerStateError, match="no run can go on from it"):
+        ServerState.load(path)

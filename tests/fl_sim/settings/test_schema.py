@@ -6,11 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl_sim.adversary_setup import attacks
+from fl_sim.adversary_setup import make_attacks
 from fl_sim.cli import listing
-from fl_sim.federation import assemble
+from fl_sim.federation import build_federation
 from fl_sim.offline.comparison import check, plan
-from fl_sim.settings.parse import Declared, declared, defaults, flatten, parse, parse_options
+from fl_sim.settings.parse import (
+    DeclaredSetting,
+    declared_settings,
+    defaults,
+    flatten,
+    parse,
+    parse_options,
+)
 from fl_sim.settings.rules import SettingsError
 from fl_sim.settings.schema import Settings
 
@@ -74,7 +81,7 @@ def test_an_integer_is_a_number_but_nothing_else_is_converted():
 )
 def test_out_of_range_names_key_value_and_limits(key, value):
     (line,) = mistakes({key: value})
-    rule = next(one for one in declared() if one.key == key)
+    rule = next(one for one in declared_settings() if one.key == key)
     assert line == f"{key} = {value!r}: must be {rule.rule.allowed(rule.kind)}"
 
 
@@ -106,7 +113,7 @@ def test_all_mistakes_are_told_at_once_in_their_order():
     ]  # fmt: skip
 
 
-def values(one: Declared) -> st.SearchStrategy:
+def values(one: DeclaredSetting) -> st.SearchStrategy:
     rule = one.rule
     if rule.choices:
         names = st.sampled_from(rule.choices())
@@ -129,7 +136,7 @@ def values(one: Declared) -> st.SearchStrategy:
     return st.text().filter(str.strip) if rule.required else st.text()
 
 
-configs = st.fixed_dictionaries({}, optional={one.key: values(one) for one in declared()})
+configs = st.fixed_dictionaries({}, optional={one.key: values(one) for one in declared_settings()})
 
 
 @given(configs)
@@ -146,7 +153,7 @@ def test_settings_cannot_be_changed():
 
 
 def test_every_default_is_allowed_and_every_setting_explained():
-    for one in declared():
+    for one in declared_settings():
         assert one.rule.help
         assert type(one.default) is one.kind
         assert one.rule.accepts(one.default), one.key
@@ -193,8 +200,8 @@ def test_every_config_fits_together(root):
         if config.get("data.name") in NEED_A_PATH:
             config["data.name"] = "phantom"
         settings = parse(config)
-        attacks(settings)
-        assert len(assemble(settings, settings.clients).parts) == settings.clients
+        make_attacks(settings)
+        assert len(build_federation(settings, settings.clients).parts) == settings.clients
 
 
 def test_the_readme_s_table_is_that_of_the_settings():

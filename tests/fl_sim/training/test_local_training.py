@@ -18,7 +18,13 @@ from fl_sim.federation import recipe_from
 from fl_sim.models import create
 from fl_sim.settings.parse import parse
 from fl_sim.training.evaluation import evaluate, macro_auc
-from fl_sim.training.local_training import TrainingError, balanced, batches, loss_of, train
+from fl_sim.training.local_training import (
+    TrainingError,
+    balanced_class_weights,
+    make_loss,
+    minibatches,
+    train,
+)
 
 RECIPE = TrainingRecipe(lr=0.1, batch_size=2)
 
@@ -96,8 +102,8 @@ def test_a_round_uses_what_the_recipe_says(
     recipe = replace(
         RECIPE, batch_size=batch, local_epochs=epochs, max_steps=max_steps, drop_last=drop_last
     )
-    drawn = batches(images, recipe, seed=seed, round=round, client=1)
-    again = batches(images, recipe, seed=seed, round=round, client=1)
+    drawn = minibatches(images, recipe, seed=seed, round=round, client=1)
+    again = minibatches(images, recipe, seed=seed, round=round, client=1)
     assert len(drawn) == recipe.steps(images)
     assert all(torch.equal(a, b) for a, b in zip(drawn, again, strict=True))
     for indices in drawn:
@@ -124,7 +130,8 @@ def test_rounds_that_leave_images_out_give_each_its_turn(images, batch, changes)
     rounds = -(-images // recipe.images(images))
     for first in (1, 4):
         used = [
-            batches(images, recipe, seed=3, round=r, client=0) for r in range(first, first + rounds)
+            minibatches(images, recipe, seed=3, round=r, client=0)
+            for r in range(first, first + rounds)
         ]
         assert torch.cat([b for r in used for b in r]).unique().tolist() == list(range(images))
 
@@ -133,7 +140,7 @@ def test_every_epoch_round_client_and_seed_shuffles_anew():
     recipe = replace(RECIPE, batch_size=20, local_epochs=2)
 
     def drawn(seed=1, round=1, client=0):
-        return batches(20, recipe, seed=seed, round=round, client=client)
+        return minibatches(20, recipe, seed=seed, round=round, client=client)
 
     orders = [*drawn(), *drawn(seed=2), *drawn(round=2), *drawn(client=1)]
     assert len({tuple(o.tolist()) for o in orders}) == 8
@@ -141,13 +148,13 @@ def test_every_epoch_round_client_and_seed_shuffles_anew():
 
 def test_a_batch_larger_than_the_data_is_named():
     with pytest.raises(TrainingError) as error:
-        batches(5, replace(RECIPE, batch_size=8), seed=1, round=1, client=3)
+        minibatches(5, replace(RECIPE, batch_size=8), seed=1, round=1, client=3)
     assert str(error.value) == ("local.batch-size = 8: client 3 has only 5 images, so at most 5")
 
 
 def test_a_client_without_images_is_named():
     with pytest.raises(TrainingError, match="client 3 has no images"):
-        batches(0, RECIPE, seed=1, round=1, client=3)
+        minibatches(0, RECIPE, seed=1, round=1, client=3)
 
 
 def test_one_step_moves_the_weights_by_the_gradient():
@@ -335,7 +342,7 @@ def test_class_weights_of_softmax_weigh_each_image(soft):
     each = -model(images).log_softmax(1)[torch.arange(6), labels]
     expected = float((torch.tensor(weights).double()[labels] * each).mean())
     given = one_hot if soft else labels
-    found = loss_of(recipe, model)(model(images), given)
+    found = make_loss(recipe, model)(model(images), given)
     assert float(found) == pytest.approx(expected)
 
 
@@ -345,14 +352,14 @@ def test_class_weights_of_sigmoids_weigh_positive_images():
     labels = torch.randint(2, (6, 3), generator=torch.Generator().manual_seed(1))
     recipe = replace(RECIPE, loss="bce", class_weights=(0.5, 1.0, 4.0))
     theirs = nn.BCEWithLogitsLoss(pos_weight=torch.tensor([0.5, 1.0, 4.0]).double())
-    found = loss_of(recipe, model)(model(images), labels)
+    found = make_loss(recipe, model)(model(images), labels)
     assert float(found) == pytest.approx(float(theirs(model(images), labels.double())))
 
 
 @given(counts=st.lists(st.integers(0, 20), min_size=2, max_size=5).filter(any))
 def test_balanced_weights_are_scikit_learn_s(counts):
     labels = torch.tensor([c for c, n in enumerate(counts) for _ in range(n)])
-    found = balanced(labels, "cross-entropy", len(counts))
+    found = balanced_class_weights(labels, "cross-entropy", len(counts))
     present = np.flatnonzero(counts)
     theirs = compute_class_weight("balanced", classes=present, y=labels.numpy())
     share = len(present) / len(counts)  # scikit-learn does not know of absent classes
@@ -362,8 +369,8 @@ def test_balanced_weights_are_scikit_learn_s(counts):
 
 def test_balanced_weights_of_sigmoids_are_negative_over_positive():
     labels = torch.tensor([[1, 0, 1], [0, 0, 1], [0, 0, 1], [0, 0, 1]])
-    assert balanced(labels, "bce", 3) == (3.0, 1.0, 1.0)
-    assert balanced(torch.tensor([1, 1, 1, 0]), "bce", 1) == (pytest.approx(1 / 3),)
+    assert balanced_class_weights(labels, "bce", 3) == (3.0, 1.0, 1.0)
+    assert balanced_class_weights(torch.tensor([1, 1, 1, 0]), "bce", 1) == (pytest.approx(1 / 3),)
 
 
 def test_classes_without_both_kinds_are_left_out_and_counted():

@@ -3,7 +3,7 @@ from __future__ import annotations
 from flwr.app import Message, MessageType, RecordDict
 from flwr.clientapp import ClientApp
 
-from fl_sim.engines.in_process import LocalGrid
+from fl_sim.engines.in_process import InProcessGrid
 from strategies.grids.ordered import OrderedGrid
 
 app = ClientApp()
@@ -14,7 +14,7 @@ def train(message, context):
     return Message(RecordDict(), reply_to=message)
 
 
-class Shuffled(LocalGrid):
+class Shuffled(InProcessGrid):
     """Lists nodes and answers in another order than asked."""
 
     def get_node_ids(self):

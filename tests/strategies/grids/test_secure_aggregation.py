@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from strategies import Bookkeeping, Guarded, NoUsableReplyError
-from strategies.grids.base import WrappedGrid
+from strategies import NoUsableReplyError, ReplyValidation, RunLog
+from strategies.grids.base import GridWrapper
 from strategies.grids.secure_aggregation import (
     SecureAggregationGrid,
     _flat,
@@ -45,7 +45,7 @@ def secure(foreign):
     return app
 
 
-class Tap(WrappedGrid):
+class Tap(GridWrapper):
     """Keeps what goes out and comes back."""
 
     def __init__(self, grid):
@@ -152,7 +152,7 @@ def test_a_masked_vector_is_read_on_the_scale_of_the_clipping_range(secure, fore
 
 def test_a_client_that_fails_in_training_is_left_out(secure, foreign):
     app, ledger = secure(4, spoil={1: fails}), foreign.Ledger()
-    strategy = Bookkeeping(Guarded(FedAvg()), ledger=ledger)
+    strategy = RunLog(ReplyValidation(FedAvg()), ledger=ledger)
     result = app.run(strategy, rounds=2, through=through)
     [(_, first), (_, second)] = ledger.named("round_done")
     assert (first["clients"], first["clients_failed"]) == (4, 1)
@@ -169,7 +169,7 @@ def test_a_client_that_fails_in_training_is_left_out(secure, foreign):
 def test_two_that_fail_are_too_many_for_the_threshold(secure, foreign):
     app, ledger = secure(4, spoil={1: fails, 2: fails}), foreign.Ledger()
     with pytest.raises(NoUsableReplyError) as error:
-        app.run(Bookkeeping(Guarded(FedAvg()), ledger=ledger), through=through)
+        app.run(RunLog(ReplyValidation(FedAvg()), ledger=ledger), through=through)
     told = str(error.value)
     assert "round 1: none of 4 clients" in told
     assert "client-01, client-02 failed: RuntimeError: out of film" in told
@@ -177,11 +177,11 @@ def test_two_that_fail_are_too_many_for_the_threshold(secure, foreign):
         "client-00, client-03 failed: secure aggregation stopped: 2 of 4 clients answered in the "
         "stage collect_masked_vectors" in told
     )
-    assert app.run(Guarded(FedAvg()), rounds=1, through=lambda g: through(g, threshold=0.5))
+    assert app.run(ReplyValidation(FedAvg()), rounds=1, through=lambda g: through(g, threshold=0.5))
 
 
 def test_a_client_lost_before_training_ends_the_round_before_training(secure):
-    class Loses(WrappedGrid):
+    class Loses(GridWrapper):
         def send_and_receive(self, messages, *, timeout=None):
             replies = list(super().send_and_receive(messages, timeout=timeout))
             stages = [m.content.get("secaggplus_configs", {}).get("pk1") for m in replies]
@@ -189,7 +189,7 @@ def test_a_client_lost_before_training_ends_the_round_before_training(secure):
 
     app = secure(4)
     with pytest.raises(NoUsableReplyError, match="3 of 4 clients answered in the stage setup"):
-        app.run(Guarded(FedAvg()), through=lambda g: through(g, tap=Loses))
+        app.run(ReplyValidation(FedAvg()), through=lambda g: through(g, tap=Loses))
     assert not app.replied
 
 
@@ -225,7 +225,7 @@ def many(content):
 )
 def test_a_client_does_not_send_what_secagg_would_change(spoil, reason, secure, foreign):
     ledger = foreign.Ledger()
-    strategy = Bookkeeping(Guarded(FedAvg()), ledger=ledger)
+    strategy = RunLog(ReplyValidation(FedAvg()), ledger=ledger)
     secure(4, spoil={0: spoil}).run(strategy, rounds=1, through=through)
     [(_, client, told)] = ledger.named("unusable")
     assert client == "client-00"
@@ -236,7 +236,7 @@ def test_a_client_does_not_send_what_secagg_would_change(spoil, reason, secure, 
 def test_no_client_answers_in_clear(secure):
     app = secure()
     with pytest.raises(NoUsableReplyError, match="secaggplus_configs"):
-        app.run(Guarded(FedAvg()))
+        app.run(ReplyValidation(FedAvg()))
     assert not app.replied
     message = Message(RecordDict(), dst_node_id=1, message_type="train.quickly")
     with pytest.raises(ValueError, match="no train action 'quickly'"):

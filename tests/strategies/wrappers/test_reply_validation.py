@@ -5,7 +5,7 @@ import pytest
 from flwr.app import Array, ArrayRecord, MetricRecord
 from flwr.serverapp.strategy import FedAvg
 
-from strategies import Guarded, NoUsableReplyError
+from strategies import NoUsableReplyError, ReplyValidation
 
 
 def edit(name, change):
@@ -104,7 +104,7 @@ def mean_of(app, partitions, name):
 def test_a_bad_reply_is_left_out_with_one_line(kind, foreign, flower_log):
     spoil, reason = BAD[kind]
     app = foreign.App(spoil={1: spoil})
-    result = app.run(Guarded(FedAvg()), rounds=1)
+    result = app.run(ReplyValidation(FedAvg()), rounds=1)
     rest = {p: foreign.own_images(p)[0] for p in (0, 2)}
     for name, array in result.arrays.items():
         np.testing.assert_allclose(array.numpy(), mean_of(app, rest, name), rtol=1e-6, atol=1e-7)
@@ -122,7 +122,7 @@ def test_flower_alone_would_take_nan_for_the_model(foreign):
 
 def test_good_replies_pass_unchanged(foreign):
     app = foreign.App()
-    assert foreign.bits(app.run(Guarded(FedAvg()))) == foreign.bits(app.run(FedAvg()))
+    assert foreign.bits(app.run(ReplyValidation(FedAvg()))) == foreign.bits(app.run(FedAvg()))
 
 
 @pytest.mark.parametrize("kind", ["nan", "raises", "no number"])
@@ -130,7 +130,7 @@ def test_the_run_ends_when_nobody_is_left(kind, foreign):
     spoil, reason = BAD[kind]
     app = foreign.App(spoil=dict.fromkeys(range(3), spoil))
     with pytest.raises(NoUsableReplyError) as error:
-        app.run(Guarded(FedAvg()), rounds=1)
+        app.run(ReplyValidation(FedAvg()), rounds=1)
     message = str(error.value)
     assert message.startswith("round 1: none of 3 clients returned a usable update: client-00")
     assert all(f"client-{p:02d}" in message for p in range(3))
@@ -142,7 +142,7 @@ def test_clients_with_the_same_fault_are_told_of_together(foreign):
     (nan, holds), (raises, failed) = BAD["nan"], BAD["raises"]
     app = foreign.App(spoil={0: nan, 1: raises, 2: nan})
     with pytest.raises(NoUsableReplyError) as error:
-        app.run(Guarded(FedAvg()), rounds=1)
+        app.run(ReplyValidation(FedAvg()), rounds=1)
     told = str(error.value).partition("usable update: ")[2]
     assert told.startswith(f"client-00, client-02 {holds}")
     assert f"; client-01 {failed}" in told
@@ -150,4 +150,4 @@ def test_clients_with_the_same_fault_are_told_of_together(foreign):
 
 def test_no_reply_at_all_ends_the_run():
     with pytest.raises(NoUsableReplyError, match="round 4: .*no reply came"):
-        Guarded(FedAvg()).aggregate_train(4, [])
+        ReplyValidation(FedAvg()).aggregate_train(4, [])

@@ -6,7 +6,7 @@ import pytest
 from flwr.app import MessageType, MetricRecord
 from flwr.serverapp.strategy import FedAvg
 
-from strategies import Bookkeeping
+from strategies import RunLog
 
 
 def evaluate(server_round, arrays):
@@ -19,7 +19,7 @@ def raises(content):
 
 def test_a_row_for_every_round(foreign):
     ledger = foreign.Ledger()
-    result = foreign.App().run(Bookkeeping(FedAvg(), ledger=ledger), evaluate_fn=evaluate)
+    result = foreign.App().run(RunLog(FedAvg(), ledger=ledger), evaluate_fn=evaluate)
     rows = ledger.named("round_done")
     assert [row[0] for row in rows] == [1, 2]
     for number, values in rows:
@@ -35,7 +35,7 @@ def test_a_row_for_every_round(foreign):
 
 def test_without_central_evaluation_the_row_has_no_loss(foreign):
     ledger = foreign.Ledger()
-    foreign.App().run(Bookkeeping(FedAvg(), ledger=ledger), rounds=1)
+    foreign.App().run(RunLog(FedAvg(), ledger=ledger), rounds=1)
     [(_, values)] = ledger.named("round_done")
     assert values["loss"] is None
     assert values["auc"] is None
@@ -44,14 +44,14 @@ def test_without_central_evaluation_the_row_has_no_loss(foreign):
 
 def test_failed_clients_are_counted_and_named(foreign):
     ledger = foreign.Ledger()
-    foreign.App(spoil={2: raises}).run(Bookkeeping(FedAvg(), ledger=ledger), rounds=1)
+    foreign.App(spoil={2: raises}).run(RunLog(FedAvg(), ledger=ledger), rounds=1)
     [(_, values)] = ledger.named("round_done")
     assert (values["clients"], values["clients_failed"]) == (3, 1)
     assert ledger.named("unusable") == [(1, "client-02", "failed: RuntimeError: broken scanner")]
 
 
 def test_a_client_that_does_not_answer_is_named(foreign):
-    class Hasty(Bookkeeping):
+    class Hasty(RunLog):
         def aggregate_train(self, server_round, replies):
             return super().aggregate_train(server_round, list(replies)[1:])
 
@@ -76,14 +76,14 @@ def test_how_a_run_ended_is_written(error, entry, foreign):
 
     ledger = foreign.Ledger()
     with pytest.raises(type(error)):
-        foreign.App().run(Bookkeeping(Breaks(), ledger=ledger))
+        foreign.App().run(RunLog(Breaks(), ledger=ledger))
     assert ledger.named("close") == [entry]
 
 
 def test_a_report_with_holes_is_not_called_complete(foreign):
     ledger = foreign.Ledger()
     ledger.errors.append("no space left on device")
-    foreign.App().run(Bookkeeping(FedAvg(), ledger=ledger), rounds=1)
+    foreign.App().run(RunLog(FedAvg(), ledger=ledger), rounds=1)
     assert ledger.named("close") == [
         ("failed", "the report is not complete: no space left on device")
     ]
@@ -93,7 +93,7 @@ def test_a_broken_ledger_does_not_change_training(foreign, flower_log):
     app = foreign.App()
     alone = foreign.bits(app.run(FedAvg()))
     ledger = foreign.Ledger("round_done", "unusable", "close")
-    assert foreign.bits(app.run(Bookkeeping(FedAvg(), ledger=ledger))) == alone
+    assert foreign.bits(app.run(RunLog(FedAvg(), ledger=ledger))) == alone
     assert any("ledger could not be written" in line for line in flower_log)
 
 
@@ -105,7 +105,7 @@ def spend(client, rounds):
 def test_accounts_are_of_the_rounds_in_which_a_client_took_part(foreign):
     ledger = foreign.Ledger()
     app = foreign.App(spoil={2: raises})
-    app.run(Bookkeeping(FedAvg(), ledger=ledger, spent=spend), rounds=2)
+    app.run(RunLog(FedAvg(), ledger=ledger, spent=spend), rounds=2)
     accounts = ledger.named("spent")
     assert [(r, c, a["rounds"], a["epsilon"]) for r, c, a in accounts] == [
         (1, "client-00", 1, 1.0), (1, "client-01", 1, 2.0),
@@ -119,7 +119,7 @@ def test_accounts_are_of_the_rounds_in_which_a_client_took_part(foreign):
 def test_a_sampled_client_spends_only_when_it_trains(foreign):
     ledger = foreign.Ledger()
     plain = FedAvg(fraction_train=0.34, min_train_nodes=1)
-    foreign.App().run(Bookkeeping(plain, ledger=ledger, spent=spend), rounds=5)
+    foreign.App().run(RunLog(plain, ledger=ledger, spent=spend), rounds=5)
     seen = {}
     for _, client, account in ledger.named("spent"):
         seen[client] = seen.get(client, 0) + 1
@@ -137,7 +137,7 @@ def test_one_client_without_account_leaves_the_round_without(foreign):
     def partly(client, rounds):
         return None if client == "client-01" else spend(client, rounds)
 
-    foreign.App().run(Bookkeeping(FedAvg(), ledger=ledger, spent=partly), rounds=1)
+    foreign.App().run(RunLog(FedAvg(), ledger=ledger, spent=partly), rounds=1)
     assert [client for _, client, _ in ledger.named("spent")] == ["client-00", "client-02"]
     [(_, values)] = ledger.named("round_done")
     assert "epsilon" not in values
@@ -149,7 +149,7 @@ def test_an_accountant_that_fails_does_not_change_training(foreign, flower_log):
 
     plain = foreign.App().run(FedAvg())
     ledger = foreign.Ledger()
-    found = foreign.App().run(Bookkeeping(FedAvg(), ledger=ledger, spent=broken))
+    found = foreign.App().run(RunLog(FedAvg(), ledger=ledger, spent=broken))
     assert foreign.bits(found) == foreign.bits(plain)
     assert "epsilon" not in ledger.named("round_done")[0][1]
     assert any("no privacy account: ArithmeticError: overflow" in line for line in flower_log)
@@ -158,7 +158,7 @@ def test_an_accountant_that_fails_does_not_change_training(foreign, flower_log):
 def test_rounds_go_on_from_an_earlier_run(foreign):
     ledger, seen = foreign.Ledger(), []
     app = foreign.App()
-    strategy = Bookkeeping(FedAvg(), ledger=ledger, spent=lambda client, rounds: {"n": rounds})
+    strategy = RunLog(FedAvg(), ledger=ledger, spent=lambda client, rounds: {"n": rounds})
     strategy.resume(3, {"client-00": 2})
 
     def evaluate(server_round, arrays):
@@ -180,7 +180,7 @@ def test_training_ends_when_it_is_told_to(foreign):
         rows.append((server_round, row["loss"]))
         return server_round < 2
 
-    strategy = Bookkeeping(FedAvg(), ledger=ledger, goes_on=goes_on)
+    strategy = RunLog(FedAvg(), ledger=ledger, goes_on=goes_on)
     app = foreign.App()
     result = app.run(strategy, rounds=9, evaluate_fn=evaluate)
     assert rows == [(1, 1.5), (2, 2.5)]
@@ -207,7 +207,7 @@ def test_clients_figures_are_written_and_their_auc_averaged(foreign):
     app = foreign.App(
         mods=client_says(auc=[0.5, 0.9, math.nan], auc_left_out=[0, 1, 2], num_examples=[1, 3, 4])
     )
-    app.run(Bookkeeping(FedAvg(), ledger=ledger), rounds=1)
+    app.run(RunLog(FedAvg(), ledger=ledger), rounds=1)
     rows = ledger.named("evaluated")
     assert [(number, client, row["images"]) for number, client, row in rows] == [
         (1, "client-00", 1), (1, "client-01", 3), (1, "client-02", 4)
@@ -221,7 +221,7 @@ def test_clients_figures_are_written_and_their_auc_averaged(foreign):
 def test_a_client_without_images_has_no_figures_and_no_weight(foreign):
     ledger = foreign.Ledger()
     mods = client_says(num_examples=[0, 2, 2], loss=[0.0, 1.0, 3.0], auc=[0.0, 0.7, 0.8])
-    foreign.App(mods=mods).run(Bookkeeping(FedAvg(), ledger=ledger), rounds=1)
+    foreign.App(mods=mods).run(RunLog(FedAvg(), ledger=ledger), rounds=1)
     _, _, row = ledger.named("evaluated")[0]
     assert (row["images"], row["loss"], row["auc"]) == (0, None, None)
     [(_, values)] = ledger.named("round_done")

@@ -7,7 +7,7 @@ from torch.nn import functional
 from adversary import Prior, ThreatModel, TrainingRecipe
 from adversary.attacks import AttackOptionError, create
 from adversary.attacks.encgrad.attack import ENCODINGS, deviation
-from adversary.problem.problem import pose
+from adversary.problem.problem import build_problem
 from adversary.scoring.metrics import psnr
 
 RECIPE = TrainingRecipe(lr=0.1, batch_size=3)
@@ -24,7 +24,9 @@ def posed(tiny_net, update):
         labels = torch.arange(3)
         seen = update(model, images.double(), labels, RECIPE)
         threat = ThreatModel(labels=labels)
-        return images, pose(seen, threat, model.float(), image_shape=(1, 8, 8), prior=Prior(images))
+        return images, build_problem(
+            seen, threat, model.float(), image_shape=(1, 8, 8), prior=Prior(images)
+        )
 
     return make
 

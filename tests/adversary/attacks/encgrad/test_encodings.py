@@ -6,7 +6,13 @@ import pytest
 import torch
 from torch.nn import functional
 
-from adversary.attacks.encgrad.encodings import consistent, gra, least_squares, oha, refine
+from adversary.attacks.encgrad.encodings import (
+    consistent_encodings,
+    gra,
+    least_squares,
+    oha,
+    refine_encodings,
+)
 
 
 def last_layer(
@@ -75,7 +81,7 @@ def test_consistent_encodings_of_distinct_labels_are_exact_to_rounding(
     batch, outputs, spread, dtype
 ):
     H, system = last_layer(range(batch), outputs, 32, spread=spread, dtype=dtype, seed=batch)
-    found = consistent(*system, loss="cross-entropy", noise=rounding(system[0]))
+    found = consistent_encodings(*system, loss="cross-entropy", noise=rounding(system[0]))
     assert found.rank == batch if batch < outputs else found.rank >= batch - 1
     if batch < outputs:  # the C rows of a softmax's gradient add up to zero
         limit = 1e-9 if dtype == torch.float32 else 1e-22
@@ -91,7 +97,7 @@ def test_consistent_encodings_of_distinct_labels_are_exact_to_rounding(
 def test_multi_label_heads_are_solved_with_sigmoid_outputs(seed):
     Y = torch.tensor([[1, 0, 0, 1, 0, 0], [0, 1, 0, 0, 0, 0], [0, 0, 0, 0, 1, 1]])
     H, system = last_layer(Y, 6, 20, seed=seed, loss="bce")
-    found = consistent(*system, loss="bce", noise=rounding(system[0]))
+    found = consistent_encodings(*system, loss="bce", noise=rounding(system[0]))
     assert found.rank == 3
     assert error(found.values, H) < 1e-20
 
@@ -103,16 +109,16 @@ def test_class_weights_change_the_system_and_not_its_solution(seed, loss):
     weights = torch.tensor([0.3, 4.0, 1.0, 1.0, 2.0, 9.0]).double()
     H, system = last_layer(Y, 6, 20, seed=seed, loss=loss, class_weights=weights)
     noise = rounding(system[0])
-    found = consistent(*system, loss=loss, noise=noise, class_weights=weights)
+    found = consistent_encodings(*system, loss=loss, noise=noise, class_weights=weights)
     assert found.rank == 3
     assert error(found.values, H) < 1e-18
-    blind = consistent(*system, loss=loss, noise=noise)
+    blind = consistent_encodings(*system, loss=loss, noise=noise)
     assert error(blind.values, H) > 1e-6
 
 
 def test_a_binary_head_determines_one_mixture():
     H, system = last_layer([0, 1], 2, 20)
-    found = consistent(*system, loss="cross-entropy", noise=rounding(system[0]))
+    found = consistent_encodings(*system, loss="cross-entropy", noise=rounding(system[0]))
     assert found.rank == 1
     # What there is: the mixture explains the gradient although the parts are unknown.
     assert found.residual < 1e-6
@@ -124,9 +130,9 @@ def test_a_binary_head_determines_one_mixture():
 def test_refinement_tells_images_of_one_label_apart(labels, dtype):
     H, system = last_layer(labels, 40, 24, dtype=dtype, seed=2)
     noise = rounding(system[0])
-    start = consistent(*system, loss="cross-entropy", noise=noise)
+    start = consistent_encodings(*system, loss="cross-entropy", noise=noise)
     assert start.rank == len(set(labels))
-    found = refine(*system, start, loss="cross-entropy", noise=noise)
+    found = refine_encodings(*system, start, loss="cross-entropy", noise=noise)
     assert found.rank == len(labels)
     baseline = error(gra(system[0], system[1], torch.tensor(labels)), H, labels)
     assert error(found.values, H, labels) < 1e-6 * baseline
@@ -136,8 +142,8 @@ def test_refinement_keeps_what_it_cannot_better():
     """Where encodings of one label hardly differ, rounding hides by how much."""
     _, system = last_layer([0, 0, 1, 2], 40, 24, dtype=torch.float32, spread=1e-5)
     noise = rounding(system[0])
-    start = consistent(*system, loss="cross-entropy", noise=noise)
-    assert refine(*system, start, loss="cross-entropy", noise=noise) is start
+    start = consistent_encodings(*system, loss="cross-entropy", noise=noise)
+    assert refine_encodings(*system, start, loss="cross-entropy", noise=noise) is start
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(6, 4), (4, 6), (5, 5)])

@@ -22,10 +22,10 @@ from adversary.certificates import Encoded, encoded
 from adversary.certificates.posterior import truncated
 from adversary.observation.channel import Channel
 from adversary.optim.conjugate_gradients import together
-from adversary.optim.levenberg_marquardt import Place, descend
+from adversary.optim.levenberg_marquardt import Iterate, levenberg_marquardt
 from adversary.optim.search import Search
 from adversary.priors.random_field import RandomField
-from adversary.problem.problem import distribution, pose
+from adversary.problem.problem import build_problem, image_prior
 from adversary.problem.residuals import residuals
 
 
@@ -78,7 +78,7 @@ def posed(update):
         seen = update(model, images, labels, TrainingRecipe(**options))
         prior = Prior(xrays(public, size, 99)) if public else None
         threat = ThreatModel(channel=channel or Channel())
-        return pose(seen, threat, model, image_shape=(1, size, size), prior=prior), images
+        return build_problem(seen, threat, model, image_shape=(1, size, size), prior=prior), images
 
     return make
 
@@ -128,7 +128,7 @@ def test_the_normal_equations_are_those_of_the_whole_jacobian(posed):
     equations = EncodingEquations(problem.to(torch.float64))
     x = images.double()
     J = jacrev(equations)(x).flatten(1)
-    field = RandomField(distribution(problem.to(torch.float64)))
+    field = RandomField(image_prior(problem.to(torch.float64)))
     residual = equations(x + 0.01)
     model = BandedModel(equations, x, residual, field)
     assert model.normal.half_width < 7 * 16  # a window's 7 rows, not the image
@@ -145,13 +145,13 @@ def test_the_normal_equations_are_those_of_the_whole_jacobian(posed):
 def test_of_a_linear_encoder_the_end_is_the_closed_form(posed):
     problem, _ = posed(activation=nn.Identity)
     problem = problem.to(torch.float64)
-    equations, field = EncodingEquations(problem), RandomField(distribution(problem))
+    equations, field = EncodingEquations(problem), RandomField(image_prior(problem))
     start = field.mean.clone()
     residual = equations(start)
     search = Search("test", 0)
     hot = float(residual.square().mean())
-    place = Place(start, residual, hot)
-    found = descend(equations, place, field, BandedModel, iterations=20, search=search)
+    place = Iterate(start, residual, hot)
+    found = levenberg_marquardt(equations, place, field, BandedModel, iterations=20, search=search)
     J = jacrev(equations)(start).flatten(1)
     precision = torch.zeros(256, 256, dtype=torch.float64)
     field.add(precision, 0.0)
@@ -199,11 +199,13 @@ def test_the_whole_update_adds_digits(posed):
     equations = EncodingEquations(problem)
     whole = residuals(problem, problem.targets(torch.tensor([0])), math.inf, 0).completed()
     whole = whole.calibrated(images.double())
-    field = RandomField(distribution(problem))
+    field = RandomField(image_prior(problem))
     residual = equations(field.mean)
-    place = Place(field.mean, residual, 1e3 * float(residual.square().mean()))
+    place = Iterate(field.mean, residual, 1e3 * float(residual.square().mean()))
     search = Search("test", 0)
-    alone = descend(equations, place, field, BandedModel, iterations=30, search=search).images
+    alone = levenberg_marquardt(
+        equations, place, field, BandedModel, iterations=30, search=search
+    ).images
     found = Encoder().run(problem)
     assert psnr(found.images, images) > psnr(alone, images) + 1
     assert found.score < float(whole(alone).square().mean())
@@ -283,7 +285,7 @@ def local(posed):
         at = images.double() + off
         whole = whole.calibrated(at)
         normal = EncodingEquations(problem).normal(at)
-        return Encoded(whole, at, distribution(problem), normal), images
+        return Encoded(whole, at, image_prior(problem), normal), images
 
     return make
 

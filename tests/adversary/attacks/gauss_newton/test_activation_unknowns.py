@@ -9,13 +9,16 @@ from torch.nn import functional
 
 from adversary import ThreatModel, TrainingRecipe
 from adversary.attacks import GaussNewton
-from adversary.attacks.gauss_newton.activation_unknowns import Switched, resolve
+from adversary.attacks.gauss_newton.activation_unknowns import (
+    ActivationResiduals,
+    solve_activations,
+)
 from adversary.observation.channel import Channel
-from adversary.optim.levenberg_marquardt import Place
-from adversary.optim.prior_terms import Flat, Probable
+from adversary.optim.levenberg_marquardt import Iterate
+from adversary.optim.prior_terms import GaussianTerm, NoPriorTerm
 from adversary.optim.search import Limits, Search
 from adversary.priors.smooth import smooth_prior
-from adversary.problem.problem import pose
+from adversary.problem.problem import build_problem
 from adversary.problem.residuals import residuals
 
 
@@ -43,7 +46,7 @@ def relu_problem(tiny_net, update, *, seed=0, batch=1, channel=None, **recipe):
     recipe = TrainingRecipe(**{"lr": 0.1, "batch_size": batch, **recipe})
     seen = update(model, images, labels, recipe)
     threat = ThreatModel(labels=labels, channel=channel or Channel())
-    problem = pose(seen, threat, model, image_shape=(1, 8, 8)).to(torch.float64)
+    problem = build_problem(seen, threat, model, image_shape=(1, 8, 8)).to(torch.float64)
     return problem, images.double(), problem.targets(labels)
 
 
@@ -60,7 +63,7 @@ def psnr(found, truth):
 def test_with_switches_as_they_are_it_is_the_network_itself(tiny_net, update, batch):
     problem, images, targets = relu_problem(tiny_net, update, batch=batch)
     equations = residuals(problem, targets, math.inf, 0)
-    switched, x = Switched(equations), near(images, 0.1)
+    switched, x = ActivationResiduals(equations), near(images, 0.1)
     inputs = switched.inputs(x)
     assert [len(z) for z in inputs] == [batch] * 3
     told = switched(x, [(z > 0).double() for z in inputs])
@@ -70,7 +73,7 @@ def test_with_switches_as_they_are_it_is_the_network_itself(tiny_net, update, ba
 def test_rows_are_the_derivatives_in_pixels_and_switches(tiny_net, update):
     problem, images, targets = relu_problem(tiny_net, update, batch=2)
     equations = residuals(problem, targets, math.inf, 0)
-    switched, x = Switched(equations), near(images, 0.1)
+    switched, x = ActivationResiduals(equations), near(images, 0.1)
     inputs = switched.inputs(x)
     rows = switched.rows(x, 5)
     assert rows.shape == (128 + 5, len(equations))
@@ -89,17 +92,17 @@ def test_rows_are_the_derivatives_in_pixels_and_switches(tiny_net, update):
         torch.testing.assert_close(row, slope, rtol=1e-4, atol=1e-4 * float(row.abs().max()))
 
 
-@pytest.mark.parametrize("penalty", [Flat, lambda: Probable(smooth_prior((1, 8, 8)))])
+@pytest.mark.parametrize("penalty", [NoPriorTerm, lambda: GaussianTerm(smooth_prior((1, 8, 8)))])
 @pytest.mark.parametrize("seed", range(2))
 def test_units_on_the_wrong_side_are_found_out(tiny_net, update, penalty, seed):
     problem, images, targets = relu_problem(tiny_net, update, seed=seed)
     equations = residuals(problem, targets, math.inf, 0)
-    start, switched = near(images, 0.05, seed), Switched(equations)
+    start, switched = near(images, 0.05, seed), ActivationResiduals(equations)
     sides = [torch.cat([(z > 0).flatten() for z in switched.inputs(x)]) for x in (start, images)]
     assert int((sides[0] != sides[1]).sum()) > 3
     search = Search("test", 0)
-    place = Place(start, equations(start))
-    found = resolve(equations, place, penalty(), iterations=12, search=search, enough=2.0)
+    place = Iterate(start, equations(start))
+    found = solve_activations(equations, place, penalty(), iterations=12, search=search, enough=2.0)
     assert found.chi_square < 2
     assert psnr(found.images, images) > 60
     assert 0 < len(search.history) <= 12
@@ -109,8 +112,8 @@ def test_it_gives_up_where_the_misfit_does_not_fall_and_keeps_the_best(tiny_net,
     problem, images, targets = relu_problem(tiny_net, update)
     wrong = residuals(problem, targets.flip(1), math.inf, 0)
     search, start = Search("test", 0), near(images, 0.3)
-    place = Place(start, wrong(start))
-    found = resolve(wrong, place, Flat(), iterations=50, search=search)
+    place = Iterate(start, wrong(start))
+    found = solve_activations(wrong, place, NoPriorTerm(), iterations=50, search=search)
     assert len(search.history) < 50
     assert found.chi_square <= place.chi_square
 
@@ -119,8 +122,8 @@ def test_limits_are_kept(tiny_net, update):
     problem, images, targets = relu_problem(tiny_net, update)
     equations = residuals(problem, targets, math.inf, 0)
     search = Search("test", 0, Limits(evaluations=1))
-    place = Place(near(images, 0.3), equations(near(images, 0.3)))
-    resolve(equations, place, Flat(), iterations=50, search=search)
+    place = Iterate(near(images, 0.3), equations(near(images, 0.3)))
+    solve_activations(equations, place, NoPriorTerm(), iterations=50, search=search)
     assert len(search.history) == 1
     assert search.stopped == "evaluations"
 
@@ -136,7 +139,7 @@ def test_limits_are_kept(tiny_net, update):
 )
 def test_it_suits_updates_of_one_pass(tiny_net, update, options, suits):
     problem, _, _ = relu_problem(tiny_net, update, **options)
-    assert Switched.suits(problem) == suits
+    assert ActivationResiduals.suits(problem) == suits
 
 
 def test_the_attack_solves_a_network_of_relus_from_grey(tiny_net, update):
@@ -147,6 +150,8 @@ def test_the_attack_solves_a_network_of_relus_from_grey(tiny_net, update):
     model.body = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), nn.Flatten())
     _, image, _ = relu_problem(tiny_net, update)
     seen = update(model, image.float(), torch.tensor([1]), TrainingRecipe(lr=0.1, batch_size=1))
-    found = GaussNewton(prior="smooth").run(pose(seen, ThreatModel(), model, image_shape=(1, 8, 8)))
+    found = GaussNewton(prior="smooth").run(
+        build_problem(seen, ThreatModel(), model, image_shape=(1, 8, 8))
+    )
     assert "the noise floor is reached" in found.notes[0]
     assert psnr(found.images.double(), image) > 60

@@ -10,12 +10,12 @@ from adversary import Limits, ThreatModel, TrainingRecipe
 from adversary.attacks import GaussNewton
 from adversary.attacks.base import AttackOptionError
 from adversary.attacks.gauss_newton.attack import End
-from adversary.attacks.gauss_newton.region_swaps import exchanged
+from adversary.attacks.gauss_newton.region_swaps import with_region_swapped
 from adversary.observation.channel import Channel
-from adversary.optim.levenberg_marquardt import Place
+from adversary.optim.levenberg_marquardt import Iterate
 from adversary.optim.search import Search
 from adversary.priors.public import Prior
-from adversary.problem.problem import pose
+from adversary.problem.problem import build_problem
 from adversary.problem.residuals import residuals
 
 
@@ -27,7 +27,7 @@ def smooth_images(batch, seed=0):
 def problem_of(tiny_net, update, images, labels, *, lr=0.1, granted=None):
     model = tiny_net(seed=3)
     seen = update(model, images, labels, TrainingRecipe(lr=lr, batch_size=len(images)))
-    return pose(seen, ThreatModel(labels=granted), model, image_shape=(1, 8, 8))
+    return build_problem(seen, ThreatModel(labels=granted), model, image_shape=(1, 8, 8))
 
 
 def psnr(found, truth):
@@ -58,7 +58,7 @@ def test_where_no_step_leads_away_from_grey_the_mean_is_the_next_start(
 
     def descents(self, problem, start, **_):
         begun.append(start)
-        place = Place(start + moved, torch.full((4,), left**0.5).double())
+        place = Iterate(start + moved, torch.full((4,), left**0.5).double())
         return [End(place, torch.tensor([1]), left)]
 
     monkeypatch.setattr(GaussNewton, "descents", descents)
@@ -77,7 +77,7 @@ def test_the_most_probable_end_of_all_labels_and_starts_is_given(
     problem = problem_of(tiny_net, update, smooth_images(1), torch.tensor([1]))
     ends = [
         End(
-            Place(torch.full((1, 1, 8, 8), 0.1 * cost).double(), torch.full((4,), 9.0).double()),
+            Iterate(torch.full((1, 1, 8, 8), 0.1 * cost).double(), torch.full((4,), 9.0).double()),
             torch.tensor([int(cost) % 3]),
             cost,
         )
@@ -118,7 +118,7 @@ def test_parameters_that_still_require_a_gradient_are_taken_as_numbers(tiny_net,
     seen = update(model, image, label, TrainingRecipe(lr=0.1, batch_size=1))
     for value in seen.returned.values():
         value.requires_grad_(value.is_floating_point())
-    problem = pose(seen, ThreatModel(), model, image_shape=(1, 8, 8))
+    problem = build_problem(seen, ThreatModel(), model, image_shape=(1, 8, 8))
     found = GaussNewton(iterations=2).run(problem)
     assert not found.images.requires_grad
 
@@ -179,7 +179,7 @@ def test_several_local_steps_with_labels_in_unknown_order(tiny_net, update):
     images = smooth_images(2, seed=4)
     model = tiny_net(seed=3)
     seen = update(model, images, torch.tensor([2, 0]), TrainingRecipe(lr=0.3, batch_size=1))
-    found = GaussNewton().run(pose(seen, ThreatModel(), model, image_shape=(1, 8, 8)))
+    found = GaussNewton().run(build_problem(seen, ThreatModel(), model, image_shape=(1, 8, 8)))
     assert found.labels.tolist() == [2, 0]
     assert found.score < GaussNewton.FLOOR
     assert psnr(found.images, images) > 40
@@ -196,7 +196,7 @@ def test_under_noise_the_prior_helps_and_every_equation_is_used(tiny_net, update
         noise[name] = 0.03 * float((value - seen.sent[name]).square().mean().sqrt())
         value += noise[name] * torch.randn(value.shape, generator=draw)
     threat = ThreatModel(channel=Channel(noise=noise))
-    problem = pose(seen, threat, model, image_shape=(1, 8, 8))
+    problem = build_problem(seen, threat, model, image_shape=(1, 8, 8))
     probable = GaussNewton(prior="smooth").run(problem)
     likely = GaussNewton(prior="none").run(problem)
     assert 0.5 < probable.score < GaussNewton.FLOOR
@@ -221,13 +221,13 @@ def test_each_restart_looks_for_starts_of_its_own_unless_one_is_chosen(
         asked.append(seed)
         return prior.mean.repeat(3, 1, 1, 1)
 
-    monkeypatch.setattr("adversary.attacks.gauss_newton.attack.scouted", noted)
+    monkeypatch.setattr("adversary.attacks.gauss_newton.attack.multistart", noted)
     monkeypatch.setattr(GaussNewton, "FLOOR", 0.0)
     labels = torch.tensor([1, 0, 1])
     model = tiny_net(seed=3)
     recipe = TrainingRecipe(lr=0.3, batch_size=batch_size)
     seen = update(model, smooth_images(3), labels, recipe)
-    problem = pose(seen, ThreatModel(labels=labels), model, image_shape=(1, 8, 8))
+    problem = build_problem(seen, ThreatModel(labels=labels), model, image_shape=(1, 8, 8))
     found = GaussNewton(start=start, restarts=2, iterations=1).run(problem, seed=3)
     assert asked == seeds
     assert any("one label" in note for note in found.notes)
@@ -251,7 +251,7 @@ def test_regions_are_exchanged_under_all_labels_that_stay_above_the_floor(
     monkeypatch.setattr(GaussNewton, "FLOOR", 0.0)
     model = tiny_net(seed=3)
     seen = update(model, smooth_images(3), labels, TrainingRecipe(lr=0.3, batch_size=3))
-    problem = pose(seen, ThreatModel(), model, image_shape=(1, 8, 8))
+    problem = build_problem(seen, ThreatModel(), model, image_shape=(1, 8, 8))
     GaussNewton(iterations=6).run(problem)
     assert sorted(tried) == [[1, 0, 0], [1, 0, 1]]
 
@@ -262,16 +262,16 @@ def test_a_region_that_two_images_have_exchanged_is_exchanged_back(
 ):
     images, labels = smooth_images(3), torch.tensor([1, 0, 1])
     left = (torch.arange(8) < 4).expand(8, 8)
-    wrong = exchanged(images.double(), 0, 2, left)
-    monkeypatch.setattr("adversary.attacks.gauss_newton.attack.scouted", lambda *given: wrong)
+    wrong = with_region_swapped(images.double(), 0, 2, left)
+    monkeypatch.setattr("adversary.attacks.gauss_newton.attack.multistart", lambda *given: wrong)
     if not undone:
         monkeypatch.setattr(
-            "adversary.attacks.gauss_newton.attack.untangled",
+            "adversary.attacks.gauss_newton.attack.resolve_swaps",
             lambda equations, place, *_, **__: place,
         )
     model = tiny_net(seed=3)
     seen = update(model, images, labels, TrainingRecipe(lr=0.3, batch_size=3))
-    problem = pose(seen, ThreatModel(labels=labels), model, image_shape=(1, 8, 8))
+    problem = build_problem(seen, ThreatModel(labels=labels), model, image_shape=(1, 8, 8))
     found = GaussNewton(prior="smooth").run(problem)
     assert (psnr(found.images, images) > 60) is undone
     assert (found.score < GaussNewton.FLOOR) is undone

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from adversary import ThreatModel, TrainingRecipe
-from adversary.attacks.gauss_newton.principal_components import FewCoordinates, Noise
+from adversary.attacks.gauss_newton.principal_components import SubspaceResiduals, TruncationNoise
 from adversary.priors.smooth import smooth_prior
-from adversary.problem.problem import pose
+from adversary.problem.problem import build_problem
 from adversary.problem.residuals import residuals
 
 
@@ -16,10 +16,10 @@ def few_of(tiny_net, update, *, batch=3, count=4, inflation=2.0, draws=(8, 4), *
     images = torch.rand(batch, 1, 8, 8, generator=draw)
     labels = torch.arange(batch) % 2
     seen = update(model, images, labels, TrainingRecipe(lr=0.1, **{"batch_size": batch, **recipe}))
-    problem = pose(seen, ThreatModel(labels=labels), model, image_shape=(1, 8, 8))
+    problem = build_problem(seen, ThreatModel(labels=labels), model, image_shape=(1, 8, 8))
     problem = problem.to(torch.float64)
     equations = residuals(problem, problem.targets(labels), 2.0, 0)
-    few = FewCoordinates(
+    few = SubspaceResiduals(
         equations, smooth_prior((1, 8, 8)), count, inflation=inflation, draws=draws
     )
     return few, torch.randn(batch, 1, 1, count, generator=draw, dtype=torch.float64)
@@ -28,7 +28,7 @@ def few_of(tiny_net, update, *, batch=3, count=4, inflation=2.0, draws=(8, 4), *
 def test_noise_is_whitened_by_the_root_of_its_covariance():
     draw = torch.Generator().manual_seed(0)
     strong = 10 * torch.randn(3, 12, generator=draw, dtype=torch.float64)
-    noise = Noise(strong, torch.randn(40, 12, generator=draw, dtype=torch.float64), 3.0)
+    noise = TruncationNoise(strong, torch.randn(40, 12, generator=draw, dtype=torch.float64), 3.0)
     covariance = 3.0 * (strong.T @ strong + noise.rest * torch.eye(12).double())
     found = noise.whiten(torch.eye(12).double())
     torch.testing.assert_close(found @ found, torch.linalg.inv(covariance))

@@ -7,16 +7,16 @@ import torch
 from torch.func import jacfwd, vjp
 
 from adversary.attacks.gauss_newton.region_swaps import (
-    exchanged,
-    exchanges,
-    pairs,
+    candidate_swaps,
     regions,
+    resolve_swaps,
+    same_label_pairs,
     smoothed,
-    untangled,
+    with_region_swapped,
 )
-from adversary.optim.levenberg_marquardt import Place, descend
-from adversary.optim.prior_terms import Probable
-from adversary.optim.quadratic_models import Dense
+from adversary.optim.levenberg_marquardt import Iterate, levenberg_marquardt
+from adversary.optim.prior_terms import GaussianTerm
+from adversary.optim.quadratic_models import DenseModel
 from adversary.optim.search import Limits, Search
 from adversary.priors.smooth import smooth_prior
 
@@ -78,7 +78,7 @@ def away(images, truth):
 
 
 def cost(place, prior):
-    return place.cost(Probable(prior), place.temperature)
+    return place.cost(GaussianTerm(prior), place.temperature)
 
 
 @pytest.mark.parametrize("width", [1.0, 2.0])
@@ -112,27 +112,27 @@ def test_an_exchange_keeps_the_sum_and_undoes_itself():
     draw = torch.Generator().manual_seed(0)
     images = torch.rand(3, 2, 6, 6, generator=draw)
     region = torch.rand(6, 6, generator=draw) > 0.5
-    after = exchanged(images, 0, 2, region)
+    after = with_region_swapped(images, 0, 2, region)
     torch.testing.assert_close(after.sum(0), images.sum(0))
     assert torch.equal(after[1], images[1])
     assert torch.equal(after[0][:, region], images[2][:, region])
-    assert torch.equal(exchanged(after, 0, 2, region), images)
+    assert torch.equal(with_region_swapped(after, 0, 2, region), images)
 
 
 def test_only_images_of_one_label_are_paired():
     targets = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.5, 0.5], [1.0, 0.0]])
-    assert list(pairs(targets)) == [(0, 2), (0, 4), (2, 4)]
+    assert list(same_label_pairs(targets)) == [(0, 2), (0, 4), (2, 4)]
 
 
 def test_the_region_that_was_taken_wrong_is_the_softest():
     truth = islands()
     equations = Neighbours(truth)
-    wrong = exchanged(truth, 0, 1, regions(truth[0] - truth[1], 1.0)[1])
+    wrong = with_region_swapped(truth, 0, 1, regions(truth[0] - truth[1], 1.0)[1])
 
     def misfit(x):
         return float(equations(x).square().mean())
 
-    found = exchanges(misfit, wrong, equations.targets)
+    found = candidate_swaps(misfit, wrong, equations.targets)
     assert found[0].stiffness == min(one.stiffness for one in found)
     after = found[0].of(wrong)
     assert misfit(after) < misfit(wrong)
@@ -143,13 +143,13 @@ def test_the_region_that_was_taken_wrong_is_the_softest():
 def test_a_descent_does_not_leave_a_wrong_minimum_and_an_exchange_does(seed):
     truth, prior = islands(seed), smooth_prior((1, SIDE, SIDE))
     equations = Neighbours(truth)
-    wrong = exchanged(truth, 0, 1, regions(truth[0] - truth[1], 1.0)[1])
+    wrong = with_region_swapped(truth, 0, 1, regions(truth[0] - truth[1], 1.0)[1])
     residual = equations(wrong)
-    place = Place(wrong, residual, float(residual.square().mean()))
+    place = Iterate(wrong, residual, float(residual.square().mean()))
     options = {"iterations": 30, "search": Search("test", 0, Limits())}
-    stuck = descend(equations, place, Probable(prior), Dense, **options)
+    stuck = levenberg_marquardt(equations, place, GaussianTerm(prior), DenseModel, **options)
     assert away(stuck.images, truth) > 0.1
-    found = untangled(equations, stuck, Probable(prior), Dense, enough=2.0, **options)
+    found = resolve_swaps(equations, stuck, GaussianTerm(prior), DenseModel, enough=2.0, **options)
     assert away(found.images, truth) < 0.02
     assert cost(found, prior) < cost(stuck, prior)
 
@@ -157,9 +157,11 @@ def test_a_descent_does_not_leave_a_wrong_minimum_and_an_exchange_does(seed):
 def test_the_true_images_are_kept_and_rivals_given_up_early():
     truth, prior = islands(), smooth_prior((1, SIDE, SIDE))
     equations = Neighbours(truth)
-    place = Place(truth, equations(truth))
+    place = Iterate(truth, equations(truth))
     search = Search("test", 0, Limits())
-    found = untangled(equations, place, Probable(prior), Dense, iterations=30, search=search)
+    found = resolve_swaps(
+        equations, place, GaussianTerm(prior), DenseModel, iterations=30, search=search
+    )
     assert found is place
     assert len(search.history) <= 3 * 8
 
@@ -167,8 +169,8 @@ def test_the_true_images_are_kept_and_rivals_given_up_early():
 def test_where_no_labels_are_shared_there_is_nothing_to_exchange():
     equations = Neighbours(islands())
     equations.targets = torch.eye(2)
-    place = Place(islands(), equations(islands()))
+    place = Iterate(islands(), equations(islands()))
     search = Search("test", 0, Limits())
-    prior = Probable(smooth_prior((1, SIDE, SIDE)))
-    assert untangled(equations, place, prior, Dense, iterations=30, search=search) is place
+    prior = GaussianTerm(smooth_prior((1, SIDE, SIDE)))
+    assert resolve_swaps(equations, place, prior, DenseModel, iterations=30, search=search) is place
     assert search.evaluations == 0

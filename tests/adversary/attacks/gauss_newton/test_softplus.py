@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from adversary import ThreatModel, TrainingRecipe
-from adversary.attacks.gauss_newton.softplus import has_kinks, softened
-from adversary.problem.problem import pose
+from adversary.attacks.gauss_newton.softplus import has_relu, with_softplus
+from adversary.problem.problem import build_problem
 
 
 def relu_problem(tiny_net, update):
@@ -14,7 +14,9 @@ def relu_problem(tiny_net, update):
     model.body[2], model.body[4] = nn.ReLU(), nn.Sequential(nn.ReLU())
     images, labels = torch.rand(1, 1, 8, 8), torch.tensor([1])
     seen = update(model, images, labels, TrainingRecipe(lr=0.1, batch_size=1))
-    return pose(seen, ThreatModel(labels=labels), model, image_shape=(1, 8, 8)).to(torch.float64)
+    return build_problem(seen, ThreatModel(labels=labels), model, image_shape=(1, 8, 8)).to(
+        torch.float64
+    )
 
 
 def test_sharper_networks_tend_to_that_of_relus(tiny_net, update):
@@ -28,7 +30,7 @@ def test_sharper_networks_tend_to_that_of_relus(tiny_net, update):
 
     exact = gradient(problem)
     away = [
-        float((gradient(softened(problem, sharpness, x)) - exact).norm() / exact.norm())
+        float((gradient(with_softplus(problem, sharpness, x)) - exact).norm() / exact.norm())
         for sharpness in (3.0, 1e3, 1e7)
     ]
     assert away == sorted(away, reverse=True)
@@ -37,16 +39,16 @@ def test_sharper_networks_tend_to_that_of_relus(tiny_net, update):
 
 def test_only_relus_are_kinks_and_the_problem_keeps_its_own(tiny_net, update):
     problem = relu_problem(tiny_net, update)
-    assert has_kinks(problem.model)
+    assert has_relu(problem.model)
     images = torch.rand(1, 1, 8, 8, dtype=torch.float64)
-    assert not has_kinks(softened(problem, 10.0, images).model)
-    assert has_kinks(problem.model)
-    assert not has_kinks(tiny_net())
+    assert not has_relu(with_softplus(problem, 10.0, images).model)
+    assert has_relu(problem.model)
+    assert not has_relu(tiny_net())
 
 
 def test_the_sharpness_is_in_units_of_a_layers_inputs(tiny_net, update):
     problem = relu_problem(tiny_net, update)
     x = torch.rand(1, 1, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    first = softened(problem, 10.0, x).model.body[2]
+    first = with_softplus(problem, 10.0, x).model.body[2]
     inputs = problem.model.body[:2](x)
     assert first.beta == pytest.approx(10.0 / float(inputs.square().mean().sqrt()))

@@ -13,11 +13,15 @@ from adversary import Limits, Prior, ThreatModel, TrainingRecipe
 from adversary.attacks import AttackError, AttackOptionError, create
 from adversary.attacks.recursive import attack as module
 from adversary.attacks.recursive import layer_equations
-from adversary.attacks.recursive.image_scales import factors
+from adversary.attacks.recursive.image_scales import image_scales
 from adversary.attacks.recursive.layer_graph import GraphError, LayerGraph
-from adversary.attacks.recursive.layer_recursion import Known, PeelError, Peeling
+from adversary.attacks.recursive.layer_recursion import (
+    LayerEstimate,
+    LayerRecursion,
+    LayerRecursionError,
+)
 from adversary.observation.channel import Channel
-from adversary.problem.problem import pose
+from adversary.problem.problem import build_problem
 
 
 class Block(nn.Module):
@@ -175,7 +179,11 @@ def posed(train, kind=SmallResNet, *, batch=1, seed=0, labels=None, threat=None,
         names, weights = zip(*model.named_parameters(), strict=True)
         gradient = dict(zip(names, torch.autograd.grad(loss, weights), strict=True))
         seen = dataclasses.replace(seen, returned=gradient, recipe=told)
-    return pose(seen, threat or ThreatModel(), model, image_shape=(1, 16, 16)), images, labels
+    return (
+        build_problem(seen, threat or ThreatModel(), model, image_shape=(1, 16, 16)),
+        images,
+        labels,
+    )
 
 
 def psnr(found, truth):
@@ -212,7 +220,7 @@ def test_a_densely_connected_network_is_taken_apart_too(update, seed):
 
 def test_where_only_sums_over_windows_are_told_they_give_most_of_the_image(update):
     problem, images, _ = posed(update, SmallDenseNet, inner=12)
-    peeling = Peeling(problem.to(torch.float64))
+    peeling = LayerRecursion(problem.to(torch.float64))
     assert peeling.levels[0][0].node.name == "average"
     assert re.search("16 images and positions at between_1: at most 12", peeling.end)
     found = create("recursive").run(problem)
@@ -261,13 +269,13 @@ def test_the_weights_after_one_step_tell_the_image_too(update):
 )
 def test_inputs_of_all_layers_are_what_they_were(update, kind, batch):
     problem, images, _ = posed(update, kind, batch=batch)
-    peeling = Peeling(problem.to(torch.float64))
+    peeling = LayerRecursion(problem.to(torch.float64))
     lowest = peeling.levels[0][-1]
     if batch == 1:
         scales = torch.tensor([peeling.factor])
         order = torch.tensor([0])
     else:
-        scales, _ = factors(peeling, lowest)
+        scales, _ = image_scales(peeling, lowest)
     expected: dict[str, torch.Tensor] = {}
     with torch.no_grad():
         for known in peeling.known:
@@ -289,14 +297,14 @@ def test_inputs_of_all_layers_are_what_they_were(update, kind, batch):
 @pytest.mark.parametrize("seed", range(3))
 def test_layers_that_do_not_fit_those_above_them_are_left_out(update, seed, monkeypatch):
     problem, images, _ = posed(update, seed=seed)
-    note = Peeling._note
+    note = LayerRecursion._note
 
     def mistaken(self, node, values, error):
         if node.name.startswith("stem"):
             values = values.flip(1)
         note(self, node, values, error)
 
-    monkeypatch.setattr(Peeling, "_note", mistaken)
+    monkeypatch.setattr(LayerRecursion, "_note", mistaken)
     found = create("recursive").run(problem)
     assert any("down to blocks_0" in note for note in found.notes)
     assert psnr(found.images, images) > 40
@@ -313,7 +321,9 @@ def test_an_image_that_the_model_is_sure_of_is_hidden_alone(update, sure):
         model.head.bias.copy_(torch.stack([row, -row]) @ features[0])
     recipe = TrainingRecipe(lr=1.0, batch_size=2, batch_norm="eval")
     seen = update(model, images, torch.tensor([0, 1]), recipe)
-    found = create("recursive").run(pose(seen, ThreatModel(), model, image_shape=(1, 16, 16)))
+    found = create("recursive").run(
+        build_problem(seen, ThreatModel(), model, image_shape=(1, 16, 16))
+    )
     assert max(psnr(one[None], images[:1]) for one in found.images) > 40
     assert any("1 of 2 images hidden by noise" in note for note in found.notes)
     assert len(found.labels) == 2
@@ -321,16 +331,16 @@ def test_an_image_that_the_model_is_sure_of_is_hidden_alone(update, sure):
 
 def test_a_layer_all_of_whose_units_are_off_ends_it(update, monkeypatch):
     problem, _, _ = posed(update)
-    ratios = Known.on.fget
+    ratios = LayerEstimate.on.fget
     monkeypatch.setattr(
-        Known, "on", property(lambda k: ratios(k) & (k.node.name != "blocks_1_relu"))
+        LayerEstimate, "on", property(lambda k: ratios(k) & (k.node.name != "blocks_1_relu"))
     )
-    peeling = Peeling(problem.to(torch.float64))
+    peeling = LayerRecursion(problem.to(torch.float64))
     assert "blocks_1_relu" in {k.node.name for k in peeling.known}
 
 
 def known(ratios):
-    return Known(None, ratios, torch.ones_like(ratios))
+    return LayerEstimate(None, ratios, torch.ones_like(ratios))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -364,13 +374,13 @@ def test_a_mistaken_unit_is_mended_by_what_the_layer_below_leaves_unexplained(up
         return on
 
     assert psnr(create("recursive").run(problem).images, images) > 100
-    monkeypatch.setattr(Known, "on", property(with_one_more))
+    monkeypatch.setattr(LayerEstimate, "on", property(with_one_more))
     assert psnr(create("recursive").run(problem).images, images) > 100
     assert mistaken
-    mended = Peeling(problem.to(torch.float64))
+    mended = LayerRecursion(problem.to(torch.float64))
     assert fit(mended) < 1e-4
     monkeypatch.setattr(layer_equations, "SUSPECT", math.inf)
-    left = Peeling(problem.to(torch.float64))
+    left = LayerRecursion(problem.to(torch.float64))
     assert fit(left) > 1e-3
 
 
@@ -505,10 +515,10 @@ def test_limits_and_options(update):
 def test_peeling_says_where_it_ends(update):
     problem, _, _ = posed(update)
     hidden = {n: g for n, g in problem.gradient.items() if n != "blocks.0.conv2.weight"}
-    peeling = Peeling(dataclasses.replace(problem, gradient=hidden).to(torch.float64))
+    peeling = LayerRecursion(dataclasses.replace(problem, gradient=hidden).to(torch.float64))
     assert "nothing tells which units of blocks_0_relu are on" in peeling.end
     assert math.isfinite(peeling.factor)
-    with pytest.raises(PeelError, match="gradient of its last layer is not told"):
-        Peeling(
+    with pytest.raises(LayerRecursionError, match="gradient of its last layer is not told"):
+        LayerRecursion(
             dataclasses.replace(problem, gradient={"head.weight": problem.gradient["head.weight"]})
         )

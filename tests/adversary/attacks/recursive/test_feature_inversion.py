@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from adversary.attacks.recursive.feature_inversion import ERROR, invert
+from adversary.attacks.recursive.feature_inversion import ERROR, invert_features
 from adversary.optim.search import Search
 from adversary.priors.gaussian import GaussianPrior
 
@@ -26,7 +26,7 @@ def test_of_linear_outputs_the_most_probable_image_has_a_closed_form(seed):
     prior, matrix, image = prior_and_layer(seed, outputs=12)
     outputs = (image.flatten(1) @ matrix.T).detach()
     everywhere = torch.ones_like(outputs, dtype=torch.bool)
-    found = invert(
+    found = invert_features(
         lambda x: x.flatten(1) @ matrix.T,
         outputs,
         everywhere,
@@ -52,7 +52,7 @@ def test_outputs_that_are_off_tell_that_they_are(seed):
     outputs = image.flatten(1) @ matrix.T
     on = outputs > 0
     search = Search("test", 0)
-    found = invert(
+    found = invert_features(
         lambda x: x.flatten(1) @ matrix.T,
         torch.where(on, outputs, 7.0),  # of no meaning where off
         on,

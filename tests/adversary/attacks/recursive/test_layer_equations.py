@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from adversary.attacks.recursive.layer_equations import solved
+from adversary.attacks.recursive.layer_equations import solve_layer
 
 
 def case(batch, outputs, inputs, size, seed, kernel=3):
@@ -28,7 +28,7 @@ def case(batch, outputs, inputs, size, seed, kernel=3):
 )
 def test_inputs_are_those_of_the_gradient(batch, outputs, inputs, size, kernel, seed):
     gradient, errors, values, taps = case(batch, outputs, inputs, size, seed, kernel)
-    found = solved(gradient, errors, taps, usual=1e-9)
+    found = solve_layer(gradient, errors, taps, usual=1e-9)
     assert found is not None
     torch.testing.assert_close(found.inputs, values, rtol=0, atol=1e-8)
     assert found.left < 1e-9
@@ -43,7 +43,7 @@ def test_mistaken_errors_of_a_few_outputs_are_mended(mistakes, seed):
     draw = torch.Generator().manual_seed(seed)
     for output in torch.randperm(24, generator=draw)[:mistakes].tolist():
         wrong[0, output, int(torch.randint(16, (1,), generator=draw))] += 0.7
-    found = solved(gradient, wrong, taps, usual=1e-9)
+    found = solve_layer(gradient, wrong, taps, usual=1e-9)
     assert found is not None
     torch.testing.assert_close(found.errors, errors, rtol=0, atol=1e-8)
     torch.testing.assert_close(found.inputs, values, rtol=0, atol=1e-8)
@@ -58,7 +58,7 @@ def test_errors_in_doubt_are_all_there_or_not_at_all(seed):
     lacking = doubt * (torch.rand(errors.shape, generator=draw) < 0.5)
     idle = (errors == 0) & (torch.rand(errors.shape, generator=draw) < 0.3)
     idle[:, 8:] = False
-    found = solved(gradient, errors - lacking, taps, doubt=doubt + 0.5 * idle, usual=1e-9)
+    found = solve_layer(gradient, errors - lacking, taps, doubt=doubt + 0.5 * idle, usual=1e-9)
     assert found is not None
     torch.testing.assert_close(found.errors, errors, rtol=0, atol=1e-12)
     torch.testing.assert_close(found.inputs, values, rtol=0, atol=1e-8)
@@ -69,8 +69,8 @@ def test_signs_tell_where_equations_are_scarce(seed):
     gradient, errors, values, taps = case(2, 9, 20, 6, seed)  # 81 equations, 72 unknowns
     noise = 1e-3 * torch.randn(gradient.shape, generator=torch.Generator().manual_seed(seed))
     noisy = gradient + noise.double()
-    plain = solved(noisy, errors, taps, usual=1e-2)
-    found = solved(noisy, errors, taps, usual=1e-2, positive=True)
+    plain = solve_layer(noisy, errors, taps, usual=1e-2)
+    found = solve_layer(noisy, errors, taps, usual=1e-2, positive=True)
     assert plain is not None
     assert found is not None
     off = values == 0
@@ -86,8 +86,8 @@ def test_mistaken_errors_are_mended_where_signs_are_needed(seed):
     gradient, errors, values, taps = case(2, 12, 40, 6, seed)  # 108 equations, 72 unknowns
     wrong = errors.clone()
     wrong[1, seed, 17] += 0.7
-    plain = solved(gradient, wrong, taps, usual=1e-9)
-    found = solved(gradient, wrong, taps, usual=1e-9, positive=True)
+    plain = solve_layer(gradient, wrong, taps, usual=1e-9)
+    found = solve_layer(gradient, wrong, taps, usual=1e-9, positive=True)
     assert plain is not None
     assert found is not None
     torch.testing.assert_close(found.errors, errors, rtol=0, atol=1e-6)
@@ -97,7 +97,7 @@ def test_mistaken_errors_are_mended_where_signs_are_needed(seed):
 def test_what_nothing_explains_is_left_as_it_is():
     gradient, errors, _, taps = case(1, 24, 20, 4, 0)
     wrong = errors + torch.randn(errors.shape, generator=torch.Generator().manual_seed(0)) * 0.3
-    found = solved(gradient, wrong, taps, usual=1e-9)
+    found = solve_layer(gradient, wrong, taps, usual=1e-9)
     assert found is not None
     assert torch.equal(found.errors, wrong)
     assert found.left > 0.1
@@ -105,5 +105,5 @@ def test_what_nothing_explains_is_left_as_it_is():
 
 def test_fewer_equations_than_positions_tell_nothing():
     gradient, errors, _, taps = case(1, 1, 20, 4, 0)
-    assert solved(gradient, errors, taps, usual=1e-9) is None
-    assert solved(gradient, torch.zeros_like(errors), taps, usual=1e-9) is None
+    assert solve_layer(gradient, errors, taps, usual=1e-9) is None
+    assert solve_layer(gradient, torch.zeros_like(errors), taps, usual=1e-9) is None

@@ -7,7 +7,11 @@ from scipy.sparse import random_array
 from torch import nn
 from torch.nn import functional
 
-from adversary.attacks.recursive.least_absolute_deviations import FILLED, curvature, explain
+from adversary.attacks.recursive.least_absolute_deviations import (
+    FILLED,
+    curvature,
+    least_absolute_deviations,
+)
 from adversary.optim.search import Limits, Search
 from adversary.priors.smooth import smooth_prior
 from adversary.problem.sparse_jacobian import SparseJacobian
@@ -30,7 +34,9 @@ def explained(layer, outputs, on, **options):
     search = Search("test", 0, options.pop("limits", Limits()))
     prior = smooth_prior(SHAPE).to(dtype=torch.float64)
     jacobian = SparseJacobian(layer, prior.mean)
-    found = explain(jacobian, outputs, on, prior, search=search, **{"iterations": 80, **options})
+    found = least_absolute_deviations(
+        jacobian, outputs, on, prior, search=search, **{"iterations": 80, **options}
+    )
     return found.image, found.settled, search
 
 

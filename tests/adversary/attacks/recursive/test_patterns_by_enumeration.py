@@ -6,7 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from adversary.attacks.recursive.patterns_by_enumeration import MOST, factorisations, placed
+from adversary.attacks.recursive.patterns_by_enumeration import (
+    MAX_COLUMNS,
+    binary_factorizations,
+    patch_positions,
+)
 
 
 def drawn(seed):
@@ -14,7 +18,7 @@ def drawn(seed):
 
 
 def first(rows, weights, count):
-    found = next(factorisations(rows, weights, count), None)
+    found = next(binary_factorizations(rows, weights, count), None)
     return found and found[:2]
 
 
@@ -47,7 +51,7 @@ def test_of_many_ways_those_are_left_in_which_a_relu_was_seen():
     binary = torch.ones(40, 2, dtype=torch.float64)
     binary[:5, 1], binary[20:] = 0, 0
     seen = torch.rand(2, 30, generator=draw, dtype=torch.float64).relu()
-    found = list(factorisations(binary @ seen, torch.ones(40, dtype=torch.float64), 2))
+    found = list(binary_factorizations(binary @ seen, torch.ones(40, dtype=torch.float64), 2))
     assert any(same(each[:2], binary, seen, 1e-10) for each in found)
     for units, patches, _ in found:
         torch.testing.assert_close(units @ patches, binary @ seen)
@@ -73,7 +77,7 @@ def test_spaces_without_patterns_or_of_another_rank_have_none():
     assert first(left @ right, weights, 3) is None
     binary = (left > 0).double()
     assert first(binary @ right, weights, 4) is None
-    assert first(binary @ right, weights, MOST + 1) is None
+    assert first(binary @ right, weights, MAX_COLUMNS + 1) is None
     assert first(binary[:2] @ right, weights[:2], 3) is None
 
 
@@ -94,7 +98,7 @@ def test_patches_find_their_places(batch, size, seed):
     images = torch.rand(batch, 5, size, size, generator=draw, dtype=torch.float64)
     patches, grid = patches_of(images, 1)
     order = torch.randperm(len(patches), generator=draw)
-    found = placed(patches[order], (1, 1), grid)
+    found = patch_positions(patches[order], (1, 1), grid)
     # Images come in any order, each whole, and positions as they were.
     assert found.sort().values.tolist() == list(range(len(patches)))
     area = size * size
@@ -107,11 +111,11 @@ def test_strides_of_less_than_the_kernel_still_overlap():
     images = torch.rand(1, 5, 8, 8, generator=drawn(0), dtype=torch.float64)
     patches, grid = patches_of(images, 2)
     order = torch.randperm(len(patches), generator=drawn(1))
-    assert placed(patches[order], (2, 2), grid).tolist() == order.tolist()
+    assert patch_positions(patches[order], (2, 2), grid).tolist() == order.tolist()
 
 
 def test_patches_of_no_whole_image_have_no_places():
     patches = torch.rand(4, 5, 3, 3, generator=drawn(0), dtype=torch.float64)
-    assert placed(patches, (1, 1), (2, 2)) is None
-    assert placed(patches[..., :1, :1], (1, 1), (2, 2)) is None
-    assert placed(patches, (1, 1), (1, 1)).tolist() == [0, 1, 2, 3]
+    assert patch_positions(patches, (1, 1), (2, 2)) is None
+    assert patch_positions(patches[..., :1, :1], (1, 1), (2, 2)) is None
+    assert patch_positions(patches, (1, 1), (1, 1)).tolist() == [0, 1, 2, 3]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from adversary.attacks.recursive.patterns_by_linear_program import cones
+from adversary.attacks.recursive.patterns_by_linear_program import patterns_by_linear_program
 
 
 def taps_of(size, kernel=3, stride=1):
@@ -34,27 +34,27 @@ def test_units_are_told_by_the_errors_that_they_meet(batch, outputs, inputs, siz
     gradient, errors, taps, on = case(
         batch, outputs, inputs, size, windows=windows, seed=seed, noise=1e-8
     )
-    assert torch.equal(cones(gradient, errors, taps), on)
+    assert torch.equal(patterns_by_linear_program(gradient, errors, taps), on)
 
 
 def test_more_positions_than_the_gradient_has_columns_are_not_told():
     gradient, errors, taps, _ = case(1, 32, 15, 4, windows=2, seed=0)
-    assert cones(gradient, errors, taps) is None
+    assert patterns_by_linear_program(gradient, errors, taps) is None
 
 
 def test_a_gradient_of_a_lower_rank_tells_nothing():
     gradient, errors, taps, _ = case(1, 32, 40, 4, windows=2, seed=0)
-    assert cones(torch.zeros_like(gradient), errors, taps) is None
-    assert cones(gradient[:, :1].expand_as(gradient), errors, taps) is None
+    assert patterns_by_linear_program(torch.zeros_like(gradient), errors, taps) is None
+    assert patterns_by_linear_program(gradient[:, :1].expand_as(gradient), errors, taps) is None
 
 
 def test_equal_errors_everywhere_hide_the_units():
     gradient, errors, taps, on = case(1, 32, 64, 6, windows=1, seed=0)
-    found = cones(gradient, errors, taps)
+    found = patterns_by_linear_program(gradient, errors, taps)
     assert found is None or not torch.equal(found, on)
 
 
 def test_noise_beyond_the_errors_is_noticed():
     gradient, errors, taps, on = case(1, 32, 64, 4, windows=2, seed=0, noise=0.3)
-    found = cones(gradient, errors, taps)
+    found = patterns_by_linear_program(gradient, errors, taps)
     assert found is None or not torch.equal(found, on)

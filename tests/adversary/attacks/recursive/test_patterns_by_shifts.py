@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from adversary.attacks.recursive.patterns_by_shifts import shifts
+from adversary.attacks.recursive.patterns_by_shifts import patterns_by_shifts
 
 
 def taps_of(grid, size=3, stride=1):
@@ -42,12 +42,12 @@ def assert_units(found, units):
 )
 def test_shifted_maps_tell_the_units_of_every_position(images, grid, seed):
     gradient, factors, units = convolution(images, grid, outputs=64, inputs=56, seed=seed)
-    assert_units(shifts(gradient, factors, taps_of(grid), images), units)
+    assert_units(patterns_by_shifts(gradient, factors, taps_of(grid), images), units)
 
 
 def test_signs_of_the_images_factors_are_told():
     gradient, factors, units = convolution(3, (3, 2), signs=[1, -1, 1])
-    told, signs = shifts(gradient, factors, taps_of((3, 2)), 3)
+    told, signs = patterns_by_shifts(gradient, factors, taps_of((3, 2)), 3)
     of = [next(b for b in range(3) if torch.equal(t.bool(), units[b])) for t in told]
     assert signs.tolist() == [[1, -1, 1][b] for b in of]
 
@@ -57,7 +57,7 @@ def test_noise_in_the_gradient_changes_no_units(noise):
     gradient, factors, units = convolution(2, (3, 3))
     draw = torch.Generator().manual_seed(1)
     blurred = gradient + noise * gradient.std() * torch.randn(gradient.shape, generator=draw)
-    told, _ = shifts(blurred, factors, taps_of((3, 3)), 2)
+    told, _ = patterns_by_shifts(blurred, factors, taps_of((3, 3)), 2)
     strong = factors.abs() > 0.05
     assert_units((told[:, strong], None), units[:, strong])
 
@@ -65,7 +65,7 @@ def test_noise_in_the_gradient_changes_no_units(noise):
 def test_outputs_without_a_factor_are_left_out():
     gradient, factors, units = convolution(1, (3, 3))
     gradient[3], factors[3] = 0, 0
-    told, _ = shifts(gradient, factors, taps_of((3, 3)), 1)
+    told, _ = patterns_by_shifts(gradient, factors, taps_of((3, 3)), 1)
     others = torch.arange(len(factors)) != 3
     assert torch.equal(told[0, others].bool(), units[0, others])
 
@@ -73,8 +73,10 @@ def test_outputs_without_a_factor_are_left_out():
 def test_what_shifts_do_not_tell_is_none():
     gradient, factors, _ = convolution(1, (3, 3))
     noise = torch.randn(gradient.shape, generator=torch.Generator().manual_seed(0)).double()
-    assert shifts(noise, factors, taps_of((3, 3)), 1) is None
-    assert shifts(gradient, factors, taps_of((3, 3)), 2) is None  # one image, not two
-    assert shifts(gradient[:, :, 4:5], factors, taps_of((3, 3), size=1), 1) is None
-    assert shifts(gradient, factors, taps_of((6, 6), stride=2), 1) is None
-    assert shifts(gradient, factors, taps_of((7, 7)), 1) is None  # more positions than outputs
+    assert patterns_by_shifts(noise, factors, taps_of((3, 3)), 1) is None
+    assert patterns_by_shifts(gradient, factors, taps_of((3, 3)), 2) is None  # one image, not two
+    assert patterns_by_shifts(gradient[:, :, 4:5], factors, taps_of((3, 3), size=1), 1) is None
+    assert patterns_by_shifts(gradient, factors, taps_of((6, 6), stride=2), 1) is None
+    assert (
+        patterns_by_shifts(gradient, factors, taps_of((7, 7)), 1) is None
+    )  # more positions than outputs

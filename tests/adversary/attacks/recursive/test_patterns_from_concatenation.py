@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from adversary.attacks.recursive.layer_graph import LayerGraph
-from adversary.attacks.recursive.patterns_from_concatenation import Open, shared
+from adversary.attacks.recursive.patterns_from_concatenation import ConcatenatedReLU, shared_pattern
 
 
 class Dense(nn.Module):
@@ -40,7 +40,7 @@ def made(seed, spread):
     between, parts = graph.joined(left)
     with torch.no_grad():
         values = [graph.below(node)[0](images) for node in (known, left)]
-    return graph, Open(left, nodes["second"], between, parts), known, values
+    return graph, ConcatenatedReLU(left, nodes["second"], between, parts), known, values
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -48,7 +48,7 @@ def made(seed, spread):
 @pytest.mark.parametrize("spread", [0.0, 0.2])
 def test_units_between_two_thresholds_alone_are_in_doubt(seed, factor, spread):
     graph, left, known, (value, wanted) = made(seed, spread)
-    on, unsure = shared(graph, left, known, factor * value.relu(), value > 0, factor)
+    on, unsure = shared_pattern(graph, left, known, factor * value.relu(), value > 0, factor)
     own = torch.zeros_like(on)
     own[:, 14:] = True  # of the last layer, which is told already
     assert not on[own].any()
@@ -65,13 +65,13 @@ def test_a_slope_of_the_other_sign_leaves_doubt():
     graph, left, known, (value, _) = made(0, 0.1)
     with torch.no_grad():
         graph.module.norm2.weight[0] *= -1
-    _, unsure = shared(graph, left, known, value.relu(), value > 0, 1.0)
+    _, unsure = shared_pattern(graph, left, known, value.relu(), value > 0, 1.0)
     assert torch.equal(unsure[:, 0], value[:, 0] <= 0)
 
 
 def test_thresholds_need_the_factor_that_the_values_came_with():
     graph, left, known, (value, _) = made(0, 0.1)
-    assert shared(graph, left, known, value.relu(), value > 0, None) is None
+    assert shared_pattern(graph, left, known, value.relu(), value > 0, None) is None
     graph, left, known, (value, wanted) = made(0, 0.0)
-    on, _ = shared(graph, left, known, 0.2 * value.relu(), value > 0, None)
+    on, _ = shared_pattern(graph, left, known, 0.2 * value.relu(), value > 0, None)
     assert torch.equal(on[:, :14], wanted[:, :14] > 0)

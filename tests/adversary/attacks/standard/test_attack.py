@@ -10,7 +10,7 @@ from adversary import Limits, Prior, ThreatModel, TrainingRecipe
 from adversary.attacks import ATTACKS, Attack, AttackOptionError, Standard
 from adversary.common.results import Reconstruction
 from adversary.observation.channel import Channel
-from adversary.problem.problem import pose
+from adversary.problem.problem import build_problem
 
 
 def xrays(count, seed, channels=1):
@@ -49,7 +49,7 @@ def posed(tiny_net, update):
             channel = Channel(noise=level if grant else {})
         prior = Prior(xrays(public, 99)) if public else None
         threat = ThreatModel(channel=channel)
-        return pose(seen, threat, model, image_shape=tuple(images.shape[1:]), prior=prior)
+        return build_problem(seen, threat, model, image_shape=tuple(images.shape[1:]), prior=prior)
 
     return make
 
@@ -116,7 +116,9 @@ def test_an_update_of_other_weights_is_not_proved(posed, tiny_net):
         problem = posed(xrays(1, 300 + seed), torch.tensor([seed % 3]))
         other = {n: v.clone() for n, v in tiny_net(seed=50 + seed).state_dict().items()}
         seen = dataclasses.replace(problem.observation, sent=other)
-        wrong = pose(seen, ThreatModel(), problem.model, image_shape=(1, 8, 8), prior=problem.prior)
+        wrong = build_problem(
+            seen, ThreatModel(), problem.model, image_shape=(1, 8, 8), prior=problem.prior
+        )
         found = Standard(effort="quick").run(wrong, seed=seed)
         assert found.certificate != "proved"
         assert "misfit" in found.flags
@@ -204,7 +206,9 @@ def test_an_update_that_was_quantised_unseen_proves_nothing(posed, monkeypatch):
     noise = {n: 0.755 * float(m.abs().mean()) for n, m in moved.items()}
     threat = ThreatModel(channel=Channel(noise=noise))
     seen = dataclasses.replace(seen, returned=signs)
-    quantised = pose(seen, threat, problem.model, image_shape=(1, 8, 8), prior=problem.prior)
+    quantised = build_problem(
+        seen, threat, problem.model, image_shape=(1, 8, 8), prior=problem.prior
+    )
     found = Standard(effort="quick").run(quantised, seed=1)
     assert found.certificate != "proved"
     assert found.expected_psnr is None

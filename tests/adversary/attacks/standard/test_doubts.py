@@ -9,7 +9,7 @@ from adversary import ThreatModel, TrainingRecipe
 from adversary.attacks.standard import doubts as module
 from adversary.attacks.standard.doubts import doubts
 from adversary.observation.channel import Channel
-from adversary.problem.problem import pose
+from adversary.problem.problem import build_problem
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def changed(tiny_net, update, monkeypatch):
         }
         seen = dataclasses.replace(seen, returned=returned)
         threat = ThreatModel(channel=channel(seen) if channel else Channel())
-        return pose(seen, threat, model, image_shape=(1, 8, 8))
+        return build_problem(seen, threat, model, image_shape=(1, 8, 8))
 
     return make
 

@@ -9,7 +9,7 @@ from adversary.attacks.standard.members import Work
 from adversary.attacks.standard.referee import Referee
 from adversary.observation.channel import Channel
 from adversary.optim.search import Search
-from adversary.problem.problem import distribution, pose
+from adversary.problem.problem import build_problem, image_prior
 
 
 @pytest.mark.parametrize(
@@ -26,8 +26,8 @@ def test_labels_that_noise_blurs_are_all_to_be_followed_to_their_end(
     )
     channel = Channel(noise=dict.fromkeys(seen.returned, noise) if noise else {})
     threat = ThreatModel(channel=channel)
-    problem = pose(seen, threat, model, image_shape=(1, 8, 8), dtype=torch.float64)
-    prior = distribution(problem)
+    problem = build_problem(seen, threat, model, image_shape=(1, 8, 8), dtype=torch.float64)
+    prior = image_prior(problem)
     work = Work(
         problem=problem,
         prior=prior,
