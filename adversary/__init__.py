@@ -1,4 +1,15 @@
-"""An honest-but-curious adversary of federated learning; needs torch and no federation."""
+"""An honest-but-curious adversary of federated learning; needs torch and no federation.
+
+Rooms, from the ground up; each imports those below it alone, and a test says so:
+
+- ``common``: results, files, seeds, errors
+- ``observation``, ``priors``: what the server has, and what is public
+- ``problem``: forward models of an update, and their noise
+- ``optim``: first-order search, Levenberg-Marquardt; ``bounds``: what no attacker should exceed
+- ``labels``, ``certificates``: what an attacker can say; ``scoring``: what it got of the truth
+- ``attacks``: the attacks; ``storage``: a run on disk
+- ``report``: pages made of what is on disk
+"""
 
 import warnings
 

@@ -31,6 +31,42 @@ FORBIDDEN = {
     "fl_sim/training": ("flwr", "ray"),
 }
 
+# The rooms of each package, from the ground up: a room imports those of lower floors alone.
+# A file at a package's top is a room of its own.
+FLOORS = {
+    "adversary": (
+        ("common",),
+        ("observation", "priors"),
+        ("problem",),
+        ("bounds", "optim"),
+        ("certificates", "labels", "scoring"),
+        ("attacks", "storage"),
+        ("report",),
+    ),
+    "strategies": (
+        ("attack_queue", "messages", "registry", "replies", "strategy_state", "time_left"),
+        ("grids", "wrappers"),
+        ("honest_but_curious",),
+        ("honest_but_curious_secagg",),
+    ),
+    "fl_sim": (
+        ("client_names", "data", "models", "progress", "workers"),
+        ("training",),
+        ("defences",),
+        ("settings",),
+        ("adversary_setup", "consistency", "loggers"),
+        ("federation",),
+        ("client_app", "run_metadata"),
+        ("rounds",),
+        ("offline", "server_app"),
+        ("engines",),
+        ("cli",),
+    ),
+}
+
+ENTRIES = 14
+"""At the top of adversary/, with ``__init__.py`` and ``py.typed``."""
+
 
 def modules(place: str) -> list[Path]:
     path = ROOT / place
@@ -72,6 +108,60 @@ def test_imports_go_one_way(place):
         if any(within(name, package) for package in FORBIDDEN[place])
     ]
     assert not wrong, "\n".join(wrong)
+
+
+def rooms(package: str) -> dict[str, set[str]]:
+    """Return the rooms of a package, and which others each of them imports."""
+    found: dict[str, set[str]] = {}
+    for file in modules(package):
+        parts = file.relative_to(ROOT / package).with_suffix("").parts
+        if parts == ("__init__",):
+            continue  # the package's face
+        own = found.setdefault(parts[0], set())
+        names = (name.split(".") for name in imported(file) if within(name, package))
+        own |= {name[1] for name in names if len(name) > 1} - {parts[0]}
+    return {room: {to for to in others if to in found} for room, others in found.items()}
+
+
+@pytest.mark.parametrize("package", FLOORS)
+def test_no_import_climbs_a_floor(package):
+    floor = {room: n for n, level in enumerate(FLOORS[package]) for room in level}
+    graph = rooms(package)
+    for room in sorted(graph, key=lambda room: (floor.get(room, -1), room)):
+        print(f"{floor.get(room)} {room} <- {', '.join(sorted(graph[room])) or 'nothing'}")
+    assert set(graph) == set(floor)
+    up = [f"{a} imports {b}" for a, others in graph.items() for b in others if floor[b] >= floor[a]]
+    assert not up
+
+
+def test_the_top_of_the_adversary_fits_on_a_screen():
+    entries = [p.name for p in (ROOT / "adversary").iterdir() if p.name != "__pycache__"]
+    assert len(entries) <= ENTRIES, entries
+
+
+@pytest.mark.parametrize("package", FLOORS)
+def test_every_room_says_what_lives_in_it(package):
+    for init in (ROOT / package).rglob("__init__.py"):
+        text = ast.get_docstring(ast.parse(init.read_text(encoding="utf-8"))) or ""
+        assert len(text.splitlines()) > 2, f"{init.relative_to(ROOT)} says too little"
+
+
+def test_attacks_use_each_others_public_names():
+    folders = {
+        p.name for p in (ROOT / "adversary/attacks").iterdir() if (p / "__init__.py").exists()
+    }
+    wrong = []
+    for file in [*modules("adversary"), *modules("strategies"), *modules("fl_sim")]:
+        inside = file.relative_to(ROOT).parts[2:3]
+        for name in imported(file):
+            parts = name.split(".")
+            if parts[:2] != ["adversary", "attacks"] or len(parts) < 4 or parts[2] not in folders:
+                continue
+            is_module = (ROOT / "/".join(parts[:4])).with_suffix(".py").exists()
+            registry = file == ROOT / "adversary/attacks/__init__.py"
+            if is_module and inside != (parts[2],) and not registry:
+                wrong.append(f"{file.relative_to(ROOT)} imports {name}")
+    assert not wrong
 
 
 def test_attacks_cannot_name_the_truth():

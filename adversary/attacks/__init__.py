@@ -1,4 +1,13 @@
-"""The attacks, by name."""
+"""The attacks, by name: one file each, or a folder for one with machinery of its own.
+
+``adversary`` runs them on an observation and never raises; ``base`` is the interface,
+``gradient_matching`` the engine of those that search for images with a near update. Imports any
+room but those that see the truth (``scoring``, ``bounds``) or the disk (``storage``, ``report``);
+and of another attack's folder only what its ``__init__`` names.
+
+To add one: a file with a class of :class:`Attack`, a line in ``_BUILT_IN``, a case in
+``tests/adversary/attacks/test_all.py``; or a plug-in, see docs/howto/attack.md.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +19,14 @@ from typing import Any, get_type_hints
 from adversary.attacks.base import Attack, AttackError, AttackOptionError
 from adversary.attacks.batch_statistics import BatchStatistics
 from adversary.attacks.dlg import DLG
-from adversary.attacks.encgrad.attack import EncGradInversion
-from adversary.attacks.encoder.attack import Encoder
-from adversary.attacks.gauss_newton.attack import GaussNewton
+from adversary.attacks.encgrad import EncGradInversion
+from adversary.attacks.encoder import Encoder
+from adversary.attacks.gauss_newton import GaussNewton
 from adversary.attacks.igi import IGI
 from adversary.attacks.ing import ING
 from adversary.attacks.initial_images import INITIAL_IMAGES
 from adversary.attacks.most_probable import MostProbable
-from adversary.attacks.recursive.attack import Recursive
+from adversary.attacks.recursive import Recursive
 from adversary.attacks.standard import Standard
 from adversary.attacks.stg import STG
 from adversary.common.plugins import Registry

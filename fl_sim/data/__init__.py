@@ -1,4 +1,8 @@
-"""X-ray data sets and their patient-disjoint division among clients."""
+"""X-ray data sets and their patient-disjoint division among clients.
+
+``sources`` has one file a data set, ``files`` the readers of formats. To add a data set: a file in
+``sources`` and a line in ``DATASETS``; a way of dividing: a function and a line in ``PARTITIONS``.
+"""
 
 from fl_sim.data.dataset import Splits, XrayDataset
 from fl_sim.data.errors import DataError

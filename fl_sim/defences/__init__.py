@@ -1,4 +1,8 @@
-"""What a federation can do against a curious server: one file each, and the registry."""
+"""What a federation can do against a curious server: one file each, and the registry.
+
+Imports ``models`` and ``training``. To add one: a file with a class of :class:`Defence` and a line
+below; or a plug-in, see docs/howto/defence.md.
+"""
 
 from __future__ import annotations
 

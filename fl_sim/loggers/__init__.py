@@ -1,4 +1,8 @@
-"""Where the figures of a run go besides its folder: one file each, and the registry."""
+"""Where the figures of a run go besides its folder: one file each.
+
+To add one: a file with a class of :class:`~fl_sim.loggers.base.Logger`, and a line in ``LOGGERS``
+of :mod:`fl_sim.settings.schema`; its package is imported when it is asked for.
+"""
 
 from __future__ import annotations
 

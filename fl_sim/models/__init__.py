@@ -1,4 +1,8 @@
-"""The classifiers that a federation can train: one file each, and the registry."""
+"""The classifiers that a federation can train: one file each, and the registry.
+
+Also what is done with weights: ``freezing``, ``pretrained``, ``checkpoints``. To add one: a file
+with a function from :class:`Spec` to :class:`Classifier`, and a line in ``MODELS``.
+"""
 
 from __future__ import annotations
 

@@ -1,1 +1,4 @@
-"""A room."""
+"""Work on what a run or a client has left behind: attacks again, audits, comparisons.
+
+Nothing here imports Flower or Ray.
+"""

@@ -16,7 +16,7 @@ from adversary.attacks.base import (
     require_positive,
     update_notes,
 )
-from adversary.attacks.encgrad.attack import EncGradInversion
+from adversary.attacks.encgrad import EncGradInversion
 from adversary.attacks.gauss_newton.activation_unknowns import (
     UNKNOWNS_PER_PIXEL,
     ActivationResiduals,

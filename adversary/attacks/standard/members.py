@@ -14,15 +14,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from adversary.attacks.base import Attack
 from adversary.attacks.batch_statistics import BatchStatistics
-from adversary.attacks.encgrad.attack import EncGradInversion
-from adversary.attacks.encoder.attack import Encoder
-from adversary.attacks.encoder.encoding_equations import EncodingEquations, EncodingError
-from adversary.attacks.gauss_newton.activation_unknowns import ActivationResiduals
-from adversary.attacks.gauss_newton.attack import MEMORY_BYTES, GaussNewton
-from adversary.attacks.gauss_newton.softplus import has_relu
+from adversary.attacks.encgrad import EncGradInversion
+from adversary.attacks.encoder import Encoder, EncodingEquations, EncodingError
+from adversary.attacks.gauss_newton import MEMORY_BYTES, ActivationResiduals, GaussNewton, has_relu
 from adversary.attacks.ing import ING
 from adversary.attacks.most_probable import MostProbable
-from adversary.attacks.recursive.attack import Recursive
+from adversary.attacks.recursive import Recursive
 from adversary.attacks.standard.effort import Effort
 from adversary.attacks.standard.referee import Estimate, Referee
 from adversary.attacks.standard.watchdog import within

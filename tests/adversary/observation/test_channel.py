@@ -85,9 +85,9 @@ def test_clipping_is_differentiable(seed):
     a = torch.randn(4, generator=draw, dtype=torch.float64, requires_grad=True)
     b = torch.randn(2, 3, generator=draw, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(
-
         lambda a, b: tuple(apply_clipping({"a": a, "b": b}, 0.5).values()),
-                                    (a, b))  # fmt: skip
+        (a, b),
+    )
     zero = torch.zeros(3, requires_grad=True)
     apply_clipping({"a": zero}, 1.0)["a"].sum().backward()
     assert bool(zero.grad.isfinite().all())
