@@ -5,13 +5,10 @@ flat run config into :class:`Settings` and back. To add a setting: a field in ``
 default under ``[tool.flwr.app.config]`` in pyproject.toml.
 """
 
-from fl_sim.settings.parse import flatten, parse
 from fl_sim.settings.rules import SettingsError
 from fl_sim.settings.schema import Settings
 
 __all__ = [
     "Settings",
     "SettingsError",
-    "flatten",
-    "parse",
 ]

@@ -26,7 +26,7 @@ WHOLE: dict[str, object] = {}
 """The end of a run that nobody interrupts."""
 
 STAGES = {
-    "clients are awaited": (server_app, "roll_call", 1, False),
+    "clients are awaited": (server_app, "discover_clients", 1, False),
     "a client trains": (local_training, "train", 3, False),
     "an attack runs": (Adversary, "run_attacks", 2, False),
     "a picture is written": (RunFolder, "add_reconstruction", 2, True),

@@ -178,7 +178,7 @@ def test_restarts_that_do_not_fit_together_run_in_turn(tiny_net, update, monkeyp
     seen = update(model, smooth_images(1), torch.tensor([0]), TrainingRecipe(lr=0.1, batch_size=1))
     problem = build_problem(seen, ThreatModel(), model, image_shape=(1, 8, 8))
     together = create("dlg", {"iterations": "10"}, restarts=3).run(problem, seed=7)
-    monkeypatch.setattr("adversary.attacks.base.room", lambda device: 1)
+    monkeypatch.setattr("adversary.attacks.gradient_matching.available_bytes", lambda device: 1)
     in_turn = create("dlg", {"iterations": "10"}, restarts=3).run(problem, seed=7)
     assert {s.restart for s in in_turn.history} == {0, 1, 2}
     assert in_turn.score == pytest.approx(together.score, rel=1e-3)
@@ -205,7 +205,7 @@ def test_restarts_that_exceed_memory_are_halved_until_they_fit(
             raise error
         return minimise(objective, variables, *rest, **settings)
 
-    monkeypatch.setattr("adversary.attacks.base.minimise", short_of_memory)
+    monkeypatch.setattr("adversary.attacks.gradient_matching.minimise", short_of_memory)
     halved = attack.run(problem, seed=7)
     assert sizes == [7, 3, 1, 1, 1, 1, 1, 1, 1]
     assert halved.notes == (
@@ -224,7 +224,7 @@ def test_a_single_restart_that_exceeds_memory_is_an_error(tiny_net, update, monk
     def short_of_memory(*args, **settings):
         raise torch.OutOfMemoryError("40 GiB")
 
-    monkeypatch.setattr("adversary.attacks.base.minimise", short_of_memory)
+    monkeypatch.setattr("adversary.attacks.gradient_matching.minimise", short_of_memory)
     with pytest.raises(torch.OutOfMemoryError):
         create("ing", {"iterations": "10"}, restarts=3).run(problem, seed=7)
 
