@@ -1,7 +1,7 @@
 import torch
 
 from adversary.common.results import Frame, IterationRecord, Reconstruction
-from adversary.report import gallery
+from adversary.report import gallery, pictures
 from adversary.report.leakage_rows import with_levels
 
 
@@ -33,7 +33,7 @@ def test_a_strip_shows_the_trial_that_the_attacker_chose(folder):
         frames=[Frame(0, 0, 3.0, black), Frame(0, 9, 2.0, black), Frame(1, 0, 3.0, black),
                 Frame(1, 7, 0.1, images)],
     )  # fmt: skip
-    folder.add_reconstruction(1, "a", "ing", found)
+    folder.add_reconstruction(1, "a", "ing", found, drawn=pictures.draw(found))
     rows = gallery.select_cards(with_levels(folder.leakage()))
     strips = gallery.strips(folder, rows)
     assert [strip.steps for strip in strips] == [7, 7]

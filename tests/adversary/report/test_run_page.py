@@ -104,7 +104,7 @@ def test_without_truth_only_the_attackers_own_score_is_shown(folder, check):
         images=rand(2, 1, 16, 16), labels=torch.tensor([0, 1]), score=0.0625, seconds=1,
         evaluations=5,
     )  # fmt: skip
-    folder.add_reconstruction(1, "client-00", "ing", found)
+    folder.add_reconstruction(1, "client-00", "ing", found, drawn=draw(found))
     page = check(run_page.render(folder))
     assert "this run has no true images" in page.text
     assert "0.0625" in page.text
