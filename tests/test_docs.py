@@ -16,6 +16,7 @@ import typer
 from adversary.attacks import ATTACKS
 from adversary.storage.run_folder import RunFolder
 from fl_sim.cli import app as cli
+from fl_sim.cli import options
 from fl_sim.defences import DEFENCES
 from fl_sim.models import MODELS
 from fl_sim.offline import comparison
@@ -51,7 +52,7 @@ def commands(page):
 def settings_of(given):
     """Return the settings that a parsed command names, by file and by ``--set``."""
     config = given.get("config")
-    return cli._read_config(config and Path(config)) | cli._changes(given["changes"])
+    return options.read_config(config and Path(config)) | options.parse_changes(given["changes"])
 
 
 def check_run(given):
@@ -113,7 +114,7 @@ def check_flwr(words):
     known = {one.key for one in declared_settings()}
     for pair in given["run_config_overrides"] or ():
         if pair.endswith(".toml"):
-            parse(cli._read_config(Path(pair)))
+            parse(options.read_config(Path(pair)))
         else:
             assert not {key for key, _ in re.findall(r"([\w.-]+)=('[^']*'|\S+)", pair)} - known
 

@@ -66,7 +66,7 @@ FLAGS: dict[str, Flag] = {
     "oracle": Flag(
         title="An oracle was used",
         meaning="The attacker was told something that a server does not have, such as the labels.",
-        example="adversary.labels.recovery-known = true.",
+        example="adversary.labels-known = true.",
         action="Read the figures as an upper setting, not as what a server reaches.",
     ),
     "channel-not-modelled": Flag(

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import os
-import signal
 import sys
-import tomllib
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout, suppress
+from contextlib import redirect_stdout
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,9 +15,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 import click
 import typer
 
+from fl_sim.cli.options import (
+    ChangesOption,
+    Engine,
+    RunArgument,
+    RunFailedError,
+    UsageError,
+    parse_changes,
+    read_config,
+    with_absolute_paths,
+)
+from fl_sim.cli.running import (
+    ENGINES,
+    LineWriter,
+    check_resume,
+    check_settings,
+    parallel_runs,
+    print_verdict,
+    require_writable,
+    run_unseen,
+    settings_of_resumed,
+)
+
 if TYPE_CHECKING:
-    from adversary.storage.run_folder import Status
-    from fl_sim.offline.comparison import Plan
     from fl_sim.settings.rules import Value
     from fl_sim.settings.schema import Settings
 
@@ -37,13 +54,6 @@ app = typer.Typer(
 )
 
 
-class Engine(StrEnum):
-    """What carries the messages between server and clients."""
-
-    flower = "flower"
-    local = "local"
-
-
 class Topic(StrEnum):
     """What ``fl-sim list`` can list."""
 
@@ -55,27 +65,12 @@ class Topic(StrEnum):
     settings = "settings"
 
 
-class UsageError(ValueError):
-    """A mistake on the command line or in a settings file; a line each."""
-
-
-class RunFailedError(RuntimeError):
-    """The run did not come to its regular end; a line for each reason."""
-
-
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
-Changes = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be repeated."),
-]
-
-
 @app.command()
 def run(
     config: Annotated[
         Path | None, typer.Option(metavar="FILE.toml", help="Settings that differ from defaults.")
     ] = None,
-    changes: Changes = None,
+    changes: ChangesOption = None,
     # No Path: as one, an empty text would be the current folder.
     out: Annotated[str | None, typer.Option(metavar="DIR", help="Folder of the run.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an older run.")] = False,
@@ -91,24 +86,24 @@ def run(
     from fl_sim.cli.display import Display
     from fl_sim.settings.parse import parse
 
-    given = _read_config(config) | _changes(changes)
+    given = read_config(config) | parse_changes(changes)
     if out is not None:
         given["out"] = out
     if resume:
-        given = _resumed(given, overwrite=overwrite)
-    settings = _with_absolute_paths(parse(given))
+        given = settings_of_resumed(given, overwrite=overwrite)
+    settings = with_absolute_paths(parse(given))
     settings = dataclasses.replace(settings, clients=settings.clients or CLIENTS)
-    _check(settings)
+    check_settings(settings)
     folder = Path(settings.out)
     if settings.resume:
-        _check_resume(settings)
+        check_resume(settings)
     else:
-        _require_writable(folder, overwrite=overwrite)
+        require_writable(folder, overwrite=overwrite)
     with Display(verbose=verbose) as display:
         if engine is Engine.flower:
             display.say(f"starting Flower with {settings.clients} clients (some 20 s)")
-        _ENGINES[engine](settings, display.hear)
-    _print_verdict(folder)
+        ENGINES[engine](settings, display.hear)
+    print_verdict(folder)
     print(folder / "report.html")
 
 
@@ -118,7 +113,7 @@ def compare(
     out: Annotated[
         str, typer.Option(metavar="DIR", help="Folder of the comparison.")
     ] = "results/compare",
-    changes: Changes = None,
+    changes: ChangesOption = None,
     engine: Annotated[
         Engine, typer.Option(help="Flower with Ray, or all in this process, without Ray.")
     ] = Engine.flower,
@@ -135,10 +130,10 @@ def compare(
     from fl_sim.cli.display import Display
     from fl_sim.offline import comparison
 
-    wanted = comparison.plan(_read_config(config), _changes(changes), clients=CLIENTS)
-    wanted = wanted.with_settings(_with_absolute_paths)
+    wanted = comparison.plan(read_config(config), parse_changes(changes), clients=CLIENTS)
+    wanted = wanted.with_settings(with_absolute_paths)
     comparison.check(wanted)
-    jobs = _jobs(jobs, engine, wanted)
+    jobs = parallel_runs(jobs, engine, wanted)
     folder = Path(out).expanduser().absolute()
     if (folder / "run.json").exists():
         raise UsageError(f"--out {out}: holds a single run; name another folder")
@@ -147,9 +142,9 @@ def compare(
         with Display(verbose=verbose) as display:
 
             def execute(settings: Settings) -> None:
-                _ENGINES[engine](settings, lambda line: display.hear(line, passing=True))
+                ENGINES[engine](settings, lambda line: display.hear(line, passing=True))
 
-            several = _run_unseen if jobs > 1 else execute
+            several = run_unseen if jobs > 1 else execute
             failures = comparison.run(wanted, folder, several, display.say, jobs=jobs)
         print(*in_lines(comparison.measure(wanted, folder)), sep="\n")
     except KeyboardInterrupt:
@@ -163,11 +158,11 @@ def compare(
 
 @app.command()
 def attack(
-    folder: Run,
+    folder: RunArgument,
     names: Annotated[
         str | None, typer.Option("--attack", metavar="NAMES", help="Attacks, comma-separated.")
     ] = None,
-    changes: Changes = None,
+    changes: ChangesOption = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
     missing: Annotated[
         bool, typer.Option("--missing", help="Only what the run, which ended before, left out.")
@@ -179,13 +174,13 @@ def attack(
     """Attack the recorded updates of a run again; needs neither Flower nor Ray."""
     from fl_sim.offline.reattack import reattack
 
-    changed = _changes(changes)
+    changed = parse_changes(changes)
     if names is not None:
         changed["adversary.attack"] = names
     if device is not None:
         changed["device"] = device
     written = Path(reattack(folder, changed, missing=missing, jobs=jobs)).resolve()
-    _print_verdict(written.parent)
+    print_verdict(written.parent)
     print(written)
 
 
@@ -218,7 +213,7 @@ def audit(
     frames: Annotated[
         int, typer.Option(min=0, help="Pictures of the process to keep of each trial.")
     ] = 8,
-    changes: Changes = None,
+    changes: ChangesOption = None,
     out: Annotated[str | None, typer.Option(metavar="DIR", help="Folder of the audit.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an older run.")] = False,
 ) -> None:
@@ -226,7 +221,7 @@ def audit(
     from fl_sim.cli.display import Display
     from fl_sim.offline.audit import audit, parse_indices, parse_normalisation
 
-    given = _changes(changes)
+    given = parse_changes(changes)
     options: dict[str, Value | None] = {
         "model.name": model,
         "local.lr": lr,
@@ -241,7 +236,7 @@ def audit(
     given |= {key: value for key, value in options.items() if value is not None}
     if images is not None:
         given.setdefault("data.name", "folder")
-    with Display() as display, redirect_stdout(_Lines(display.hear)):
+    with Display() as display, redirect_stdout(LineWriter(display.hear)):
         report = audit(
             init,
             trained,
@@ -252,7 +247,7 @@ def audit(
             overwrite=overwrite,
             progress=lambda name, share: display.move(f"{name}: {share:.0%}"),
         )
-    _print_verdict(Path(report).parent)
+    print_verdict(Path(report).parent)
     print(report)
 
 
@@ -282,7 +277,7 @@ def report(
     for run_folder in runs:
         if sensitive is not None:
             run_folder.update(sensitive=sensitive)
-        _print_verdict(run_folder.path)
+        print_verdict(run_folder.path)
         print(render(run_folder).resolve())
     if len(runs) > 1:
         place = folders[0].absolute().parent if out is None else Path(out).expanduser().absolute()
@@ -364,234 +359,3 @@ def _fail(message: str, code: int) -> int:
     for line in message.splitlines() or ["unknown error"]:
         print(f"fl-sim: error: {line}", file=sys.stderr)
     return code
-
-
-def _read_config(path: Path | None) -> dict[str, Value]:
-    """Return the settings of a TOML file, its tables flattened as Flower does."""
-    from fl_sim.settings.parse import flatten_toml
-
-    if path is None:
-        return {}
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"--config {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise UsageError(f"--config {path}: not a TOML file: {error}") from error
-    return dict(flatten_toml(document))
-
-
-def _changes(pairs: Sequence[str] | None) -> dict[str, Value]:
-    """Return ``KEY=VALUE`` pairs with the values in the types that the settings declare."""
-    from fl_sim.settings.parse import declared_settings
-
-    kinds = {one.key: one.kind for one in declared_settings()}
-    changes: dict[str, Value] = {}
-    wrong = []
-    for pair in pairs or ():
-        key, equals, text = (part.strip() for part in pair.partition("="))
-        if not (key and equals):
-            wrong.append(f"--set {pair}: must be KEY=VALUE")
-        else:
-            changes[key] = _typed(text, kinds.get(key, str))
-    if wrong:
-        raise UsageError("\n".join(wrong))
-    return changes
-
-
-def _typed(text: str, kind: type) -> Value:
-    """Return ``text`` as ``kind``; as it is where it is none, for the settings to refuse."""
-    if kind is bool:
-        return {"true": True, "false": False}.get(text.lower(), text)
-    if kind is str:
-        quoted = len(text) >= 2 and text[0] == text[-1] and text[0] in "'\""
-        return text[1:-1] if quoted else text
-    with suppress(ValueError):
-        return int(text)
-    with suppress(ValueError):
-        return float(text)
-    return text
-
-
-def _with_absolute_paths(settings: Settings) -> Settings:
-    """Return the settings with their paths made absolute: the run has a folder of its own."""
-    from fl_sim.models.pretrained import IMAGENET
-
-    def absolute(path: str) -> str:
-        return str(Path(path).expanduser().absolute()) if path else path
-
-    data = dataclasses.replace(settings.data, path=absolute(settings.data.path))
-    start_image = absolute(settings.adversary.start_image)
-    adversary = dataclasses.replace(settings.adversary, start_image=start_image)
-    weights = settings.model.weights
-    model = dataclasses.replace(
-        settings.model, weights=weights if weights == IMAGENET else absolute(weights)
-    )
-    return dataclasses.replace(
-        settings, out=absolute(settings.out), data=data, model=model, adversary=adversary
-    )
-
-
-def _check(settings: Settings) -> None:
-    """Build the parts of the run once: what does not fit is told now, not when Flower is up."""
-    from fl_sim.adversary_setup import make_attacks
-    from fl_sim.federation import build_federation
-    from fl_sim.loggers import makers
-
-    make_attacks(settings)
-    makers(settings)
-    build_federation(settings, settings.clients).model()
-
-
-def _resumed(given: dict[str, Value], *, overwrite: bool) -> dict[str, Value]:
-    """Return the settings of a run that goes on; those of the run itself where none are given."""
-    from fl_sim.rounds.resume import settings_of
-
-    if overwrite:
-        raise UsageError("--resume goes on with a run, --overwrite begins anew; name one of them")
-    if "out" not in given:
-        raise UsageError("--resume: --out must name the folder of the run")
-    folder = Path(str(given["out"])).expanduser().absolute()
-    return {**given, "resume": True} if given.keys() > {"out"} else settings_of(folder)
-
-
-def _check_resume(settings: Settings) -> None:
-    """Make sure that the run can go on, before anything starts."""
-    from fl_sim.federation import build_federation
-    from fl_sim.rounds import resume
-
-    with resume.run_lock(resume.open_for_resume(settings)):
-        resume.check(build_federation(settings, settings.clients))
-
-
-def _require_writable(folder: Path, *, overwrite: bool) -> None:
-    """Make sure, before anything starts, that a run can be written to ``folder``."""
-    from adversary.storage.run_folder import RunFolder
-    from fl_sim.rounds.resume import run_lock
-
-    with run_lock(RunFolder(folder)):
-        try:
-            RunFolder.create(folder, overwrite=overwrite)
-        except ValueError as error:
-            held = not overwrite and (folder / "run.json").exists()
-            hint = " (--overwrite replaces it)" if held else ""
-            raise UsageError(f"{error}{hint}") from error
-        RunFolder.clear(folder)  # the run itself makes it anew, with all that it knows of itself
-
-
-def _run_with_flower(settings: Settings, hear: Callable[[str], None]) -> None:
-    from fl_sim.engines.flower import app_root, run_app
-    from fl_sim.settings.parse import flatten
-
-    folder = Path(settings.out)
-    log = folder / "flower.log"
-    try:
-        status = run_app(
-            *(app_root(), flatten(settings)),
-            supernodes=settings.clients,
-            log=log,
-            append=settings.resume,
-            on_line=hear,
-        )
-    except KeyboardInterrupt:
-        _record_end(folder, "stopped")
-        _print_how_to_resume(folder)
-        raise
-    reason = _failure(folder) if status.completed else status.details or status.status
-    if reason:
-        _record_end(folder, "failed", reason)
-        print(f"the full log is {log}", file=sys.stderr)
-        raise RunFailedError(reason)
-
-
-def _run_locally(settings: Settings, hear: Callable[[str], None]) -> None:
-    from fl_sim.engines.in_process import run_in_process
-
-    with redirect_stdout(_Lines(hear)):
-        run_in_process(settings)
-
-
-def _run_unseen(settings: Settings) -> None:
-    """Run in a process of its own, which ends with the command that it belongs to."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _run_locally(settings, lambda line: None)
-
-
-def _jobs(wanted: int, engine: Engine, plan: Plan) -> int:
-    """Return how many runs of a comparison go on at once."""
-    if engine is Engine.flower:
-        if wanted > 1:
-            raise UsageError(f"--jobs {wanted}: must be 1 with Flower, which takes all cores")
-        return 1
-    if wanted:
-        return wanted
-    from joblib import cpu_count
-
-    from adversary.common.torch_state import resolve_device
-
-    devices = {resolve_device(case.settings.device).type for case in plan.cases}
-    return cpu_count() if devices == {"cpu"} else 1
-
-
-class _Lines(io.TextIOBase):
-    """A file that hands on each line that is written to it."""
-
-    def __init__(self, hear: Callable[[str], None]) -> None:
-        self._hear = hear
-        self._begun = ""
-
-    def write(self, text: str) -> int:
-        *whole, self._begun = (self._begun + text).split("\n")
-        for line in whole:
-            self._hear(line)
-        return len(text)
-
-
-_ENGINES = {Engine.flower: _run_with_flower, Engine.local: _run_locally}
-
-
-def _failure(folder: Path) -> str:
-    """Return why a run that Flower calls completed is none; empty where it is one."""
-    from adversary.storage.run_folder import RunFolder, RunFolderError
-
-    try:
-        info = RunFolder.open(folder).info()
-    except RunFolderError:
-        return f"the ServerApp ended, but wrote no run to {folder}"
-    return "" if info["status"] == "completed" else info.get("reason") or info["status"]
-
-
-def _print_verdict(folder: Path) -> None:
-    """Print what a run gave away in a line, if an attack has finished."""
-    from adversary.report.summary import of_folder
-    from adversary.storage.run_folder import RunFolder
-
-    found = of_folder(RunFolder(folder))
-    if found.images:
-        print(found.line())
-
-
-def _print_how_to_resume(folder: Path) -> None:
-    """Say how a run that was stopped goes on."""
-    from adversary.storage.run_folder import RunFolder
-
-    print(f"stopped; fl-sim run --resume --out {folder} goes on from here", file=sys.stderr)
-    if waiting := len(RunFolder(folder).recorded_updates()):
-        print(f"{waiting} updates are kept; fl-sim attack {folder} --missing attacks those left",
-              file=sys.stderr)  # fmt: skip
-
-
-def _record_end(folder: Path, status: Status, reason: str = "") -> None:
-    """Write how a run ended whose ServerApp could not; what it had written stays.
-
-    A run that is still written is another one, which came first.
-    """
-    from adversary.report.run_page import render
-    from adversary.storage.run_folder import RunFolder, RunFolderError
-    from fl_sim.rounds.resume import ResumeError, run_lock
-
-    run_folder = RunFolder(folder)
-    with suppress(RunFolderError, ResumeError, OSError), run_lock(run_folder):
-        if run_folder.info()["status"] == "running":
-            run_folder.finish(status, reason)
-            render(run_folder)

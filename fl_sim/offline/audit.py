@@ -263,7 +263,7 @@ def _images(
     if not known and indices is not None:
         raise AuditError("--indices: of which images? --images names the file")
     if not known and settings.adversary.labels_known:
-        raise AuditError("adversary.labels.recovery-known = True: needs the images, by --images")
+        raise AuditError("adversary.labels-known = True: needs the images, by --images")
     if not known:
         return None
     data = settings.data

@@ -306,7 +306,7 @@ def test_the_verdict_is_told_in_a_line_before_the_report(flower, tmp_path, capsy
         ("models", ["lenet", "resnet18"]),
         ("data", ["embedded", "phantom"]),
         ("strategies", ["fedavg", "fedadam"]),
-        ("settings", ["data.image-size", "adversary.labels.recovery-known"]),
+        ("settings", ["data.image-size", "adversary.labels-known"]),
     ],
 )
 def test_lists(topic, names, capsys, monkeypatch):

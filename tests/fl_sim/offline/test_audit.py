@@ -278,17 +278,15 @@ def test_known_labels_are_an_oracle_that_is_told(client, xrays, tmp_path):
     images = {
         "data.name": "folder",
         "data.path": str(xrays),
-        "adversary.labels.recovery-known": True,
+        "adversary.labels-known": True,
     }
     report = audit(
         *files, {**BASE, **FAST, **images, "out": str(tmp_path / "o")}, indices=[0, 1], frames=0
     )
     assert RunFolder.open(report.parent).info()["oracles"] == ["labels known"]
     assert not (tmp_path / "o/history/round-001/client/ing").exists()
-    with pytest.raises(
-        AuditError, match="adversary.labels.recovery-known = True: needs the images"
-    ):
-        prepare(*files, {**BASE, "adversary.labels.recovery-known": True, "local.batch-size": 2})
+    with pytest.raises(AuditError, match="adversary.labels-known = True: needs the images"):
+        prepare(*files, {**BASE, "adversary.labels-known": True, "local.batch-size": 2})
 
 
 @pytest.mark.filterwarnings("ignore:.* did not change:fl_sim.offline.checkpoint_pair.AuditWarning")

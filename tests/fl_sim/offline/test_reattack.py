@@ -81,7 +81,7 @@ def test_a_failure_gives_way_to_a_result(recorded):
 
 
 def test_an_oracle_that_is_granted_later_is_told(recorded):
-    reattack(recorded.path, {"adversary.labels.recovery-known": True})
+    reattack(recorded.path, {"adversary.labels-known": True})
     assert recorded.info()["oracles"] == ["labels known"]
 
 
