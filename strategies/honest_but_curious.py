@@ -28,7 +28,7 @@ from strategies.wrappers.run_log import GoesOn, RunLog, Spent, always, nothing_a
 if TYPE_CHECKING:
     from adversary.report.ledger import Ledger
 
-TELL_EVERY = 10.0
+REPORT_SECONDS = 10.0
 """Seconds between lines about an attack that is still running."""
 
 ALL_CLIENTS = "-"
@@ -160,8 +160,8 @@ class HonestButCurious(RunLog):
     def _end_of_training(self) -> None:
         """Wait for the attacks that are left."""
         while self.queue.pending:
-            self.drain(TELL_EVERY)
-            if self.queue.pending and time.monotonic() - self._last_line >= TELL_EVERY:
+            self.drain(REPORT_SECONDS)
+            if self.queue.pending and time.monotonic() - self._last_line >= REPORT_SECONDS:
                 self._last_line = time.monotonic()
                 parts = f"{self.queue.pending} updates left to attack", self._countdown.left()
                 self._tell(" · ".join(part for part in parts if part))
@@ -240,7 +240,7 @@ class HonestButCurious(RunLog):
         if self.queue.full:
             self._tell(f"training waits: {self.queue.pending} updates are left to attack")
         while self.queue.full:
-            self.drain(TELL_EVERY)
+            self.drain(REPORT_SECONDS)
         try:
             with preserved_rng_state():
                 self.queue.submit(observation)
@@ -261,7 +261,7 @@ class HonestButCurious(RunLog):
 
     def _running(self, observation: Observation, attack: str, share: float) -> None:
         """Tell of a long attack every few seconds."""
-        if time.monotonic() - self._last_line >= TELL_EVERY:
+        if time.monotonic() - self._last_line >= REPORT_SECONDS:
             self._last_line = time.monotonic()
             whose = observation.round, observation.client
             self._tell(self._countdown.line(*whose, attack, f"{share:.0%}"))

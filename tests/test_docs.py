@@ -60,7 +60,7 @@ def check_run(given):
 
 
 def check_compare(given):
-    comparison.plan(settings_of(given), {}, clients=cli.CLIENTS)
+    comparison.plan(settings_of(given), {}, clients=cli.DEFAULT_CLIENTS)
 
 
 def check_attack(given):

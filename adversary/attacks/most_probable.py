@@ -34,7 +34,7 @@ from adversary.problem.problem import Problem, image_prior
 from adversary.problem.residuals import residuals
 from adversary.problem.update_models import select
 
-GAIN = 0.5
+MIN_SCOUT_GAIN = 0.5
 """Of the score in :attr:`MostProbable.SCOUT` steps, at least, to go on: odds of 1.3."""
 
 
@@ -149,7 +149,7 @@ class MostProbable(Attack):
                 step._replace(iteration=first + step.iteration) for step in search.history[told:]
             ]
             least = float(scores.min())
-            if not before - least >= GAIN or search.exhausted():
+            if not before - least >= MIN_SCOUT_GAIN or search.exhausted():
                 break
             before = least
         return found, scores

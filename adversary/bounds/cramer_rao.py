@@ -58,7 +58,7 @@ CG_WINDOW = 10
 MAX_STANDARD_ERROR = 0.7
 """Relative standard error above which an estimate is none."""
 
-OTHERS = 4.0
+SINGLE_IMAGE_WORK = 4.0
 """What the bounds of single images may cost together, in units of :attr:`BoundBudget.work`."""
 
 
@@ -263,7 +263,9 @@ def _others_known(
 
 def _share(budget: BoundBudget, information: FisherInformation) -> BoundBudget:
     """Return what the bound of one image among several may cost."""
-    return dataclasses.replace(budget, work=OTHERS * budget.work / len(information.images))
+    return dataclasses.replace(
+        budget, work=SINGLE_IMAGE_WORK * budget.work / len(information.images)
+    )
 
 
 def _together(information: FisherInformation, budget: BoundBudget, seed: int) -> BoundResult:
@@ -310,11 +312,11 @@ def _check_affordable(
 ) -> None:
     """Raise :class:`BoundError` where no estimate could be had for one image of many."""
     least = 2 * CG_WINDOW * information.product * len(information.images)
-    if least > OTHERS * budget.work:
+    if least > SINGLE_IMAGE_WORK * budget.work:
         raise BoundError(
             f"{problem.name}: no bound for {information.steps} local steps on "
             f"{len(information.images)} images: it would take {least:.0e} multiplications, "
-            f"at most {OTHERS * budget.work:.0e}"
+            f"at most {SINGLE_IMAGE_WORK * budget.work:.0e}"
         )
 
 

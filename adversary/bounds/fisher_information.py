@@ -25,13 +25,13 @@ from adversary.problem.update_models import UNROLLED_STEPS, assumed_batches, tra
 MEMORY_BYTES = 4 * 2**30
 """Most memory that a dense bound may take."""
 
-CHUNK = 64
+DIRECTIONS_PER_CHUNK = 64
 """Directions that are sent through the model together."""
 
 OPERATIONS_PER_DIRECTION = 1500
 """Multiplications that one direction costs for each entry of the gradient and step, roughly."""
 
-GRAPH = 4
+GRAPH_COPIES_PER_STEP = 4
 """Arrays of the size of the weights that are kept of a local step to differentiate it."""
 
 MAX_RESIDUAL_SIGMAS = 10.0
@@ -182,7 +182,7 @@ class FisherInformation:
     @property
     def fits(self) -> bool:
         """Whether the matrix and its factor fit into :data:`MEMORY_BYTES`."""
-        return 8 * (4 * self.size**2 + 3 * CHUNK * self.entries) <= MEMORY_BYTES
+        return 8 * (4 * self.size**2 + 3 * DIRECTIONS_PER_CHUNK * self.entries) <= MEMORY_BYTES
 
     def data(self, vectors: Tensor) -> Tensor:
         """Return J^T Sigma^-1 J times vectors, (k, n), a chunk at a time."""
@@ -194,7 +194,7 @@ class FisherInformation:
 
         if len(vectors) == 1:  # quicker without batching rules
             return of_one(vectors[0])[None]
-        return vmap(of_one, chunk_size=CHUNK)(vectors)
+        return vmap(of_one, chunk_size=DIRECTIONS_PER_CHUNK)(vectors)
 
     def __matmul__(self, vectors: Tensor) -> Tensor:
         """Return the information times vectors, (k, n)."""
@@ -208,12 +208,12 @@ class FisherInformation:
         """Return the matrix, from all equations."""
         n = self.size
         if 8 * n * (2 * self.equations + 3 * n) <= MEMORY_BYTES:  # the Jacobian is joined once
-            J = jacobian(self.scaled, self.images, CHUNK)
+            J = jacobian(self.scaled, self.images, DIRECTIONS_PER_CHUNK)
             found = J.T @ J
         else:
             found = self.images.new_empty(n, n)
-            for first in range(0, n, CHUNK):
-                basis = torch.zeros(min(CHUNK, n - first), n).to(found)
+            for first in range(0, n, DIRECTIONS_PER_CHUNK):
+                basis = torch.zeros(min(DIRECTIONS_PER_CHUNK, n - first), n).to(found)
                 basis[torch.arange(len(basis)), first + torch.arange(len(basis))] = 1
                 found[first : first + len(basis)] = self.data(basis)
         if self.prior is not None:
@@ -275,7 +275,10 @@ class _Training:
         ]
         self.steps = max(client.observation.steps for client in self.clients)
         entries = sum(w.numel() for w in self.weights.values())
-        if self.steps > UNROLLED_STEPS and 8 * GRAPH * self.steps * entries > MEMORY_BYTES:
+        if (
+            self.steps > UNROLLED_STEPS
+            and 8 * GRAPH_COPIES_PER_STEP * self.steps * entries > MEMORY_BYTES
+        ):
             raise BoundError(
                 f"{problem.name}: no bound for {self.steps} local steps, whose derivatives take "
                 f"more than {MEMORY_BYTES / 2**30:g} GiB"

@@ -13,22 +13,22 @@ from adversary.certificates.posterior import Posterior, prior_psnr
 from adversary.common.results import Certificate
 from adversary.priors.gaussian import GaussianPrior
 
-CLEARLY = 3.0
+MIN_GAIN_DB = 3.0
 """dB that the posterior must promise beyond the prior, for the update to tell clearly more."""
 
-BARELY = 1.0
+MAX_NULL_GAIN_DB = 1.0
 """dB that it promises at most of any image where the update tells nothing."""
 
-WITHIN = 3.0
+PSNR_TOLERANCE_DB = 3.0
 """dB to which a proved reconstruction states its PSNR, in 99 of 100."""
 
-EVIDENCE = 14.0
+MIN_COST_DIFFERENCE = 14.0
 """By how much a rival must cost more: odds of e^7, a thousand to one."""
 
-APART = 3.0
+MIN_DISTANCE_STD = 3.0
 """Distance of other images, in root mean square of the expected errors of both together."""
 
-DETERMINED = 0.5
+MAX_UNKNOWN_SHARE = 0.5
 """Share of the equations that unknowns may use up, for a fit of the rest to say anything."""
 
 
@@ -102,17 +102,17 @@ def certify(
     gain = posterior.psnr - prior_psnr(prior)
     if not fit.explained:
         return Statement(certificate="open", flags=("misfit",))
-    if float(gain.max()) < BARELY:
+    if float(gain.max()) < MAX_NULL_GAIN_DB:
         return Statement(certificate="nothing")
     several = any(
-        rival.cost < estimate.cost + EVIDENCE and _differs(estimate, rival, posterior)
+        rival.cost < estimate.cost + MIN_COST_DIFFERENCE and _differs(estimate, rival, posterior)
         for rival in rivals
     )
-    fitted = posterior.parameters > DETERMINED * equations and not confirmed
+    fitted = posterior.parameters > MAX_UNKNOWN_SHARE * equations and not confirmed
     if several or fitted or not complete or not posterior.settled:
         return Statement(certificate="open", flags=("several-explanations",))
-    if float(gain.min()) < CLEARLY or float(posterior.spread.max()) > WITHIN:
-        fewer = float(gain.min()) < BARELY and float(gain.max()) >= CLEARLY
+    if float(gain.min()) < MIN_GAIN_DB or float(posterior.spread.max()) > PSNR_TOLERANCE_DB:
+        fewer = float(gain.min()) < MAX_NULL_GAIN_DB and float(gain.max()) >= MIN_GAIN_DB
         return Statement(certificate="open", flags=("fewer-told",) if fewer else ())
     return Statement(certificate="proved")
 
@@ -121,4 +121,4 @@ def _differs(estimate: Rival, rival: Rival, posterior: Posterior) -> bool:
     """Return whether two explanations show other images than their errors allow."""
     apart = float((estimate.images - rival.images).square().mean())
     expected = 2 * float(posterior.variance.mean())
-    return math.sqrt(apart) > APART * math.sqrt(expected)
+    return math.sqrt(apart) > MIN_DISTANCE_STD * math.sqrt(expected)

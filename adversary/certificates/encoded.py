@@ -21,24 +21,24 @@ from torch.func import vmap
 from adversary.certificates.posterior import Posterior, truncated
 from adversary.common.banded import Banded, Factor
 from adversary.common.seeding import generator
-from adversary.optim.conjugate_gradients import together
+from adversary.optim.conjugate_gradients import batched_conjugate_gradients
 from adversary.priors.gaussian import GaussianPrior
 from adversary.priors.random_field import RandomField
 from adversary.problem.residuals import Residuals
 
-DRAWS = 8
+NUM_DRAWS = 8
 """Simulated errors."""
 
-SETTLED = 1e-3
+CONVERGED_STEP = 1e-3
 """Squared step for every pixel, in standard deviations, from which on nothing moves."""
 
-DRAWN = 1.0
+DRAW_TOLERANCE = 1.0
 """Squared error of a draw over all pixels, in standard deviations, at which it will do."""
 
-ITERATIONS = 200
+CG_ITERATIONS = 200
 """Of conjugate gradients, at most."""
 
-OTHERS = 3e-4
+OTHER_LAYERS_SHARE = 3e-4
 """What the other layers tell of any direction, of what the update tells on average, roughly."""
 
 
@@ -77,7 +77,7 @@ class Encoded:
         self._pull = equations.pullback(images)
         probe = torch.randn(len(self.residual), generator=generator(0, "probe")).to(images)
         # E z z^T = I, so that this estimates the mean diagonal entry of J^T J (Hutchinson).
-        self._others = OTHERS * float(self._pull(probe).square().mean())
+        self._others = OTHER_LAYERS_SHARE * float(self._pull(probe).square().mean())
         self.evaluations = 2
 
     def moved(self, temperature: float = 1.0) -> Tensor:
@@ -91,7 +91,7 @@ class Encoded:
         """Return where a step leads, and whether it is a whole one."""
         away = (self.images - self.prior.mean).flatten(1)
         pull = self._pull(self.residual / temperature) + self.prior.precision_matvec(away)
-        step, done = self._solved(-pull, temperature, SETTLED * self.images.numel())
+        step, done = self._solved(-pull, temperature, CONVERGED_STEP * self.images.numel())
         moved = self.images + step.view_as(self.images) if bool(step.any()) else self.images
         return moved, done
 
@@ -104,12 +104,12 @@ class Encoded:
             If conjugate gradients do not come to an end.
         """
         images, whole = self._moved(temperature) if steps else (self.images, True)
-        errors = self.equations.roundings(self.images, DRAWS, seed)
-        drawn = self.prior.sample(DRAWS, generator=generator(seed, "posterior"))
+        errors = self.equations.roundings(self.images, NUM_DRAWS, seed)
+        drawn = self.prior.sample(NUM_DRAWS, generator=generator(seed, "posterior"))
         away = (drawn - self.prior.mean).flatten(1)
         pulls = torch.stack([self._pull(error) for error in errors]) / temperature**0.5
         by_prior = self.prior.precision_matvec(away.to(pulls))
-        draws, done = self._solved(pulls + by_prior, temperature, DRAWN)
+        draws, done = self._solved(pulls + by_prior, temperature, DRAW_TOLERANCE)
         if not (whole and done):
             raise ValueError("the posterior's equations are not solved: they are too uneven")
         variance = draws.square().mean(0).view_as(images)
@@ -137,7 +137,9 @@ class Encoded:
             pulled = vmap(self._pull)(images / temperature)
             return pulled + self.prior.precision_matvec(vectors)
 
-        return together(precision, rights, _rows(factor), enough=enough, iterations=ITERATIONS)
+        return batched_conjugate_gradients(
+            precision, rights, _rows(factor), enough=enough, iterations=CG_ITERATIONS
+        )
 
 
 def _rows(factor: Factor) -> Callable[[Tensor], Tensor]:

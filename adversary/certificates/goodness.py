@@ -9,13 +9,13 @@ from torch import Tensor
 
 from adversary.problem.residuals import Residuals
 
-DEVIATIONS = 5.0
+MAX_SIGMAS = 5.0
 """Standard deviations that chi-square may lie off its mean, where the noise is known."""
 
-ROUNDED = 2.0
+MAX_ROUNDING_RATIO = 2.0
 """Of the chi-squares that simulated rounding leaves, the largest share that is believed."""
 
-KNOWN = 3.0
+MIN_NOISE_TO_ROUNDING = 3.0
 """Size of the noise of the way beside rounding from which an array's noise counts as known."""
 
 
@@ -42,7 +42,7 @@ class Goodness:
     @property
     def explained(self) -> bool:
         """Whether both lie within their distributions."""
-        return abs(self.deviation) <= DEVIATIONS and self.rounded <= ROUNDED
+        return abs(self.deviation) <= MAX_SIGMAS and self.rounded <= MAX_ROUNDING_RATIO
 
 
 def goodness(equations: Residuals, residual: Tensor, parameters: float) -> Goodness:
@@ -65,7 +65,7 @@ def goodness(equations: Residuals, residual: Tensor, parameters: float) -> Goodn
     squares = residual.square().split(equations.counts.tolist())
     known, count, rest, others = 0.0, 0, 0.0, 0
     for name, part in zip(equations.picks, squares, strict=True):
-        if equations.noise_is_known(name, KNOWN):
+        if equations.noise_is_known(name, MIN_NOISE_TO_ROUNDING):
             known, count = known + float(part.sum()), count + len(part)
         else:
             rest, others = rest + float(part.sum()), others + len(part)

@@ -17,14 +17,14 @@ import torch
 from scipy.stats import chi2
 from torch import Tensor
 
-from adversary.certificates.goodness import KNOWN
+from adversary.certificates.goodness import MIN_NOISE_TO_ROUNDING
 from adversary.common.seeding import generator
-from adversary.optim.conjugate_gradients import together
+from adversary.optim.conjugate_gradients import batched_conjugate_gradients
 from adversary.optim.quadratic_models import count_sketch, symmetric_product
 from adversary.priors.gaussian import GaussianPrior
-from adversary.problem.residuals import CHUNK, Residuals
+from adversary.problem.residuals import COLUMNS_PER_CHUNK, Residuals
 
-SKETCH = 4
+GROUPS_PER_UNKNOWN = 4
 """Random groups of equations for each unknown, by which J^T J is estimated."""
 
 MEMORY_BYTES = 6 * 2**30
@@ -33,19 +33,19 @@ MEMORY_BYTES = 6 * 2**30
 CHUNK_BYTES = 2**29
 """What columns of the Jacobian worked out together may take, before their entries are summed."""
 
-FAR = 1e4
+FLOAT32_CHI_SQUARE = 1e4
 """Chi-square from which an estimate is so far off that float32 serves for its Jacobian."""
 
-ROUNDINGS = 8
+ROUNDING_DRAWS = 8
 """Simulated errors of rounding."""
 
-EXACT, ITERATIONS = 1e-3, 100
+SOLUTION_ERROR, CG_ITERATIONS = 1e-3, 100
 """Mean squared error of a solution, in standard deviations of the posterior, and steps to it."""
 
-STEPS = 4
+MAP_STEPS = 4
 """With one Jacobian, to the most probable images."""
 
-SETTLED = 0.01
+CONVERGED_STEP = 0.01
 """Mean squared step, in standard deviations of the posterior, from which an estimate is settled."""
 
 
@@ -102,7 +102,7 @@ def prior_psnr(prior: GaussianPrior) -> float:
 
 def fits(unknowns: int) -> bool:
     """Return whether the covariance of so many unknowns can be had in memory."""
-    return 8 * unknowns * (SKETCH + 4) * unknowns <= MEMORY_BYTES
+    return 8 * unknowns * (GROUPS_PER_UNKNOWN + 4) * unknowns <= MEMORY_BYTES
 
 
 class Laplace:
@@ -139,16 +139,18 @@ class Laplace:
         self._size = images.numel() if self.joint else prior.size
         if not fits(self._size):
             raise ValueError(f"the covariance of {self._size} unknowns does not fit in memory")
-        count = SKETCH * self._size
+        count = GROUPS_PER_UNKNOWN * self._size
         mix, bias = None, 1.0
         if len(equations) > count:
             mix = count_sketch(len(equations), count)
             bias = count / (count - self._size - 1)
         self.residual = equations(images)
-        chunk = max(1, min(CHUNK, CHUNK_BYTES // (8 * len(equations))))
-        self._known = all(equations.noise_is_known(name, KNOWN) for name in equations.picks)
+        chunk = max(1, min(COLUMNS_PER_CHUNK, CHUNK_BYTES // (8 * len(equations))))
+        self._known = all(
+            equations.noise_is_known(name, MIN_NOISE_TO_ROUNDING) for name in equations.picks
+        )
         if (
-            self._known or float(self.residual.square().mean()) > FAR
+            self._known or float(self.residual.square().mean()) > FLOAT32_CHI_SQUARE
         ):  # above what float32 gets wrong
             rows = equations.single().rows(images.float(), chunk, mix).to(images)
         else:
@@ -173,7 +175,7 @@ class Laplace:
             Of the simulated rounding.
         steps : int
             Of Gauss and Newton with the one Jacobian, at most, that lead from the estimate to the
-            images; they end where the next moves them by less than :data:`SETTLED`.
+            images; they end where the next moves them by less than :data:`CONVERGED_STEP`.
 
         Raises
         ------
@@ -224,7 +226,7 @@ class Laplace:
         draw = generator(seed, "posterior")
         count = len(self.images)
         pulls = []
-        for error in self.equations.roundings(self.images, ROUNDINGS, seed):
+        for error in self.equations.roundings(self.images, ROUNDING_DRAWS, seed):
             away = (self.prior.sample(count, generator=draw) - self.prior.mean).flatten(1)
             pull = self._pull(error) / temperature**0.5
             pulls.append(pull + self.prior.precision_matvec(away.to(pull)).flatten())
@@ -240,7 +242,7 @@ class Laplace:
             step, solved = self._solved(factors, temperature, -pull[None])
             length = -float(step[0] @ pull)  # squared, in standard deviations of the posterior
             images = images + step.view_as(images)
-            if length < SETTLED * images.numel():
+            if length < CONVERGED_STEP * images.numel():
                 return images, solved
         return images, False
 
@@ -261,12 +263,12 @@ class Laplace:
             parts = zip(rows.T.split(self._size), factors, strict=True)
             return torch.cat([torch.cholesky_solve(part, factor) for part, factor in parts]).T
 
-        return together(
+        return batched_conjugate_gradients(
             lambda rows: torch.stack([product(row) for row in rows]),
             rights,
             precondition,
-            enough=EXACT * rights.shape[1],
-            iterations=ITERATIONS,
+            enough=SOLUTION_ERROR * rights.shape[1],
+            iterations=CG_ITERATIONS,
         )
 
 

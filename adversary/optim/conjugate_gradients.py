@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-TOLERANCE = 1e-6
+RELATIVE_RESIDUAL = 1e-6
 """Residual, relative to the right-hand side, at which conjugate gradients end."""
 
 
@@ -29,9 +29,9 @@ def conjugate_gradients(
     Tensor
         x, (n,).
     bool
-        Whether the residual came down to :data:`TOLERANCE` of b.
+        Whether the residual came down to :data:`RELATIVE_RESIDUAL` of b.
     """
-    enough = TOLERANCE**2 * (right @ precondition(right)).item()
+    enough = RELATIVE_RESIDUAL**2 * (right @ precondition(right)).item()
     x = start.clone()
     residual = right - matvec(x) if bool(x.any()) else right.clone()
     z = precondition(residual)
@@ -50,7 +50,7 @@ def conjugate_gradients(
     return x, size <= enough
 
 
-def together(
+def batched_conjugate_gradients(
     matvec: Callable[[Tensor], Tensor],
     rights: Tensor,
     precondition: Callable[[Tensor], Tensor],

@@ -50,7 +50,7 @@ MAX_TRIALS = 16
 MAX_CHI_SQUARE = 3.0
 """Chi-square at most, in units of the temperature, else the noise is taken for larger again."""
 
-MIN_DECREASE, PATIENCE = 0.9, 2
+MIN_DECREASE, PATIENCE_STEPS = 0.9, 2
 """Factor by which the misfit falls at least in so many steps, where the noise is at its least."""
 
 CONVERGED_STEP = 1e-3
@@ -167,7 +167,7 @@ def levenberg_marquardt(
             break
         falls = place.temperature == 1 or place.chi_square < MIN_DECREASE * lowest
         lowest, held = min(lowest, place.chi_square), 0 if falls else held + 1
-        if held > PATIENCE:
+        if held > PATIENCE_STEPS:
             break
     return place
 

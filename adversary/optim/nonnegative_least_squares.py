@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-ROUNDS = 60
+MAX_EXCHANGES = 60
 """Exchanges at most."""
 
 PATIENCE = 3
 """Exchanges of all that is wrong, without there being less of it, before single ones."""
 
-TOLERANCE = 1e-10
+SIGN_TOLERANCE = 1e-10
 """Of signs, relative to the largest value of a right-hand side."""
 
 RIDGE = 1e-13
@@ -60,15 +60,15 @@ def _solved(gram: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
     fewest = torch.full_like(right[:, 0], torch.inf)
     patience = torch.full_like(fewest, PATIENCE)
     left = torch.arange(len(right), device=right.device)
-    for round in range(ROUNDS):
+    for round in range(MAX_EXCHANGES):
         inside = free[left]
         factor = torch.linalg.cholesky(_restricted_to_free(gram, inside))
         found = torch.cholesky_solve((right[left] * inside)[..., None], factor)[..., 0]
         slope = found @ gram - right[left]
-        least = TOLERANCE * right[left].abs().amax(1, keepdim=True)
+        least = SIGN_TOLERANCE * right[left].abs().amax(1, keepdim=True)
         wrong = torch.where(inside, found < -least, slope < -least)
         count = wrong.sum(1)
-        ended = (count == 0) | (round == ROUNDS - 1)
+        ended = (count == 0) | (round == MAX_EXCHANGES - 1)
         x[left[ended]] = found[ended].clamp_min(0)
         inverse = torch.cholesky_inverse(factor[ended])
         spread[left[ended]] = inverse.diagonal(dim1=1, dim2=2).sqrt() * inside[ended]

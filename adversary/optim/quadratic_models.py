@@ -11,7 +11,7 @@ from torch import Tensor
 from adversary.common.seeding import generator
 from adversary.optim.conjugate_gradients import conjugate_gradients
 from adversary.optim.prior_terms import PriorTerm
-from adversary.problem.residuals import CHUNK, Mix, Residuals
+from adversary.problem.residuals import COLUMNS_PER_CHUNK, Mix, Residuals
 
 CG_ITERATIONS = 300
 """Of conjugate gradients for one step."""
@@ -108,7 +108,7 @@ class DenseModel(Quadratic):
     """
 
     def __init__(self, equations: Residuals, images: Tensor, r: Tensor, penalty: PriorTerm) -> None:
-        rows = equations.rows(images, CHUNK)
+        rows = equations.rows(images, COLUMNS_PER_CHUNK)
         super().__init__(rows @ r, images, penalty)
         self.evaluations = len(rows)
         self._normal = NormalMatrix(rows, images[0].numel())
@@ -234,7 +234,7 @@ class SketchPreconditioner:
         same = equations if self._double else equations.single()
         groups = int(self.sample * images.numel())
         mix = None if len(equations) <= groups else count_sketch(len(equations), groups)
-        rows = same.rows(images if self._double else images.float(), CHUNK, mix)
+        rows = same.rows(images if self._double else images.float(), COLUMNS_PER_CHUNK, mix)
         self.normal, self.place = NormalMatrix(rows.to(images.dtype), images[0].numel()), images
         return len(rows)
 

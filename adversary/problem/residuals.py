@@ -17,22 +17,22 @@ from adversary.observation.mean_gradient import total_step_size
 from adversary.problem.problem import Problem
 from adversary.problem.update_models import assumed_batches, trained_weights, unrolled
 
-CHUNK = 64
+COLUMNS_PER_CHUNK = 64
 """Columns of a Jacobian worked out together: on a CPU more of them only fall out of its cache."""
 
 MOVED_BYTES = 2**30
 """What the weights may take that pixels worked out together move, of several local steps."""
 
-WORTH = 16
+MAX_WASTED_RATIO = 16
 """Entries of arrays that are differentiated for one that is matched, roughly at most."""
 
-CALIBRATIONS = 4
+CALIBRATION_POINTS = 4
 """Candidates at which rounding is measured."""
 
-NEAR = 0.1
+CURVATURE_STEP = 0.1
 """Of a step, how far to look for its curvature (Transtrum and Sethna 2012, section 2.3)."""
 
-JITTER = 0.01
+CALIBRATION_JITTER = 0.01
 """Of these candidates, in grey levels from 0 to 1: each rounds in another way."""
 
 
@@ -121,7 +121,7 @@ class Residuals:
         client : Problem, optional
             Of the model that the client has; by default the residuals' own.
         """
-        drawn = self._arithmetic(images, CALIBRATIONS, seed, client)
+        drawn = self._arithmetic(images, CALIBRATION_POINTS, seed, client)
         squares = [(found - exact).square() for found, exact in drawn]
         parts = torch.stack(squares).mean(0).split(self.counts.tolist())
         sigma = {
@@ -138,7 +138,7 @@ class Residuals:
         low = Residuals(client, self.targets.float(), self.picks)
         for draw in range(count):
             noise = torch.randn(images.shape, generator=generator(seed, "calibrate", draw))
-            rounded = (images + JITTER * noise.to(images)).float()
+            rounded = (images + CALIBRATION_JITTER * noise.to(images)).float()
             found = low._model(rounded, low.targets).double()
             yield found, self._model(rounded.double(), self.targets)
 
@@ -184,7 +184,9 @@ class Residuals:
         low = self.problem.to(torch.float32)
         return Residuals(low, self.targets.float(), self.picks, self.sigma)
 
-    def rows(self, images: Tensor, chunk: int = CHUNK, mix: Mix | None = None) -> Tensor:
+    def rows(
+        self, images: Tensor, chunk: int = COLUMNS_PER_CHUNK, mix: Mix | None = None
+    ) -> Tensor:
         """Return the transposed Jacobian at images, (n, m): a row a pixel.
 
         Forward over reverse mode. Where images do not depend on each other a pixel costs the
@@ -207,7 +209,9 @@ class Residuals:
             found.append(jacobian(whole, images[index : index + 1], part).T)
         return torch.cat(found)
 
-    def along(self, images: Tensor, index: int, directions: Tensor, chunk: int = CHUNK) -> Tensor:
+    def along(
+        self, images: Tensor, index: int, directions: Tensor, chunk: int = COLUMNS_PER_CHUNK
+    ) -> Tensor:
         """Return the derivatives along directions, (k, C H W), of one of the images, (k, m)."""
         of_image, part = self._of_image(images, index, chunk)
         image = images[index : index + 1]
@@ -294,11 +298,13 @@ def residuals(problem: Problem, targets: Tensor, sample: float, seed: int) -> Re
 def second_directional_derivative(function: Function, images: Tensor, tangent: Tensor) -> Tensor:
     """Return the second derivative of a function of images along v, both (B, C, H, W).
 
-    From its values at the images and :data:`NEAR` times v to either side, which costs a tenth of
-    differentiating twice.
+    From its values at the images and :data:`CURVATURE_STEP` times v to either side, which costs a
+    tenth of differentiating twice.
     """
-    step = NEAR * tangent
-    return (function(images + step) - 2 * function(images) + function(images - step)) / NEAR**2
+    step = CURVATURE_STEP * tangent
+    return (
+        function(images + step) - 2 * function(images) + function(images - step)
+    ) / CURVATURE_STEP**2
 
 
 def stratified_indices(entries: dict[str, Tensor], count: float, seed: int) -> dict[str, Tensor]:
@@ -306,13 +312,15 @@ def stratified_indices(entries: dict[str, Tensor], count: float, seed: int) -> d
 
     Small arrays are taken whole, and at least one entry of each that has any. Large arrays of
     deep networks, each derivative of which costs as much as those of all others, are left out
-    where the smaller ones have :data:`WORTH` entries for one that is wanted.
+    where the smaller ones have :data:`MAX_WASTED_RATIO` entries for one that is wanted.
     """
     total = sum(map(len, entries.values()))
     left = min(total, count)
     smallest = sorted(entries, key=lambda n: len(entries[n]))
     before = itertools.accumulate((len(entries[n]) for n in smallest), initial=0)
-    chosen = [n for n, passed in zip(smallest, before, strict=False) if passed < WORTH * count]
+    chosen = [
+        n for n, passed in zip(smallest, before, strict=False) if passed < MAX_WASTED_RATIO * count
+    ]
     picks: dict[str, Tensor] = {}
     for place, name in enumerate(chosen):
         take = min(len(entries[name]), max(1, int(left / (len(chosen) - place))))
@@ -322,7 +330,9 @@ def stratified_indices(entries: dict[str, Tensor], count: float, seed: int) -> d
     return {n: picks[n] for n in entries if n in picks and len(picks[n])}
 
 
-def jacobian(function: Callable[[Tensor], Tensor], x: Tensor, chunk: int = CHUNK) -> Tensor:
+def jacobian(
+    function: Callable[[Tensor], Tensor], x: Tensor, chunk: int = COLUMNS_PER_CHUNK
+) -> Tensor:
     """Return the Jacobian of ``function`` at ``x``, (m, n), by forward mode, ``chunk`` columns."""
     n = x.numel()
     columns = []

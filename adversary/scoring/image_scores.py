@@ -18,10 +18,10 @@ from adversary.scoring import metrics
 from adversary.scoring.metrics import Lpips
 from adversary.scoring.verdict import Evidence
 
-BELOW_PRIOR = 0.2
+FAILED_BELOW_PRIOR_DB = 0.2
 """dB below the mean public X-ray from which an attack counts as failed."""
 
-FAR_ABOVE = 6.0
+FAR_BELOW_BOUND_DB = 6.0
 """dB by which a bound is far above an attack: four times its squared error."""
 
 NEGATIVE_CORRELATION = -0.5
@@ -252,8 +252,8 @@ def _flags(one: ImageScore, oracles: Collection[str]) -> tuple[str, ...]:
     raised = {"oracle": bool(oracles)}
     if psnr is not None:
         raised |= {
-            "bound-far-above": bound is not None and psnr + FAR_ABOVE <= bound < math.inf,
-            "below-mean": prior is not None and psnr < prior - BELOW_PRIOR,
+            "bound-far-above": bound is not None and psnr + FAR_BELOW_BOUND_DB <= bound < math.inf,
+            "below-mean": prior is not None and psnr < prior - FAILED_BELOW_PRIOR_DB,
             "null-as-good": not Evidence(psnr=psnr, null_psnr=one.null_psnr).beyond_null,
         }
     return tuple(name for name, here in raised.items() if here)

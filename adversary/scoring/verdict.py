@@ -13,7 +13,7 @@ from typing import Any
 
 from adversary.common.results import Certificate, Reconstruction
 
-LIMITS = ("seconds", "evaluations")
+CUT_OFF_BY = ("seconds", "evaluations")
 """Ends of an attack that had not finished."""
 
 CLOSE_PSNR = 20.0
@@ -194,11 +194,11 @@ def worst_of(levels: Iterable[Severity]) -> Severity:
 
 def certificate_of(reconstruction: Reconstruction) -> Certificate | None:
     """Return what an attack states of its images: no more than ``open`` if a limit cut it off."""
-    cut_off = reconstruction.stopped in LIMITS and reconstruction.certificate is not None
+    cut_off = reconstruction.stopped in CUT_OFF_BY and reconstruction.certificate is not None
     return "open" if cut_off else reconstruction.certificate
 
 
 def flags_of(reconstruction: Reconstruction) -> tuple[str, ...]:
     """Return the flags that an attack raises, and that of its limit if one cut it off."""
-    cut_off = ("time-limit",) if reconstruction.stopped in LIMITS else ()
+    cut_off = ("time-limit",) if reconstruction.stopped in CUT_OFF_BY else ()
     return tuple(dict.fromkeys((*reconstruction.flags, *cut_off)))

@@ -22,7 +22,7 @@ from adversary.common.results import Files, Pictures, Reconstruction
 from adversary.common.types import StateDict
 from adversary.observation.observation import SENT, Observation
 from adversary.scoring.image_scores import ImageScore, missing_scores
-from adversary.scoring.verdict import LIMITS, certificate_of, flags_of
+from adversary.scoring.verdict import CUT_OFF_BY, certificate_of, flags_of
 from adversary.storage import csv_table, picture_files
 from adversary.storage.names import round_folder, round_of, safe_name
 from adversary.storage.schemas import ACCOUNTS, CLIENTS, LEAKAGE, MEMBERS, ROUNDS, TABLES
@@ -451,7 +451,7 @@ def _now() -> str:
 
 def _notes(reconstruction: Reconstruction) -> tuple[str, ...]:
     """Return what the attack noted, and whether a limit cut it short."""
-    if reconstruction.stopped not in LIMITS:
+    if reconstruction.stopped not in CUT_OFF_BY:
         return reconstruction.notes
     return (*reconstruction.notes, f"stopped at its limit of {reconstruction.stopped}")
 

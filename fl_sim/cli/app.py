@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from fl_sim.settings.schema import Settings
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
-CLIENTS = 4
-PACKAGES = {"fl_sim", "strategies", "adversary"}
+DEFAULT_CLIENTS = 4
+OWN_PACKAGES = {"fl_sim", "strategies", "adversary"}
 
 app = typer.Typer(
     name="fl-sim",
@@ -92,7 +92,7 @@ def run(
     if resume:
         given = settings_of_resumed(given, overwrite=overwrite)
     settings = with_absolute_paths(parse(given))
-    settings = dataclasses.replace(settings, clients=settings.clients or CLIENTS)
+    settings = dataclasses.replace(settings, clients=settings.clients or DEFAULT_CLIENTS)
     check_settings(settings)
     folder = Path(settings.out)
     if settings.resume:
@@ -130,7 +130,7 @@ def compare(
     from fl_sim.cli.display import Display
     from fl_sim.offline import comparison
 
-    wanted = comparison.plan(read_config(config), parse_changes(changes), clients=CLIENTS)
+    wanted = comparison.plan(read_config(config), parse_changes(changes), clients=DEFAULT_CLIENTS)
     wanted = wanted.with_settings(with_absolute_paths)
     comparison.check(wanted)
     jobs = parallel_runs(jobs, engine, wanted)
@@ -340,7 +340,7 @@ def _main(arguments: Sequence[str] | None) -> int:
 
 def _is_user_error(said: BaseException) -> bool:
     """Whether an error or warning is of our own types, which are written for the user."""
-    return type(said).__module__.partition(".")[0] in PACKAGES
+    return type(said).__module__.partition(".")[0] in OWN_PACKAGES
 
 
 def _warning_printer(others: Callable[..., None]) -> Callable[..., None]:

@@ -25,7 +25,7 @@ from fl_sim.settings.parse import flatten
 from fl_sim.settings.rules import Value
 from fl_sim.settings.schema import Settings
 
-CLIENTS = 4
+DEFAULT_CLIENTS = 4
 """How many clients there are where the settings leave it open."""
 
 _FIRST_NODE = 1000
@@ -137,7 +137,7 @@ def run_in_process(settings: Settings) -> Path:
     ValueError, RuntimeError
         As :func:`fl_sim.server_app.serve`.
     """
-    grid = InProcessGrid(client_app.app, settings.clients or CLIENTS, flatten(settings))
+    grid = InProcessGrid(client_app.app, settings.clients or DEFAULT_CLIENTS, flatten(settings))
     with _quiet_flower():
         return server_app.serve(grid, settings)
 

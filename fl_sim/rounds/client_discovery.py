@@ -13,7 +13,7 @@ from fl_sim.settings.rules import SettingsError
 from strategies.replies import failure_message
 
 POLL_SECONDS = 0.5
-TELL_EVERY = 10.0
+REPORT_SECONDS = 10.0
 """Seconds between lines on how many have come."""
 
 CLIENTS_PER_REQUEST = 50
@@ -67,7 +67,7 @@ def discover_clients(
         came = _ask(grid, new, timeout)
         answers |= came
         deadline = time.monotonic() + timeout if came else deadline
-        if time.monotonic() - told >= TELL_EVERY:
+        if time.monotonic() - told >= REPORT_SECONDS:
             told = time.monotonic()
             tell(f"{len(answers)} of {wanted or expected or 'the'} clients are there")
         wanted = next(iter(answers.values()))[1] if answers else 0

@@ -10,7 +10,7 @@ from flwr.serverapp import Grid
 
 from strategies.grids.base import GridWrapper
 
-INTERVAL = 0.1
+POLL_SECONDS = 0.1
 """Seconds between looks for replies."""
 
 
@@ -43,5 +43,5 @@ class PollingGrid(GridWrapper):
             awaited -= {reply.metadata.reply_to_message_id for reply in came}
             self._meanwhile()
             if awaited:
-                time.sleep(INTERVAL)
+                time.sleep(POLL_SECONDS)
         return replies

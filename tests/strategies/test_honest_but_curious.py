@@ -304,7 +304,7 @@ def test_the_total_counts_failed_clients_out(foreign, recipe):
 
 
 def test_a_long_attack_tells_how_far_it_is(foreign, recipe, monkeypatch):
-    monkeypatch.setattr(module, "TELL_EVERY", 0.0)
+    monkeypatch.setattr(module, "REPORT_SECONDS", 0.0)
     told: list[str] = []
     strategy = HonestButCurious(FedAvg(), foreign.Adversary(), recipe, tell=told.append)
     foreign.App().run(strategy, rounds=1)

@@ -27,11 +27,11 @@ from adversary.problem.problem import Problem, image_prior
 from adversary.problem.residuals import Residuals, residuals
 from adversary.problem.update_models import SingleGradient
 
-HOT = 1e3
+INITIAL_TEMPERATURE = 1e3
 """Variance of the noise that is assumed at first, in units of the misfit: a step at the level of
 the misfit itself leaves where curved activations are like their tangents."""
 
-LAST = 5
+MAX_FULL_STEPS = 5
 """Steps on the whole update at most."""
 
 
@@ -122,7 +122,7 @@ class Encoder(Attack):
         best: Iterate | None = None
         for number, images in enumerate(_starts(prior, self.starts, search.seed)):
             residual = equations(images)
-            hot = HOT * float(residual.square().mean())
+            hot = INITIAL_TEMPERATURE * float(residual.square().mean())
             found = levenberg_marquardt(
                 equations,
                 Iterate(images, residual, hot),
@@ -151,7 +151,7 @@ class Encoder(Attack):
     ) -> tuple[Tensor, float]:
         """Return the most probable image given the whole update, and its chi-square."""
         normal = equations.normal(images)
-        for _ in range(LAST):
+        for _ in range(MAX_FULL_STEPS):
             local = Encoded(whole, images, prior, normal)
             moved = local.moved()
             search.evaluations += local.evaluations

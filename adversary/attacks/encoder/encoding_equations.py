@@ -21,7 +21,7 @@ from adversary.problem.problem import Problem, head_name
 from adversary.problem.residuals import second_directional_derivative
 from adversary.problem.sparse_jacobian import SparseJacobian
 
-TOLD = 100.0
+MIN_BIAS_SIGMAS = 100.0
 """Standard deviations by which the last layer's bias must differ from 0, to divide by it."""
 
 MEMORY_BYTES = 8 * 2**30
@@ -140,7 +140,7 @@ def told_encoding(problem: Problem) -> tuple[Tensor, Tensor]:
         raise EncodingError("the defence hides entries of the last layer's bias")
     weight, bias = weight.double(), bias.double()
     of_weight, of_bias = problem.noise(f"{name}.weight"), problem.noise(f"{name}.bias")
-    if float(bias.norm()) < TOLD * of_bias:
+    if float(bias.norm()) < MIN_BIAS_SIGMAS * of_bias:
         raise EncodingError("the gradient of the last layer's bias is no larger than its noise")
     seen = problem.threat.channel.observed.get(f"{name}.weight")
     mask = torch.ones_like(weight) if seen is None else seen.to(weight)

@@ -25,7 +25,7 @@ from adversary.optim.prior_terms import PriorTerm
 from adversary.optim.quadratic_models import symmetric_product
 from adversary.optim.search import Search
 from adversary.problem.problem import Problem
-from adversary.problem.residuals import CHUNK, Residuals
+from adversary.problem.residuals import COLUMNS_PER_CHUNK, Residuals
 
 UNKNOWNS_PER_PIXEL = 0.6
 """Switches in doubt for an unknown pixel."""
@@ -121,7 +121,7 @@ class ActivationResiduals:
             )[1]
 
         basis = torch.eye(pixels + len(doubtful), dtype=images.dtype, device=images.device)
-        return torch.cat([vmap(push)(part) for part in basis.split(CHUNK)])
+        return torch.cat([vmap(push)(part) for part in basis.split(COLUMNS_PER_CHUNK)])
 
 
 def solve_activations(
@@ -179,7 +179,7 @@ def _step(
 ) -> tuple[Tensor, float]:
     """Return a step of the images, and the mean square of what it and the switches leave."""
     pixels = images.numel()
-    normal, slope = symmetric_product(rows, CHUNK), rows @ residual
+    normal, slope = symmetric_product(rows, COLUMNS_PER_CHUNK), rows @ residual
     pull = penalty.gradient(images)
     temperature, damping = 1.0, 0.0
     while True:

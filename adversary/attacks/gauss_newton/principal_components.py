@@ -11,7 +11,7 @@ from torch.func import vmap
 from adversary.common.seeding import generator
 from adversary.optim.quadratic_models import symmetric_product
 from adversary.priors.gaussian import GaussianPrior
-from adversary.problem.residuals import CHUNK, Residuals
+from adversary.problem.residuals import COLUMNS_PER_CHUNK, Residuals
 
 NOISE_SAMPLES = 720, 180
 """Of the prior, from which the noise is learned; those that tell what the first did not show."""
@@ -34,7 +34,7 @@ class TruncationNoise:
     """
 
     def __init__(self, strong: Tensor, further: Tensor, inflation: float = 1.0) -> None:
-        values, left = torch.linalg.eigh(symmetric_product(strong, 16 * CHUNK))
+        values, left = torch.linalg.eigh(symmetric_product(strong, 16 * COLUMNS_PER_CHUNK))
         kept = values > values.max() * 1e-14
         values, basis = values[kept], (strong.T @ left[:, kept]) / values[kept].sqrt()
         outside = further - (further @ basis) @ basis.T
@@ -108,7 +108,7 @@ class SubspaceResiduals:
         """Return m, the number of equations."""
         return len(self.equations)
 
-    def rows(self, coordinates: Tensor, chunk: int = CHUNK) -> Tensor:
+    def rows(self, coordinates: Tensor, chunk: int = COLUMNS_PER_CHUNK) -> Tensor:
         """Return the transposed Jacobian, (B k, m)."""
         images = self.images(coordinates)
         each = [self.equations.along(images, i, self.basis, chunk) for i in range(self.batch)]
@@ -148,7 +148,9 @@ class SubspaceResiduals:
             torch.randn(sum(draws), self.batch, len(basis), generator=draw).to(basis)
             for basis in (self.basis, self._others)
         )
-        parts = zip(leading.split(CHUNK // 4), others.split(CHUNK // 4), strict=True)
+        parts = zip(
+            leading.split(COLUMNS_PER_CHUNK // 4), others.split(COLUMNS_PER_CHUNK // 4), strict=True
+        )
         found = torch.cat([vmap(beyond)(*part) for part in parts])
         found = found - found.mean(0)
         first = [

@@ -37,25 +37,25 @@ from adversary.problem.update_models import SingleGradient
 MEMORY_BYTES = 8 * 2**30
 """What the normal equations of an image may take, before gradient steps are taken instead."""
 
-GRADIENT_STEPS = 4
+GRADIENT_STEPS_PER_SOLVE = 4
 """Of these for each reweighted one."""
 
-FITTING = 0.1
+TRUSTED_MISMATCH = 0.1
 """Relative mismatch of layers up to which those below the rest are trusted."""
 
-MISTAKEN = 0.3
+HOPELESS_MISMATCH = 0.3
 """Relative mismatch of layers from which on there is nothing to find."""
 
-ENOUGH = (0.75, 2.0)
+VALUES_PER_PIXEL = (0.75, 2.0)
 """Values of units that are on, for every pixel, that images are of at first and in the end."""
 
-NARROW, FEW = 0.25, 12
+MAX_WINDOW_SHARE, MAX_WIDE_STEPS = 0.25, 12
 """Share of an image that a value may depend on, and steps at most where one depends on more."""
 
-EFFORT = 2.5e6
+MAX_VALUES_TIMES_PIXELS = 2.5e6
 """Values times pixels up to which those of more channels are used after the first."""
 
-SAMPLE = 4.0
+CHECKED_ENTRIES_PER_PIXEL = 4.0
 """Entries of the update for every pixel at which the images are checked in the end."""
 
 
@@ -119,7 +119,7 @@ class Recursive(Attack):
         except LayerRecursionError as error:
             raise AttackError(f"{self.name}: {error}") from error
         images = self._images(peeling, lowest, scales, search)
-        equations = residuals(problem, problem.targets(found), SAMPLE, seed)
+        equations = residuals(problem, problem.targets(found), CHECKED_ENTRIES_PER_PIXEL, seed)
         residual = equations.calibrated(images, seed)(images)
         chi_square = float(residual.square().mean())
         if not math.isfinite(chi_square):
@@ -168,11 +168,11 @@ class Recursive(Attack):
             mismatch = peeling.mismatch(level[-1], scales)
             if best is None or mismatch < best[0]:
                 best = mismatch, level, scales, found
-            if mismatch < FITTING:
+            if mismatch < TRUSTED_MISMATCH:
                 break
         if best is None:
             raise reasons[0]
-        if not best[0] < MISTAKEN:
+        if not best[0] < HOPELESS_MISMATCH:
             raise LayerRecursionError("noise hides which units are on")
         return best[1:]
 
@@ -195,7 +195,9 @@ class Recursive(Attack):
     ) -> Tensor:
         """Return the images, (B, C, H, W)."""
         prior = image_prior(peeling.problem)
-        stages = [_Equations(peeling.graph, lowest, scales, prior.mean, n) for n in ENOUGH]
+        stages = [
+            _Equations(peeling.graph, lowest, scales, prior.mean, n) for n in VALUES_PER_PIXEL
+        ]
         found = []
         for image, scale in enumerate(scales.tolist()):
             if not math.isfinite(scale):
@@ -214,7 +216,7 @@ class Recursive(Attack):
     ) -> LadResult:
         """Return an image by the values that are enough, and by more where these are not."""
         first, last = stages
-        more = last.told != first.told and last.effort <= EFFORT
+        more = last.told != first.told and last.effort <= MAX_VALUES_TIMES_PIXELS
         found = LadResult(prior.mean)
         for equations in stages if more else stages[:1]:
             found = least_absolute_deviations(
@@ -238,7 +240,7 @@ class Recursive(Attack):
             equations.function,
             *equations.of(image),
             prior,
-            iterations=GRADIENT_STEPS * self.iterations,
+            iterations=GRADIENT_STEPS_PER_SOLVE * self.iterations,
             search=search,
             restart=image,
         )
@@ -323,7 +325,11 @@ class _Equations:
 
     def affordable(self, iterations: int) -> int:
         """Return how many steps to take, fewer where a value depends on much of the image."""
-        return iterations if self.jacobian.share <= NARROW else min(iterations, FEW)
+        return (
+            iterations
+            if self.jacobian.share <= MAX_WINDOW_SHARE
+            else min(iterations, MAX_WIDE_STEPS)
+        )
 
     @functools.cached_property
     def jacobian(self) -> SparseJacobian:

@@ -18,10 +18,10 @@ from adversary.optim.optimizers import LBFGS
 from adversary.optim.search import Search
 from adversary.priors.gaussian import GaussianPrior
 
-ERROR = 0.1
+OUTPUT_STD = 0.1
 """Deviation that an output may have, relative to the root mean square of those that are on."""
 
-MEMORY = 30
+LBFGS_HISTORY = 30
 """Curvature pairs of L-BFGS."""
 
 
@@ -49,7 +49,7 @@ def invert_features(
         As of
         :func:`~adversary.attacks.recursive.least_absolute_deviations.least_absolute_deviations`.
     """
-    unit = ERROR * outputs[on].square().mean().sqrt()
+    unit = OUTPUT_STD * outputs[on].square().mean().sqrt()
     wanted = torch.where(on, outputs, 0)
 
     def misfit(whitened: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ def invert_features(
         gap = torch.where(on, found - wanted, found.clamp_min(0)) / unit
         return gap.square().sum() + whitened.square().sum()
 
-    method = LBFGS(memory=MEMORY)
+    method = LBFGS(memory=LBFGS_HISTORY)
     best, _ = minimise(
         lambda variables: torch.stack([misfit(z) for z in variables["whitened"]]),
         {"whitened": torch.zeros(1, 1, prior.size).to(outputs)},

@@ -16,22 +16,22 @@ from adversary.attacks.recursive.layer_recursion import (
     LayerRecursionError,
 )
 
-ROUNDING = 1e-6
+ROUNDING_ERROR = 1e-6
 """Error of outputs that rounding leaves, relative to the layer's largest."""
 
-LEAST, GRID = 5, 256
+MIN_SCALE_DECADES, GRID_POINTS = 5, 256
 """Factors looked at, from 10^-5 to 1 times the largest."""
 
-DIP = 1.0
+MAX_DIP = 1.0
 """Excess of an image's error over its factor, relative to it, that may become none."""
 
-EXACT = 1e-3
+EXACT_EXCESS = 1e-3
 """Excess, relative to the factor, that counts as none."""
 
-STEPS = 12
+GAUSS_NEWTON_STEPS = 12
 """Of Gauss-Newton to a factor."""
 
-CHUNK = 32
+SCALES_PER_CHUNK = 32
 """Factors whose logits are worked out together."""
 
 
@@ -91,24 +91,24 @@ class _Scale:
         self.above = graph.above(at.node, [graph.result, *(k.node for k in others)])
         told = [k.values[image].flatten() for k in others]
         self.known = torch.cat(told)
-        self.unit = torch.cat([(ROUNDING * v.abs().max()).expand(len(v)) for v in told])
+        self.unit = torch.cat([(ROUNDING_ERROR * v.abs().max()).expand(len(v)) for v in told])
 
     def solutions(self) -> list[tuple[float, Tensor]]:
         """Return the factors, with their labels, at which the image explains its own error."""
         classes = torch.arange(2, device=self.values.device)
         labels = classes if self.problem.loss == "cross-entropy" else classes[:, None]
-        grid = torch.logspace(-LEAST, 0, GRID).to(self.values) * 2 / self.batch
+        grid = torch.logspace(-MIN_SCALE_DECADES, 0, GRID_POINTS).to(self.values) * 2 / self.batch
         with torch.no_grad():
-            logits = torch.cat([self._at(part)[0] for part in grid.split(CHUNK)])
+            logits = torch.cat([self._at(part)[0] for part in grid.split(SCALES_PER_CHUNK)])
         found: list[tuple[float, Tensor]] = []
         for label in labels:
             size = self._excess(grid, logits, label).abs() / grid
             padded = functional.pad(size[None], (1, 1), value=torch.inf)[0]
-            dips = (size <= padded[:-2]) & (size <= padded[2:]) & (size < DIP)
+            dips = (size <= padded[:-2]) & (size <= padded[2:]) & (size < MAX_DIP)
             for i in dips.nonzero()[:, 0].tolist():
                 factor, left = self._refined(grid[i : i + 1], label)
-                if left < EXACT and not any(
-                    abs(f / factor - 1) < EXACT and y.equal(label) for f, y in found
+                if left < EXACT_EXCESS and not any(
+                    abs(f / factor - 1) < EXACT_EXCESS and y.equal(label) for f, y in found
                 ):
                     found.append((factor, label))
         return found
@@ -120,13 +120,13 @@ class _Scale:
             f = logarithm.exp()
             logits, *values = self._at(f)
             there = (f * torch.cat([v.flatten() for v in values]) - self.known) / self.unit
-            return torch.cat([there, self._excess(f, logits, label) / f / ROUNDING])
+            return torch.cat([there, self._excess(f, logits, label) / f / ROUNDING_ERROR])
 
         at = start.log()
-        for _ in range(STEPS):
+        for _ in range(GAUSS_NEWTON_STEPS):
             gap, slope = jvp(gaps, (at,), (torch.ones_like(at),))[:2]
             at = at - ((slope @ gap) / (slope @ slope)).clamp(-0.3, 0.3)
-        return float(at.exp()), ROUNDING * abs(float(gaps(at)[-1]))
+        return float(at.exp()), ROUNDING_ERROR * abs(float(gaps(at)[-1]))
 
     def _at(self, f: Tensor) -> tuple[Tensor, ...]:
         """Return the logits, (n, outputs), and the known layers' values at n factors."""

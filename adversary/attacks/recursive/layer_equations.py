@@ -19,19 +19,19 @@ from torch import Tensor
 
 from adversary.optim.nonnegative_least_squares import nnls
 
-CONDITION = 1e6
+MAX_CONDITION = 1e6
 """Of a linear system, from which on its unknowns count as not told."""
 
-SUSPECT = 3.0
+OUTLIER_RATIO = 3.0
 """Share left unexplained, relative to what is usual, from which on outputs are mistaken."""
 
-BETTER = 0.5
+MIN_IMPROVEMENT = 0.5
 """Factor by which that share must fall if some are left out."""
 
-SPARE = 1.2
+MIN_OVERDETERMINATION = 1.2
 """Equations for every unknown that must be left then; of those that may be zero, that are not."""
 
-AMPLE = 3.0
+SIGN_FREE_OVERDETERMINATION = 3.0
 """Equations for every unknown from which on signs need not be told."""
 
 
@@ -85,27 +85,27 @@ def solve_layer(
     doubt = torch.zeros_like(errors) if doubt is None else doubt
     rows = _rows(errors, taps)
     unknowns = len(errors) * len(taps)
-    scarce = len(gradient) * taps.shape[1] < AMPLE * unknowns
+    scarce = len(gradient) * taps.shape[1] < SIGN_FREE_OVERDETERMINATION * unknowns
     inputs = _positive_inputs if positive and scarce else _inputs
     first = inputs(gradient, rows, every)
     if first is None:
         return None
     sure = ~doubt.transpose(0, 1).flatten(1).any(1)
     found = first if sure.all() else inputs(gradient, rows, sure) or first
-    while found.left > SUSPECT * usual:
+    while found.left > OUTLIER_RATIO * usual:
         largest = found.unexplained[found.kept].max()
         fewer = inputs(gradient, rows, found.kept & (found.unexplained <= largest / 2))
         if fewer is None:
             break
         found = fewer
     best = LayerSolution(first.inputs, first.deviation, errors, first.left)
-    if found.left < BETTER * first.left:
+    if found.left < MIN_IMPROVEMENT * first.left:
         told = errors.clone()
         told[:, ~found.kept] = _errors(gradient[~found.kept], found.inputs, taps)
         lacking = ((told - errors) / doubt > 0.5) & (doubt != 0)
         for mended in (torch.where(sure[:, None], told, errors + doubt * lacking), told):
             again = inputs(gradient, _rows(mended, taps), every)
-            if again is not None and again.left < BETTER * best.left:
+            if again is not None and again.left < MIN_IMPROVEMENT * best.left:
                 best = LayerSolution(again.inputs, again.deviation, mended, again.left)
     return best
 
@@ -129,7 +129,7 @@ def _rows(errors: Tensor, taps: Tensor) -> Tensor:
 def _inputs(gradient: Tensor, rows: Tensor, kept: Tensor) -> _Inputs | None:
     """Return the inputs by least squares over some outputs."""
     system, known = _equations(gradient, rows, kept)
-    least = 1 if kept.all() else SPARE
+    least = 1 if kept.all() else MIN_OVERDETERMINATION
     if len(system) < least * system.shape[1]:
         return None
     q, r = torch.linalg.qr(system)
@@ -150,7 +150,7 @@ def _positive_inputs(gradient: Tensor, rows: Tensor, kept: Tensor) -> _Inputs | 
     found, spread = nnls(gram, system.T @ known)
     free = found > 0
     count = free.sum(0)
-    if not kept.all() and len(system) < SPARE * float(count.double().mean()):
+    if not kept.all() and len(system) < MIN_OVERDETERMINATION * float(count.double().mean()):
         return None
     spread = torch.where(free, spread, (spread.sum(0) / count.clamp_min(1)))
     return _unfold(gradient, rows, kept, found, spread, count)
@@ -162,7 +162,7 @@ def _identifiable(gram: Tensor) -> bool:
     if not sizes.min() > 0:
         return False
     values = torch.linalg.eigvalsh(gram * sizes.rsqrt() * sizes.rsqrt()[:, None])
-    return bool(values[0] * CONDITION**2 > values[-1])
+    return bool(values[0] * MAX_CONDITION**2 > values[-1])
 
 
 def _equations(gradient: Tensor, rows: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:

@@ -43,17 +43,17 @@ from adversary.attacks.recursive.patterns_by_shifts import patterns_by_shifts
 from adversary.attacks.recursive.patterns_from_concatenation import ConcatenatedReLU, shared_pattern
 from adversary.problem.problem import Problem
 
-DOUBT = (4.0, 7.0, 40.0)
+NOISE_SIGMAS = (4.0, 7.0, 40.0)
 """Standard deviations of its error from which, and up to which at least and at most, a unit's
 output may be noise or not."""
 
-REACH = 3.0
+NOISE_ASYMMETRY = 3.0
 """Of noise to one side, times that to the other."""
 
-FREQUENT = 30
+MIN_NOISY_OUTPUTS = 30
 """Outputs between that last number of deviations and ten times as many, that some are below."""
 
-RANK = 1e-3
+RANK_ONE_TOLERANCE = 1e-3
 """Second singular value of the head's gradient, relative to the first, up to which it has one."""
 
 
@@ -86,14 +86,14 @@ class LayerEstimate:
 
     @property
     def threshold(self) -> float:
-        """Ratio at which noise and outputs part: in the widest gap within :data:`DOUBT`.
+        """Ratio at which noise and outputs part: in the widest gap within :data:`NOISE_SIGMAS`.
 
         Where outputs are so frequent that several are expected there, noise is taken to reach up
-        at most :data:`REACH` times as far as it does down, where there are no outputs.
+        at most :data:`NOISE_ASYMMETRY` times as far as it does down, where there are no outputs.
         """
-        ratios, (least, middle, most) = self.ratios, DOUBT
-        if int((ratios > most).sum() - (ratios > 10 * most).sum()) > FREQUENT:
-            most = min(most, max(middle, -REACH * float(ratios.min())))
+        ratios, (least, middle, most) = self.ratios, NOISE_SIGMAS
+        if int((ratios > most).sum() - (ratios > 10 * most).sum()) > MIN_NOISY_OUTPUTS:
+            most = min(most, max(middle, -NOISE_ASYMMETRY * float(ratios.min())))
         inside = ratios[(ratios > least) & (ratios < most)]
         edges = torch.cat([inside.new_tensor([least, most]), inside]).sort().values.log()
         widest = int(edges.diff().argmax())
@@ -206,7 +206,7 @@ class LayerRecursion:
         if self.batch == 1:
             return bias / bias.norm(), float(bias.norm())
         left, values, _ = torch.linalg.svd(torch.cat([weight, bias[:, None]], 1))
-        if len(values) > 1 and values[1] > RANK * values[0]:
+        if len(values) > 1 and values[1] > RANK_ONE_TOLERANCE * values[0]:
             raise LayerRecursionError(
                 "several images need a head with one or, under softmax, two outputs"
             )

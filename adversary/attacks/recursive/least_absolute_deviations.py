@@ -23,22 +23,22 @@ from adversary.optim.search import Search
 from adversary.priors.gaussian import GaussianPrior
 from adversary.problem.sparse_jacobian import SparseJacobian
 
-TRUSTED = 0.9
+INLIER_QUANTILE = 0.9
 """Share of the equations whose largest deviation is the scale at which the others are errors."""
 
-COARSE, FINE = 1e-3, 1e-9
+INITIAL_SCALE, FINAL_SCALE = 1e-3, 1e-9
 """Least scale at first and in the end, relative to the largest output."""
 
-FINER = 0.3
+SCALE_DECAY = 0.3
 """Factor by which the least scale falls once no equation is grossly off."""
 
-GROSS = 10.0
+OUTLIER_SCALES = 10.0
 """Scales from which on an equation is."""
 
-FILLED = 0.2
+DENSE_ABOVE = 0.2
 """Share of entries other than 0 from which on dense products are quicker."""
 
-PATIENCE = 12
+PATIENCE_STEPS = 12
 """Steps in which the scale must fall by a tenth."""
 
 
@@ -102,7 +102,7 @@ def least_absolute_deviations(
     x = mean.clone() if start is None else start.flatten()
     wanted = torch.where(on, outputs, 0).flatten()
     largest = float(outputs.abs().max())
-    least = COARSE * largest
+    least = INITIAL_SCALE * largest
     scales: list[float] = []
     for _ in range(iterations):
         if search.exhausted():
@@ -112,14 +112,18 @@ def least_absolute_deviations(
         used = on.flatten() | (value > 0)
         gap = (value - wanted)[used]
         size = gap.abs()
-        scale = float(size.quantile(TRUSTED) if scales else size.square().mean().sqrt())
-        while scale < least and float(size.max()) < GROSS * least and least > FINE * largest:
-            least *= FINER
+        scale = float(size.quantile(INLIER_QUANTILE) if scales else size.square().mean().sqrt())
+        while (
+            scale < least
+            and float(size.max()) < OUTLIER_SCALES * least
+            and least > FINAL_SCALE * largest
+        ):
+            least *= SCALE_DECAY
         scale = max(scale, least)
         search.history.append(IterationRecord(restart, len(scales), scale, search.seconds))
-        stuck = len(scales) > PATIENCE and scale > 0.9 * min(scales[:-PATIENCE])
-        if least <= FINE * largest or stuck:
-            return LadResult(image, settled=True, holds=float(size.max()) < COARSE * largest)
+        stuck = len(scales) > PATIENCE_STEPS and scale > 0.9 * min(scales[:-PATIENCE_STEPS])
+        if least <= FINAL_SCALE * largest or stuck:
+            return LadResult(image, settled=True, holds=float(size.max()) < INITIAL_SCALE * largest)
         scales.append(scale)
         search.evaluations += 1
         rows = layer(image)[used.nonzero()[:, 0].cpu().numpy()]
@@ -135,7 +139,7 @@ def least_absolute_deviations(
 def curvature(rows: csr_array, weights: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return A^T W A, (n, n), of (m, n) and a diagonal W, (m,)."""
     weighted = rows * weights[:, None]
-    if rows.nnz > FILLED * np.prod(rows.shape):
+    if rows.nnz > DENSE_ABOVE * np.prod(rows.shape):
         found: npt.NDArray[Any] = rows.toarray().T @ weighted.toarray()
     else:
         found = (rows.T @ weighted).toarray()

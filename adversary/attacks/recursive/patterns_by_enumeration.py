@@ -21,28 +21,28 @@ from torch import Tensor
 MAX_COLUMNS = 16
 """Columns at most: 2^n vectors are looked at."""
 
-CHUNK = 4096
+VECTORS_PER_CHUNK = 4096
 """Vectors, or sets of them, looked at together."""
 
-STRAY = 0.05
+BINARY_TOLERANCE = 0.05
 """Root mean square distance from zeros and ones up to which a vector counts."""
 
-RANK = 1e-5
+RANK_TOLERANCE = 1e-5
 """Least singular value, relative to the largest, of a space of full dimension."""
 
-TRIED = 200_000
+MAX_SETS = 200_000
 """Sets of vectors at most."""
 
-SLACK = 1e-3
+SIGN_SLACK = 1e-3
 """Share of a row's largest entry up to which others may have the other sign."""
 
-SIGMAS = 5.0
+SIGN_SIGMAS = 5.0
 """Standard deviations of its noise up to which they may."""
 
-BEYOND = 1.5
+MIN_NOISE_RATIO = 1.5
 """Of what noise makes two positions differ by, more than which is a difference."""
 
-ALIKE = 1e-2
+MAX_OVERLAP_DIFFERENCE = 1e-2
 """Relative difference of what two positions see in common."""
 
 
@@ -73,7 +73,7 @@ def binary_factorizations(
         return
     weighted = rows * weights[:, None]
     left, values, right = torch.linalg.svd(weighted, full_matrices=False)
-    if not values[count - 1] > RANK * values[0]:
+    if not values[count - 1] > RANK_TOLERANCE * values[0]:
         return
     space = rows @ right[:count].T / values[:count]
     picked = pivots(left[:, :count])
@@ -94,7 +94,7 @@ def binary_factorizations(
         own = torch.linalg.solve(sets.transpose(1, 2), spread.expand(len(sets), -1, -1))
         deviation = noise * own.norm(dim=2)
         largest, least = found.amax(2), found.amin(2)
-        allowed = SLACK * torch.maximum(largest, -least) + SIGMAS * deviation
+        allowed = SIGN_SLACK * torch.maximum(largest, -least) + SIGN_SIGMAS * deviation
         fitting = ((least >= -allowed) | (largest <= allowed)).all(1)
         for code, one, error in zip(sets[fitting], found[fitting], deviation[fitting], strict=True):
             yield (space @ code.T).round().clamp(0, 1), one, error
@@ -107,11 +107,11 @@ def binary_vectors(space: Tensor, share: Tensor, count: int) -> Tensor:
     strays = torch.cat(
         [
             ((v - v.round().clamp(0, 1)).square() * share[:, None]).sum(0)
-            for v in (space @ part.T for part in codes.split(CHUNK))
+            for v in (space @ part.T for part in codes.split(VECTORS_PER_CHUNK))
         ]
     ).sqrt()
     order = strays.argsort()
-    return codes[order[strays[order] <= STRAY]]
+    return codes[order[strays[order] <= BINARY_TOLERANCE]]
 
 
 def _sets(size: int, count: int, device: torch.device) -> Iterator[Tensor]:
@@ -122,9 +122,9 @@ def _sets(size: int, count: int, device: torch.device) -> Iterator[Tensor]:
             for last in range(count - 1, size)
             for rest in itertools.combinations(range(last), count - 1)
         ),
-        TRIED,
+        MAX_SETS,
     )
-    while part := list(itertools.islice(every, CHUNK)):
+    while part := list(itertools.islice(every, VECTORS_PER_CHUNK)):
         yield torch.tensor(part, device=device)
 
 
@@ -206,8 +206,8 @@ def _is_right_neighbour(patches: Tensor, step: int, noise: Tensor) -> Tensor:
     size = left.norm(dim=1)[:, None] + right.norm(dim=1)[None, :]
     apart = torch.cdist(left, right)
     entries = left.shape[1]
-    least = BEYOND * (entries * (noise[:, None].square() + noise.square())).sqrt()
+    least = MIN_NOISE_RATIO * (entries * (noise[:, None].square() + noise.square())).sqrt()
     whole = patches.flatten(1).norm(dim=1)
-    shown = size > ALIKE * torch.maximum(whole[:, None], whole) + least
-    near = (apart < ALIKE * size + least) & shown
+    shown = size > MAX_OVERLAP_DIFFERENCE * torch.maximum(whole[:, None], whole) + least
+    near = (apart < MAX_OVERLAP_DIFFERENCE * size + least) & shown
     return near & ~torch.eye(len(patches), dtype=torch.bool, device=patches.device)

@@ -17,16 +17,16 @@ import torch
 from scipy.optimize import linprog
 from torch import Tensor
 
-RANK = 1e-7
+RANK_TOLERANCE = 1e-7
 """Least singular value, relative to the largest, of a space of full dimension."""
 
-PADDED = 1e-3
+PADDING_TOLERANCE = 1e-3
 """Singular value, relative to the largest, up to which a direction is zero where padding is met."""
 
-TOLERANCES = (1e-5, 1e-4, 1e-3, 1e-2)
+SIGN_TOLERANCES = (1e-5, 1e-4, 1e-3, 1e-2)
 """Errors of the wrong sign that are let pass, relative to the median error, one after another."""
 
-CLEAR = 0.2
+MAX_BINARY_DISTANCE = 0.2
 """Distance from 0 and 1 up to which units count as told, root mean square of a layer's."""
 
 
@@ -49,7 +49,7 @@ def patterns_by_linear_program(gradient: Tensor, errors: Tensor, taps: Tensor) -
     if rank > min(rows.shape):
         return None
     left, sizes, _ = torch.linalg.svd(rows, full_matrices=False)
-    if not sizes[rank - 1] > RANK * sizes[0]:
+    if not sizes[rank - 1] > RANK_TOLERANCE * sizes[0]:
         return None
     space = (left[:, :rank] * sizes[:rank]).view(outputs, count, rank)
     met, at = taps.max(2)  # each tap meets an input at one output at most
@@ -70,7 +70,7 @@ def patterns_by_linear_program(gradient: Tensor, errors: Tensor, taps: Tensor) -
     told = total / weight.clamp_min(torch.finfo(weight.dtype).tiny)
     on = told > 0.5
     astray = ((told - on.to(told)).square() * weight).sum() / weight.sum()
-    return on if float(astray) ** 0.5 < CLEAR else None
+    return on if float(astray) ** 0.5 < MAX_BINARY_DISTANCE else None
 
 
 def _column(inside: Tensor, outside: Tensor, error: Tensor) -> Tensor | None:
@@ -85,12 +85,12 @@ def _column(inside: Tensor, outside: Tensor, error: Tensor) -> Tensor | None:
     """
     if len(outside):
         _, sizes, right = torch.linalg.svd(outside)
-        inside = inside @ right[int((sizes > PADDED * sizes[0]).sum()) :].T
+        inside = inside @ right[int((sizes > PADDING_TOLERANCE * sizes[0]).sum()) :].T
     if not inside.shape[1]:
         return None
     signed = (inside * error.sign()[:, None]).cpu().numpy()
     most = error.abs().cpu().numpy()
-    for tolerance in TOLERANCES:
+    for tolerance in SIGN_TOLERANCES:
         slack = tolerance * float(np.median(most))
         found = linprog(
             -signed.sum(0),

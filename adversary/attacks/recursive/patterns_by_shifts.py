@@ -25,25 +25,25 @@ from torch import Tensor
 from adversary.attacks.recursive.patterns_by_enumeration import binary_vectors, pivots
 from adversary.common.seeding import generator
 
-MOST = 20_000
+MAX_UNKNOWNS = 20_000
 """Unknowns at most, n times the positions: the square of which are worked with."""
 
-IMAGES = 10
+MAX_IMAGES = 10
 """Images at most: 2^B mixtures are looked at."""
 
-ABOVE = 3.0
+SINGULAR_GAP = 3.0
 """Least singular value of the gradient, relative to the next: what rounding leaves."""
 
-ITERATIONS = 4
+SUBSPACE_ITERATIONS = 4
 """Of the solutions, which next to all else have eigenvalues of noise alone."""
 
-SPARE = 2
+EXTRA_VECTORS = 2
 """Vectors iterated beside them."""
 
-LEAST = 1e-12
+MIN_FACTOR = 1e-12
 """Factor of an output, relative to the largest, up to which it tells nothing."""
 
-SHIFT = 1e-13
+EIGENVALUE_SHIFT = 1e-13
 """Added to eigenvalues of about 1, so that they are not zero."""
 
 
@@ -73,7 +73,12 @@ def patterns_by_shifts(
     inputs, count, positions = taps.shape
     columns = images * positions
     fitting = columns <= min(len(gradient), count * gradient.shape[1])
-    if not fitting or inputs != positions or columns * positions > MOST or images > IMAGES:
+    if (
+        not fitting
+        or inputs != positions
+        or columns * positions > MAX_UNKNOWNS
+        or images > MAX_IMAGES
+    ):
         return None
     shift = taps.permute(1, 2, 0)
     same = torch.eye(positions).to(taps)
@@ -82,7 +87,7 @@ def patterns_by_shifts(
         return None
     rows = gradient.transpose(1, 2).flatten(1)
     left, sizes, right = torch.linalg.svd(rows, full_matrices=False)
-    if columns < len(sizes) and not sizes[columns - 1] > ABOVE * sizes[columns]:
+    if columns < len(sizes) and not sizes[columns - 1] > SINGULAR_GAP * sizes[columns]:
         return None
     seen = right[:columns].unflatten(1, (count, -1)).transpose(0, 1)  # C_k, whitened
     mixed = _solutions(seen, shift, middle[0], images)
@@ -111,11 +116,11 @@ def _solutions(seen: Tensor, shift: Tensor, middle: int, images: int) -> Tensor:
             normal[p, :, q] -= other
             normal[q, :, p] -= other.T
     square = normal.view(positions * columns, -1)
-    square.diagonal().add_(SHIFT * float(square.diagonal().mean()))
+    square.diagonal().add_(EIGENVALUE_SHIFT * float(square.diagonal().mean()))
     factor = torch.linalg.cholesky(square)
     draw = generator(0, "shifts")
-    found = torch.randn(len(square), images + SPARE, generator=draw).to(square)
-    for _ in range(ITERATIONS):
+    found = torch.randn(len(square), images + EXTRA_VECTORS, generator=draw).to(square)
+    for _ in range(SUBSPACE_ITERATIONS):
         found = torch.linalg.qr(torch.cholesky_solve(found, factor))[0]
     back = torch.linalg.eigh(found.T @ torch.cholesky_solve(found, factor))[1]
     best = found @ back[:, -images:]
@@ -125,7 +130,7 @@ def _solutions(seen: Tensor, shift: Tensor, middle: int, images: int) -> Tensor:
 def _unmix(mixtures: Tensor, factors: Tensor, images: int) -> Tensor | None:
     """Return the mixtures of columns, (O, B P), that are zeros and ones: (B, O, P)."""
     size = factors.abs() / factors.abs().max()
-    used = size > LEAST
+    used = size > MIN_FACTOR
     each = (mixtures[used] / factors[used, None]).unflatten(1, (images, -1)).transpose(1, 2)
     flat, weight = each.flatten(0, 1), size[used].repeat_interleave(each.shape[1])
     basis = flat[pivots(flat * weight[:, None])]

@@ -16,7 +16,7 @@ from torch import Tensor, fx
 
 from adversary.attacks.recursive.layer_graph import LayerGraph
 
-ROUNDING = 1e-6
+ROUNDING_ERROR = 1e-6
 """Error of values, relative to the largest, that counts as none."""
 
 
@@ -81,7 +81,7 @@ def shared_pattern(
         return None
     value = arranged((torch.where(on, outputs / (factor or 1.0), 0) - shift) / slope)
     value, slope = own * value + own_shift, arranged(slope)
-    most = ROUNDING * value.nan_to_num().abs().max()
+    most = ROUNDING_ERROR * value.nan_to_num().abs().max()
     bounded = (value <= most) & (own * slope > 0)
     return (told == 1) & (value > 0), (told == 0) & ~bounded
 

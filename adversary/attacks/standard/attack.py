@@ -22,7 +22,7 @@ from adversary.attacks.standard.members import (
 )
 from adversary.attacks.standard.referee import Estimate, Referee
 from adversary.certificates import Encoded, Laplace, Posterior, Statement, certify, goodness
-from adversary.certificates.posterior import STEPS
+from adversary.certificates.posterior import MAP_STEPS
 from adversary.common.results import Reconstruction, Trial
 from adversary.labels.candidates import likely_labels
 from adversary.optim.search import Limits, Progress, Search
@@ -30,11 +30,11 @@ from adversary.problem.problem import Problem, image_prior
 from adversary.problem.residuals import Residuals
 from adversary.problem.update_models import select
 
-PLAUSIBLE = 16.0
+MAX_PROVABLE_CHI_SQUARE = 16.0
 """Chi-square, in the ensemble's common units, up to which an estimate may be proved."""
 
 
-TRIVIAL = ("mean", "nearest", "linear")
+TRIVIAL_MEMBERS = ("mean", "nearest", "linear")
 """Members that look for nothing."""
 
 
@@ -93,7 +93,11 @@ class Standard(Attack):
             trials.append(_tried(member, work))
             if certified is not None and certified.estimate is not work.best:
                 certified = None
-            if certified is None and member.name != "mean" and work.best.chi_square < PLAUSIBLE:
+            if (
+                certified is None
+                and member.name != "mean"
+                and work.best.chi_square < MAX_PROVABLE_CHI_SQUARE
+            ):
                 certified = _certified(work)
             if certified is not None and _ends(work, certified.statement):
                 break
@@ -109,7 +113,7 @@ def _ends(work: Work, statement: Statement) -> bool:
     """
     if statement.certificate == "nothing":
         return True
-    return statement.certificate == "proved" and work.best.member not in TRIVIAL
+    return statement.certificate == "proved" and work.best.member not in TRIVIAL_MEMBERS
 
 
 def _begun(problem: Problem, effort: str, search: Search) -> Work:
@@ -169,7 +173,7 @@ def _certified(work: Work) -> _Certified:
     unknowns = min(best.images.numel(), len(residual))
     fits = [goodness(equations, residual, p) for p in (0, unknowns)]
     explained = any(fit.explained for fit in fits)
-    work.explained = explained and best.member not in TRIVIAL
+    work.explained = explained and best.member not in TRIVIAL_MEMBERS
     clamped, chi_square = best.images.clamp(0, 1), fits[0].chi_square
     if not explained:
         statement = Statement(certificate="open", flags=("misfit",))
@@ -205,13 +209,13 @@ def _local(work: Work, equations: Residuals) -> tuple[Laplace | Encoded, Posteri
     if work.encoding is not None and (dear or best.member == "encoder"):
         found = Encoded(equations, best.images, work.prior, work.encoding.normal(best.images))
         try:
-            return found, found.at(steps=STEPS)
+            return found, found.at(steps=MAP_STEPS)
         except ValueError as error:
             work.search.notes.append(str(error))
     if dear:
         raise ValueError("its covariance costs more than the effort allows")
     found = Laplace(equations, best.images, work.prior)
-    return found, found.at(steps=STEPS)
+    return found, found.at(steps=MAP_STEPS)
 
 
 def _reconstruction(work: Work, found: _Certified, trials: list[Trial]) -> Reconstruction:

@@ -6,10 +6,10 @@ import torch
 
 from adversary.problem.problem import Problem
 
-FEW_LEVELS = 256
+MAX_QUANTISED_LEVELS = 256
 """Different values up to which an array of more entries was quantised on the way."""
 
-UNMOVED = 0.5
+MIN_UNMOVED_SHARE = 0.5
 """Share of an array's entries that did not move, from which on entries were left out."""
 
 
@@ -33,13 +33,13 @@ def _compressed(problem: Problem) -> bool:
         moved = (seen.returned[name].double() - seen.sent[name].double()).flatten()
         if name in channel.observed:
             moved = moved[channel.observed[name].flatten()]
-        if len(moved) < 4 * FEW_LEVELS:
+        if len(moved) < 4 * MAX_QUANTISED_LEVELS:
             continue
-        if float((moved == 0).double().mean()) > UNMOVED:
+        if float((moved == 0).double().mean()) > MIN_UNMOVED_SHARE:
             return True
         # Levels are equal but for the rounding of the weights they were added to.
         coarse = moved / moved.abs().max().clamp_min(1e-30)
-        if len(torch.unique((coarse * 2**18).round())) <= FEW_LEVELS:
+        if len(torch.unique((coarse * 2**18).round())) <= MAX_QUANTISED_LEVELS:
             return True
     return False
 

@@ -33,28 +33,28 @@ from adversary.priors.gaussian import GaussianPrior
 from adversary.problem.problem import Problem
 from adversary.problem.update_models import UNROLLED_STEPS, assumed_batches
 
-LINEAR = 3.0
+MAX_NOISE_CHI_SQUARE = 3.0
 """Chi-square of the mean public X-ray up to which noise may be all that an update holds."""
 
-DESCENT = 5
+MIN_JACOBIANS = 5
 """Jacobians that a descent by second-order steps takes at least."""
 
-EXPLAINED = 4.0
+EXPLAINED_CHI_SQUARE = 4.0
 """Chi-square from which no further start is worth its cost."""
 
-ENOUGH = 8
+MIN_IMAGES_PER_LABEL = 8
 """Public X-rays of a label whose mean stands for it."""
 
-TANGENT = 3.0
+GRADIENTS_PER_COLUMN = 3.0
 """Cost of a column of a Jacobian, in gradients; of a match of gradients the same and more."""
 
-SPEED = 1e10
+OPERATIONS_PER_SECOND = 1e10
 """Multiplications a second, roughly, by which work becomes a limit of time for foreign code."""
 
-LEAST = 20
+MIN_ITERATIONS = 20
 """Iterations that match gradients at least, however dear they are."""
 
-MATCH = 5.0
+GRADIENTS_PER_MATCH = 5.0
 """Cost of one evaluation that matches gradients, in gradients."""
 
 Found = tuple[Tensor, Tensor]
@@ -133,7 +133,7 @@ class Work:
 
     def columns(self, unknowns: int) -> float:
         """Return the multiplications of a Jacobian of so many columns."""
-        return unknowns * TANGENT * self.operations * self.problem.observation.steps
+        return unknowns * GRADIENTS_PER_COLUMN * self.operations * self.problem.observation.steps
 
     @property
     def complete(self) -> bool:
@@ -197,7 +197,7 @@ def _always(work: Work) -> bool:
 def _mean(work: Work) -> Iterator[Found]:
     """Yield the mean public X-ray, and the mean of those of each label, under each of the labels.
 
-    The second where all of these labels have :data:`ENOUGH` public X-rays.
+    The second where all of these labels have :data:`MIN_IMAGES_PER_LABEL` public X-rays.
     """
     for labels in work.labels:
         yield work.prior.mean.expand(work.problem.shape).clone(), labels
@@ -211,7 +211,7 @@ def _means_by_label(work: Work, labels: Tensor) -> Tensor | None:
         return None
     known, wanted = (x.flatten(1) if x.ndim > 1 else x[:, None] for x in (public.labels, labels))
     alike = (wanted[:, None].cpu().double() == known[None].cpu().double()).all(2)  # (B, N)
-    if int(alike.sum(1).min()) < ENOUGH:
+    if int(alike.sum(1).min()) < MIN_IMAGES_PER_LABEL:
         return None
     share = (alike / alike.sum(1, keepdim=True)).to(work.best.images)
     return torch.einsum("bn,nchw->bchw", share, public.images.to(work.best.images))
@@ -240,7 +240,11 @@ def _encoder(work: Work) -> Iterator[Found]:
 
 
 def _may_be_noise(work: Work) -> bool:
-    return work.noisy and work.best.chi_square < LINEAR and fits(math.prod(work.problem.shape))
+    return (
+        work.noisy
+        and work.best.chi_square < MAX_NOISE_CHI_SQUARE
+        and fits(math.prod(work.problem.shape))
+    )
 
 
 def _linear(work: Work) -> Iterator[Found]:
@@ -268,7 +272,9 @@ def _of(attack: Attack, work: Work, gradients: float) -> Iterator[Found]:
 
 
 def _batch_statistics(work: Work) -> Iterator[Found]:
-    yield from _of(BatchStatistics(iterations=work.effort.stages), work, MATCH * work.passes)
+    yield from _of(
+        BatchStatistics(iterations=work.effort.stages), work, GRADIENTS_PER_MATCH * work.passes
+    )
 
 
 def _has_kinks(work: Work) -> bool:
@@ -276,7 +282,7 @@ def _has_kinks(work: Work) -> bool:
 
 
 def _recursive(work: Work) -> Iterator[Found]:
-    yield from _of(Recursive(), work, TANGENT)
+    yield from _of(Recursive(), work, GRADIENTS_PER_COLUMN)
 
 
 def _tells_encodings(work: Work) -> bool:
@@ -289,7 +295,9 @@ def _tells_encodings(work: Work) -> bool:
 
 
 def _encgrad(work: Work) -> Iterator[Found]:
-    yield from _of(EncGradInversion(iterations=work.effort.iterations), work, MATCH * work.passes)
+    yield from _of(
+        EncGradInversion(iterations=work.effort.iterations), work, GRADIENTS_PER_MATCH * work.passes
+    )
 
 
 def _smooth(work: Work) -> bool:
@@ -300,20 +308,20 @@ def _smooth(work: Work) -> bool:
     if problem.observation.steps > UNROLLED_STEPS or work.starts >= work.effort.starts:
         return False
     steps = problem.observation.steps
-    columns = work.limits(TANGENT * steps).evaluations
-    affordable = columns is not None and columns >= DESCENT * unknowns
+    columns = work.limits(GRADIENTS_PER_COLUMN * steps).evaluations
+    affordable = columns is not None and columns >= MIN_JACOBIANS * unknowns
     return affordable and DenseModel.memory(unknowns, 0) < MEMORY_BYTES
 
 
 def _gauss_newton(work: Work) -> Iterator[Found]:
     """Yield where second-order steps end, under each label, from one start after the other."""
-    while _smooth(work) and not (work.starts and work.best.chi_square < EXPLAINED):
+    while _smooth(work) and not (work.starts and work.best.chi_square < EXPLAINED_CHI_SQUARE):
         yield from _descended(work)
 
 
 def _descended(work: Work) -> Iterator[Found]:
     attack = GaussNewton()
-    search = work.clock(attack.name, TANGENT * work.problem.observation.steps)
+    search = work.clock(attack.name, GRADIENTS_PER_COLUMN * work.problem.observation.steps)
     start = _start(work)
     work.starts += 1
     ends = attack.descents(work.problem, start, seed=search.seed, search=search)
@@ -345,13 +353,13 @@ def _unexplained(work: Work) -> bool:
 
 def _affordable(work: Work, most: int) -> int:
     """Return how many iterations that match gradients the effort allows, up to ``most``."""
-    allowed = work.limits(MATCH * work.passes).evaluations or 1
-    return max(LEAST, min(most, allowed))
+    allowed = work.limits(GRADIENTS_PER_MATCH * work.passes).evaluations or 1
+    return max(MIN_ITERATIONS, min(most, allowed))
 
 
 def _most_probable(work: Work) -> Iterator[Found]:
     attack = MostProbable(iterations=_affordable(work, work.effort.iterations))
-    yield from _of(attack, work, MATCH * work.passes)
+    yield from _of(attack, work, GRADIENTS_PER_MATCH * work.passes)
 
 
 def _no_posterior(work: Work) -> bool:
@@ -364,7 +372,7 @@ def _matched(work: Work) -> Iterator[Found]:
     """Yield what Inverting Gradients comes to, from the mean public X-ray."""
     start = "grey" if work.problem.prior is None else "mean"
     attack = ING(iterations=_affordable(work, work.effort.iterations), start=start)
-    yield from _of(attack, work, MATCH * work.passes)
+    yield from _of(attack, work, GRADIENTS_PER_MATCH * work.passes)
 
 
 MEMBERS: tuple[Member, ...] = (
@@ -395,7 +403,7 @@ def foreign(name: str) -> Member:
     attack = create(name)
 
     def run(work: Work) -> Iterator[Found]:
-        seconds = work.effort.operations / SPEED
+        seconds = work.effort.operations / OPERATIONS_PER_SECOND
         found = within(
             seconds,
             lambda: attack.run(

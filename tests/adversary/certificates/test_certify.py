@@ -11,7 +11,13 @@ import torch
 from adversary import Prior, ThreatModel, TrainingRecipe
 from adversary.attacks import Standard
 from adversary.certificates import Goodness, Posterior, Rival, certify, prior_psnr
-from adversary.certificates.certify import APART, BARELY, CLEARLY, DETERMINED, EVIDENCE
+from adversary.certificates.certify import (
+    MAX_NULL_GAIN_DB,
+    MAX_UNKNOWN_SHARE,
+    MIN_COST_DIFFERENCE,
+    MIN_DISTANCE_STD,
+    MIN_GAIN_DB,
+)
 from adversary.observation.channel import Channel
 from adversary.priors.gaussian import GaussianPrior
 from adversary.problem.problem import build_problem
@@ -62,21 +68,21 @@ def error(gain):
 
 def test_what_is_explained_by_nothing_else_and_told_clearly_is_proved():
     assert stated() == ("proved", ())
-    assert stated((CLEARLY + 0.1, CLEARLY + 0.1)) == ("proved", ())
+    assert stated((MIN_GAIN_DB + 0.1, MIN_GAIN_DB + 0.1)) == ("proved", ())
 
 
-@pytest.mark.parametrize("gain", [0.5 * BARELY, 20.0])
+@pytest.mark.parametrize("gain", [0.5 * MAX_NULL_GAIN_DB, 20.0])
 def test_a_misfit_is_open_whatever_is_promised(gain):
     assert stated((gain, gain), MISFIT) == ("open", ("misfit",))
 
 
 def test_where_nothing_is_told_of_any_image_that_is_stated():
-    assert stated((0.9 * BARELY, 0.1)) == ("nothing", ())
-    assert stated((1.1 * BARELY, 0.1))[0] == "open"
+    assert stated((0.9 * MAX_NULL_GAIN_DB, 0.1)) == ("nothing", ())
+    assert stated((1.1 * MAX_NULL_GAIN_DB, 0.1))[0] == "open"
 
 
 def test_little_is_not_enough_for_a_proof():
-    assert stated((CLEARLY - 0.1, CLEARLY - 0.1)) == ("open", ())
+    assert stated((MIN_GAIN_DB - 0.1, MIN_GAIN_DB - 0.1)) == ("open", ())
 
 
 def test_images_that_the_update_does_not_tell_are_flagged():
@@ -84,14 +90,14 @@ def test_images_that_the_update_does_not_tell_are_flagged():
 
 
 def test_other_images_that_cost_little_more_leave_it_open():
-    far = 2 * APART * math.sqrt(2) * error(20.0)
+    far = 2 * MIN_DISTANCE_STD * math.sqrt(2) * error(20.0)
     several = ("open", ("several-explanations",))
-    assert stated(rivals=[rival(EVIDENCE - 0.1, apart=far)]) == several
-    assert stated(rivals=[rival(EVIDENCE + 0.1, apart=far)]) == ("proved", ())
+    assert stated(rivals=[rival(MIN_COST_DIFFERENCE - 0.1, apart=far)]) == several
+    assert stated(rivals=[rival(MIN_COST_DIFFERENCE + 0.1, apart=far)]) == ("proved", ())
 
 
 def test_the_same_images_found_again_are_no_rival():
-    near = 0.5 * APART * math.sqrt(2) * error(20.0)
+    near = 0.5 * MIN_DISTANCE_STD * math.sqrt(2) * error(20.0)
     assert stated(rivals=[rival(0.1, apart=near)]) == ("proved", ())
     assert stated(rivals=[rival(0.1, apart=near, labels=(1, 0))]) == ("proved", ())
 
@@ -102,7 +108,7 @@ def test_labels_that_were_not_tried_leave_it_open():
 
 
 def test_a_fit_of_as_many_unknowns_as_equations_says_nothing_but_where_it_is_found_twice():
-    many = DETERMINED * 1000 + 1
+    many = MAX_UNKNOWN_SHARE * 1000 + 1
     assert stated(parameters=many) == ("open", ("several-explanations",))
     assert stated(parameters=many, confirmed=True) == ("proved", ())
 

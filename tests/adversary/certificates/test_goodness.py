@@ -10,7 +10,7 @@ import torch
 
 from adversary import ThreatModel, TrainingRecipe
 from adversary.certificates import goodness
-from adversary.certificates.goodness import DEVIATIONS, ROUNDED, Goodness
+from adversary.certificates.goodness import MAX_ROUNDING_RATIO, MAX_SIGMAS, Goodness
 from adversary.observation.channel import Channel
 from adversary.problem.problem import build_problem
 from adversary.problem.residuals import residuals
@@ -49,7 +49,7 @@ def test_the_truth_is_rejected_as_seldom_as_the_normal_distribution_says(tiny_ne
     deviations = [fit(posed(tiny_net, update, 0.3, seed=seed)).deviation for seed in range(DRAWS)]
     beyond = sum(abs(deviation) > 2 for deviation in deviations) / DRAWS
     assert 0.01 < beyond < 0.10  # 4.6 % of a normal distribution; three standard errors
-    assert max(map(abs, deviations)) < DEVIATIONS
+    assert max(map(abs, deviations)) < MAX_SIGMAS
     assert torch.tensor(deviations).std() == pytest.approx(1, abs=0.15)
 
 
@@ -66,7 +66,7 @@ def test_wrong_images_are_rejected_under_rounding_alone(tiny_net, update):
     right, wrong = fit(problem), fit(problem, images=1 - IMAGES)
     assert right.explained
     assert right.deviation == 0
-    assert right.rounded < 0.75 * ROUNDED
+    assert right.rounded < 0.75 * MAX_ROUNDING_RATIO
     assert not wrong.explained
 
 

@@ -133,7 +133,7 @@ def test_the_expected_error_is_the_mean_error_over_draws(equations):
 
 @pytest.mark.parametrize("rounding", [1.0, 30.0])
 def test_simulated_rounding_and_the_prior_are_what_is_expected(rounding, monkeypatch):
-    monkeypatch.setattr(module, "ROUNDINGS", 400)
+    monkeypatch.setattr(module, "ROUNDING_DRAWS", 400)
     images, linear = drawn(40, 0)
     exact = covariance(linear)
     linear.rounding = rounding
@@ -156,7 +156,7 @@ def test_without_memory_for_all_images_each_is_taken_given_the_others(monkeypatc
     images, linear = drawn(60, 0, batch=2)
     together = Laplace(linear, images, prior())
     assert together.joint
-    need = 8 * UNKNOWNS * (module.SKETCH + 4) * UNKNOWNS
+    need = 8 * UNKNOWNS * (module.GROUPS_PER_UNKNOWN + 4) * UNKNOWNS
     monkeypatch.setattr(module, "MEMORY_BYTES", need)
     alone = Laplace(linear, images, prior())
     assert not alone.joint

@@ -10,7 +10,13 @@ from adversary import ThreatModel, TrainingRecipe
 from adversary.attacks.gauss_newton.softplus import with_softplus
 from adversary.observation.channel import Channel
 from adversary.problem.problem import build_problem
-from adversary.problem.residuals import WORTH, Residuals, jacobian, residuals, stratified_indices
+from adversary.problem.residuals import (
+    MAX_WASTED_RATIO,
+    Residuals,
+    jacobian,
+    residuals,
+    stratified_indices,
+)
 
 
 def problem_of(tiny_net, update, *, batch=2, lr=0.1, channel=None, norm=False, **recipe):
@@ -86,7 +92,7 @@ def test_products_are_those_of_the_jacobian(tiny_net, update):
 def test_large_arrays_are_left_out_where_the_small_ones_are_enough():
     entries = {"large": torch.arange(10**6), "small": torch.arange(10), "middle": torch.arange(500)}
     few, many = stratified_indices(entries, 20, 0), stratified_indices(entries, 100, 0)
-    assert 20 * WORTH < 510
+    assert 20 * MAX_WASTED_RATIO < 510
     assert list(few) == ["small", "middle"]
     assert sum(map(len, few.values())) == 20
     assert list(many) == ["large", "small", "middle"]

@@ -90,7 +90,7 @@ def test_many_clients_are_asked_in_groups_and_waited_for_as_long_as_some_come(mo
             return super().send_and_receive(messages)
 
     monkeypatch.setattr(client_discovery, "CLIENTS_PER_REQUEST", 2)
-    monkeypatch.setattr(client_discovery, "TELL_EVERY", 0)
+    monkeypatch.setattr(client_discovery, "REPORT_SECONDS", 0)
     grid = Slow(client_app.app, 5)
     assert len(client_discovery.discover_clients(grid, 5, timeout=0.03, tell=told.append)) == 5
     assert asked == [2, 2, 1]

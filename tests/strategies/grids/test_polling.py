@@ -31,7 +31,7 @@ def sent(nodes=3):
 
 
 def test_every_reply_comes_once_and_the_server_is_asked_between(monkeypatch):
-    monkeypatch.setattr("strategies.grids.polling.INTERVAL", 0)
+    monkeypatch.setattr("strategies.grids.polling.POLL_SECONDS", 0)
     looks = []
     grid = PollingGrid(Slow(app, 3), lambda: looks.append(1))
     replies = list(grid.send_and_receive(sent()))

@@ -21,7 +21,7 @@ from adversary.attacks.encoder.encoding_equations import (
 from adversary.certificates import Encoded, encoded
 from adversary.certificates.posterior import truncated
 from adversary.observation.channel import Channel
-from adversary.optim.conjugate_gradients import together
+from adversary.optim.conjugate_gradients import batched_conjugate_gradients
 from adversary.optim.levenberg_marquardt import Iterate, levenberg_marquardt
 from adversary.optim.search import Search
 from adversary.priors.random_field import RandomField
@@ -327,7 +327,7 @@ def test_a_step_from_where_it_settled_is_none(local):
 
 def test_equations_that_are_not_solved_give_no_posterior_and_a_part_of_the_step(local, monkeypatch):
     found, _ = local()
-    monkeypatch.setattr(encoded, "ITERATIONS", 1)
+    monkeypatch.setattr(encoded, "CG_ITERATIONS", 1)
     assert found.equations(found.moved()).norm() < 0.9 * found.residual.norm()
     with pytest.raises(ValueError, match="not solved"):
         found.at(steps=1)
@@ -335,7 +335,7 @@ def test_equations_that_are_not_solved_give_no_posterior_and_a_part_of_the_step(
 
 def test_the_standard_adversary_proves_it_without_the_products_too(posed, monkeypatch):
     problem, images = posed(activation=nn.Tanh)
-    monkeypatch.setattr(encoded, "ITERATIONS", 1)
+    monkeypatch.setattr(encoded, "CG_ITERATIONS", 1)
     found = Standard().run(problem, seed=0)
     assert found.certificate == "proved"
     assert found.expected_psnr is not None
@@ -348,12 +348,14 @@ def test_several_right_hand_sides_are_solved_each_by_itself():
     matrix = root @ root.T + torch.eye(12)
     rights = torch.randn(3, 12, generator=draw, dtype=torch.float64)
     rights[1] = 0
-    solved, done = together(
+    solved, done = batched_conjugate_gradients(
         lambda v: v @ matrix, rights, lambda v: v / matrix.diagonal(), enough=1e-20, iterations=40
     )
     assert done
     torch.testing.assert_close(solved, torch.linalg.solve(matrix, rights.T).T)
-    assert not together(lambda v: v @ matrix, rights, lambda v: v, enough=1e-20, iterations=2)[1]
+    assert not batched_conjugate_gradients(
+        lambda v: v @ matrix, rights, lambda v: v, enough=1e-20, iterations=2
+    )[1]
 
 
 def test_it_expects_the_psnr_that_it_has(local):

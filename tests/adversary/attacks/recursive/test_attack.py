@@ -379,7 +379,7 @@ def test_a_mistaken_unit_is_mended_by_what_the_layer_below_leaves_unexplained(up
     assert mistaken
     mended = LayerRecursion(problem.to(torch.float64))
     assert fit(mended) < 1e-4
-    monkeypatch.setattr(layer_equations, "SUSPECT", math.inf)
+    monkeypatch.setattr(layer_equations, "OUTLIER_RATIO", math.inf)
     left = LayerRecursion(problem.to(torch.float64))
     assert fit(left) > 1e-3
 
@@ -472,7 +472,7 @@ def test_images_too_large_for_linear_equations_come_near_by_gradients(update, mo
     assert psnr(near.images, images) > 30
     assert near.evaluations > exact.evaluations
     fewer = create("recursive", {"iterations": "2"}).run(problem)
-    assert len(fewer.history) == 2 * module.GRADIENT_STEPS + 1
+    assert len(fewer.history) == 2 * module.GRADIENT_STEPS_PER_SOLVE + 1
     assert any("gradient steps" in note for note in near.notes)
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from adversary.attacks.recursive.feature_inversion import ERROR, invert_features
+from adversary.attacks.recursive.feature_inversion import OUTPUT_STD, invert_features
 from adversary.optim.search import Search
 from adversary.priors.gaussian import GaussianPrior
 
@@ -34,7 +34,7 @@ def test_of_linear_outputs_the_most_probable_image_has_a_closed_form(seed):
         iterations=500,
         search=Search("test", 0),
     )
-    noise = (ERROR * outputs.square().mean().sqrt()) ** 2
+    noise = (OUTPUT_STD * outputs.square().mean().sqrt()) ** 2
     covariance = prior.factor.T @ prior.factor + prior.diagonal.diag()
     mean = prior.mean.flatten()
     gain = (

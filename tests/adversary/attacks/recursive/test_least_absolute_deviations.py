@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from adversary.attacks.recursive.least_absolute_deviations import (
-    FILLED,
+    DENSE_ABOVE,
     curvature,
     least_absolute_deviations,
 )
@@ -91,7 +91,7 @@ def test_limits_end_it_where_it_is():
     assert search.evaluations == 3
 
 
-@pytest.mark.parametrize("filled", [FILLED / 2, 2 * FILLED])
+@pytest.mark.parametrize("filled", [DENSE_ABOVE / 2, 2 * DENSE_ABOVE])
 def test_normal_equations_are_the_same_however_many_entries_there_are(filled):
     draw = np.random.default_rng(0)
     rows = random_array((40, 30), density=filled, format="csr", rng=draw)

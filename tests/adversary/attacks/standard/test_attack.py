@@ -176,7 +176,7 @@ class _NotANumber(Attack):
 )
 def test_a_member_from_outside_that_fails_harms_nobody(posed, monkeypatch, member, words):
     monkeypatch.setitem(ATTACKS, member.name, member)
-    monkeypatch.setattr("adversary.attacks.standard.members.SPEED", 1e12)
+    monkeypatch.setattr("adversary.attacks.standard.members.OPERATIONS_PER_SECOND", 1e12)
     image = xrays(2, 14)
     problem = posed(image, torch.tensor([1, 1]), noise=0.5)
     alone = Standard(effort="quick").run(problem, seed=1)
@@ -198,7 +198,7 @@ def test_unknown_members_and_efforts_are_one_line():
 
 def test_an_update_that_was_quantised_unseen_proves_nothing(posed, monkeypatch):
     """Levels are no Gaussian noise: the posterior under that likelihood promises too much."""
-    monkeypatch.setattr("adversary.attacks.standard.doubts.FEW_LEVELS", 16)
+    monkeypatch.setattr("adversary.attacks.standard.doubts.MAX_QUANTISED_LEVELS", 16)
     problem = posed(xrays(1, 15), torch.tensor([1]))
     seen = problem.observation
     moved = {n: v - seen.sent[n] for n, v in seen.returned.items()}

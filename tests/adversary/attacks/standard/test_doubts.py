@@ -15,7 +15,7 @@ from adversary.problem.problem import build_problem
 @pytest.fixture
 def changed(tiny_net, update, monkeypatch):
     """Return an update whose moves a function changes, as a problem."""
-    monkeypatch.setattr(module, "FEW_LEVELS", 16)
+    monkeypatch.setattr(module, "MAX_QUANTISED_LEVELS", 16)
 
     def make(change, channel=None, **options):
         model = tiny_net(seed=1, **options)
