@@ -33,7 +33,7 @@ app = ClientApp()
 
 @app.query()
 def tell_partition(message: Message, context: Context) -> Message:
-    """Tell which partition this node has; wrong settings show here, before any training."""
+    """Reply with this node's partition id; fail early on wrong settings."""
     parse(context.run_config)
     number, clients = _place(context)
     metrics = MetricRecord({PARTITION: number, PARTITIONS: clients})
@@ -128,7 +128,7 @@ def evaluate_model(message: Message, context: Context) -> Message:
 
 
 def _metrics(run: Federation, model: Classifier, part: XrayDataset) -> MetricRecord:
-    """Return what a client tells of a model on its own X-rays: the same keys for every client.
+    """Return the client's metrics of a model, with the same keys for every client.
 
     Flower averages them by the number of images, so what is of no image has no weight.
     """

@@ -294,7 +294,7 @@ def _load(settings: Settings) -> Splits:
 
 
 def ground_truth(run: Federation, observation: Observation) -> Truth | None:
-    """Return the distinct images of an update in the order of their use; None if unknown.
+    """Return the ground-truth images of an update in order of first use; None if unknown.
 
     Those of an aggregate are the images of its members, one after the other. Where the network
     saw blends of them, these are told as well.

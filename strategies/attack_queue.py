@@ -68,7 +68,7 @@ class AttackQueue(ABC):
 
     @abstractmethod
     def results(self, timeout: float = 0.0) -> Iterator[Attacked | Unattacked]:
-        """Yield what is done and was not yielded before; wait for some at most ``timeout`` s."""
+        """Yield newly finished results, waiting at most ``timeout`` seconds."""
 
     @property
     @abstractmethod
@@ -86,7 +86,7 @@ class AttackQueue(ABC):
 
 
 class InlineQueue(AttackQueue):
-    """Attacks in this process and thread, when what is done is asked for.
+    """Run attacks in this process and thread, when results are requested.
 
     Parameters
     ----------

@@ -74,7 +74,7 @@ _validated: WeakKeyDictionary[Message, tuple[ArrayRecord, ArrayRecord, str | Non
 
 
 def validation_error(reply: Message, sent: ArrayRecord) -> str | None:
-    """Return in one line what is wrong with a train reply; None where it can be used.
+    """Return why a train reply is invalid, in one line, or None.
 
     Arrays that were not sent back are no fault here: an app may share a part of its model.
     """
@@ -145,7 +145,7 @@ def _read(
 
 
 def inconsistent_replies(contents: Mapping[int, RecordDict]) -> dict[int, str]:
-    """Return which replies have other records or metrics than most, each with what it has.
+    """Return the replies whose records or metrics differ from the majority's, and how.
 
     Flower averages only what is alike in all, and would end the run.
     """

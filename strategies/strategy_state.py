@@ -1,4 +1,4 @@
-"""What a strategy carries from round to round beside the global model."""
+"""Strategy state, such as momentum, that is saved with the global model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an attack hands back."""
+"""Results of attacks: reconstructions, their history, pictures, failures."""
 
 from __future__ import annotations
 

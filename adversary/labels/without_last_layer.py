@@ -17,7 +17,7 @@ MAX_SEQUENCES = 256
 
 
 def labels_by_backbone_gradient(problem: Problem, image: Tensor) -> Tensor:
-    """Return the labels that bring a stand-in for all images nearest to what was sent.
+    """Return the labels whose gradient, at a proxy image, is closest to the update.
 
     All X-rays look alike to a network beside what a label changes. The last layer is the one that
     the server sent: a client that keeps its own has moved on from it after the first round, by how

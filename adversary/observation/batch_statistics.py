@@ -127,7 +127,7 @@ def batch_statistics(
 
 
 class _StopForward(Exception):  # noqa: N818 (no error)
-    """Nothing that the rest of a network does is of interest."""
+    """Raised to stop the forward pass once all statistics are collected."""
 
 
 def simulated_statistics(

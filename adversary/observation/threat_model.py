@@ -30,5 +30,5 @@ class ThreatModel:
     channel: Channel = field(default_factory=Channel)
 
     def oracles(self) -> tuple[str, ...]:
-        """Return the grants beyond what a server has, in words."""
+        """Describe the oracles granted to the attacker."""
         return ("labels known",) if self.labels is not None else ()

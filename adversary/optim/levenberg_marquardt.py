@@ -208,7 +208,7 @@ def _step(
 
 
 def _update_damping(damping: float, cooling: float, quality: float) -> tuple[float, float]:
-    """Return damping and cooling after a step that gained ``quality`` of what was promised."""
+    """Return damping and annealing rate after a step of gain ratio ``quality``."""
     if quality < 0.25:
         damping *= 3
     elif quality > 0.5:

@@ -1,4 +1,4 @@
-"""Least squares whose unknowns cannot be negative, for many right-hand sides at once."""
+"""Non-negative least squares for a batch of right-hand sides."""
 
 from __future__ import annotations
 

@@ -216,7 +216,7 @@ class Problem:
         return {n: self._as_told(n, g) for n, g in kept.items()} if self.beyond else kept
 
     def _as_told(self, name: str, gradient: Tensor) -> Tensor:
-        """Return a gradient with the entries that are beyond what is told set to what is."""
+        """Return a gradient whose censored entries have the observed values."""
         told, beyond = self.gradient[name], self.beyond[name]
         highest = torch.where(beyond > 0, told, torch.inf)
         return gradient.clamp(torch.where(beyond < 0, told, -torch.inf), highest)
@@ -370,7 +370,7 @@ def build_problem(
 def _read_adam(
     observation: Observation, threat: ThreatModel, told: StateDict
 ) -> tuple[StateDict, StateDict]:
-    """Return the gradient that one step of Adam tells, and where not in full; else ``told``.
+    """Return the gradient behind one step of Adam with its saturated entries; else ``told``.
 
     Raises
     ------

@@ -172,7 +172,7 @@ class Residuals:
         return added**2 >= times**2 * max(self.sigma[name] ** 2 - added**2, 0.0) and added > 0
 
     def completed(self) -> Residuals:
-        """Return the residuals on all that is told of the arrays in question.
+        """Return the residuals over all visible entries of the selected arrays.
 
         Other than further arrays these entries cost no further derivatives.
         """

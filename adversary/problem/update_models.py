@@ -23,7 +23,7 @@ UNROLLED_STEPS = 16
 
 
 class UpdateModel(ABC):
-    """What an attack compares with the observed mean gradient.
+    """Forward model from candidate images to the observed mean gradient.
 
     For an update of one step all readings are the same, and exact.
     """

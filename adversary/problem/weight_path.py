@@ -1,4 +1,4 @@
-"""Where the weights are during local training, as far as its two ends tell."""
+"""Interpolate the weights between start and end of local training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes down what each attack got of the truth, and what became of each round."""
+"""Record the scores of every attack and the metrics of every round in the run's folder."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 class RunListener(Protocol):
-    """Is told the figures of a run as they are written."""
+    """Callbacks for a run's metrics as they are recorded."""
 
     def round_done(self, round: int, row: Mapping[str, Any]) -> None:
         """Hear the row of rounds.csv."""
@@ -44,7 +44,7 @@ class RunListener(Protocol):
 def _never_fails_training(
     method: Callable[Concatenate[Ledger, P], T],
 ) -> Callable[Concatenate[Ledger, P], T | None]:
-    """Note an error instead of raising it: a report must never stop a federation."""
+    """Log an error instead of raising it: a report must never stop a federation."""
 
     @functools.wraps(method)
     def noting(self: Ledger, *args: P.args, **kwargs: P.kwargs) -> T | None:

@@ -53,7 +53,7 @@ def epsilon(value: float | None) -> str:
 
 
 def percent(share: float | None) -> str:
-    """Return a share for reading; what is rare is not told as nothing."""
+    """Format a share; small non-zero values never round to 0 %."""
     if share is None:
         return "–"
     return "under 1%" if 0 < share < 0.005 else f"{share:.0%}"

@@ -1,4 +1,4 @@
-"""What an attack got of the truth: the party that holds it, apart from those that attack."""
+"""Score attack results against the ground truth, which no attack sees."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From figures to words: what a reconstruction and a bound mean for the patient.
+"""Severity levels of a reconstruction and a bound, and their wording.
 
 An attack is a lower limit of what leaks, a bound an upper one. Only the upper one can say that a
 patient is protected: an attack that got little says no more than that it got little.

@@ -469,7 +469,7 @@ def _plain(value: Any) -> Any:
 
 @contextmanager
 def one_line_io_errors(path: Path) -> Iterator[None]:
-    """Turn what the system says against writing into one line that names the place."""
+    """Convert OSError into a one-line error that names the path."""
     try:
         yield
     except OSError as error:

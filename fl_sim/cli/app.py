@@ -344,7 +344,7 @@ def _is_user_error(said: BaseException) -> bool:
 
 
 def _warning_printer(others: Callable[..., None]) -> Callable[..., None]:
-    """Return what shows a warning: ours in one line, any other as ``others`` does."""
+    """Return a `warnings.showwarning` hook that prints our warnings on one line."""
 
     def show(message: Warning | str, *where: Any, **more: Any) -> None:
         if isinstance(message, Warning) and _is_user_error(message):

@@ -1,4 +1,4 @@
-"""What a user of the data has to be told."""
+"""Errors and warnings of the data package."""
 
 from __future__ import annotations
 

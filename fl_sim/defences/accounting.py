@@ -1,4 +1,4 @@
-"""What a differentially private mechanism has earned, and how much noise a budget asks for."""
+"""Privacy accounting: epsilon of a mechanism, and the noise for a given budget."""
 
 from __future__ import annotations
 

@@ -182,7 +182,7 @@ class Defence(ABC):
         return update.returned
 
     def channel(self, observation: Observation) -> Channel:
-        """Return what an attacker that knows the defence makes of it for one update.
+        """Return the noise model of the defence for one update, as an attacker knows it.
 
         It has the parameters of the defence and the update that it received, nothing else.
         """
@@ -195,7 +195,7 @@ class Defence(ABC):
     def account(
         self, recipe: TrainingRecipe, *, num_examples: int, clients: int, rounds: int
     ) -> PrivacySpent | None:
-        """Return what a client has spent after training in ``rounds`` rounds.
+        """Return the privacy budget that a client has spent after ``rounds`` rounds.
 
         None where the mechanism earns no guarantee.
 

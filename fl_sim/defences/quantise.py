@@ -72,7 +72,7 @@ class Quantise(Defence):
         return left
 
     def channel(self, observation: Observation) -> Channel:
-        r"""Return the rounding error as noise, from the scale that the update itself tells.
+        r"""Model rounding as noise whose scale is read from the update.
 
         With levels the largest entry received is the largest level, which tells the step; the
         error's standard deviation is step / sqrt(12), at random sqrt(2) times as much. With signs

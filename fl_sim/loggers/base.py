@@ -1,4 +1,4 @@
-"""What a logger is told."""
+"""Logger interface."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every model is: an encoder, and one linear layer on top."""
+"""Base classifier: an encoder, and one linear layer on top."""
 
 from __future__ import annotations
 

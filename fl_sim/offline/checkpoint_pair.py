@@ -93,7 +93,7 @@ def read(named: str, text: str, first_round: int) -> Checkpoint:
 
 
 def settings_from_run(before: Checkpoint, after: Checkpoint) -> dict[str, Value]:
-    """Return the settings of the run that trained the model; none for files."""
+    """Return the training run's settings, if the checkpoint is from a run."""
     if after.run is None:
         return {}
     assert after.round is not None
@@ -326,7 +326,7 @@ def describe_count(observation: Observation) -> str:
 
 
 def warn_if_inconsistent(observation: Observation, settings: Settings) -> None:
-    """Warn where the update tells another training than the user does, or can tell too little."""
+    """Warn if the update contradicts the stated training settings, or resolves too little."""
     for name, value in observation.returned.items():
         if not name.endswith("num_batches_tracked"):
             continue

@@ -250,7 +250,7 @@ def measure(
 
 
 def _do(key: tuple[str, int], settings: Settings, execute: Execute) -> tuple[tuple[str, int], str]:
-    """Do one run in place of whatever is in its folder; return its key, and why it failed."""
+    """Execute one run, replacing its folder; return its key and the error, if any."""
     folder = Path(settings.out)
     try:
         RunFolder.clear(folder)

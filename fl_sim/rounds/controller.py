@@ -54,7 +54,7 @@ class RoundController:
         row: Mapping[str, float | None],
         strategy: RunLog,
     ) -> bool:
-        """Note what a round has brought; return whether another one follows.
+        """Record a round's metrics; return whether to continue.
 
         What cannot be written is told, and does not end the training.
         """

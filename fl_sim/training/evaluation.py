@@ -111,7 +111,7 @@ def macro_auc(scores: Tensor, truth: Tensor) -> float | None:
 
 
 def has_positives_and_negatives(truth: Tensor) -> Tensor:
-    """Return which columns of zeros and ones (N, C) hold both, (C,)."""
+    """Return a mask (C,) of the classes with positive and negative examples, of (N, C)."""
     return (truth.amax(0) == 1) & (truth.amin(0) == 0)
 
 

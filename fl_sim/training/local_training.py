@@ -112,7 +112,7 @@ LOSSES: dict[Loss, Callable[..., Tensor]] = {
 
 
 def make_loss(recipe: TrainingRecipe, model: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return what a client minimises, a function of logits and labels where ``model`` is."""
+    """Return the client's loss, of logits and labels, on the model's device."""
     if not recipe.class_weights:
         return LOSSES[recipe.loss]
     like = next(model.parameters())

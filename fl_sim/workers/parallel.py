@@ -11,7 +11,7 @@ from joblib.externals.loky import get_reusable_executor
 
 @contextmanager
 def parallel_jobs(jobs: int) -> Iterator[Parallel]:
-    """Yield what runs that many tasks at once, and gives what comes of them as each ends.
+    """Yield a joblib pool of ``jobs`` workers that returns results as they complete.
 
     With one, tasks run in this process. Otherwise no process outlives the block, however it ends.
     """

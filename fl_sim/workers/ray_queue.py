@@ -136,7 +136,7 @@ class RayQueue(AttackQueue):
         wait([u.written for u in (*self._waiting, *self._running.values()) if u.written])
 
     def results(self, timeout: float = 0.0) -> Iterator[Attacked | Unattacked]:
-        """Yield what is done and was not yielded before; wait for some at most ``timeout`` s."""
+        """Yield newly finished results, waiting at most ``timeout`` seconds."""
         self._start()
         while self._running:
             ready, _ = self._ray.wait(list(self._running), num_returns=1, timeout=timeout)
@@ -243,7 +243,7 @@ def _entry(round: int, client: str, scored: ScoredResult) -> Callable[[Ledger], 
 
 
 def _worker_placements(nodes: list[dict[str, Any]], gpus: float) -> Iterator[Any]:
-    """Yield where to begin each worker: where Ray finds a GPU, or on the nodes by turns."""
+    """Yield a scheduling strategy for each worker: by GPU, or over the nodes in turn."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     if gpus:
@@ -277,7 +277,7 @@ class _Worker:
 
 
 def _yield_to_training() -> None:
-    """Let this thread, and what it begins, have the processors that nobody else wants.
+    """Run this thread, and what it starts, at idle priority.
 
     Clients and the server come first: whoever waits for a round should not wait for an attack.
     """

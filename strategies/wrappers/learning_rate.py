@@ -1,4 +1,4 @@
-"""Tell clients in every round how fast to learn."""
+"""Send each round's learning rate to the clients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keep replies that would poison the model out of the aggregate."""
+"""Exclude invalid replies from aggregation."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from strategies.wrappers.base import StrategyWrapper
 
 
 class RoundOffset(StrategyWrapper):
-    """Tells a strategy round n + ``done`` for round n, as Flower always begins with 1.
+    """Offset round numbers by ``done``: after a resume Flower begins with 1 again.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The factor that all errors of one image share: what a peeled network's values tell of it."""
+"""Estimate each image's scale in the recovered layer errors."""
 
 from __future__ import annotations
 

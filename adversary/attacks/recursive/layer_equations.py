@@ -64,7 +64,7 @@ def solve_layer(
     usual: float,
     positive: bool = False,
 ) -> LayerSolution | None:
-    """Return a layer's inputs, and its errors with mistaken ones mended; None if not told.
+    """Solve a layer's gradient for its inputs, correcting outlier errors; None if too few.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ def _positive_inputs(gradient: Tensor, rows: Tensor, kept: Tensor) -> _Inputs | 
 
 
 def _identifiable(gram: Tensor) -> bool:
-    """Whether normal equations determine their unknowns, whatever these are measured in."""
+    """Return whether the scaled normal matrix is well-conditioned."""
     sizes = gram.diagonal()
     if not sizes.min() > 0:
         return False

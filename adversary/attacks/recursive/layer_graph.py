@@ -111,7 +111,7 @@ class LayerGraph:
         return isinstance(layer, (*LAYERS, *POOLS, *KEEPING))
 
     def reaching(self, node: fx.Node) -> list[fx.Node]:
-        """Return the layers with weights whose outputs reach a node's value unswitched."""
+        """Return the layers connected to a node without a ReLU between."""
         return self._reaching[node]
 
     def feeding(self, node: fx.Node) -> list[fx.Node]:

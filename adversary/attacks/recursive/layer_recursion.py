@@ -1,4 +1,4 @@
-"""Down a ReLU network from its head: what every layer was given, from the gradient alone.
+"""Recover every layer's input from the gradient, from the head down (as R-GAP does).
 
 The gradient of a layer's weights is linear in the layer's inputs once the errors at its outputs are
 known; a ReLU hands an error on where its own output, found as the input of the layer above, is
@@ -161,7 +161,7 @@ class LayerRecursion:
 
     @property
     def levels(self) -> list[list[LayerEstimate]]:
-        """What tells the images, the lowest first: the known layers that all of them pass.
+        """Return the recovered layers that every path passes, input side first.
 
         Each after the known layers right below it, which they can pass by.
         """

@@ -72,7 +72,7 @@ def least_absolute_deviations(
     restart: int = 0,
     start: Tensor | None = None,
 ) -> LadResult:
-    """Return the image with which a layer gives these outputs.
+    """Invert a layer by least absolute deviations.
 
     Least of sum |r_i| / s + (x - mu)^T P (x - mu), by reweighted least squares (Schlossmacher
     1973), with s falling as the equations come to hold: too small a scale while some are in the

@@ -31,7 +31,7 @@ MAX_BINARY_DISTANCE = 0.2
 
 
 def patterns_by_linear_program(gradient: Tensor, errors: Tensor, taps: Tensor) -> Tensor | None:
-    """Return which units are on, (B, O, P); None where that cannot be told.
+    """Return the activation pattern, (B, O, P), or None if ambiguous.
 
     Parameters
     ----------

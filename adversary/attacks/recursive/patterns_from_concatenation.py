@@ -1,4 +1,4 @@
-"""The units of a ReLU that is given many layers' outputs side by side, told by another such ReLU.
+"""Activation patterns of ReLUs on concatenated inputs (DenseNet).
 
 In a densely connected block every layer is given the outputs of all before it, each time through a
 normalisation and a ReLU of its own. What one of these ReLUs put out tells its inputs where it is

@@ -1,4 +1,4 @@
-"""What a data set's file provides: a catalogue at once, pixels on demand."""
+"""A data set: its index in memory, pixels loaded on demand."""
 
 from __future__ import annotations
 
