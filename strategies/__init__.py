@@ -3,37 +3,9 @@
 ``honest_but_curious`` attacks what a strategy is sent; ``wrappers`` go around strategies and
 ``grids`` around Flower's grid, as server_app puts them together::
 
-    Flower  <-
-    RoundOffset(HonestButCurious(LearningRateSchedule(ReplyValidation(CentralDP(FedAvg))))) grid
-    =   OrderedGrid(SecureAggregationGrid(PollingGrid(Flower's grid)))
+    RoundOffset(HonestButCurious(LearningRateSchedule(ReplyValidation(CentralDP(FedAvg)))))
 
-``honest_but_curious`` attacks what a strategy is sent; ``wrappers`` go around strategies and
-``grids`` around Flower's grid, as server_app puts them together::
-
-    Flower  <-
-    RoundOffset(HonestButCurious(LearningRateSchedule(ReplyValidation(CentralDP(FedAvg))))) grid
-    =   OrderedGrid(SecureAggregationGrid(PollingGrid(Flower's grid)))
-
-``honest_but_curious`` attacks what a strategy is sent; ``wrappers`` go around strategies and
-``grids`` around Flower's grid, as server_app puts them together::
-
-    Flower  <-
-    RoundOffset(HonestButCurious(LearningRateSchedule(ReplyValidation(CentralDP(FedAvg))))) grid
-    =   OrderedGrid(SecureAggregationGrid(PollingGrid(Flower's grid)))
-
-``honest_but_curious`` attacks what a strategy is sent; ``wrappers`` go around strategies and
-``grids`` around Flower's grid, as server_app puts them together::
-
-    Flower  <-
-    RoundOffset(HonestButCurious(LearningRateSchedule(ReplyValidation(CentralDP(FedAvg))))) grid
-    =   OrderedGrid(SecureAggregationGrid(PollingGrid(Flower's grid)))
-
-``honest_but_curious`` attacks what a strategy is sent; ``wrappers`` go around strategies and
-``grids`` around Flower's grid, as server_app puts them together::
-
-    Flower  <-
-    RoundOffset(HonestButCurious(LearningRateSchedule(ReplyValidation(CentralDP(FedAvg))))) grid
-    =   OrderedGrid(SecureAggregationGrid(PollingGrid(Flower's grid)))
+    OrderedGrid(SecureAggregationGrid(PollingGrid(Flower's grid)))
 
 Their modules are imported when they are first used, so that what needs only the names of
 :mod:`strategies.registry` does not import Flower.
