@@ -1,7 +1,7 @@
 """The pages of docs/results, written anew from the results that are committed beside them.
 
-    python -m benchmarks.pages
-    python -m benchmarks.pages --check
+    python -m benchmarks pages
+    python -m benchmarks pages --check
 
 Each NAME.json there gives NAME.md. With ``--check`` nothing is written: a line for each page that
 is not what its results say, and exit code 1 where there is one.
@@ -53,7 +53,7 @@ def defences(found: Found) -> str:
         "# Defences compared",
         "What each defence leaves of the patients' X-rays in model updates. An attack is a lower "
         "limit of what leaks, a bound an upper one: only the upper one says *protected*, and "
-        "*open* is no evidence of safety. Written by `python -m benchmarks.pages` from "
+        "*open* is no evidence of safety. Written by `python -m benchmarks pages` from "
         "`defences.json`, the `comparison.json` of `fl-sim compare` "
         "([how](../howto/compare.md)).",
         _counts(settings),
@@ -105,9 +105,9 @@ def stale(folder: Path) -> list[str]:
     lines = []
     for path, text in pages(folder):
         if not path.exists():
-            lines.append(f"{path} is missing: run python -m benchmarks.pages")
+            lines.append(f"{path} is missing: run python -m benchmarks pages")
         elif path.read_text(encoding="utf-8") != text:
-            lines.append(f"{path} is not up to date: run python -m benchmarks.pages")
+            lines.append(f"{path} is not up to date: run python -m benchmarks pages")
     return lines
 
 

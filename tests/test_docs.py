@@ -15,6 +15,7 @@ import typer
 
 from adversary.attacks import ATTACKS
 from adversary.report.run_folder import RunFolder
+from benchmarks.__main__ import benchmarks
 from fl_sim import cli, comparison
 from fl_sim.defences import DEFENCES
 from fl_sim.models import MODELS
@@ -101,6 +102,8 @@ def check_make(words):
 def check_python(words):
     assert words[0] == "-m"
     assert importlib.util.find_spec(words[1]) is not None
+    if words[1] == "benchmarks" and words[2] != "--help":
+        assert words[2] in benchmarks()
 
 
 def check_flwr(words):
