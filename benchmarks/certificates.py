@@ -374,7 +374,8 @@ def page(found: Found) -> str:
         "The standard adversary states of every reconstruction, without the truth, the PSNR that "
         "it expects and whether it is *proved*, *open* or *nothing*. Here that is held against "
         "the truth, failed attacks included. Written by `python -m benchmarks pages` from "
-        "`certificates.json`, the last line of `python -m benchmarks certificates`.",
+        "`benchmarks/results/certificates.json`, the last line of "
+        "`python -m benchmarks certificates`.",
         f"Of {total['updates']} updates {total['proved']} are proved; {total['false_proofs']} of "
         f"these have an image whose PSNR is more than {WITHIN:g} dB off the one stated. Of "
         f"{impostors} impostors {believed} are proved.",
