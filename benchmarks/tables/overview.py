@@ -13,21 +13,19 @@ from benchmarks.tables.trained_networks import OURS, attack, curve
 
 def page(found: Row, realistic: Sequence[Row], paper: Sequence[Row]) -> str:
     """Return the first page of the results."""
-    return render("overview.md", table=_table(found, realistic, paper, "", ".md"))
+    return render("overview.md", table=_table(found, realistic, paper, ""))
 
 
 def table(found: Row, realistic: Sequence[Row], paper: Sequence[Row]) -> str:
     """Return the README's table, with links from there."""
-    return _table(found, realistic, paper, "docs/results/", ".md")
+    return _table(found, realistic, paper, "docs/results/")
 
 
-def _table(
-    found: Row, realistic: Sequence[Row], paper: Sequence[Row], folder: str, ending: str
-) -> str:
+def _table(found: Row, realistic: Sequence[Row], paper: Sequence[Row], folder: str) -> str:
     rows = Rows(found)
-    exact = f"[exact recovery]({folder}exact-recovery{ending})"
-    trained = f"[trained networks]({folder}trained-networks{ending})"
-    tables = f"[paper's tables]({folder}paper-tables{ending})"
+    exact = f"[exact recovery]({folder}exact-recovery.md)"
+    trained = f"[trained networks]({folder}trained-networks.md)"
+    tables = f"[paper's tables]({folder}paper-tables.md)"
     gelu, four = rows.at("gelu"), rows.at("gelu", batch=4)
     steps = rows.at("gelu", batch=2, local_steps=2)
     deep = rows.at("resnet18", size=64, attack="recursive")

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from benchmarks.tables import markdown
-from benchmarks.tables.rows import Row, having, only
+from benchmarks.tables.rows import ResultError, Row, having, only
 from benchmarks.tables.templating import render
 
 ROUNDS = (1, 2, 5, 10)
 BATCHES = (1, 2, 4)
+STEPS = (1, 4, 8)
 
 OURS = {"what": "training, stretched, channels-last memory", "model": "resnet18"}
 """The training whose models are attacked."""
@@ -65,6 +66,22 @@ def attack(rows: Iterable[Row], model: str, **wanted: Any) -> Row:
     return only(rows, **{**usual, "model": model, **wanted})
 
 
+def prior(rows: Iterable[Row], **wanted: Any) -> float:
+    """Return the PSNR of the mean public X-ray beside an update's images, the same for all attacks.
+
+    Raises
+    ------
+    ResultError
+        If no attack on such an update has a row, or they do not agree.
+    """
+    usual = {"what": "attack", "size": 64, "xrays": 0, "batch": 1, "steps": 1}
+    found = having(rows, **{**usual, **wanted})
+    values = {round(row["prior_psnr"], 6) for row in found if "prior_psnr" in row}
+    if len(values) != 1:
+        raise ResultError(f"{len(values)} PSNRs of the mean public X-ray of {wanted}: must be one")
+    return values.pop()
+
+
 def page(rows: Sequence[Row], rounded: Sequence[Row], errors: Sequence[Row]) -> str:
     """Return the page of realistic.jsonl, and of figures whose rows were not kept."""
     everything = [*rows, *rounded]
@@ -78,7 +95,10 @@ def page(rows: Sequence[Row], rounded: Sequence[Row], errors: Sequence[Row]) -> 
         densenet=_attacks(having(rows, what="attack", model="densenet121", size=64)),
         large=_large(having(rows, what="attack", size=224)),
         errors=_errors(errors),
-        error=errors[0],
+        prior=lambda **wanted: prior(rows, **wanted),
+        several=sorted(prior(rows, steps=s, batch=b) for s in STEPS if s > 1 for b in BATCHES),
+        candidates=attack(rows, "resnet18", attack="ing", round=1, batch_norm="eval")["candidates"],
+        few=attack(rows, "resnet18", attack="recursive", round=1, size=224, xrays=600),
     )
 
 
