@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from adversary.certificates.posterior import Posterior, truncated
+from adversary.certificates.posterior import Posterior, determined, truncated
 from adversary.common.banded import Banded, Factor
 from adversary.common.seeding import generator
 from adversary.optim.conjugate_gradients import batched_conjugate_gradients
@@ -104,7 +104,7 @@ class Encoded:
             If conjugate gradients do not come to an end.
         """
         images, whole = self._moved(temperature) if steps else (self.images, True)
-        errors = self.equations.roundings(self.images, NUM_DRAWS, seed)
+        errors = self.equations.errors(self.images, NUM_DRAWS, seed)
         drawn = self.prior.sample(NUM_DRAWS, generator=generator(seed, "posterior"))
         away = (drawn - self.prior.mean).flatten(1)
         pulls = torch.stack([self._pull(error) for error in errors]) / temperature**0.5
@@ -121,6 +121,9 @@ class Encoded:
             settled=True,
             variance=spread.detach(),
             parameters=images.numel() - float(told.clamp(0, images.numel())),
+            by_array=determined(
+                self.equations, self.images, draws.view(-1, *images.shape), temperature
+            ),
             freedom=_freedom(draws),
         )
 

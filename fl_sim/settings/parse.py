@@ -34,7 +34,7 @@ class DeclaredSetting:
 
 
 def declared_settings() -> Iterator[DeclaredSetting]:
-    """Yield every setting, in the order of the README's table."""
+    """Yield every setting, in the order of the table of settings."""
     for section, cls in {"": Settings, **SECTIONS}.items():
         kinds = get_type_hints(cls)
         for f in dataclasses.fields(cls):
