@@ -11,6 +11,7 @@ from adversary.channel import Channel
 from adversary.identification import Gallery, IdentificationError, ceilings, figures, identify, null
 from adversary.identification.evidence import NothingTrainedError, features, read
 from adversary.identification.joining import joined
+from adversary.identification.likelihood_ratio import clipped_rows, log_ratios
 from adversary.identification.per_example import UnreadableModelError, blocks, parts, readable
 from adversary.identification.regression import directions, regress
 from adversary.identification.rehearsal import gains, in_training_mode, rehearse
@@ -280,6 +281,32 @@ def test_epsilon_lower_is_valid_and_near():
     assert ceilings.epsilon_lower(50, 100, 50, 100, 1e-5) == 0.0
 
 
+def test_the_likelihood_ratio_reaches_the_ceiling():
+    draws = torch.Generator().manual_seed(0)
+    part = clipped_rows(torch.randn(1, 50, generator=draws), 1.0)[0]
+    others, mu = torch.randn(50, generator=draws), 2.0
+    noise = torch.randn(2, 20000, 50, generator=draws) / mu
+    out, into = (log_ratios(others + z * part + noise[z], others, part, 1 / mu) for z in (0, 1))
+    assert float(into.mean()) == pytest.approx(mu**2 / 2, abs=0.05)
+    for alarms in (0.01, 0.1):
+        threshold = mu * stats.norm.ppf(1 - alarms) - mu**2 / 2
+        reached = float((into > threshold).double().mean())
+        assert reached == pytest.approx(ceilings.gaussian_power(mu, alarms), abs=0.015)
+        assert float((out > threshold).double().mean()) == pytest.approx(alarms, abs=0.01)
+
+
+@pytest.mark.parametrize("epsilon", [1.0, 3.0, 8.0])
+def test_epsilon_lower_of_a_gaussian_mechanism_is_near_the_claim_and_below(epsilon):
+    mu, count = ceilings.gaussian_mu(epsilon, 1e-5), 100_000
+    assert ceilings.gaussian_epsilon(mu, 1e-5) == pytest.approx(epsilon)
+    hits = round(ceilings.gaussian_power(mu, 0.1) * count)
+    found = ceilings.gaussian_epsilon_lower(hits, count, count // 10, count, 1e-5)
+    assert 0.9 * epsilon < found < epsilon
+    # Noise by a sensitivity of half the clipping norm: the account is wrong, and proved so.
+    hits = round(ceilings.gaussian_power(2 * mu, 0.1) * count)
+    assert ceilings.gaussian_epsilon_lower(hits, count, count // 10, count, 1e-5) > epsilon
+
+
 RECIPE = TrainingRecipe(lr=0.05, batch_size=8)
 
 
@@ -306,7 +333,7 @@ def scored(found, members):
         ("convnet", {}),
         ("convnet", {"momentum": 0.9, "lr": 0.005, "weight_decay": 0.01}),
         ("convnet", {"optimizer": "adam", "lr": 3e-4}),
-        ("resnet18", {}),
+        ("resnet18", {"batch_size": 24}),
     ],
 )
 def test_members_are_named(name, options):

@@ -1,6 +1,6 @@
 """Who was in an update: candidates told apart by what each would have added to it."""
 
-from adversary.identification.identify import (
+from adversary.identification.one_update import (
     Gallery,
     Identification,
     IdentificationError,

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from adversary.channel import Channel
-from adversary.identification.per_example import Block, Blocks, blocks, parts, readable
+from adversary.identification.per_example import Blocks, blocks, parts, readable
 from adversary.identification.rehearsal import Rehearsal, gains, start, trained_names
 from adversary.losses import mean_loss
 from adversary.observation import Observation, ObservationError, StateDict
@@ -306,14 +306,7 @@ def features(
     at_once = min(update.batch_size, len(images)) if mixed else 64
     found = torch.empty(len(images), len(update.points), len(update.data))
     for place, point in enumerate(update.points):
-        scale = torch.cat([
-            *(_entries_of(point.gain[n], update.moved[n], update.entries[n]) for n in update.entries),
-            *(
-                point.gain[f"{name}.{kind}"].expand(update.moved[f"{name}.{kind}"].shape)
-                for name in update.layers
-                for kind in ("running_mean", "running_var")
-            ),
-        ]) / update.images  # fmt: skip
+        scale = _scale(update, point) / update.images
         for batch in _groups(len(images), at_once, mixed, generator):
             rows = _rows(model, update, point, images[batch], targets[batch], observation, channel)
             found[batch, place] = rows * scale
@@ -321,8 +314,13 @@ def features(
     return _masked(found, update, channel)
 
 
-def _entries_of(gain: Tensor, like: Tensor, block: Block) -> Tensor:
-    return block.of(gain.expand(like.shape)).float()
+def _scale(update: Update, point: Point) -> Tensor:
+    """Return by how much a point's gradients and statistics count in each equation, (P,)."""
+    whole = {n: point.gain[n].expand(update.moved[n].shape) for n in update.moved}
+    told = [update.entries[n].of(whole[n]) for n in update.entries]
+    for name in update.layers:
+        told += [whole[f"{name}.running_mean"], whole[f"{name}.running_var"]]
+    return torch.cat(told).float()
 
 
 def _groups(images: int, at_once: int, mixed: bool, generator: torch.Generator) -> Sequence[Tensor]:
