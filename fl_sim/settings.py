@@ -365,7 +365,7 @@ class Declared:
 
 
 def declared() -> Iterator[Declared]:
-    """Yield every setting, in the order of the README's table."""
+    """Yield every setting, in the order of the table of settings."""
     for section, cls in {"": Settings, **SECTIONS}.items():
         kinds = get_type_hints(cls)
         for f in dataclasses.fields(cls):
