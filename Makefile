@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 # A file's tests share what is costly to make, and so a worker; more of them than cores are slower.
 WORKERS ?= 2
 
-.PHONY: install demo test lint docs bench clean
+.PHONY: install demo test lint docs pages bench clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -15,6 +15,7 @@ help:
 	@echo "make lint      lint and types alone"
 	@echo "make bench     measure speed and scale anew: results/bench (some 20 minutes of an idle machine)"
 	@echo "make docs      install the documentation tools; build site/index.html"
+	@echo "make pages     write the pages made of results and settings: docs/results, README.md"
 	@echo "make clean     remove .venv and caches, not results"
 
 install: $(VENV)/.installed
@@ -33,8 +34,11 @@ lint: $(VENV)/.installed-test
 docs: $(VENV)/.installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
+pages: $(VENV)/.installed-test
+	$(BIN)/python -m benchmarks pages
+
 bench: install
-	$(BIN)/python -m benchmarks.suite
+	$(BIN)/python -m benchmarks suite
 
 clean:
 	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

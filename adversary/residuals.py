@@ -141,10 +141,11 @@ class Residuals:
             found = low._model(rounded, low.targets).double()
             yield found, self._model(rounded.double(), self.targets)
 
-    def roundings(self, images: Tensor, count: int, seed: int = 0) -> Iterator[Tensor]:
-        """Yield simulated errors of rounding alone, (m,) each, in standard deviations.
+    def errors(self, images: Tensor, count: int, seed: int = 0) -> Iterator[Tensor]:
+        """Yield simulated errors of the update, (m,) each, in standard deviations.
 
-        Of the client's float32 arithmetic, and of the weights that it returns.
+        Of the client's float32 arithmetic, of the weights that it returns, and of the noise that
+        the channel adds.
 
         Parameters
         ----------
@@ -153,16 +154,21 @@ class Residuals:
         count : int
             How many.
         seed : int
-            Of the candidates around the images.
+            Of the candidates around the images, and of the noise.
         """
         seen = self.problem.observation
         scale, decay = step_size(seen), seen.recipe.weight_decay
         sent = self._picked({n: seen.sent[n].to(self.problem.device).double() for n in self.picks})
+        channel = self.problem.threat.channel.noise
+        level = torch.tensor([channel.get(name, 0.0) / scale for name in self.picks])
+        added = level.repeat_interleave(self.counts.cpu()).to(self._sigma)
+        draw = generator(seed, "noise of the channel")
         for found, exact in self._arithmetic(images, count, seed):
             if seen.recipe.update == "weights":
                 returned = (sent - scale * (found + decay * sent)).float().double()
                 found = (sent - returned) / scale - decay * sent
-            yield (found - exact) / self._sigma
+            noise = torch.randn(len(added), generator=draw, dtype=torch.float64).to(added)
+            yield (found - exact + added * noise) / self._sigma
 
     def noise_is_known(self, name: str, times: float) -> bool:
         """Return whether the channel's noise on an array is so many times all other noise."""

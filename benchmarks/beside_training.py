@@ -1,6 +1,6 @@
 """What attacks beside the training cost it: wall times of the same federation three ways.
 
-Run as ``python -m benchmarks.beside_training``. Training alone, training with attacks beside it,
+Run as ``python -m benchmarks beside_training``. Training alone, training with attacks beside it,
 and the same attacks alone, each on a Ray node that gives clients one core, so that another is free
 for attacks, and the store of objects that Ray has on a machine of this size: the one that Ray's
 own test cluster has would be full, and stop the clients to clean up. A round's seconds are those

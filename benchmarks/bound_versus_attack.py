@@ -1,6 +1,6 @@
 """What an attack reaches against what none is expected to exceed, over the noise on the gradient.
 
-Run as ``python -m benchmarks.bound_versus_attack --data pneumoniamnist.npz --json``. One image a
+Run as ``python -m benchmarks bound_versus_attack --data pneumoniamnist.npz --json``. One image a
 gradient, binary head at its first weights, labels given, normal noise of standard deviation
 ``s ||g|| / sqrt(m)`` on each of the m entries of the gradient, known to the attacker. The prior is
 learned from the training split. The images are X-rays of the test split, drawn at random, or with

@@ -1,6 +1,6 @@
 """Whether what the standard adversary states of its reconstructions is true.
 
-Run as ``python -m benchmarks.certificates --json``, on 2 idle cores with ``--jobs 2``; by default
+Run as ``python -m benchmarks certificates --json``, on 2 idle cores with ``--jobs 2``; by default
 on the X-rays that travel with the code, with ``--data pneumoniamnist.npz`` on those of
 PneumoniaMNIST. Every channel of :data:`benchmarks.updates.CASES` with every network, of first and
 of trained weights, labels and batches unknown to the attacker. A *false proof* is a ``proved``
@@ -373,8 +373,9 @@ def page(found: Found) -> str:
         "# Certificates tested",
         "The standard adversary states of every reconstruction, without the truth, the PSNR that "
         "it expects and whether it is *proved*, *open* or *nothing*. Here that is held against "
-        "the truth, failed attacks included. Written by `python -m benchmarks.pages` from "
-        "`certificates.json`, the last line of `python -m benchmarks.certificates`.",
+        "the truth, failed attacks included. Written by `python -m benchmarks pages` from "
+        "`benchmarks/results/certificates.json`, the last line of "
+        "`python -m benchmarks certificates`.",
         f"Of {total['updates']} updates {total['proved']} are proved; {total['false_proofs']} of "
         f"these have an image whose PSNR is more than {WITHIN:g} dB off the one stated. Of "
         f"{impostors} impostors {believed} are proved.",

@@ -1,6 +1,6 @@
 """EncGradInversion's time and quality, beside its authors' code where a clone is given.
 
-Run as ``python -m benchmarks.encgrad_time --data cifar.npz --batch 32 --peer DIR``. Both invert
+Run as ``python -m benchmarks encgrad_time --data cifar.npz --batch 32 --peer DIR``. Both invert
 the encodings (their script's phase 3 takes no step by default, so ours is left out too unless
 ``--refine`` says otherwise) of the same images, weights and labels with as many threads.
 """

@@ -1,6 +1,6 @@
 """Cost of phase 1: the encodings of a large batch from the last layer's gradient.
 
-python -m benchmarks.encodings_cost --batch 512 --encoding 49152 --classes 1000
+python -m benchmarks encodings_cost --batch 512 --encoding 49152 --classes 1000
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Gradient-matching evaluations a second by execution and precision, and what they reconstruct.
 
-Run as ``python -m benchmarks.evaluation_speed --json``; on a GPU with ``--device cuda --size 224
+Run as ``python -m benchmarks evaluation_speed --json``; on a GPU with ``--device cuda --size 224
 --model resnet18,densenet121``. ING takes ``--iterations`` steps on the same update from the same
 start in every way; the time of what is done once (tracing, compiling, capturing) is apart. With
 ``--breaching`` the package of that name (the extra ``bench``) runs beside them. The last line is

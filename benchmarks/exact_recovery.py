@@ -1,6 +1,6 @@
 """Gauss-Newton, or another attack, on one update: how exact the images come back, at what cost.
 
-Run as ``python -m benchmarks.exact_recovery --data pneumoniamnist_28.npz --model gelu --head binary
+Run as ``python -m benchmarks exact_recovery --data pneumoniamnist_28.npz --model gelu --head binary
 --batch 1,2``. The victim computes in float32; labels are recovered, not given. Victims are the
 first training images, as many to an update as batch and steps ask for; the public X-rays of the
 attacker's prior are the validation images. ``bound_psnr`` is the Bayesian Cramer-Rao bound at the

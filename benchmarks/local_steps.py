@@ -1,6 +1,6 @@
 """Weight deltas of several local steps: what each reading of them gains, and what it costs.
 
-Run as ``python -m benchmarks.local_steps --data pneumoniamnist.npz --steps 4,8``.
+Run as ``python -m benchmarks local_steps --data pneumoniamnist.npz --steps 4,8``.
 A client trains by SGD in float32, one step an image; the server has the weights before and after,
 and does not know the order. Labels are recovered, not given. The last line is JSON
 {"rows": [{model, attack, steps, lr, reading, psnr, psnr_worst, ssim, seconds, evaluations}],

@@ -1,6 +1,6 @@
 """What one update of a multi-label head tells: labels, encodings and images.
 
-Run as ``python -m benchmarks.multi_label --data nih.npz --batch 4 8``. ChestX-ray14 at 32x32 with
+Run as ``python -m benchmarks multi_label --data nih.npz --batch 4 8``. ChestX-ray14 at 32x32 with
 14 sigmoid outputs and binary cross-entropy, LeNet and the GELU ConvNet at their initial weights,
 one float32 gradient of each of several batches, labels not given. ``entries`` is the share of
 label entries that are right once labels and images are matched, ``rows`` that of images with

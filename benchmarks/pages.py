@@ -1,113 +1,123 @@
-"""The pages of docs/results, written anew from the results that are committed beside them.
+"""Pages written from results and settings: docs/results, the table of settings, the README's.
 
-    python -m benchmarks.pages
-    python -m benchmarks.pages --check
+    python -m benchmarks pages
+    python -m benchmarks pages --check
 
-Each NAME.json there gives NAME.md. With ``--check`` nothing is written: a line for each page that
-is not what its results say, and exit code 1 where there is one.
+With ``--check`` nothing is written: a line for each page that is not what its results say, and
+exit code 1 where there is one.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from adversary.flags import FLAGS
-from adversary.report.comparison_html import LEARNT_AUC, UNDEFENDED
-from adversary.report.comparison_json import SCHEMA
+from jinja2 import TemplateError
+
 from adversary.report.files import replacing
-from adversary.report.verdict import Level
 from benchmarks import certificates
+from benchmarks.tables import (
+    bounds,
+    defences,
+    exact_recovery,
+    local_steps,
+    multi_label,
+    overview,
+    paper_tables,
+    speed,
+    trained_networks,
+)
+from benchmarks.tables.rows import ResultError, read
+from fl_sim.catalogue import settings_markdown
 
-FOLDER = Path(__file__).resolve().parents[1] / "docs" / "results"
-
-Found = Mapping[str, Any]
-"""What a JSON file holds."""
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = Path("benchmarks/results")
+"""Where results lie, below the root."""
 
 
 class PageError(ValueError):
-    """Results of which no page can be made; the message names the file and why."""
+    """Pages that cannot be made; the message names the file and why."""
 
 
-def defences(found: Found) -> str:
-    """Return the page of a comparison: comparison.json of ``fl-sim compare``.
+@dataclass(frozen=True)
+class Page:
+    """A file, or a block in one, that is made of results.
 
     Parameters
     ----------
-    found : mapping
-        As :func:`adversary.report.comparison_json.record` gives it.
+    path : str
+        The file, below the root.
+    sources : tuple of str
+        Files of results.
+    text : callable
+        From what the sources hold, one argument each, to Markdown.
+    block : str
+        Where the text stands in a file that is written by hand: between the comments
+        ``<!-- BLOCK: ... -->`` and ``<!-- end of BLOCK -->``. Empty: the text is the file.
+    """
+
+    path: str
+    sources: tuple[str, ...]
+    text: Callable[..., str]
+    block: str = ""
+
+
+PAGES = (
+    Page("docs/results/index.md", ("exact_recovery.json", "realistic.jsonl", "paper_tables.jsonl"),
+         overview.page),
+    Page("docs/results/exact-recovery.md",
+         ("exact_recovery.json", "exact_recovery_rounded.jsonl", "realistic.jsonl"),
+         exact_recovery.page),
+    Page("docs/results/trained-networks.md",
+         ("realistic.jsonl", "realistic_rounded.jsonl", "batch_statistics_error.jsonl"),
+         trained_networks.page),
+    Page("docs/results/paper-tables.md", ("paper_tables.jsonl", "encgrad_time.jsonl"),
+         paper_tables.page),
+    Page("docs/results/local-steps.md", ("local_steps.jsonl",), local_steps.page),
+    Page("docs/results/multi-label.md", ("multi_label.json",), multi_label.page),
+    Page("docs/results/bounds.md", ("bound_versus_attack.json",), bounds.page),
+    Page("docs/results/speed.md",
+         ("beside_training.jsonl", "thousand_clients.jsonl", "time_to_target.jsonl",
+          "versus_breaching.jsonl", "evaluation_speed.jsonl"), speed.page),
+    Page("docs/results/defences.md", ("defences.json",), defences.page),
+    Page("docs/results/certificates.md", ("certificates.json",), certificates.page),
+    Page("docs/reference/settings.md", (), settings_markdown, block="settings"),
+    Page("README.md", ("exact_recovery.json", "realistic.jsonl", "paper_tables.jsonl"),
+         overview.table, block="figures"),
+)  # fmt: skip
+
+
+def pages(root: Path = ROOT) -> Iterator[tuple[Path, str]]:
+    """Yield each page and the text that it should have.
+
+    A page of which there are neither results nor a file is not made.
 
     Raises
     ------
     PageError
-        If its layout is of another version.
+        If results are missing, cannot be read, or belong to no page.
     """
-    if found.get("schema") != SCHEMA:
-        raise PageError(f"schema = {found.get('schema')!r}: must be {SCHEMA}")
-    settings = sorted(found["settings"], key=_severity, reverse=True)
-    parts = [
-        "# Defences compared",
-        "What each defence leaves of the patients' X-rays in model updates. An attack is a lower "
-        "limit of what leaks, a bound an upper one: only the upper one says *protected*, and "
-        "*open* is no evidence of safety. Written by `python -m benchmarks.pages` from "
-        "`defences.json`, the `comparison.json` of `fl-sim compare` "
-        "([how](../howto/compare.md)).",
-        _counts(settings),
-        _table(_COLUMNS, settings),
-        "PSNR in dB, of the strongest attack: the worst image, and the mean over images and "
-        "seeds. *Bound*: what no attacker is expected to exceed, of the image with the most to "
-        "see; an average, so a single picture may lie a few dB above it. *Proved*: share of the "
-        "images of which the attacker can prove, without the truth, that they are right. *Mean "
-        "X-ray*: PSNR of the mean public X-ray. *Null*: of the reconstructions beside patients "
-        "whom they did not come from. An epsilon stands only where the mechanism earns one.",
-        *_hardly_learnt(settings),
-        "## What was examined",
-        "\n".join(_examined(settings)),
-        "## Measured with",
-        "\n".join(_measured(found)),
-        *_flags(settings),
-        *_reported(found, settings),
-    ]
-    return "\n\n".join(parts) + "\n"
+    _check_known(root / RESULTS)
+    for page in PAGES:
+        path = root / page.path
+        there = [name for name in page.sources if (root / RESULTS / name).exists()]
+        if not path.exists() and (page.block or not there):
+            continue
+        text = _text(page, root / RESULTS)
+        yield path, _with_block(path, page.block, text) if page.block else text
 
 
-PAGES: dict[str, Callable[[Found], str]] = {
-    "certificates": certificates.page,
-    "defences": defences,
-}
-"""By name of the JSON file."""
-
-
-def pages(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Yield each page of a folder and the text that it should have.
-
-    Raises
-    ------
-    PageError
-        If results cannot be read, or no page is known of them.
-    """
-    for path in sorted(folder.glob("*.json")):
-        if path.stem not in PAGES:
-            raise PageError(f"{path}: no page is made of it; known are {', '.join(PAGES)}")
-        try:
-            text = PAGES[path.stem](json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, KeyError) as error:
-            raise PageError(f"{path}: no page can be made of it ({error})") from error
-        yield path.with_suffix(".md"), text
-
-
-def stale(folder: Path) -> list[str]:
+def stale(root: Path = ROOT) -> list[str]:
     """Return a line for each page that is not what its results say."""
     lines = []
-    for path, text in pages(folder):
+    for path, text in pages(root):
         if not path.exists():
-            lines.append(f"{path} is missing: run python -m benchmarks.pages")
+            lines.append(f"{path} is missing: run python -m benchmarks pages")
         elif path.read_text(encoding="utf-8") != text:
-            lines.append(f"{path} is not up to date: run python -m benchmarks.pages")
+            lines.append(f"{path} is not up to date: run python -m benchmarks pages")
     return lines
 
 
@@ -115,14 +125,15 @@ def main() -> None:
     """Write the pages, or check them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing; say what is old")
-    parser.add_argument("--folder", type=Path, default=FOLDER)
+    parser.add_argument("--root", type=Path, default=ROOT, help="of a checkout")
     given = parser.parse_args()
     try:
         if given.check:
-            if lines := stale(given.folder):
+            if lines := stale(given.root):
                 sys.exit("\n".join(lines))
             return
-        for path, text in pages(given.folder):
+        for path, text in pages(given.root):
+            path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(path) as temporary:
                 temporary.write_text(text, encoding="utf-8")
             print(path)
@@ -130,159 +141,42 @@ def main() -> None:
         sys.exit(str(error))
 
 
-def _severity(setting: Found) -> tuple[Level, float]:
-    """Orders settings worst first; of open ones, by what may be there."""
-    level = _level(setting)
-    psnr, bound = setting["figures"]["psnr"], setting["figures"]["bound_psnr"]
-    figure = bound["limit"] if level is Level.OPEN else psnr["worst"]
-    return level, float("inf") if figure is None else figure
+def _check_known(folder: Path) -> None:
+    known = sorted({name for page in PAGES for name in page.sources})
+    for path in sorted(folder.glob("*.json*")):
+        if path.name not in known:
+            raise PageError(f"{path}: no page is made of it; known are {', '.join(known)}")
 
 
-def _level(setting: Found) -> Level:
-    return Level[(setting["verdict"] or "unknown").upper()]
+def _text(page: Page, folder: Path) -> str:
+    found = []
+    for name in page.sources:
+        try:
+            found.append(read(folder / name))
+        except ResultError as error:
+            raise PageError(f"{folder / name}: {error}") from error
+    try:
+        return page.text(*found)
+    except (ValueError, KeyError, TemplateError) as error:
+        of = folder / page.sources[0] if page.sources else page.path
+        raise PageError(f"{of}: no page can be made of it ({error})") from error
 
 
-def _counts(settings: Sequence[Found]) -> str:
-    levels = [_level(setting) for setting in settings]
-    told = [f"{levels.count(level)} {level.label.lower()}" for level in sorted(set(levels))[::-1]]
-    return f"{len(settings)} settings: {', '.join(told)}."
+def _with_block(path: Path, block: str, text: str) -> str:
+    """Return a file's text with another block.
 
-
-def _number(value: float | None, digits: int = 1) -> str:
-    return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
-
-
-def _share(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.0f} %"
-
-
-def _worst(setting: Found) -> str:
-    """Return the PSNR of the worst image; that of an exact copy is infinite, and null in JSON."""
-    value = setting["figures"]["psnr"]["worst"]
-    return "exact" if value is None and _level(setting) is Level.VISIBLE else _number(value)
-
-
-def _of_chance(setting: Found) -> str:
-    found = setting["figures"]["reidentified"]
-    chance = "" if found["chance"] is None else f" (chance {100 * found['chance']:.2g} %)"
-    return _share(found["rate"]) + chance
-
-
-_COLUMNS: dict[str, Callable[[Found], str]] = {
-    "setting": lambda one: _text(one["label"]),
-    "verdict": lambda one: _bold(_level(one)),
-    "worst": _worst,
-    "mean": lambda one: _number(one["figures"]["psnr"]["mean"]),
-    "bound": lambda one: _number(one["figures"]["bound_psnr"]["worst"]),
-    "proved": lambda one: _share(one["proved"]),
-    "mean X-ray": lambda one: _number(one["figures"]["prior_psnr"]["mean"]),
-    "null": lambda one: _number(one["figures"]["null_psnr"]["mean"]),
-    "re-identified": _of_chance,
-    "AUC": lambda one: _number(one["figures"]["auc"]["mean"], 3),
-    "epsilon": lambda one: _number(one["figures"]["privacy"]["epsilon"], 2),
-    "attack": lambda one: one["attack"] or "–",
-    "flags": lambda one: ", ".join(one["flags"]) or "–",
-}
-
-
-def _bold(level: Level) -> str:
-    return f"**{level.label}**" if level.settled else level.label
-
-
-def _table(columns: Mapping[str, Callable[[Found], str]], rows: Iterable[Found]) -> str:
-    head = [list(columns), ["---"] * len(columns)]
-    body = [[cell(row) for cell in columns.values()] for row in rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [*head, *body])
-
-
-def _text(value: str) -> str:
-    """Return text that stays text in a cell."""
-    return "".join(f"\\{sign}" if sign in r"\|<>[]*_`$" else sign for sign in value)
-
-
-def _hardly_learnt(settings: Sequence[Found]) -> list[str]:
-    known = [one["figures"]["auc"]["mean"] for one in settings if one["defence"] == UNDEFENDED]
-    if all(auc is not None and auc >= LEARNT_AUC for auc in known):
-        return []
-    return [
-        f"The undefended model's AUC is below {LEARNT_AUC:g}: it has hardly learnt, so these AUCs "
-        "do not tell what a defence costs."
-    ]
-
-
-def _examined(settings: Sequence[Found]) -> Iterator[str]:
-    by: dict[str, list[str]] = {}
-    for setting in settings:
-        by.setdefault(_examination(setting["examined"]), []).append(setting["label"])
-    for what, labels in by.items():
-        whose = "every setting" if len(by) == 1 else _text(", ".join(labels))
-        yield f"- {whose}: {what}"
-
-
-def _examination(one: Found) -> str:
-    if not one["images"]:
-        return "nothing"
-    whose = (
-        f"the aggregate of {one['hospitals']} hospitals"
-        if one["aggregate"]
-        else f"{one['clients']} of {one['hospitals']} hospitals"
-    )
-    return (
-        f"{whose}, {one['rounds']} of {one['rounds_run']} rounds, images: {one['images']} of "
-        f"{one['images_held']} that the hospitals hold, seeds: {one['runs']}"
-    )
-
-
-def _measured(found: Found) -> Iterator[str]:
-    data, common = found["data"], found["common"]
-    if isinstance(data, Mapping):
-        kind = " (synthetic)" if data["synthetic"] else ""
-        yield (
-            f"- data: {_text(str(data['name']))}{kind}, {data['private']} images of clients, "
-            f"{data['public']} public, {data['test']} to test with"
-        )
-    yield f"- seeds: {', '.join(map(str, found['seeds']))}; date: {found['date'] or '–'}"
-    revision = found["revision"] or "–"
-    known = revision if isinstance(revision, str) else ", ".join(revision)
-    yield f"- device: {found['device'] or '–'}; revision: {known}"
-    versions = found["versions"]
-    if isinstance(versions, Mapping):
-        yield "- versions: " + ", ".join(f"{name} {number}" for name, number in versions.items())
-    told = ("model.name", "model.activation", "data.image-size", "clients", "rounds",
-            "local.batch-size", "adversary.attack", "adversary.effort")  # fmt: skip
-    chosen = [f"`{key} = {common[key]}`" for key in told if key in common]
-    yield f"- common settings, among others: {', '.join(chosen)}"
-
-
-def _flags(settings: Sequence[Found]) -> list[str]:
-    raised = [name for name in FLAGS if any(name in one["flags"] for one in settings)]
-    if not raised:
-        return []
-    return [
-        "## Flags raised",
-        "\n".join(f"- `{n}`: {FLAGS[n].meaning} {FLAGS[n].action}" for n in raised),
-    ]
-
-
-def _reported(found: Found, settings: Sequence[Found]) -> list[str]:
-    if not found["reported"]:
-        return []
-    ours = {one["label"]: one["figures"]["psnr"]["mean"] for one in settings}
-    columns: dict[str, Callable[[Found], str]] = {
-        "source": lambda one: _text(one["source"]),
-        "attack": lambda one: one.get("attack", "–"),
-        "their setting": lambda one: _text(one["setting"]),
-        "reported PSNR": lambda one: _number(one["psnr"], 2),
-        "nearest here": lambda one: _text(one["matches"]),
-        "ours, mean": lambda one: _number(ours.get(one["matches"])),
-        "what differs": lambda one: _text(one["differs"]),
-    }
-    return [
-        "## Reported by others",
-        "Figures as their sources state them, beside the nearest setting here. Other data and "
-        "networks give other figures: a difference is no ranking of attacks.",
-        _table(columns, found["reported"]),
-    ]
+    Raises
+    ------
+    PageError
+        If the file has no such block.
+    """
+    whole = path.read_text(encoding="utf-8")
+    before, begin, rest = whole.partition(f"<!-- {block}: ")
+    head, opened, old = rest.partition(" -->\n")
+    _, end, after = old.partition(f"<!-- end of {block} -->")
+    if not (begin and opened and end):
+        raise PageError(f"{path}: there is no block <!-- {block}: ... --> to write into")
+    return f"{before}{begin}{head}{opened}{text.rstrip()}\n{end}{after}"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The tables of the EncGradInversion paper (Dao and Lee 2025) on given images.
 
-    python -m benchmarks.paper_tables --table IX --data cifar.npz --batch 1,2,4,8 --json
+    python -m benchmarks paper_tables --table IX --data cifar.npz --batch 1,2,4,8 --json
 
 III: error of the encodings. IV: EncGradInversion by model. VII, VIII: phase 2 against phase 3.
 IX: the attacks on LeNet. Weights are untrained, labels distinct and known, gradients float32.

@@ -1,6 +1,6 @@
 """A federation on real X-rays that learns, and what its updates leak round by round.
 
-Run as ``python -m benchmarks.realistic --data images.zip --model resnet18 --runs results/realistic
+Run as ``python -m benchmarks realistic --data images.zip --model resnet18 --runs results/realistic
 train attack``. ``train`` runs ``configs/kermany.toml`` in this process and keeps the model of every
 round. ``attack`` takes the models that were sent in rounds 1, 2, 5 and 10, lets clients make one
 update each of them, and reconstructs their images. The same patients in every round, not

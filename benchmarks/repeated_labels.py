@@ -1,6 +1,6 @@
 """Encodings of a batch in which labels repeat, at initial weights and after some training.
 
-Run as ``python -m benchmarks.repeated_labels --data cifar.npz``. LeNet with 100 outputs, 64 images
+Run as ``python -m benchmarks repeated_labels --data cifar.npz``. LeNet with 100 outputs, 64 images
 of which 15 repeat a label; errors are mean squared, relative to the variance of the encodings.
 ``floor`` is the error of giving images of one label their true mean. The last line is JSON
 {"rows": [{steps, distinct, rank, oha, gra, consistent, floor}]}.

@@ -99,7 +99,7 @@ def measure(claim: Claim, folder: Path) -> str | None:
     """Run a benchmark and keep what it printed; return why not in a line, if not."""
     if claim.gpu and not torch.cuda.is_available():
         return "no CUDA GPU here"
-    command = [sys.executable, "-m", f"benchmarks.{claim.module}", *claim.arguments]
+    command = [sys.executable, "-m", "benchmarks", claim.module, *claim.arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     lines = done.stdout.strip().splitlines()
     if done.returncode or not lines:

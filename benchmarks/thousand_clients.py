@@ -1,6 +1,6 @@
 """Time and memory of the server in a federation of a thousand clients.
 
-Run as ``python -m benchmarks.thousand_clients``. Phantom X-rays; in a round 1 % of the
+Run as ``python -m benchmarks thousand_clients``. Phantom X-rays; in a round 1 % of the
 clients train, 1 % evaluate, and two are attacked. While Flower runs, the resident memory of its
 ServerApp is read twice a second. The last line is JSON {"clients", "rounds", "seconds",
 "peak_mib", "growth_mib_per_round", "report_mb", "attacked", "rows": [{round, peak_mib}]}: growth

@@ -1,6 +1,6 @@
 """Seconds until a reconstruction has 20 dB, here and in the breaching package.
 
-Run as ``python -m benchmarks.time_to_target --json``, with breaching installed (the extra
+Run as ``python -m benchmarks time_to_target --json``, with breaching installed (the extra
 ``bench``). Update, labels, model and starts as in :mod:`benchmarks.versus_breaching`. An optimiser
 with a schedule has to know its number of steps beforehand, so each is run for 5, 7, 10, 14, ...
 steps, every number from the same starts, until the mean PSNR over the starts reaches the target;

@@ -1,6 +1,6 @@
 """Inverting Gradients here and in the breaching package, on the same update and settings.
 
-Run as ``python -m benchmarks.versus_breaching --json``, with breaching installed (the extra
+Run as ``python -m benchmarks versus_breaching --json``, with breaching installed (the extra
 ``bench``). Both get the float32 gradient of embedded X-rays at initial weights, the labels, the
 same starts, model, learning rate, box and weight of the total variation, and take the same number
 of steps. Signed steps make one start a matter of luck, by several dB, so PSNR and SSIM are means

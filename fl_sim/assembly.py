@@ -35,7 +35,7 @@ from fl_sim.freezing import freeze
 from fl_sim.models import Classifier
 from fl_sim.privacy import Account
 from fl_sim.settings import Settings, SettingsError, parse_options, split
-from fl_sim.training import balanced, both_kinds_of, recipe_from
+from fl_sim.training import TrainingError, balanced, both_kinds_of, recipe_from
 from fl_sim.truth import client_name, truth_of
 
 
@@ -236,6 +236,7 @@ def assemble(settings: Settings, clients: int) -> Assembly:
         method=settings.data.partition,
         alpha=settings.data.alpha,
         seed=settings.seed,
+        sizes=_sizes(settings),
     )
     parts = [splits.private.subset(share) for share in shares]
     halves = [
@@ -255,7 +256,7 @@ def assemble(settings: Settings, clients: int) -> Assembly:
     weights = _class_weights(settings, defence, splits.private, training)
     recipe = defence.recipe(dataclasses.replace(recipe_from(settings), class_weights=weights))
     _check_optimizer(recipe)
-    _check_batch_size(settings, recipe, training)
+    _check_batch_size(settings, defence, recipe, training)
     return Assembly(
         settings=settings,
         splits=splits,
@@ -275,7 +276,7 @@ def _load(settings: Settings) -> Splits:
         image_size=wanted.image_size,
         channels=wanted.channels,
         num_images=wanted.num_images,
-        public=wanted.public,
+        public=wanted.public or None,
         test_fraction=wanted.test_fraction,
         seed=settings.seed,
         labels=wanted.labels,
@@ -372,12 +373,25 @@ def _check_monitor(settings: Settings, defence: Defence, validation: Sequence[Xr
             )
 
 
+def _sizes(settings: Settings) -> list[int]:
+    """Return how many images each client is to have; empty where a partition decides."""
+    try:
+        return [int(part) for part in split(settings.data.sizes)]
+    except ValueError:
+        raise SettingsError(
+            f"data.sizes = {settings.data.sizes!r}: must be whole numbers, one a client, "
+            "comma-separated"
+        ) from None
+
+
 def _check_batch_size(
-    settings: Settings, recipe: TrainingRecipe, parts: Sequence[XrayDataset]
+    settings: Settings, defence: Defence, recipe: TrainingRecipe, parts: Sequence[XrayDataset]
 ) -> None:
-    smallest = int(np.argmin([len(part) for part in parts]))
-    images, asked = len(parts[smallest]), settings.local.batch_size
-    has = f"{client_name(smallest)} of {len(parts)} has only {images} images"
+    """Refuse mini-batches that no client can fill, or one cannot where all must be full."""
+    counts = [len(part) for part in parts]
+    client = int(np.argmin(counts) if recipe.drop_last else np.argmax(counts))
+    images, asked = counts[client], settings.local.batch_size
+    has = f"{client_name(client)} of {len(parts)} has only {images} images"
     if asked > images:
         raise SettingsError(
             f"local.batch-size = {asked}: {has}; must be <= {images}, or take fewer clients"
@@ -387,3 +401,8 @@ def _check_batch_size(
             f"defence.options: {settings.defence.name} makes local.batch-size = {asked} one of "
             f"{recipe.batch_size}, and {has}; must make it <= {images}, or take fewer clients"
         )
+    smallest = int(np.argmin(counts))
+    try:
+        defence.batches(counts[smallest], recipe, seed=settings.seed, round=1, client=smallest)
+    except TrainingError as error:
+        raise SettingsError(str(error)) from error

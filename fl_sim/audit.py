@@ -268,7 +268,7 @@ def _images(
         image_size=data.image_size,
         channels=data.channels,
         num_images=0,
-        public=data.public,
+        public=data.public or None,
         test_fraction=0,
         seed=settings.seed,
         labels=data.labels,

@@ -42,7 +42,7 @@ def settings_table() -> Table:
 
 
 def settings_markdown() -> str:
-    """Return the table of settings for the README."""
+    """Return the table of settings as Markdown, for docs/reference/settings.md."""
     rows = ["| setting | default | allowed | meaning |", "| --- | --- | --- | --- |"]
     for one in declared():
         allowed = one.rule.allowed(one.kind)

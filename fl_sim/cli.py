@@ -293,7 +293,7 @@ def report(
 def list_(
     topic: Annotated[Topic | None, typer.Argument(help="All but the settings if left out.")] = None,
     markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print the table of settings for the README.")
+        bool, typer.Option("--markdown", help="Print the table of settings as Markdown.")
     ] = False,
 ) -> None:
     """List what a setting can name, or the settings themselves."""

@@ -103,7 +103,7 @@ def setting(default: Value, help: str, **rule: Any) -> Any:
 class DataSettings:
     """``data.*``: whose X-rays, at what size, dealt out how."""
 
-    name: str = setting("embedded", "data set", choices=lambda: tuple(DATASETS))
+    name: str = setting("sample", "data set", choices=lambda: tuple(DATASETS))
     path: str = setting("", "file or folder of the data set, where it needs one")
     labels: str = setting("", "label columns of a folder's CSV file, comma-separated; empty is all")
     uncertain: str = setting(
@@ -114,7 +114,12 @@ class DataSettings:
     image_size: int = setting(64, "images are squares of this many pixels", minimum=8, maximum=1024)
     channels: int = setting(1, "1 (grey) or 3", minimum=1, maximum=3)
     num_images: int = setting(0, "use at most this many images; 0 is all (phantom: 512)", minimum=0)
-    public: int = setting(4, "X-rays that are public, for the attacker's prior", minimum=1)
+    public: int = setting(
+        0,
+        "X-rays that are public, for the attacker's prior; 0 is those that the data set itself "
+        "calls public, or 4",
+        minimum=0,
+    )
     test_fraction: float = setting(
         0.2, "share held out for testing, where the set has no split", minimum=0, maximum=0.9
     )
@@ -127,6 +132,10 @@ class DataSettings:
     )
     alpha: float = setting(
         0.5, "Dirichlet concentration of the dirichlet and quantity partitions", above=0
+    )
+    sizes: str = setting(
+        "",
+        "images of each client, comma-separated, in place of a partition; the rest is with nobody",
     )
 
 
@@ -356,7 +365,7 @@ class Declared:
 
 
 def declared() -> Iterator[Declared]:
-    """Yield every setting, in the order of the README's table."""
+    """Yield every setting, in the order of the table of settings."""
     for section, cls in {"": Settings, **SECTIONS}.items():
         kinds = get_type_hints(cls)
         for f in dataclasses.fields(cls):

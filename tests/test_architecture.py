@@ -1,6 +1,8 @@
 """Arrows go one way: fl_sim -> strategies -> adversary; and an attack sees no truth."""
 
 import ast
+import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -127,3 +129,26 @@ def test_the_scan_sees_every_kind_of_import(tmp_path, monkeypatch):
         "ray.util", "flwr.app", "package.near", "package.near.x", "fl_sim.data.load"
     }  # fmt: skip
     assert "torch" not in names
+
+
+def test_the_page_has_the_files_from_a_reply_to_its_row():
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "route"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    files = json.loads(done.stdout.splitlines()[-1])["files"]
+    assert files[0].startswith("strategies/honest_but_curious")
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    section = page.split("## From a reply to a row\n")[1].split("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| ")]
+    assert re.findall(r"`([\w/]+\.py)`", "\n".join(rows)) == files
+
+
+def test_every_file_that_the_architecture_names_is_there():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"(?:adversary|strategies|fl_sim|benchmarks|tests)/[\w/]+\.py", page))
+    assert len(named) > 40
+    assert [
+        name for name in sorted(named) if "NAME" not in name and not (ROOT / name).exists()
+    ] == []

@@ -1,14 +1,17 @@
-"""``make bench`` calls every script with options that it has."""
+"""``make bench`` calls every script with options that it has, and one command calls all."""
 
 from __future__ import annotations
 
 import importlib
 import json
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
+from benchmarks import __main__ as entry
 from benchmarks import certificates, exact_recovery, realistic, updates
 from benchmarks.suite import CLAIMS
 
@@ -22,6 +25,52 @@ def test_the_options_of_every_claim_are_understood(claim, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         script.main()
     assert capsys.readouterr().err.strip().endswith(f"unrecognized arguments: {UNKNOWN}")
+
+
+def test_every_script_with_a_main_is_listed_with_what_it_does(capsys):
+    known = entry.benchmarks()
+    assert {claim.module for claim in CLAIMS} | {"pages", "paper_tables"} <= set(known)
+    assert not {"common", "updates", "__main__"} & set(known)  # these are imported, not run
+    for name, one in known.items():
+        assert importlib.import_module(one.module).__doc__.startswith(one.title), name
+        assert len(one.title) > 20
+    with pytest.raises(SystemExit) as end:
+        entry.main(["--help"])
+    assert end.value.code == 0
+    told = capsys.readouterr().out
+    assert all(f"  {name} " in told and one.title in told for name, one in known.items())
+
+
+def test_a_script_gets_its_own_arguments_and_help(capsys):
+    before = list(sys.argv)
+    with pytest.raises(SystemExit):
+        entry.main(["certificates", "--case", "none", UNKNOWN])
+    said = capsys.readouterr().err
+    assert said.strip().endswith(f"unrecognized arguments: {UNKNOWN}")
+    assert said.startswith("usage: python -m benchmarks certificates ")
+    with pytest.raises(SystemExit):
+        entry.main(["certificates", "--help"])
+    assert "--impostors" in capsys.readouterr().out
+    assert sys.argv == before
+
+
+def test_a_script_that_there_is_not_is_a_line_with_those_that_there_are(capsys):
+    with pytest.raises(SystemExit) as end:
+        entry.main(["no-such-script"])
+    assert end.value.code == 2
+    said = capsys.readouterr().err
+    assert "invalid choice: 'no-such-script'" in said
+    assert "paper_tables" in said
+
+
+def test_the_list_waits_for_no_torch():
+    code = "import sys; from benchmarks.__main__ import benchmarks; benchmarks(); " \
+        "print('torch' in sys.modules)"  # fmt: skip
+    root = Path(__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "False\n"
 
 
 def test_every_row_of_the_realistic_benchmark_is_told_from_the_others():

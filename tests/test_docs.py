@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import itertools
 import re
 import shlex
 import subprocess
@@ -15,14 +16,17 @@ import typer
 
 from adversary.attacks import ATTACKS
 from adversary.report.run_folder import RunFolder
+from benchmarks.__main__ import benchmarks
 from fl_sim import cli, comparison
+from fl_sim.data import DATASETS
 from fl_sim.defences import DEFENCES
 from fl_sim.models import MODELS
 from fl_sim.reattack import CHANGEABLE
 from fl_sim.settings import declared, parse
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+REGISTRIES = (ATTACKS, DATASETS, DEFENCES, MODELS)
 FENCE = re.compile(r"^```(\w+)(?: title=\"([\w.-]+)\")?\n(.*?)^```", re.M | re.S)
 
 
@@ -101,6 +105,8 @@ def check_make(words):
 def check_python(words):
     assert words[0] == "-m"
     assert importlib.util.find_spec(words[1]) is not None
+    if words[1] == "benchmarks" and words[2] != "--help":
+        assert words[2] in benchmarks()
 
 
 def check_flwr(words):
@@ -135,6 +141,15 @@ def check_bash(words):
     assert (ROOT / words[0]).exists()
 
 
+def check_pytest(words):
+    paths = [
+        word for before, word in itertools.pairwise(["", *words])
+        if not word.startswith("-") and before != "-m"
+    ]  # fmt: skip
+    assert paths
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
 PROGRAMS = {
     "fl-sim": check_fl_sim,
     "make": check_make,
@@ -148,6 +163,7 @@ PROGRAMS = {
     ),
     "ray": check_ray,
     "bash": check_bash,
+    ".venv/bin/pytest": check_pytest,
     ".": lambda words: None,
 }
 
@@ -163,9 +179,9 @@ def elsewhere(tmp_path, monkeypatch):
 @pytest.fixture
 def registries():
     """Take out again what a page has registered."""
-    before = {id(one): set(one) for one in (ATTACKS, DEFENCES, MODELS)}
+    before = {id(one): set(one) for one in REGISTRIES}
     yield
-    for one in (ATTACKS, DEFENCES, MODELS):
+    for one in REGISTRIES:
         for name in set(one) - before[id(one)]:
             del one[name]
 
@@ -216,6 +232,25 @@ def test_links_between_pages_lead_somewhere():
         for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             if not target.startswith("http"):
                 assert (page.parent / target).exists(), f"{name_of(page)}: {target}"
+
+
+def test_the_readme_fits_on_a_few_screens():
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 200
+
+
+def names_in(page, heading):
+    """Return the names that begin the rows of the first table below a heading."""
+    text = page.read_text(encoding="utf-8").split(f"# {heading}\n", 1)[1].split("\n#")[0]
+    return re.findall(r"^\| `([\w-]+)`", text, re.M)
+
+
+@pytest.mark.parametrize(("heading", "registry"), [("Attacks", ATTACKS), ("Defences", DEFENCES)])
+def test_every_attack_and_defence_has_a_line_in_the_readme_and_in_its_page(heading, registry):
+    page = ROOT / "docs" / f"{heading.lower()}.md"
+    for place in (ROOT / "README.md", page):
+        names = names_in(place, heading)
+        assert sorted(names) == sorted(registry), name_of(place)
 
 
 def test_every_page_is_in_the_menu():

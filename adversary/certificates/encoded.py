@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from adversary.banded import Banded, Factor
-from adversary.certificates.posterior import Posterior, truncated
+from adversary.certificates.posterior import Posterior, determined, truncated
 from adversary.conjugate_gradients import together
 from adversary.priors import GaussianPrior
 from adversary.random_field import RandomField
@@ -104,7 +104,7 @@ class Encoded:
             If conjugate gradients do not come to an end.
         """
         images, whole = self._moved(temperature) if steps else (self.images, True)
-        errors = self.equations.roundings(self.images, DRAWS, seed)
+        errors = self.equations.errors(self.images, DRAWS, seed)
         drawn = self.prior.sample(DRAWS, generator=generator(seed, "posterior"))
         away = (drawn - self.prior.mean).flatten(1)
         pulls = torch.stack([self._pull(error) for error in errors]) / temperature**0.5
@@ -121,6 +121,9 @@ class Encoded:
             settled=True,
             variance=spread.detach(),
             parameters=images.numel() - float(told.clamp(0, images.numel())),
+            by_array=determined(
+                self.equations, self.images, draws.view(-1, *images.shape), temperature
+            ),
             freedom=_freedom(draws),
         )
 

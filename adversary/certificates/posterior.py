@@ -63,6 +63,8 @@ class Posterior:
         How many unknowns the update determines, of B C H W: tr(J^T J C) / T.
     estimate : Tensor
         (B, C, H, W), before pixels are kept within their range.
+    by_array : tuple of float
+        The same by array of the update, from the simulated errors: tr(J_i C J_i^T) / T of each.
     freedom : Tensor
         (B,), over how many directions the error of each image is spread: tr(C)^2 / tr(C^2). Of
         few, the squared error itself varies as chi-square of so many degrees of freedom.
@@ -74,6 +76,7 @@ class Posterior:
     estimate: Tensor
     variance: Tensor
     parameters: float
+    by_array: tuple[float, ...]
     freedom: Tensor
     settled: bool
 
@@ -210,6 +213,7 @@ class Laplace:
             estimate=images.detach(),
             variance=spread.detach(),
             parameters=images.numel() - by_prior,
+            by_array=determined(self.equations, self.images, draws, temperature),
             freedom=nu.detach(),
             settled=settled,
         )
@@ -224,7 +228,7 @@ class Laplace:
         draw = generator(seed, "posterior")
         count = len(self.images)
         pulls = []
-        for error in self.equations.roundings(self.images, ROUNDINGS, seed):
+        for error in self.equations.errors(self.images, ROUNDINGS, seed):
             away = (self.prior.sample(count, generator=draw) - self.prior.mean).flatten(1)
             pull = self._pull(error) / temperature**0.5
             pulls.append(pull + self.prior.precision_matvec(away.to(pull)).flatten())
@@ -268,6 +272,34 @@ class Laplace:
             enough=EXACT * rights.shape[1],
             iterations=ITERATIONS,
         )
+
+
+@torch.no_grad()
+def determined(
+    equations: Residuals, images: Tensor, draws: Tensor, temperature: float
+) -> tuple[float, ...]:
+    """Return how many unknowns each array determines, by draws of the posterior's covariance.
+
+    tr(J_i C J_i^T) / T of the rows J_i of an array, as E |J_i d|^2 / T; at most its entries.
+
+    Parameters
+    ----------
+    equations : Residuals
+        All.
+    images : Tensor
+        (B, C, H, W), where J is taken.
+    draws : Tensor
+        (draws, B, C, H, W), errors d of the estimate.
+    temperature : float
+        T.
+    """
+    counts = equations.counts.tolist()
+    found = torch.zeros(len(counts), dtype=torch.float64)
+    for draw in draws:
+        parts = equations.forward(images, draw).square().split(counts)
+        found += torch.stack([part.sum() for part in parts]).cpu().double()
+    found /= len(draws) * temperature
+    return tuple(found.minimum(torch.tensor(counts).double()).tolist())
 
 
 def truncated(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:

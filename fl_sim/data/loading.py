@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from fl_sim.data import embedded, folder, kermany, nih, phantom, pneumoniamnist
+from fl_sim.data import embedded, folder, kermany, nih, phantom, pneumoniamnist, sample
 from fl_sim.data.dataset import Splits
 from fl_sim.data.errors import DataError
 from fl_sim.data.source import Request, Source
@@ -21,6 +21,7 @@ DATASETS: dict[str, Callable[[Request], Source]] = {
     "nih": nih.source,
     "phantom": phantom.source,
     "pneumoniamnist": pneumoniamnist.source,
+    "sample": sample.source,
 }
 
 IMAGE_SIZES = range(8, 1025)
@@ -34,7 +35,7 @@ def load(
     image_size: int = 64,
     channels: int = 1,
     num_images: int = 0,
-    public: int = 4,
+    public: int | None = None,
     test_fraction: float = 0.2,
     seed: int = 0,
     labels: str = "",
@@ -50,16 +51,17 @@ def load(
     name : str
         A key of :data:`DATASETS`.
     path : str
-        File or folder of the data; ``embedded`` and ``phantom`` need none, and ``pneumoniamnist``
-        is downloaded without one.
+        File or folder of the data; ``embedded``, ``sample`` and ``phantom`` need none, and
+        ``pneumoniamnist`` is downloaded without one.
     image_size : int
         Side of the square images in pixels, 8 to 1024.
     channels : int
         1 (grey) or 3 (grey repeated; colour kept).
     num_images : int
         At most so many images in the three splits together; 0 for all (``phantom``: 512).
-    public : int
-        Public images, as nearly as whole patients allow.
+    public : int, optional
+        Public images, as nearly as whole patients allow; by default those that the data set
+        itself calls public, or four where it calls none so or ``num_images`` are taken.
     test_fraction : float
         Share of the images held out for testing, in [0, 1). A test split of the data set's own
         is used instead, whole unless ``num_images`` is given; 0 means no test images at all.
@@ -106,7 +108,7 @@ def _check(request: Request) -> None:
         raise DataError(
             f"data.num-images = {request.num_images}: allowed are 0 (all) and whole numbers above"
         )
-    if request.public < 0:
+    if request.public is not None and request.public < 0:
         raise DataError(f"data.public = {request.public}: allowed are whole numbers from 0")
     if not (math.isfinite(request.test_fraction) and 0 <= request.test_fraction < 1):
         raise DataError(

@@ -27,7 +27,7 @@ class Request:
     image_size: int
     channels: int
     num_images: int
-    public: int
+    public: int | None
     test_fraction: float
     seed: int
     labels: str = ""

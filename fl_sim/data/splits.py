@@ -9,6 +9,9 @@ from fl_sim.data.errors import DataError
 from fl_sim.data.patients import Patients, shuffled
 from fl_sim.data.source import PARTS, Part, Request, Source
 
+FEW_PUBLIC = 4
+"""Public images of a data set that calls none of its own public, if nothing else is said."""
+
 
 def split(source: Source, request: Request) -> dict[Part, np.ndarray]:
     """Return the image indices of each part; no patient is in two of them.
@@ -36,12 +39,16 @@ def split(source: Source, request: Request) -> dict[Part, np.ndarray]:
         return members[shuffled(patients.classes[members], rng, balanced=balanced)]
 
     candidates = [draw("public", balanced=True), draw("private", balanced=True)]
-    public = _pick(np.concatenate(candidates), patients.sizes, request.public)
+    wanted = request.public
+    if wanted is None:
+        marked = 0 if request.num_images else int(patients.sizes[candidates[0]].sum())
+        wanted = marked or FEW_PUBLIC
+    public = _pick(np.concatenate(candidates), patients.sizes, wanted)
 
     private, held_out = draw("private", balanced=False), draw("test", balanced=False)
     private = private[~np.isin(private, public)]
-    wanted = _test_images(source, request, int(patients.sizes[held_out].sum()))
-    test = _pick(held_out if len(held_out) else private, patients.sizes, wanted)
+    tested = _test_images(source, request, int(patients.sizes[held_out].sum()))
+    test = _pick(held_out if len(held_out) else private, patients.sizes, tested)
 
     private = private[~np.isin(private, test)]
     if request.num_images:
@@ -49,7 +56,7 @@ def split(source: Source, request: Request) -> dict[Part, np.ndarray]:
         private = _pick(private, patients.sizes, request.num_images - taken)
     if not len(private):
         raise DataError(
-            f"data.public = {request.public}, data.test-fraction = {request.test_fraction}: they"
+            f"data.public = {wanted}, data.test-fraction = {request.test_fraction}: they"
             f" leave no image of the {request.num_images or len(source)} of '{source.name}' to"
             " the clients"
         )

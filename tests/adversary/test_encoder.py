@@ -304,7 +304,7 @@ def test_the_posterior_is_that_of_the_whole_jacobian(local, temperature):
     assert posterior.parameters == pytest.approx(
         256 - float((covariance * P).sum()), abs=0.05 * 256
     )
-    pulls = [J.T @ e / temperature**0.5 for e in found.equations.roundings(found.images, 50, 1)]
+    pulls = [J.T @ e / temperature**0.5 for e in found.equations.errors(found.images, 50, 1)]
     moved = torch.stack(pulls) @ covariance
     spread = moved.T @ moved / 50 + covariance @ P @ covariance
     freedom = spread.trace().square() / spread.square().sum()

@@ -53,9 +53,9 @@ def _look_again() -> None:
         vars(registry).pop("_found", None)
 
 
-def test_the_readme_s_own_defence_and_attack(installed, root, quick):
-    section = (root / "README.md").read_text(encoding="utf-8").split("## Your own defence")[1]
-    module, points = re.findall(r"```(?:python|toml)\n(.*?)```", section, re.S)[:2]
+def test_the_page_s_own_defence_and_attack(installed, root, quick):
+    page = (root / "docs" / "howto" / "package.md").read_text(encoding="utf-8")
+    module, points = re.findall(r"```(?:python|toml)\n(.*?)```", page, re.S)
     group = re.sub(r'\[project.entry-points."(.*)"\]', r"[\1]", points)
     installed(module, group.replace('"', ""))
     settings = quick(

@@ -180,7 +180,8 @@ def _certified(work: Work) -> _Certified:
     except (ValueError, RuntimeError, MemoryError) as error:  # what is found is given all the same
         work.search.notes.append(f"no posterior: {' '.join(str(error).split())}")
         return _Certified(best, clamped, Statement(certificate="open"), chi_square)
-    fit = goodness(equations, equations(posterior.estimate), posterior.parameters)
+    residual = equations(posterior.estimate)
+    fit = goodness(equations, residual, posterior.parameters, posterior.by_array)
     statement = certify(
         best,
         posterior,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from adversary.problem import Problem
 
@@ -10,7 +11,7 @@ FEW_LEVELS = 256
 """Different values up to which an array of more entries was quantised on the way."""
 
 UNMOVED = 0.5
-"""Share of an array's entries that did not move, from which on entries were left out."""
+"""Share of entries that did not move, from which on they were left out; of units that did."""
 
 
 def doubts(problem: Problem) -> tuple[str, ...]:
@@ -30,18 +31,34 @@ def _compressed(problem: Problem) -> bool:
     """
     seen, channel = problem.observation, problem.threat.channel
     for name in problem.gradient:
-        moved = (seen.returned[name].double() - seen.sent[name].double()).flatten()
-        if name in channel.observed:
-            moved = moved[channel.observed[name].flatten()]
-        if len(moved) < 4 * FEW_LEVELS:
-            continue
-        if float((moved == 0).double().mean()) > UNMOVED:
-            return True
-        # Levels are equal but for the rounding of the weights they were added to.
-        coarse = moved / moved.abs().max().clamp_min(1e-30)
-        if len(torch.unique((coarse * 2**18).round())) <= FEW_LEVELS:
+        moved = seen.returned[name].double() - seen.sent[name].double()
+        told = channel.observed.get(name, torch.ones_like(moved, dtype=torch.bool)).to(moved.device)
+        if int(told.sum()) >= 4 * FEW_LEVELS and (_left_out(moved, told) or _few(moved[told])):
             return True
     return False
+
+
+def _left_out(moved: Tensor, told: Tensor) -> bool:
+    """Return whether most entries of an array did not move though their units did.
+
+    A unit that is off for all images, of this layer or of the one before it, moves nothing: its
+    row or column is no evidence.
+    """
+    if moved.ndim < 2:
+        return False
+    changed = (moved != 0) & told
+    by_unit = changed.flatten(2) if moved.ndim > 2 else changed[..., None]
+    rows, columns = by_unit.any(2).any(1), by_unit.any(2).any(0)
+    active = told & (rows[:, None] & columns).view(*moved.shape[:2], *[1] * (moved.ndim - 2))
+    if not bool(active.any()):
+        return False
+    return float(changed[active].double().mean()) < 1 - UNMOVED
+
+
+def _few(moved: Tensor) -> bool:
+    """Return whether changes take few values; equal but for the rounding of the weights."""
+    coarse = moved / moved.abs().max().clamp_min(1e-30)
+    return len(torch.unique((coarse * 2**18).round())) <= FEW_LEVELS
 
 
 def _contradicts_recipe(problem: Problem) -> bool:

@@ -286,6 +286,7 @@ def _tells_encodings(work: Work) -> bool:
     one_step = work.problem.observation.steps == 1
     return (
         one_step
+        and not work.noisy
         and work.problem.outputs > 2
         and all(part is not None for part in work.problem.head_gradient)
     )

@@ -22,8 +22,8 @@ PRIOR = GaussianPrior(
     torch.zeros(1, 64, dtype=torch.float64),
     torch.full((64,), 0.01, dtype=torch.float64),
 )
-EXPLAINED = Goodness(chi_square=1.0, deviation=0.5, rounded=1.0)
-MISFIT = Goodness(chi_square=1.2, deviation=9.0, rounded=1.0)
+EXPLAINED = Goodness(chi_square=1.0, deviation=0.5, worst=0.5, rounded=1.0)
+MISFIT = Goodness(chi_square=1.2, deviation=9.0, worst=9.0, rounded=1.0)
 
 
 def posterior(*gains, parameters=100.0, settled=True):
@@ -36,6 +36,7 @@ def posterior(*gains, parameters=100.0, settled=True):
         estimate=images,
         variance=variance,
         parameters=parameters,
+        by_array=(),
         freedom=torch.full((len(gains),), 64.0),
         settled=settled,
     )

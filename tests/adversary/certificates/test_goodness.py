@@ -10,7 +10,7 @@ import torch
 
 from adversary import ThreatModel, TrainingRecipe
 from adversary.certificates import goodness
-from adversary.certificates.goodness import DEVIATIONS, ROUNDED, Goodness
+from adversary.certificates.goodness import DEVIATIONS, ROUNDED, Goodness, deviation
 from adversary.channel import Channel
 from adversary.problem import pose
 from adversary.residuals import residuals
@@ -88,11 +88,43 @@ def test_parameters_that_were_fitted_are_allowed_for(tiny_net, update):
     assert goodness(equations, exact, 0.0).deviation == pytest.approx(-64 / math.sqrt(2 * count))
 
 
+@pytest.mark.parametrize(("count", "determined"), [(1, 0), (4, 1), (60, 40), (5000, 700)])
+def test_a_sum_of_squares_lies_off_as_a_normal_value_does(count, determined):
+    draw = torch.Generator().manual_seed(count)
+    left = torch.randn(4000, count - determined, generator=draw).square().sum(1)
+    off = torch.tensor([deviation(float(one), count, determined) for one in left])
+    assert float(off.mean()) == pytest.approx(0, abs=0.1)
+    assert float(off.std()) <= 1.1  # less where a fit took some of it
+    assert float(off.abs().max()) < DEVIATIONS
+    assert deviation(count + 8 * math.sqrt(2 * count), count, 0.0) > DEVIATIONS / 2
+    assert deviation(1e-9, 5000, 0.0) < -DEVIATIONS
+
+
+def test_arrays_of_opposite_drift_are_seen_though_their_sum_is_as_expected(tiny_net, update):
+    problem = posed(tiny_net, update, 0.3)
+    equations = residuals(problem, problem.targets(LABEL), math.inf, 0)
+    equations = equations.calibrated(IMAGES.double(), 0)
+    counts = equations.counts.tolist()
+    largest = max(range(len(counts)), key=counts.__getitem__)
+    total, own = sum(counts), counts[largest]
+    parts = [
+        torch.full((n,), 1.5 if i == largest else (total - 1.5 * own) / (total - own)).sqrt()
+        for i, n in enumerate(counts)
+    ]
+    residual = torch.cat(parts).double()
+    none = [0.0] * len(counts)
+    whole, by_array = goodness(equations, residual, 0.0), goodness(equations, residual, 0.0, none)
+    assert whole.explained
+    assert by_array.deviation == pytest.approx(0, abs=1e-5)
+    assert not by_array.explained
+
+
 @pytest.mark.parametrize(
-    ("deviation", "rounded", "explained"),
-    [(0, 0, True), (4.9, 1, True), (-4.9, 1, True), (5.1, 1, False), (-5.1, 1, False),
-     (0, 1.9, True), (0, 2.1, False), (math.nan, 1, False), (0, math.nan, False)],
+    ("deviation", "worst", "rounded", "explained"),
+    [(0, 0, 0, True), (4.9, 4.9, 1, True), (-4.9, -4.9, 1, True), (5.1, 0, 1, False),
+     (-5.1, 0, 1, False), (0, 5.1, 1, False), (0, -5.1, 1, False), (0, 0, 1.9, True),
+     (0, 0, 2.1, False), (math.nan, 0, 1, False), (0, 0, math.nan, False)],
 )  # fmt: skip
-def test_both_kinds_of_noise_must_fit(deviation, rounded, explained):
-    found = Goodness(chi_square=1.0, deviation=deviation, rounded=rounded)
+def test_the_sum_each_array_and_rounding_must_fit(deviation, worst, rounded, explained):
+    found = Goodness(chi_square=1.0, deviation=deviation, worst=worst, rounded=rounded)
     assert found.explained is explained

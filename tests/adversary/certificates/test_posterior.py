@@ -56,11 +56,16 @@ class Linear:
     def pullback(self, images):
         return lambda vector: self.matrix.T @ vector
 
-    def roundings(self, images, count, seed=0):
+    def errors(self, images, count, seed=0):
         for draw in range(count):
             noise = torch.Generator().manual_seed(seed + draw)
             error = torch.randn(len(self.matrix), generator=noise, dtype=torch.float64)
-            yield (self.rounding or 0.0) * error
+            yield (1.0 if self.rounding is None else self.rounding) * error
+
+    @property
+    def counts(self):
+        half = len(self.matrix) // 2
+        return torch.tensor([half, len(self.matrix) - half])
 
 
 def drawn(equations, seed, *, batch=1, precision=20.0):
@@ -90,6 +95,16 @@ def test_a_linear_model_has_its_own_covariance(batch):
     )
     told = float((exact @ linear.matrix.T @ linear.matrix).trace())
     assert found.parameters == pytest.approx(told)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_what_each_array_determines_is_the_trace_of_its_own_rows(batch):
+    images, linear = drawn(60, 0, batch=batch)
+    exact = covariance(linear, batch)
+    halves = linear.matrix.split(linear.counts.tolist())
+    told = [float((part @ exact @ part.T).trace()) for part in halves]
+    found = [Laplace(linear, images, prior()).at(seed=seed).by_array for seed in range(0, 400, 8)]
+    assert torch.tensor(found).mean(0).tolist() == pytest.approx(told, rel=0.1)
 
 
 def test_noise_taken_as_larger_weakens_the_equations_alone():

@@ -51,6 +51,19 @@ def test_compression_that_nobody_told_of_is_seen(changed, change):
     assert doubts(changed(change)) == ("channel-not-modelled",)
 
 
+def silent(moved):
+    """Return an update in which three of five units of a layer are off."""
+    off = (torch.arange(len(moved)) % 5 > 1).view(-1, *[1] * (moved.ndim - 1))
+    return moved.masked_fill(off, 0.0) if moved.ndim > 1 else moved
+
+
+def test_units_that_are_off_for_all_images_are_no_doubt(changed):
+    assert doubts(changed(silent)) == ()
+    columns = changed(lambda moved: silent(moved.mT).mT if moved.ndim == 2 else moved)
+    assert doubts(columns) == ()
+    assert doubts(changed(lambda moved: largest(silent(moved)))) == ("channel-not-modelled",)
+
+
 def test_entries_that_the_channel_says_were_left_out_are_no_doubt(changed):
     def told(seen):
         return Channel(observed={n: v != seen.sent[n] for n, v in seen.returned.items()})
