@@ -167,7 +167,9 @@ def test_a_file_that_is_no_table_is_named(labelled):
 
 def test_an_unreadable_image_is_named(labelled):
     (labelled / "sick" / "3.png").write_bytes(b"broken")
-    with pytest.raises(DataError, match=r"sick/3\.png: cannot be read as PNG, JPEG or DICOM"):
+    with pytest.raises(
+        DataError, match=r"sick/3\.png: cannot be read as PNG, JPEG, TIFF, BMP, GIF, WebP or DICOM"
+    ):
         read(labelled)
 
 
