@@ -280,6 +280,10 @@ def _load(settings: Settings) -> Splits:
         seed=settings.seed,
         labels=wanted.labels,
         uncertain=wanted.uncertain,
+        columns=wanted.columns,
+        patients=wanted.patients,
+        max_value=wanted.max_value,
+        on_error=wanted.on_error,
     )
 
 

@@ -273,6 +273,10 @@ def _images(
         seed=settings.seed,
         labels=data.labels,
         uncertain=data.uncertain,
+        columns=data.columns,
+        patients=data.patients,
+        max_value=data.max_value,
+        on_error=data.on_error,
     )
     return images_of_client(request, indices)
 

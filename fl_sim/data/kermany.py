@@ -12,13 +12,14 @@ import torch
 
 from fl_sim.data.errors import DataError
 from fl_sim.data.images import check_size, decode, stack
-from fl_sim.data.source import Part, Request, Source
+from fl_sim.data.source import Part, Request, Source, reads
 from fl_sim.data.tables import inside, read_table
 
 _COLUMNS = ("path", "split", "label", "patient_id", "duplicate_of")
 _PARTS: dict[str, Part] = {"train": "private", "val": "public", "test": "test"}
 
 
+@reads("path", "max_value", "on_error")
 def source(request: Request) -> Source:
     """Return the set from a folder or zip file with ``index.csv`` beside the images.
 

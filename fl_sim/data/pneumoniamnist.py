@@ -11,7 +11,7 @@ import torch
 from fl_sim.data.errors import DataError
 from fl_sim.data.images import stack
 from fl_sim.data.npz import read_arrays
-from fl_sim.data.source import Part, Request, Source
+from fl_sim.data.source import Part, Request, Source, reads
 
 # The file's splits, and what each of them is here: the prior is drawn from validation images.
 _PARTS: dict[str, Part] = {"train": "private", "val": "public", "test": "test"}
@@ -19,6 +19,7 @@ _PARTS: dict[str, Part] = {"train": "private", "val": "public", "test": "test"}
 _SIZES = (28, 64, 128, 224)
 
 
+@reads("path")
 def source(request: Request) -> Source:
     """Return an npz file with MedMNIST's keys, or what the medmnist package downloads.
 
