@@ -18,7 +18,7 @@ from fl_sim.data.entries import UNCERTAIN, classes, labels_of
 from fl_sim.data.errors import DataError
 from fl_sim.data.identity import PATIENTS, Sighting, cleaned, in_words
 from fl_sim.data.images import decode, stack
-from fl_sim.data.layout import SPLITS, arrange
+from fl_sim.data.layout import SPLITS, Place, arrange
 from fl_sim.data.listed import Listed, normalised
 from fl_sim.data.source import Part, Request, Source, reads
 from fl_sim.data.tables import is_table, read_table, require_columns
@@ -196,7 +196,7 @@ def _from_tree(tree: Tree, root: Path, request: Request) -> Catalogue:
             f"data.path = '{root}': no images; allowed are files that end in {', '.join(SUFFIXES)}"
         )
     layout = arrange(tree, images, str(root))
-    names = _once_each(tree, {name: layout.places[name] for name in layout.places}, str(root))
+    names = _once_each(tree, layout.places, str(root))
     places = [layout.places[name] for name in names]
     labels, label_names = classes([place.label for place in places], str(root))
     whose = PATIENTS[request.patients]
@@ -214,15 +214,14 @@ def _from_tree(tree: Tree, root: Path, request: Request) -> Catalogue:
     )
 
 
-def _once_each(tree: Tree, places: dict[str, object], root: str) -> list[str]:
-    """Return names of different files; links may give a file several, in one place alone."""
+def _once_each(tree: Tree, places: dict[str, Place], root: str) -> list[str]:
+    """Return names of different files; links may give a file several, below one label alone."""
     first: dict[str, str] = {}
     for name in places:
         other = first.setdefault(tree.same(name), name)
-        if places[other] != places[name]:
-            raise DataError(
-                f"{root}: '{other}' and '{name}' are one file, with two labels, splits or patients"
-            )
+        one, two = places[other], places[name]
+        if (one.label, one.part) != (two.label, two.part):
+            raise DataError(f"{root}: '{other}' and '{name}' are one file, with two labels")
     return list(first.values())
 
 

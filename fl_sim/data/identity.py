@@ -16,7 +16,7 @@ _WHOLE = re.compile(r"(\d+)\.0+")
 # The names that published sets give their files.
 _NIH = re.compile(r"(\d{8})_\d{3}\.\w+")
 _KERMANY = (
-    re.compile(r"(person\d+)_(?:bacteria|virus)_\d+\.\w+"),
+    re.compile(r"(person\d+)_(?:bacteria|virus)_\d+(?:_\d+)?\.\w+"),
     re.compile(r"((?:NORMAL2-)?IM-\d+)-\d{4}(?:-\d{4})?\.\w+"),
     re.compile(r"(?:NORMAL|BACTERIA|VIRUS)-(\d+)-\d+\.\w+"),
 )

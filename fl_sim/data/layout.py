@@ -119,11 +119,11 @@ def _enclosing(images: Sequence[str]) -> str:
     prefix = ""
     while True:
         rests = [name.removeprefix(prefix).split("/") for name in images]
-        tops = {parts[0] for parts in rests}
-        seconds = {parts[1] if len(parts) > 2 else "" for parts in rests}
-        alone = len(tops) == 1 and not _is_split(next(iter(tops)))
-        if not (alone and any(map(_is_split, seconds))):
+        tops = {parts[0] for parts in rests if len(parts) > 1}
+        if any(map(_is_split, tops)):
             return prefix
+        if len(tops) != 1 or any(len(parts) == 1 for parts in rests):
+            return ""
         prefix += f"{tops.pop()}/"
 
 

@@ -81,7 +81,8 @@ def readable(
     }
     if failed and not len(kept["private"]):
         raise DataError(f"none of the clients' images can be read; {failed[0]}")
-    return kept, [f"skipped: {len(failed)} files that cannot be read; {failed[0]}"] * bool(failed)
+    told = [f"skipped: {len(failed)} files that cannot be read; {first}" for first in failed[:1]]
+    return kept, told
 
 
 def _check_one_patient(source: Source, patients: Patients, request: Request) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import lzma
 import stat
@@ -61,6 +62,9 @@ class Tree(Protocol):
     def size(self, name: str) -> int:
         """Return the size of a file in bytes."""
 
+    def digest(self, name: str) -> str:
+        """Return what files of equal content have in common."""
+
     def open(self, name: str) -> BinaryIO:
         """Open a file; :class:`DataError` where it cannot be."""
 
@@ -95,6 +99,10 @@ class FolderTree:
     def size(self, name: str) -> int:
         """Return the size of a file in bytes."""
         return (self.root / name).stat().st_size
+
+    def digest(self, name: str) -> str:
+        """Return the digest of a file's content."""
+        return hashlib.sha256(self.read(name)).hexdigest()
 
     def open(self, name: str) -> BinaryIO:
         """Open a file; :class:`DataError` where it cannot be."""
@@ -188,6 +196,10 @@ class ZipTree:
     def size(self, name: str) -> int:
         """Return the size of a file in bytes, unpacked."""
         return self._entries[name].file_size
+
+    def digest(self, name: str) -> str:
+        """Return the checksum and size of a file's content, as the archive tells them."""
+        return f"{self._entries[name].CRC:08x}-{self.size(name)}"
 
     def open(self, name: str) -> BinaryIO:
         """Open a file; :class:`DataError` where it cannot be."""
