@@ -165,6 +165,12 @@ class ModelSettings:
     weights: str = setting(
         "", "first weights: imagenet (torchvision's), a checkpoint's path, or empty for random ones"
     )
+    mean: str = setting(
+        "",
+        "what the model's images are less, before std divides them, in [0, 1]: a number or one a "
+        "channel, comma-separated, as its checkpoint was trained; empty is the model's own",
+    )
+    std: str = setting("", "what divides the model's images, likewise")
     loss: str = setting(
         "cross-entropy",
         "softmax cross-entropy, or binary cross-entropy per label",
