@@ -333,6 +333,8 @@ def _ledger(posed: Audit, folder: RunFolder) -> Ledger:
 def _run(posed: Audit, adversary: Adversary, ledger: Ledger, progress: Progress | None) -> None:
     """Run every attack, and write down what comes of it."""
     observation = posed.observation
+    for line in posed.images.used.notes if posed.images else ():
+        say(line)
     ledger.observed(observation)
     trained = [p for p in posed.model.parameters() if p.requires_grad]
     weights = sum(p.numel() for p in trained)

@@ -436,7 +436,9 @@ def _check(settings: Settings) -> None:
     from fl_sim.assembly import assemble
     from fl_sim.attacker import attacks
     from fl_sim.loggers import makers
+    from fl_sim.unread import refuse_unread
 
+    refuse_unread(settings)
     attacks(settings)
     makers(settings)
     assemble(settings, settings.clients).model()
