@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from functools import lru_cache
 
 import numpy as np
 
-from fl_sim.data import embedded, folder, kermany, nih, phantom, pneumoniamnist
+from fl_sim.data import chestmnist, embedded, folder, kermany, nih, phantom, pneumoniamnist
 from fl_sim.data.dataset import Splits
 from fl_sim.data.entries import UNCERTAIN
 from fl_sim.data.errors import DataError
 from fl_sim.data.identity import PATIENTS
-from fl_sim.data.source import UNREAD, Request, Source
+from fl_sim.data.registry import DataSets
+from fl_sim.data.source import UNREAD, Request
 from fl_sim.data.splits import readable, split
 from fl_sim.data.summary import in_lines, splits_in_words
 
-DATASETS: dict[str, Callable[[Request], Source]] = {
-    "embedded": embedded.source,
-    "folder": folder.source,
-    "kermany": kermany.source,
-    "nih": nih.source,
-    "phantom": phantom.source,
-    "pneumoniamnist": pneumoniamnist.source,
-}
+DATASETS = DataSets(
+    {
+        "chestmnist": chestmnist.source,
+        "embedded": embedded.source,
+        "folder": folder.source,
+        "kermany": kermany.source,
+        "nih": nih.source,
+        "phantom": phantom.source,
+        "pneumoniamnist": pneumoniamnist.source,
+    }
+)
 
 ON_ERROR = ("stop", "skip")
 IMAGE_SIZES = range(8, 1025)
@@ -59,8 +63,8 @@ def load(
     name : str
         A key of :data:`DATASETS`.
     path : str
-        File or folder of the data; ``embedded`` and ``phantom`` need none, and ``pneumoniamnist``
-        is downloaded without one.
+        File or folder of the data; ``embedded`` and ``phantom`` need none, and those of MedMNIST
+        are downloaded without one.
     image_size : int
         Side of the square images in pixels, 8 to 1024.
     channels : int
