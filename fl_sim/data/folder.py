@@ -267,7 +267,8 @@ def _with_files(found: Catalogue, path: Path, request: Request) -> tuple[Catalog
             missing.append(str(error))
             continue
         other = first.setdefault(file, row)
-        _check_agreement(found, other, row, path)
+        if other != row:
+            _check_agreement(found, other, row, path)
         paths[name] = file
     notes = []
     if missing:
