@@ -9,7 +9,16 @@ from functools import lru_cache
 
 import numpy as np
 
-from fl_sim.data import chestmnist, embedded, folder, kermany, nih, phantom, pneumoniamnist
+from fl_sim.data import (
+    chestmnist,
+    embedded,
+    folder,
+    huggingface,
+    kermany,
+    nih,
+    phantom,
+    pneumoniamnist,
+)
 from fl_sim.data.dataset import Splits
 from fl_sim.data.entries import UNCERTAIN
 from fl_sim.data.errors import DataError
@@ -24,6 +33,7 @@ DATASETS = DataSets(
         "chestmnist": chestmnist.source,
         "embedded": embedded.source,
         "folder": folder.source,
+        "huggingface": huggingface.source,
         "kermany": kermany.source,
         "nih": nih.source,
         "phantom": phantom.source,
