@@ -28,7 +28,7 @@ from adversary.report.run_folder import RunFolder
 from adversary.scorer import Scorer
 from adversary.seeding import derive_seed, generator
 from adversary.threat import ThreatModel
-from fl_sim import attacker, data, defences, models, pretrained
+from fl_sim import attacker, data, defences, models, normalisation, pretrained
 from fl_sim.data import Splits, XrayDataset
 from fl_sim.defences import Defence
 from fl_sim.freezing import freeze
@@ -83,6 +83,7 @@ class Assembly:
             seed=derive_seed(settings.seed, "model"),
         )
         pretrained.start_from(settings.model.weights, settings.model.name, plain)
+        normalisation.apply(plain, settings.model.mean, settings.model.std, settings.data.channels)
         return freeze(self.defence.model(plain), settings.local.freeze)
 
     def batches(self, round: int, client: int) -> list[Tensor]:
@@ -281,6 +282,10 @@ def _load(settings: Settings) -> Splits:
         seed=settings.seed,
         labels=wanted.labels,
         uncertain=wanted.uncertain,
+        columns=wanted.columns,
+        patients=wanted.patients,
+        max_value=wanted.max_value,
+        on_error=wanted.on_error,
     )
 
 

@@ -14,7 +14,7 @@ import torch
 
 from adversary.observation import Observation, StateDict
 from adversary.report.run_folder import RunFolder, RunFolderError
-from fl_sim import checkpoints, models
+from fl_sim import checkpoints, models, normalisation
 from fl_sim.checkpoints import CheckpointError
 from fl_sim.defences import Defence
 from fl_sim.freezing import FREEZABLE, freeze
@@ -241,6 +241,10 @@ def model_of(
     )
     if wanted.weights == IMAGENET:
         model.mean, model.std = NORMALISATION
+    try:
+        normalisation.apply(model, wanted.mean, wanted.std, data.channels)
+    except ModelError as error:
+        raise AuditError(str(error)) from error
     if normalise is not None:
         model.mean, model.std = normalise
     try:

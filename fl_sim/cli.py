@@ -419,7 +419,9 @@ def _with_absolute_paths(settings: Settings) -> Settings:
     def absolute(path: str) -> str:
         return str(Path(path).expanduser().absolute()) if path else path
 
-    data = dataclasses.replace(settings.data, path=absolute(settings.data.path))
+    path = settings.data.path
+    of_hub = settings.data.name == "huggingface" and not Path(path).expanduser().exists()
+    data = dataclasses.replace(settings.data, path=path if of_hub else absolute(path))
     start_image = absolute(settings.adversary.start_image)
     adversary = dataclasses.replace(settings.adversary, start_image=start_image)
     weights = settings.model.weights
@@ -436,7 +438,9 @@ def _check(settings: Settings) -> None:
     from fl_sim.assembly import assemble
     from fl_sim.attacker import attacks
     from fl_sim.loggers import makers
+    from fl_sim.unread import refuse_unread
 
+    refuse_unread(settings)
     attacks(settings)
     makers(settings)
     assemble(settings, settings.clients).model()

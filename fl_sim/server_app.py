@@ -91,6 +91,8 @@ def _serve(grid: Grid, settings: Settings, folder: RunFolder) -> Ledger:
     say("waiting for the clients")
     partitions = roll_call(grid, settings.clients, tell=say)
     run = assemble(dataclasses.replace(settings, resume=False), len(partitions))
+    for line in run.splits.private.notes:
+        say(line)
     snapshot = _rewound(run, folder) if settings.resume else None
     if not settings.resume:
         folder.update(**about.describe(run))

@@ -2,28 +2,48 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Collection
 from functools import lru_cache
 
 import numpy as np
 
-from fl_sim.data import embedded, folder, kermany, nih, phantom, pneumoniamnist, sample
+from fl_sim.data import (
+    chestmnist,
+    embedded,
+    folder,
+    huggingface,
+    kermany,
+    nih,
+    phantom,
+    pneumoniamnist,
+    sample,
+)
 from fl_sim.data.dataset import Splits
+from fl_sim.data.entries import UNCERTAIN
 from fl_sim.data.errors import DataError
-from fl_sim.data.source import Request, Source
-from fl_sim.data.splits import split
+from fl_sim.data.identity import PATIENTS
+from fl_sim.data.registry import DataSets
+from fl_sim.data.source import UNREAD, Request
+from fl_sim.data.splits import readable, split
+from fl_sim.data.summary import in_lines, splits_in_words
 
-DATASETS: dict[str, Callable[[Request], Source]] = {
-    "embedded": embedded.source,
-    "folder": folder.source,
-    "kermany": kermany.source,
-    "nih": nih.source,
-    "phantom": phantom.source,
-    "pneumoniamnist": pneumoniamnist.source,
-    "sample": sample.source,
-}
+DATASETS = DataSets(
+    {
+        "chestmnist": chestmnist.source,
+        "embedded": embedded.source,
+        "folder": folder.source,
+        "huggingface": huggingface.source,
+        "kermany": kermany.source,
+        "nih": nih.source,
+        "phantom": phantom.source,
+        "pneumoniamnist": pneumoniamnist.source,
+        "sample": sample.source,
+    }
+)
 
+ON_ERROR = ("stop", "skip")
 IMAGE_SIZES = range(8, 1025)
 CHANNELS = (1, 3)
 
@@ -40,6 +60,10 @@ def load(
     seed: int = 0,
     labels: str = "",
     uncertain: str = "refuse",
+    columns: str = "",
+    patients: str = "auto",
+    max_value: float = 0,
+    on_error: str = "stop",
 ) -> Splits:
     """Return the private, public and test X-rays of a data set.
 
@@ -51,8 +75,8 @@ def load(
     name : str
         A key of :data:`DATASETS`.
     path : str
-        File or folder of the data; ``embedded``, ``sample`` and ``phantom`` need none, and
-        ``pneumoniamnist`` is downloaded without one.
+        File or folder of the data; ``embedded``, ``sample`` and ``phantom`` need none, and those
+        of MedMNIST are downloaded without one.
     image_size : int
         Side of the square images in pixels, 8 to 1024.
     channels : int
@@ -71,7 +95,16 @@ def load(
     labels : str
         Label columns of a ``folder``'s CSV file, comma-separated; empty for all.
     uncertain : str
-        One of :data:`fl_sim.data.folder.UNCERTAIN`: what uncertain labels of a CSV file count as.
+        One of :data:`fl_sim.data.entries.UNCERTAIN`: what uncertain labels of a CSV file count as.
+    columns : str
+        What columns of a table mean whose names do not tell: ``path = File, patient = Who``; see
+        :data:`fl_sim.data.columns.ROLES`.
+    patients : str
+        A key of :data:`fl_sim.data.identity.PATIENTS`: what tells who is in an image.
+    max_value : float
+        The number that is white in pictures of more bits than they use; 0 is the format's own.
+    on_error : str
+        One of :data:`ON_ERROR`: whether a file that cannot be read ends it, or is left out.
 
     Raises
     ------
@@ -89,6 +122,10 @@ def load(
         seed=seed,
         labels=labels,
         uncertain=uncertain,
+        columns=columns,
+        patients=patients,
+        max_value=max_value,
+        on_error=on_error,
     )
     _check(request)
     return _load(request)
@@ -114,14 +151,30 @@ def _check(request: Request) -> None:
         raise DataError(
             f"data.test-fraction = {request.test_fraction}: allowed are numbers from 0 to below 1"
         )
-    if request.labels and request.name != "folder":
+    choices: dict[str, Collection[str]] = {
+        "uncertain": UNCERTAIN,
+        "patients": PATIENTS,
+        "on_error": ON_ERROR,
+    }
+    for name, allowed in choices.items():
+        if (value := getattr(request, name)) not in allowed:
+            raise DataError(f"{_setting(name)} = '{value}': allowed are {', '.join(allowed)}")
+    if not (math.isfinite(request.max_value) and request.max_value >= 0):
         raise DataError(
-            f"data.labels = '{request.labels}': the data set '{request.name}' has no columns to"
-            " choose from; leave it empty"
+            f"data.max-value = {request.max_value}: allowed are 0 (the format's) and numbers above"
         )
-    if request.uncertain not in folder.UNCERTAIN:
-        allowed = ", ".join(folder.UNCERTAIN)
-        raise DataError(f"data.uncertain = '{request.uncertain}': allowed are {allowed}")
+    read = getattr(DATASETS[request.name], "reads", UNREAD)
+    for field in dataclasses.fields(request):
+        value = getattr(request, field.name)
+        if field.name in UNREAD and field.name not in read and value not in (field.default, ""):
+            raise DataError(
+                f"{_setting(field.name)} = {value!r}: the data set '{request.name}'"
+                f" {UNREAD[field.name]}"
+            )
+
+
+def _setting(field: str) -> str:
+    return f"data.{field.replace('_', '-')}"
 
 
 @lru_cache(maxsize=4)
@@ -132,9 +185,14 @@ def _load(request: Request) -> Splits:
             f"{request.path}: the only label is '{source.label_names[0]}'; at least 2 are needed"
         )
     parts = split(source, request)
+    notes = source.notes
+    if request.on_error == "skip":
+        parts, skipped = readable(source, parts)
+        notes = (*notes, *skipped)
     # One read for all three, so that a warning about the files is given once.
     order = np.concatenate(list(parts.values()))
-    chosen = source.take(order)
+    lines = (*in_lines(source, notes), splits_in_words(source, parts))
+    chosen = dataclasses.replace(source.take(order), notes=lines)
     ends = np.cumsum([len(indices) for indices in parts.values()])
     pieces = np.split(np.arange(len(order)), ends[:-1])
     return Splits(**{part: chosen.subset(p) for part, p in zip(parts, pieces, strict=True)})

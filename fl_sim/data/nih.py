@@ -10,11 +10,12 @@ import torch
 from fl_sim.data.errors import DataError
 from fl_sim.data.images import stack
 from fl_sim.data.npz import read_arrays
-from fl_sim.data.source import Request, Source
+from fl_sim.data.source import Request, Source, reads
 
 _ARRAYS = ("images", "labels", "label_names", "patient_id")
 
 
+@reads("path")
 def source(request: Request) -> Source:
     """Return chest X-rays with 14 findings each, any number of which may be there.
 

@@ -32,6 +32,7 @@ def split(source: Source, request: Request) -> dict[Part, np.ndarray]:
         )
     patients = Patients.of(source.patients, source.labels)
     own = _own_parts(source, patients)
+    _check_one_patient(source, patients, request)
     rng = np.random.default_rng(derive_seed(request.seed, "data", "split"))
 
     def draw(part: Part, *, balanced: bool) -> np.ndarray:
@@ -65,6 +66,44 @@ def split(source: Source, request: Request) -> dict[Part, np.ndarray]:
         "public": patients.images_of(public),
         "test": patients.images_of(test),
     }
+
+
+def readable(
+    source: Source, parts: dict[Part, np.ndarray]
+) -> tuple[dict[Part, np.ndarray], list[str]]:
+    """Return the images of each part that can be read, and in a line which cannot.
+
+    Raises
+    ------
+    DataError
+        If none of the private ones can.
+    """
+    if source.unreadable is None:
+        return parts, []
+    reasons = {i: source.unreadable(int(i)) for indices in parts.values() for i in indices.tolist()}
+    failed = [reason for reason in reasons.values() if reason]
+    kept = {
+        part: indices[[reasons[i] is None for i in indices.tolist()]].astype(np.int64)
+        for part, indices in parts.items()
+    }
+    if failed and not len(kept["private"]):
+        raise DataError(f"none of the clients' images can be read; {failed[0]}")
+    told = [f"skipped: {len(failed)} files that cannot be read; {first}" for first in failed[:1]]
+    return kept, told
+
+
+def _check_one_patient(source: Source, patients: Patients, request: Request) -> None:
+    """Raise where all images are of one patient, who cannot be in several parts."""
+    if (
+        len(patients.names) == 1
+        and len(source) > 1
+        and (request.public != 0 or request.test_fraction)
+    ):
+        raise DataError(
+            f"'{source.name}': all {len(source)} images count as one patient,"
+            f" '{patients.names[0]}', who cannot be private and public at once; if they are"
+            " several people, data.patients = image counts each image as one"
+        )
 
 
 def _own_parts(source: Source, patients: Patients) -> np.ndarray:
