@@ -16,7 +16,7 @@ from fl_sim.defences import Defence
 from fl_sim.settings.rules import SettingsError, split_list
 from fl_sim.settings.schema import Settings
 from fl_sim.training.evaluation import any_class_has_both
-from fl_sim.training.local_training import balanced_class_weights
+from fl_sim.training.local_training import TrainingError, balanced_class_weights
 
 
 def num_outputs(dataset: XrayDataset, settings: Settings) -> int:
@@ -110,12 +110,13 @@ def check_monitor(settings: Settings, defence: Defence, validation: Sequence[Xra
 
 
 def check_smallest_client(
-    settings: Settings, recipe: TrainingRecipe, parts: Sequence[XrayDataset]
+    settings: Settings, defence: Defence, recipe: TrainingRecipe, parts: Sequence[XrayDataset]
 ) -> None:
-    """Raise SettingsError where a client has fewer images than a batch takes."""
-    smallest = int(np.argmin([len(part) for part in parts]))
-    images, asked = len(parts[smallest]), settings.local.batch_size
-    has = f"{client_name(smallest)} of {len(parts)} has only {images} images"
+    """Refuse mini-batches that no client can fill, or one cannot where all must be full."""
+    counts = [len(part) for part in parts]
+    client = int(np.argmin(counts) if recipe.drop_last else np.argmax(counts))
+    images, asked = counts[client], settings.local.batch_size
+    has = f"{client_name(client)} of {len(parts)} has only {images} images"
     if asked > images:
         raise SettingsError(
             f"local.batch-size = {asked}: {has}; must be <= {images}, or take fewer clients"
@@ -125,3 +126,8 @@ def check_smallest_client(
             f"defence.options: {settings.defence.name} makes local.batch-size = {asked} one of "
             f"{recipe.batch_size}, and {has}; must make it <= {images}, or take fewer clients"
         )
+    smallest = int(np.argmin(counts))
+    try:
+        defence.batches(counts[smallest], recipe, seed=settings.seed, round=1, client=smallest)
+    except TrainingError as error:
+        raise SettingsError(str(error)) from error

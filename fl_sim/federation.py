@@ -39,9 +39,10 @@ from fl_sim.consistency import (
 from fl_sim.data import Splits, XrayDataset
 from fl_sim.defences import Defence
 from fl_sim.defences.accounting import PrivacySpent
-from fl_sim.models import Classifier, pretrained
+from fl_sim.models import Classifier, normalisation, pretrained
 from fl_sim.models.freezing import freeze
 from fl_sim.settings.parse import parse_options
+from fl_sim.settings.rules import SettingsError, split_list
 from fl_sim.settings.schema import Settings
 
 
@@ -89,6 +90,7 @@ class Federation:
             seed=derive_seed(settings.seed, "model"),
         )
         pretrained.load_pretrained(settings.model.weights, settings.model.name, plain)
+        normalisation.apply(plain, settings.model.mean, settings.model.std, settings.data.channels)
         return freeze(self.defence.model(plain), settings.local.freeze)
 
     def batches(self, round: int, client: int) -> list[Tensor]:
@@ -246,6 +248,7 @@ def build_federation(settings: Settings, clients: int) -> Federation:
         method=settings.data.partition,
         alpha=settings.data.alpha,
         seed=settings.seed,
+        sizes=_sizes(settings),
     )
     parts = [splits.private.subset(share) for share in shares]
     halves = [
@@ -265,7 +268,7 @@ def build_federation(settings: Settings, clients: int) -> Federation:
     weights = class_weights(settings, defence, splits.private, training)
     recipe = defence.recipe(dataclasses.replace(recipe_from(settings), class_weights=weights))
     check_optimizer(recipe)
-    check_smallest_client(settings, recipe, training)
+    check_smallest_client(settings, defence, recipe, training)
     return Federation(
         settings=settings,
         splits=splits,
@@ -285,12 +288,27 @@ def _load(settings: Settings) -> Splits:
         image_size=wanted.image_size,
         channels=wanted.channels,
         num_images=wanted.num_images,
-        public=wanted.public,
+        public=wanted.public or None,
         test_fraction=wanted.test_fraction,
         seed=settings.seed,
         labels=wanted.labels,
         uncertain=wanted.uncertain,
+        columns=wanted.columns,
+        patients=wanted.patients,
+        max_value=wanted.max_value,
+        on_error=wanted.on_error,
     )
+
+
+def _sizes(settings: Settings) -> list[int]:
+    """Return how many images each client is to have; empty where a partition decides."""
+    try:
+        return [int(part) for part in split_list(settings.data.sizes)]
+    except ValueError:
+        raise SettingsError(
+            f"data.sizes = {settings.data.sizes!r}: must be whole numbers, one a client, "
+            "comma-separated"
+        ) from None
 
 
 def ground_truth(run: Federation, observation: Observation) -> Truth | None:

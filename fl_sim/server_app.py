@@ -95,6 +95,8 @@ def _serve(grid: Grid, settings: Settings, folder: RunFolder) -> Ledger:
     report_progress("waiting for the clients")
     partitions = discover_clients(grid, settings.clients, tell=report_progress)
     run = build_federation(dataclasses.replace(settings, resume=False), len(partitions))
+    for line in run.splits.private.notes:
+        report_progress(line)
     snapshot = _rewound(run, folder) if settings.resume else None
     if not settings.resume:
         folder.update(**run_metadata.describe(run))

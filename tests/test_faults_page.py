@@ -1,4 +1,4 @@
-"""docs/faults.md promises nothing that no test does."""
+"""docs/faults.md and docs/reading-data.md promise nothing that no test does."""
 
 import ast
 import re
@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-NAMED = sorted(
-    set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs/faults.md").read_text()))
-)
+PAGES = {page: (ROOT / "docs" / page).read_text() for page in ("faults.md", "reading-data.md")}
+NAMED = sorted(set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", "".join(PAGES.values()))))
 
 
-def test_the_page_names_a_test_for_every_fault():
-    rows = re.findall(r"^\| (?!fault|---).*$", (ROOT / "docs/faults.md").read_text(), re.M)
+@pytest.mark.parametrize("page", PAGES)
+def test_the_page_names_a_test_for_every_fault(page):
+    rows = re.findall(r"^\| (?!fault|kind|---).*$", PAGES[page], re.M)
     assert len(rows) > 20
     assert [row for row in rows if "::test_" not in row and "the same test" not in row] == []
     assert len(NAMED) >= len(rows) - 1

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from scipy.stats import binom
 from torch import Tensor
 
 from adversary.common.results import Reconstruction
@@ -64,6 +65,8 @@ class ImageScore:
         then correlates with the truth by at least 0.5. Chance is 1/N, as of ``reidentified``.
     rank : int or None
         The true patient's place among the candidates, from 1.
+    rank_chance : float or None
+        Probability that as many images of the update come first by chance, each with 1/N.
     flags : tuple of str
         Keys of :data:`adversary.report.flags.FLAGS` that the truth raises.
     label_true, label_recovered : str or None
@@ -87,6 +90,7 @@ class ImageScore:
     reidentified: bool | None = None
     negative: bool | None = None
     rank: int | None = None
+    rank_chance: float | None = None
     flags: tuple[str, ...] = ()
     label_true: str | None = None
     label_recovered: str | None = None
@@ -218,8 +222,11 @@ def _identity(
     ranks = metrics.identification_rank(both, twice, candidates, torch.cat([other, other]))
     place, of_negative = ranks.chunk(2)
     opposed = metrics.correlation(images, truths) <= NEGATIVE_CORRELATION
+    first = int((place == 1).sum())
+    chance = float(binom.sf(first - 1, len(place), 1 / len(candidates)))
     return {
         "rank": place,
+        "rank_chance": torch.full(place.shape, chance, dtype=torch.float64),
         "reidentified": place == 1,
         "negative": (place > 1) & (of_negative == 1) & opposed,
     }

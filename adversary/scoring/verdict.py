@@ -34,6 +34,12 @@ Such a bound leaves at least 80 % of the variance of X-rays unknown.
 NULL_MARGIN = 1.0
 """dB that a picture must be nearer to its patient than to strangers, to count for anything."""
 
+PRIOR_MARGIN = 1.0
+"""dB beyond the mean public X-ray from which a picture that is no copy may show a patient."""
+
+LUCK = 0.1
+"""Probability from which on re-identifications of an update are put down to chance."""
+
 
 class Severity(IntEnum):
     """How much is given away, worst last; of what is not known, OPEN is next to the least."""
@@ -93,18 +99,19 @@ _WORDS = {
         "Traces of the patient",
         "The picture shows more than the average public X-ray, or points to the patient "
         "without resembling the X-ray.",
-        f"re-identified, or RDLV above {PRIOR_RDLV:g} and beyond the null",
+        f"re-identified more often than by chance (p < {LUCK:g}), or RDLV above {PRIOR_RDLV:g} and "
+        "beyond the null",
     ),
     Severity.IDENTIFIABLE: (
         "Patient re-identifiable",
         "The picture is poor, yet it points to the right patient among the candidates.",
-        f"re-identified, from the picture or its negative, and RDLV above {PRIOR_RDLV:g} "
-        "or a negative",
+        f"re-identified beyond chance and RDLV above {PRIOR_RDLV:g}, or by its negative",
     ),
     Severity.VISIBLE: (
         "Patient visible",
         "The server can see this patient's X-ray.",
-        f"PSNR of {CLOSE_PSNR:g} dB or more and re-identified, or {COPY_PSNR:g} dB or more",
+        f"PSNR of {COPY_PSNR:g} dB or more; or {CLOSE_PSNR:g} dB, {PRIOR_MARGIN:g} dB beyond the "
+        "mean public X-ray, and re-identified beyond chance",
     ),
 }
 
@@ -119,6 +126,8 @@ class Evidence:
         As in :class:`adversary.scoring.image_scores.ImageScore`; None where they cannot be had.
     negative : bool or None
         Whether the negative of the reconstruction is re-identified.
+    rank_chance : float or None
+        Probability that as many images of the update are re-identified by chance.
     prior_psnr, null_psnr : float or None
         PSNR of the mean public X-ray, and of the reconstruction beside other patients' images.
     bound_psnr : float or None
@@ -131,6 +140,7 @@ class Evidence:
     rdlv: float | None = None
     reidentified: bool | None = None
     negative: bool | None = None
+    rank_chance: float | None = None
     prior_psnr: float | None = None
     null_psnr: float | None = None
     bound_psnr: float | None = None
@@ -147,6 +157,18 @@ class Evidence:
         if self.psnr is None or self.null_psnr is None:
             return True
         return self.psnr > self.null_psnr + NULL_MARGIN
+
+    @property
+    def pointing(self) -> bool:
+        """Whether the picture is re-identified, and the update's are so beyond chance."""
+        return bool(self.reidentified) and (self.rank_chance is None or self.rank_chance < LUCK)
+
+    @property
+    def beyond_prior(self) -> bool:
+        """Whether the picture is nearer to its patient than the mean public X-ray by a margin."""
+        if self.psnr is None or self.prior_psnr is None:
+            return True
+        return self.psnr > self.prior_psnr + PRIOR_MARGIN
 
     @property
     def protected(self) -> bool:
@@ -168,14 +190,14 @@ def severity_of(evidence: Evidence) -> Severity:
     psnr, rdlv = evidence.psnr, evidence.rdlv
     if psnr is None:
         return Severity.PROTECTED if evidence.protected else Severity.UNKNOWN
-    if psnr >= COPY_PSNR or (evidence.reidentified and psnr >= CLOSE_PSNR):
+    if psnr >= COPY_PSNR or (psnr >= CLOSE_PSNR and evidence.pointing and evidence.beyond_prior):
         return Severity.VISIBLE
     if evidence.protected:  # whatever a picture shows beyond it is luck
         return Severity.PROTECTED
     beyond_prior = rdlv is not None and rdlv > PRIOR_RDLV and evidence.beyond_null
-    if evidence.negative or (evidence.reidentified and beyond_prior):
+    if evidence.negative or (evidence.pointing and beyond_prior):
         return Severity.IDENTIFIABLE
-    if evidence.reidentified or beyond_prior:
+    if evidence.pointing or beyond_prior:
         return Severity.TRACES
     return Severity.UNKNOWN if rdlv is None and evidence.reidentified is None else Severity.OPEN
 

@@ -31,9 +31,36 @@ ALL_ATTACKS = "-"
 """Stands for the attack in the line of an update that no attack could be run on."""
 
 Status = Literal["running", "completed", "failed", "stopped"]
+
+IDENTIFICATION: csv_table.Schema = {
+    "round": "Int64",
+    "client": "string",
+    "members": "Int64",
+    "candidates": "Int64",
+    "auc": "float64",
+    "tpr_1": "float64",
+    "tpr_01": "float64",
+    "named": "float64",
+    "ceiling_tpr_1": "float64",
+    "epsilon": "float64",
+    "epsilon_lower": "float64",
+    "seconds": "float64",
+    "flags": "string",
+}
+
+CANDIDATES: csv_table.Schema = {
+    "round": "Int64",
+    "client": "string",
+    "candidate": "string",
+    "score": "float64",
+    "p_value": "float64",
+    "posterior": "float64",
+}
 _OWN_FILES = (
     "run.json",
     *TABLES,
+    "identification.csv",
+    "candidates.csv",
     "state.safetensors",
     "report.html",
     "updates",
@@ -305,6 +332,31 @@ class RunFolder:
     def clients(self) -> pd.DataFrame:
         """Return clients.csv, typed as :data:`CLIENTS` says."""
         return self._read("clients.csv", CLIENTS)
+
+    def forget_identification(self) -> None:
+        """Begin identification.csv and candidates.csv anew."""
+        for name in ("identification.csv", "candidates.csv"):
+            with one_line_io_errors(self.path / name):
+                (self.path / name).unlink(missing_ok=True)
+
+    def add_identification(self, **values: Any) -> None:
+        """Add a row to identification.csv; columns that are not given stay empty."""
+        self._begin("identification.csv", IDENTIFICATION)
+        self._append("identification.csv", IDENTIFICATION, [values])
+
+    def add_candidates(self, rows: Iterable[Mapping[str, object]]) -> None:
+        """Add rows to candidates.csv, of the columns :data:`CANDIDATES`."""
+        self._begin("candidates.csv", CANDIDATES)
+        self._append("candidates.csv", CANDIDATES, rows)
+
+    def identification(self) -> pd.DataFrame:
+        """Return identification.csv, typed as :data:`IDENTIFICATION` says; empty without it."""
+        return self._read_if_there("identification.csv", IDENTIFICATION)
+
+    def _begin(self, name: str, schema: csv_table.Schema) -> None:
+        if not (self.path / name).exists():
+            with one_line_io_errors(self.path / name):
+                csv_table.create(self.path / name, schema)
 
     def accounts(self) -> pd.DataFrame:
         """Return accounts.csv, typed as :data:`ACCOUNTS` says; empty for a run without the file."""

@@ -27,6 +27,7 @@ LEAKAGE: csv_table.Schema = {
     "reidentified": "boolean",
     "negative": "boolean",
     "rank": "Int64",
+    "rank_chance": "float64",
     "label_true": "string",
     "label_recovered": "string",
     "seconds": "float64",

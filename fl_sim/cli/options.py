@@ -93,7 +93,9 @@ def with_absolute_paths(settings: Settings) -> Settings:
     def absolute(path: str) -> str:
         return str(Path(path).expanduser().absolute()) if path else path
 
-    data = dataclasses.replace(settings.data, path=absolute(settings.data.path))
+    path = settings.data.path
+    of_hub = settings.data.name == "huggingface" and not Path(path).expanduser().exists()
+    data = dataclasses.replace(settings.data, path=path if of_hub else absolute(path))
     start_image = absolute(settings.adversary.start_image)
     adversary = dataclasses.replace(settings.adversary, start_image=start_image)
     weights = settings.model.weights

@@ -24,7 +24,9 @@ def check_settings(settings: Settings) -> None:
     from fl_sim.adversary_setup import make_attacks
     from fl_sim.federation import build_federation
     from fl_sim.loggers import makers
+    from fl_sim.settings.unread import refuse_unread
 
+    refuse_unread(settings)
     make_attacks(settings)
     makers(settings)
     build_federation(settings, settings.clients).model()

@@ -13,6 +13,7 @@ from fl_sim.data.dataset import XrayDataset
 from fl_sim.data.errors import DataError
 from fl_sim.data.loading import DATASETS, load
 from fl_sim.data.sources.base import DatasetRequest
+from fl_sim.data.summary import in_lines
 
 BACKGROUND_IMAGES = 256
 """Other patients, at most, among whom a reconstruction is re-identified."""
@@ -66,7 +67,7 @@ def images_of_client(request: DatasetRequest, indices: Sequence[int] | None = No
             )
         if parts[index] == "public":
             raise DataError(f"--indices {index}: '{source.names[index]}' is a public image")
-    used = source.take(chosen)
+    used = replace(source.take(chosen), notes=tuple(in_lines(source, source.notes)))
     public = source.read(np.flatnonzero(parts == "public"))
     seen = {source.patients[i] for i in chosen}
     others: dict[str, int] = {}

@@ -34,6 +34,8 @@ class XrayDataset:
         True where no image shows a real person.
     attribution : str
         Source and licence, to be printed wherever the images are shown.
+    notes : tuple of str
+        How the whole data set was read, in lines for a person.
 
     Raises
     ------
@@ -49,6 +51,7 @@ class XrayDataset:
     label_names: tuple[str, ...]
     synthetic: bool
     attribution: str
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         lengths = {len(self.images), len(self.labels), len(self.patients), len(self.names)}

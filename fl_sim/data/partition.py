@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from adversary.common.seeding import derive_seed
 from fl_sim.data.dataset import XrayDataset
 from fl_sim.data.errors import DataError
-from fl_sim.data.patients import Patients
+from fl_sim.data.patients import Patients, shuffled
 
 # (sizes (P,), classes (P,), clients, alpha, rng) -> client of each patient (P,)
 Method = Callable[[np.ndarray, np.ndarray, int, float, np.random.Generator], np.ndarray]
@@ -84,6 +84,7 @@ def partition(
     method: str = "iid",
     alpha: float = 0.5,
     seed: int = 0,
+    sizes: Sequence[int] = (),
 ) -> list[np.ndarray]:
     """Divide a data set among clients so that no patient is with two of them.
 
@@ -100,12 +101,15 @@ def partition(
         ``iid`` does not use it.
     seed : int
         The same seed gives the same division.
+    sizes : sequence of int
+        Images of each client, each at least 1, instead of shares by ``method``; the rest of the
+        images is with nobody.
 
     Returns
     -------
     list of ndarray
         Sorted image indices, one array a client, each with one image or more; together they
-        are all images.
+        are all images, unless ``sizes`` were given.
 
     Raises
     ------
@@ -126,6 +130,8 @@ def partition(
             f" allowed are 1 to {len(patients.names)} clients"
         )
     rng = np.random.default_rng(derive_seed(seed, "data", "partition", method))
+    if sizes:
+        return by_sizes(patients, num_clients, sizes, rng)
     for _ in range(MAX_DRAWS):
         assigned = PARTITIONS[method](patients.sizes, patients.classes, num_clients, alpha, rng)
         filled = np.bincount(assigned, minlength=num_clients) > 0
@@ -139,6 +145,40 @@ def partition(
         )
     clients = assigned[patients.of_image]
     return [np.flatnonzero(clients == client) for client in range(num_clients)]
+
+
+def by_sizes(
+    patients: Patients, num_clients: int, sizes: Sequence[int], rng: np.random.Generator
+) -> list[np.ndarray]:
+    """Give each client as many images as ``sizes`` says, classes as they come, by whole patients.
+
+    Raises
+    ------
+    DataError
+        If there is not one size a client, or whole patients do not make up the sizes.
+    """
+    asked = f"data.sizes = '{', '.join(map(str, sizes))}'"
+    total = int(patients.sizes.sum())
+    if len(sizes) != num_clients:
+        raise DataError(f"{asked}: one size for each of the {num_clients} clients is needed")
+    if min(sizes) < 1 or sum(sizes) > total:
+        raise DataError(f"{asked}: allowed are sizes from 1, {total} images together at most")
+    order = shuffled(patients.classes, rng, balanced=False)
+    found: dict[int, np.ndarray] = {}
+    for client in np.argsort(sizes, kind="stable"):  # small ones first: they are harder to fill
+        chosen, room = [], sizes[client]
+        for patient in order:
+            if patients.sizes[patient] <= room:
+                chosen.append(patient)
+                room -= int(patients.sizes[patient])
+        if room:
+            raise DataError(
+                f"{asked}: whole patients of the {total} images do not make up {sizes[client]};"
+                f" the nearest is {sizes[client] - room}"
+            )
+        order = order[~np.isin(order, chosen)]
+        found[int(client)] = patients.images_of(np.array(chosen))
+    return [found[client] for client in range(num_clients)]
 
 
 def _cut(sizes: np.ndarray, shares: np.ndarray) -> np.ndarray:

@@ -9,6 +9,9 @@ from fl_sim.data.errors import DataError
 from fl_sim.data.patients import Patients, shuffled
 from fl_sim.data.sources.base import SPLITS, DatasetRequest, DatasetSource, Part
 
+FEW_PUBLIC = 4
+"""Public images of a data set that calls none of its own public, if nothing else is said."""
+
 
 def split(source: DatasetSource, request: DatasetRequest) -> dict[Part, np.ndarray]:
     """Return the image indices of each part; no patient is in two of them.
@@ -29,6 +32,7 @@ def split(source: DatasetSource, request: DatasetRequest) -> dict[Part, np.ndarr
         )
     patients = Patients.of(source.patients, source.labels)
     own = _own_parts(source, patients)
+    _check_one_patient(source, patients, request)
     rng = np.random.default_rng(derive_seed(request.seed, "data", "split"))
 
     def draw(part: Part, *, balanced: bool) -> np.ndarray:
@@ -36,12 +40,16 @@ def split(source: DatasetSource, request: DatasetRequest) -> dict[Part, np.ndarr
         return members[shuffled(patients.classes[members], rng, balanced=balanced)]
 
     candidates = [draw("public", balanced=True), draw("private", balanced=True)]
-    public = _pick(np.concatenate(candidates), patients.sizes, request.public)
+    wanted = request.public
+    if wanted is None:
+        marked = 0 if request.num_images else int(patients.sizes[candidates[0]].sum())
+        wanted = marked or FEW_PUBLIC
+    public = _pick(np.concatenate(candidates), patients.sizes, wanted)
 
     private, held_out = draw("private", balanced=False), draw("test", balanced=False)
     private = private[~np.isin(private, public)]
-    wanted = _test_images(source, request, int(patients.sizes[held_out].sum()))
-    test = _pick(held_out if len(held_out) else private, patients.sizes, wanted)
+    tested = _test_images(source, request, int(patients.sizes[held_out].sum()))
+    test = _pick(held_out if len(held_out) else private, patients.sizes, tested)
 
     private = private[~np.isin(private, test)]
     if request.num_images:
@@ -49,7 +57,7 @@ def split(source: DatasetSource, request: DatasetRequest) -> dict[Part, np.ndarr
         private = _pick(private, patients.sizes, request.num_images - taken)
     if not len(private):
         raise DataError(
-            f"data.public = {request.public}, data.test-fraction = {request.test_fraction}: they"
+            f"data.public = {wanted}, data.test-fraction = {request.test_fraction}: they"
             f" leave no image of the {request.num_images or len(source)} of '{source.name}' to"
             " the clients"
         )
@@ -58,6 +66,44 @@ def split(source: DatasetSource, request: DatasetRequest) -> dict[Part, np.ndarr
         "public": patients.images_of(public),
         "test": patients.images_of(test),
     }
+
+
+def readable(
+    source: DatasetSource, parts: dict[Part, np.ndarray]
+) -> tuple[dict[Part, np.ndarray], list[str]]:
+    """Return the images of each part that can be read, and in a line which cannot.
+
+    Raises
+    ------
+    DataError
+        If none of the private ones can.
+    """
+    if source.unreadable is None:
+        return parts, []
+    reasons = {i: source.unreadable(int(i)) for indices in parts.values() for i in indices.tolist()}
+    failed = [reason for reason in reasons.values() if reason]
+    kept = {
+        part: indices[[reasons[i] is None for i in indices.tolist()]].astype(np.int64)
+        for part, indices in parts.items()
+    }
+    if failed and not len(kept["private"]):
+        raise DataError(f"none of the clients' images can be read; {failed[0]}")
+    told = [f"skipped: {len(failed)} files that cannot be read; {first}" for first in failed[:1]]
+    return kept, told
+
+
+def _check_one_patient(source: DatasetSource, patients: Patients, request: DatasetRequest) -> None:
+    """Raise where all images are of one patient, who cannot be in several parts."""
+    if (
+        len(patients.names) == 1
+        and len(source) > 1
+        and (request.public != 0 or request.test_fraction)
+    ):
+        raise DataError(
+            f"'{source.name}': all {len(source)} images count as one patient,"
+            f" '{patients.names[0]}', who cannot be private and public at once; if they are"
+            " several people, data.patients = image counts each image as one"
+        )
 
 
 def _own_parts(source: DatasetSource, patients: Patients) -> np.ndarray:

@@ -126,7 +126,7 @@ class DpSgd(Defence):
         A pure function of its arguments, so that scoring knows the samples; that nobody else
         does is what the account rests on.
         """
-        local_training.check_batch_size(num_examples, recipe, client)
+        local_training.check_batch_size(num_examples, recipe, client, full=True)
         draw = derived(seed, "Poisson", round, client)
         rate = recipe.batch_size / num_examples
         steps = recipe.steps(num_examples)

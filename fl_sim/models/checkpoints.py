@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -15,10 +17,20 @@ from adversary.common.files import atomic_write
 from adversary.common.types import StateDict
 from adversary.storage.run_folder import RunFolder
 
-SUFFIXES = (".safetensors", ".pt", ".pth", ".tar")
+SUFFIXES = (".safetensors", ".pt", ".pth", ".tar", ".ckpt", ".bin")
 
-_NESTED = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
-_PREFIXES = ("module.", "model.")
+_NESTED = (
+    "state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights",
+    "params", "ema", "model_ema", "state_dict_ema", "ema_state_dict",
+)  # fmt: skip
+_PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "ema.", "encoder.")
+# What counters, averages and losses leave among the arrays: of no layer of the model.
+_NO_LAYER = frozenset(
+    {"total_ops", "total_params", "n_averaged", "op_threshs", "pos_weight", "class_weights"}
+)
+_LOSSES = frozenset({"criterion", "loss", "loss_fn", "loss_function", "loss_func"})
+# torchvision before 0.3 named DenseNet's layers norm.1 where it now says norm1.
+_OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(?=[12]\.)")
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 _HEADS = ("head", "fc", "classifier")
 _NAMED = 3  # arrays named in a message
@@ -52,8 +64,11 @@ def read(path: Path) -> StateDict:
     """Return the arrays of a file, or of the last round of a run's folder, on the CPU.
 
     Nothing is ever unpickled but tensors and plain containers, so a file from a stranger cannot
-    run code. A state dict is also found under ``state_dict``, ``model`` and the like, and common
-    prefixes (``module.`` of DataParallel, ``model.``) are taken off.
+    run code; numbers of NumPy are let through. A state dict is also found under ``state_dict``,
+    ``model``, ``ema`` and the like, however they are nested; common prefixes (``module.`` of
+    DataParallel, ``_orig_mod.`` of torch.compile, ``model.``, ``encoder.``) are taken off in any
+    order, entries of no layer (``total_ops``, ``n_averaged``, a loss's weights) left out, and
+    DenseNet's old names are brought to today's.
 
     Parameters
     ----------
@@ -69,10 +84,11 @@ def read(path: Path) -> StateDict:
         path = of_round(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file or folder")
-    if path.suffix not in SUFFIXES:
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
         raise CheckpointError(f"{path}: allowed are files that end in {', '.join(SUFFIXES)}")
-    content = _safetensors(path) if path.suffix == ".safetensors" else _torch(path)
-    return _without_prefixes(_state_dict(content, path))
+    content = _safetensors(path) if suffix == ".safetensors" else _torch(path)
+    return _of_layers(_state_dict(content, path))
 
 
 def write(path: Path, model: nn.Module) -> None:
@@ -122,6 +138,7 @@ def load_into(model: nn.Module, state: Mapping[str, Tensor], *, head: bool = Tru
     left = [n for n in given if n not in own and not n.endswith(_STATISTICS)]
     wrong += [f"{name} is not in the model" for name in left if head or not _of_head(name)]
     if wrong:
+        wrong = _prefixed(given, own) or wrong
         more = f", and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
         raise CheckpointError(f"does not fit the model: {', '.join(wrong[:_NAMED])}{more}")
     model.load_state_dict(found, strict=False)
@@ -155,14 +172,25 @@ def _safetensors(path: Path) -> Mapping[str, Any]:
 
 def _torch(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_numbers()):
+            return torch.load(path, map_location="cpu", weights_only=True)
     # What is no checkpoint, or a hostile one, can make torch's unpickler raise anything.
     except Exception as error:
-        reason = str(error).partition("\n")[0].partition(". ")[0]
+        found = re.search(r"GLOBAL ([\w.]+)|global ([\w.]+)", str(error))
+        named = next(filter(None, found.groups()), "") if found else ""
+        reason = f"it holds {named}" if named else str(error).partition("\n")[0].partition(". ")[0]
         raise CheckpointError(
             f"{path}: holds more than plain tensors, or is no checkpoint ({reason}); nothing else "
             "is unpickled, so save the state dict alone"
         ) from None
+
+
+def _numbers() -> list[Any]:
+    """Return what a pickle of NumPy's numbers names, under its old names and the new."""
+    kinds = [type(np.dtype(kind)) for kind in "?bBhHiIlLqQefd"]
+    scalar = np.dtype(np.float64).type(0).__reduce__()[0]
+    names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
+    return [np.dtype, *kinds, *((scalar, name) for name in names)]
 
 
 def _state_dict(content: Any, path: Path) -> StateDict:
@@ -180,11 +208,24 @@ def _state_dict(content: Any, path: Path) -> StateDict:
     return found
 
 
-def _without_prefixes(state: StateDict) -> StateDict:
-    for prefix in _PREFIXES:
-        if all(name.startswith(prefix) for name in state):
-            state = {name.removeprefix(prefix): value for name, value in state.items()}
-    return state
+def _of_layers(state: StateDict) -> StateDict:
+    """Return the arrays of layers without common prefixes, in whatever order these stand."""
+    kept = {name: value for name, value in state.items() if not _of_no_layer(name)}
+    while True:
+        # A head may stand beside what the prefix holds.
+        others = [name for name in kept if not _of_head(name)]
+        prefix = next(
+            (p for p in _PREFIXES if others and all(name.startswith(p) for name in others)), None
+        )
+        if prefix is None:
+            break
+        kept = {name.removeprefix(prefix): value for name, value in kept.items()}
+    return {_OLD_DENSENET.sub(r"\1", name): value for name, value in kept.items()}
+
+
+def _of_no_layer(name: str) -> bool:
+    parts = name.split(".")
+    return parts[-1] in _NO_LAYER or bool(_LOSSES & set(parts[:-1]))
 
 
 def _without_common(state: Mapping[str, Tensor], own: StateDict) -> Mapping[str, Tensor]:
@@ -193,6 +234,25 @@ def _without_common(state: Mapping[str, Tensor], own: StateDict) -> Mapping[str,
     if len(first) != 1 or any(_own_name(name, own) in own for name in state):
         return state
     return {name.partition(".")[2]: value for name, value in state.items()}
+
+
+def _prefixed(given: Mapping[str, Tensor], own: StateDict) -> list[str]:
+    """Return in words which unknown names stand before the model's own; nothing if none do."""
+    before: dict[str, int] = {}
+    for name in given:
+        parts = name.split(".")
+        for cut in range(1, len(parts)):
+            if _own_name(".".join(parts[cut:]), own) in own and name not in own:
+                prefix = ".".join(parts[:cut])
+                before[prefix] = before.get(prefix, 0) + 1
+                break
+    if not before or max(before.values()) < len(given) / 4:
+        return []
+    prefix, count = max(before.items(), key=lambda item: item[1])
+    return [
+        f"{count} of its {len(given)} arrays have '{prefix}.' before the model's own names; save "
+        "those alone"
+    ]
 
 
 def _own_name(name: str, own: StateDict) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
+import torch
 from torch import Tensor, nn
 
 
@@ -56,8 +59,8 @@ class Classifier(nn.Module):
         Maps normalised images (B, C, H, W) to features; what it returns is flattened.
     head : nn.Linear
         The last layer, from the n_h flattened features to the outputs.
-    mean, std : float
-        The body sees ``(x - mean) / std``.
+    mean, std : float or Tensor
+        The body sees ``(x - mean) / std``; (C, 1, 1) where channels differ.
     """
 
     def __init__(
@@ -66,8 +69,23 @@ class Classifier(nn.Module):
         super().__init__()
         self.body = body
         self.head = head
-        self.mean = mean
-        self.std = std
+        self.mean: float | Tensor = mean
+        self.std: float | Tensor = std
+
+    @staticmethod
+    def constant(numbers: Sequence[float]) -> float | Tensor:
+        """Return a constant of the normalisation: one number, or one a channel."""
+        if len(set(numbers)) == 1:
+            return numbers[0]
+        return torch.tensor(numbers, dtype=torch.float64).view(-1, 1, 1).float()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        # They are no buffers, so nothing else moves them with the model.
+        super()._apply(fn, recurse)
+        for name in ("mean", "std"):
+            if isinstance(value := getattr(self, name), Tensor):
+                setattr(self, name, fn(value))
+        return self
 
     def encode(self, x: Tensor) -> Tensor:
         """Return the encodings (B, n_h), the input of the last layer, of images in [0, 1]."""

@@ -273,11 +273,15 @@ def _images(
         image_size=data.image_size,
         channels=data.channels,
         num_images=0,
-        public=data.public,
+        public=data.public or None,
         test_fraction=0,
         seed=settings.seed,
         labels=data.labels,
         uncertain=data.uncertain,
+        columns=data.columns,
+        patients=data.patients,
+        max_value=data.max_value,
+        on_error=data.on_error,
     )
     return images_of_client(request, indices)
 
@@ -336,6 +340,8 @@ def _ledger(posed: Audit, folder: RunFolder) -> Ledger:
 def _run(posed: Audit, adversary: Adversary, ledger: Ledger, progress: Progress | None) -> None:
     """Run every attack, and write down what comes of it."""
     observation = posed.observation
+    for line in posed.images.used.notes if posed.images else ():
+        report_progress(line)
     ledger.record_observation(observation)
     trained = [p for p in posed.model.parameters() if p.requires_grad]
     weights = sum(p.numel() for p in trained)

@@ -18,7 +18,7 @@ from adversary.storage.run_folder import RunFolder, RunFolderError
 from fl_sim import models
 from fl_sim.client_names import client_name
 from fl_sim.defences import Defence
-from fl_sim.models import Classifier, ModelError, checkpoints
+from fl_sim.models import Classifier, ModelError, checkpoints, normalisation
 from fl_sim.models.checkpoints import CheckpointError
 from fl_sim.models.freezing import FROZEN_PARTS, freeze
 from fl_sim.models.pretrained import IMAGENET, NORMALISATION
@@ -245,6 +245,10 @@ def model_of(
     )
     if wanted.weights == IMAGENET:
         model.mean, model.std = NORMALISATION
+    try:
+        normalisation.apply(model, wanted.mean, wanted.std, data.channels)
+    except ModelError as error:
+        raise AuditError(str(error)) from error
     if normalise is not None:
         model.mean, model.std = normalise
     try:

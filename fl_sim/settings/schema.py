@@ -15,7 +15,9 @@ from adversary.observation.schedules import SCHEDULES
 from adversary.problem.client_optimizers import CLIENT_OPTIMIZERS
 from adversary.problem.update_models import UPDATE_MODELS
 from fl_sim.data import DATASETS, PARTITIONS
-from fl_sim.data.sources.folder import UNCERTAIN
+from fl_sim.data.entries import UNCERTAIN
+from fl_sim.data.identity import PATIENTS
+from fl_sim.data.loading import ON_ERROR
 from fl_sim.defences import DEFENCES
 from fl_sim.models import MODELS, NORMS
 from fl_sim.models.convnet import ACTIVATIONS
@@ -28,7 +30,7 @@ from strategies.registry import STRATEGY_NAMES
 class DataSettings:
     """``data.*``: whose X-rays, at what size, dealt out how."""
 
-    name: str = setting("embedded", "data set", choices=lambda: tuple(DATASETS))
+    name: str = setting("sample", "data set", choices=lambda: tuple(DATASETS))
     path: str = setting("", "file or folder of the data set, where it needs one")
     labels: str = setting("", "label columns of a folder's CSV file, comma-separated; empty is all")
     uncertain: str = setting(
@@ -36,10 +38,32 @@ class DataSettings:
         "what labels of -1 in a CSV file count as; with zeros and ones, empty cells are 0",
         choices=lambda: tuple(UNCERTAIN),
     )
+    columns: str = setting(
+        "", "what columns of a table mean where their names do not tell, e.g. 'path = Scan'"
+    )
+    patients: str = setting(
+        "auto",
+        "who is in an image of one's own: as tables, folders and files tell, or each image, each "
+        "folder, or each first part of a file's name is a patient",
+        choices=lambda: tuple(PATIENTS),
+    )
+    max_value: float = setting(
+        0.0, "what is white in pictures of more than 8 bits; 0 is the format's own", minimum=0
+    )
+    on_error: str = setting(
+        "stop",
+        "whether an image that cannot be read ends the run or is left out, and told",
+        choices=lambda: ON_ERROR,
+    )
     image_size: int = setting(64, "images are squares of this many pixels", minimum=8, maximum=1024)
     channels: int = setting(1, "1 (grey) or 3", minimum=1, maximum=3)
     num_images: int = setting(0, "use at most this many images; 0 is all (phantom: 512)", minimum=0)
-    public: int = setting(4, "X-rays that are public, for the attacker's prior", minimum=1)
+    public: int = setting(
+        0,
+        "X-rays that are public, for the attacker's prior; 0 is those that the data set itself "
+        "calls public, or 4",
+        minimum=0,
+    )
     test_fraction: float = setting(
         0.2, "share held out for testing, where the set has no split", minimum=0, maximum=0.9
     )
@@ -52,6 +76,10 @@ class DataSettings:
     )
     alpha: float = setting(
         0.5, "Dirichlet concentration of the dirichlet and quantity partitions", above=0
+    )
+    sizes: str = setting(
+        "",
+        "images of each client, comma-separated, in place of a partition; the rest is with nobody",
     )
 
 
@@ -71,6 +99,12 @@ class ModelSettings:
     weights: str = setting(
         "", "first weights: imagenet (torchvision's), a checkpoint's path, or empty for random ones"
     )
+    mean: str = setting(
+        "",
+        "what the model's images are less, before std divides them, in [0, 1]: a number or one a "
+        "channel, comma-separated, as its checkpoint was trained; empty is the model's own",
+    )
+    std: str = setting("", "what divides the model's images, likewise")
     loss: str = setting(
         "cross-entropy",
         "softmax cross-entropy, or binary cross-entropy per label",

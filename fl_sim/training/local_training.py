@@ -57,9 +57,9 @@ def minibatches(
     Raises
     ------
     TrainingError
-        If the client has no images, or fewer than one batch.
+        If the client has no images, or fewer than a batch where all must be full.
     """
-    check_batch_size(num_examples, recipe, client)
+    check_batch_size(num_examples, recipe, client, full=recipe.drop_last)
     steps = recipe.steps(num_examples)
     used = recipe.images(num_examples)
     chosen = torch.arange(num_examples)
@@ -75,11 +75,13 @@ def minibatches(
     return list(islice(chain.from_iterable(e.split(recipe.batch_size) for e in epochs), steps))
 
 
-def check_batch_size(num_examples: int, recipe: TrainingRecipe, client: str | int) -> None:
-    """Raise :class:`TrainingError` where a client has no images, or fewer than one batch."""
+def check_batch_size(
+    num_examples: int, recipe: TrainingRecipe, client: str | int, *, full: bool
+) -> None:
+    """Raise :class:`TrainingError` where a client has no images, or fills no ``full`` batch."""
     if num_examples < 1:
         raise TrainingError(f"client {client} has no images: use fewer clients or more images")
-    if recipe.batch_size > num_examples:
+    if full and recipe.batch_size > num_examples:
         raise TrainingError(
             f"local.batch-size = {recipe.batch_size}: client {client} has only {num_examples} "
             f"images, so at most {num_examples}"

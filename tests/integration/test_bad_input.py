@@ -17,7 +17,7 @@ from adversary.storage.run_folder import RunFolder
 from fl_sim.cli.app import main
 
 QUICK = (
-    "rounds=1", "device=cpu", "data.image-size=16",
+    "rounds=1", "device=cpu", "data.name=embedded", "data.image-size=16",
     "adversary.attack=dlg", "adversary.options=dlg.iterations=2",
     "adversary.bounds=off",
 )  # fmt: skip
@@ -58,7 +58,7 @@ def folder_of_pictures(name: str, *, mode: str = "L") -> None:
         (["local.lr=-1"], "local.lr = -1: must be a number > 0"),
         (["local.lr=nan"], "local.lr = nan: must be a number > 0"),
         (["data.channels=2"], "data.channels = 2: allowed are 1 (grey) and 3"),
-        (["data.public=0", "adversary.start=mean"], "data.public = 0: must be an integer >= 1"),
+        (["data.public=-1", "adversary.start=mean"], "data.public = -1: must be an integer >= 0"),
         (["data.name=folder"], "data.path = '': the data set 'folder' needs a path"),
         (["data.name=folder", "data.path=nowhere"], "data.path = '{here}/nowhere': no such file"),
         (["adversary.attack="], "adversary.attack = '': must be one or more of standard, "),
@@ -68,6 +68,8 @@ def folder_of_pictures(name: str, *, mode: str = "L") -> None:
             "adversary.options: dlg.iteratons: unknown option; dlg takes ",
         ),
         (["local.batch-size=4"], "local.batch-size = 4: client-00 of 4 has only 3 images; must be"),
+        (["data.sizes=1, x"], "data.sizes = '1, x': must be whole numbers, one a client"),
+        (["data.sizes=1, 2"], "data.sizes = '1, 2': one size for each of the 4 clients is needed"),
         (["clients=13"], "client 11 has no data: 12 images of 11 patients cannot give each of 13"),
         (["device=cuda:99"], "device = 'cuda:99': there are "),
         (["out="], "out = '': must be text, not empty"),
@@ -110,7 +112,9 @@ def test_an_unreadable_image(capsys):
     Path("xrays/a/3.png").write_text("no picture")
     assert main(command("data.name=folder", "data.path=xrays")) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.endswith("xrays/a/3.png: cannot be read as PNG, JPEG or DICOM")
+    assert line.endswith(
+        "xrays/a/3.png: cannot be read as PNG, JPEG, TIFF, BMP, GIF, WebP or DICOM"
+    )
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from adversary.common.plugins import PluginError
 from adversary.storage.run_folder import RunFolder
 from fl_sim.cli import listing
 from fl_sim.cli.app import main
+from fl_sim.data import DATASETS, load
 from fl_sim.defences import DEFENCES
 from fl_sim.defences.gaussian_noise import GaussianNoise
 from fl_sim.engines.in_process import run_in_process
@@ -49,7 +50,7 @@ def installed(tmp_path, monkeypatch):
 
 
 def _look_again() -> None:
-    for registry in (ATTACKS, DEFENCES):
+    for registry in (ATTACKS, DEFENCES, DATASETS):
         vars(registry).pop("_found", None)
 
 
@@ -70,6 +71,32 @@ def test_the_page_s_own_defence_and_attack(installed, root, quick):
     # The mean public X-ray is what RDLV counts from.
     assert leakage.loc[leakage["attack"] == "mean-image", "rdlv"].abs().max() < 1e-6
     assert folder.info()["defence"]["decimals"] == 3
+
+
+def test_the_how_to_s_own_data_set(installed, root):
+    section = (root / "docs/howto/data.md").read_text(encoding="utf-8")
+    section = section.split("## A data set of your own by name")[1]
+    module, points = re.findall(r"```(?:python|toml) title=.*?\n(.*?)```", section, re.S)[:2]
+    group = re.sub(r'\[project.entry-points."(.*)"\]', r"[\1]", points)
+    installed(module, group.replace('"', ""))
+    assert "noise" in DATASETS
+    splits = load("noise", image_size=8)
+    assert sum(map(len, vars(splits).values())) == 40
+    assert len({*splits.private.patients, *splits.public.patients, *splits.test.patients}) == 20
+    with pytest.raises(ValueError, match=r"data\.path = 'x': the data set 'noise' reads no file"):
+        load("noise", path="x")
+
+
+def test_a_broken_data_set_is_a_line(installed):
+    installed("maker = 3", "[fl_sim.data]\nbad = my_package:maker\ngone = my_package:gone\n")
+    for name, message in [
+        ("bad", "bad of package my-package: 3 must be callable"),
+        ("gone", "gone of package my-package cannot be loaded: AttributeError"),
+    ]:
+        with pytest.raises(PluginError, match=f"fl_sim.data: {message}"):
+            load(name)
+    with pytest.raises(PluginError, match="embedded is built in"):
+        DATASETS["embedded"] = lambda request: None
 
 
 def test_a_broken_package_is_a_line_where_it_is_listed_or_chosen(

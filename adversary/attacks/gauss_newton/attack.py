@@ -406,7 +406,7 @@ class GaussNewton(Attack):
         if _has_repeated_labels(end.labels):
             notes += ("several images of one label: others may explain the update nearly as well",)
         seen = problem.observation
-        if seen.steps * seen.recipe.batch_size > seen.images:
+        if seen.steps > math.ceil(seen.images / seen.recipe.batch_size):
             notes += ("every epoch is taken to use the images in the same order",)
         unrolled = seen.steps > 1 and seen.view == "client"
         return notes + update_notes(problem, Unrolled() if unrolled else SingleGradient())

@@ -27,11 +27,15 @@ class DatasetRequest:
     image_size: int
     channels: int
     num_images: int
-    public: int
+    public: int | None
     test_fraction: float
     seed: int
     labels: str = ""
     uncertain: str = "refuse"
+    columns: str = ""
+    patients: str = "auto"
+    max_value: float = 0
+    on_error: str = "stop"
 
     def existing_path(self) -> Path:
         """Return ``path``, which has to exist.
@@ -47,6 +51,30 @@ class DatasetRequest:
         if not path.exists():
             raise DataError(f"data.path = '{self.path}': no such file or folder")
         return path
+
+
+UNREAD = {
+    "path": "reads no file; leave it empty ('folder' reads files of one's own)",
+    "labels": "has no columns to choose from; leave it empty",
+    "uncertain": "has no uncertain labels; must be refuse",
+    "columns": "has no columns of one's own; leave it empty",
+    "patients": "knows its own patients; must be auto",
+    "max_value": "has a scale of its own; must be 0",
+    "on_error": "has no files of one's own; must be stop",
+}
+"""Settings that not all data sets read, and why one does not."""
+
+Maker = Callable[[DatasetRequest], "DatasetSource"]
+
+
+def reads(*settings: str) -> Callable[[Maker], Maker]:
+    """Declare which of :data:`UNREAD` a data set reads; the others are then refused."""
+
+    def declare(maker: Maker) -> Maker:
+        maker.reads = frozenset(settings)  # type: ignore[attr-defined]
+        return maker
+
+    return declare
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +96,10 @@ class DatasetSource:
         Indices (n,) to pixels (n, C, H, W) uint8.
     holds_out_test : bool
         False for a set too small to hold out test images.
+    notes : tuple of str
+        How it was read, in lines: what was passed over, what tells the patients.
+    unreadable : callable, optional
+        From an index to why the image cannot be read, None where it can.
     """
 
     name: str
@@ -80,6 +112,8 @@ class DatasetSource:
     parts: tuple[Part, ...] = ()
     synthetic: bool = False
     holds_out_test: bool = True
+    notes: tuple[str, ...] = ()
+    unreadable: Callable[[int], str | None] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -95,4 +129,5 @@ class DatasetSource:
             label_names=self.label_names,
             synthetic=self.synthetic,
             attribution=self.attribution,
+            notes=self.notes,
         )

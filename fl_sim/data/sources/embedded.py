@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from fl_sim.data.files.images import decode, stack
-from fl_sim.data.sources.base import DatasetRequest, DatasetSource
+from fl_sim.data.sources.base import DatasetRequest, DatasetSource, reads
 
 PUBLIC = frozenset(
     {
@@ -23,6 +23,7 @@ PUBLIC = frozenset(
 )
 
 
+@reads()
 def source(request: DatasetRequest) -> DatasetSource:
     """Return eight normal chests and eight with pneumonia, 256x256, of children aged 1 to 5.
 

@@ -10,11 +10,12 @@ import torch
 from fl_sim.data.errors import DataError
 from fl_sim.data.files.images import stack
 from fl_sim.data.files.npz import read_arrays
-from fl_sim.data.sources.base import DatasetRequest, DatasetSource
+from fl_sim.data.sources.base import DatasetRequest, DatasetSource, reads
 
 _ARRAYS = ("images", "labels", "label_names", "patient_id")
 
 
+@reads("path")
 def source(request: DatasetRequest) -> DatasetSource:
     """Return chest X-rays with 14 findings each, any number of which may be there.
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from adversary.common.seeding import generator
-from fl_sim.data.sources.base import DatasetRequest, DatasetSource
+from fl_sim.data.sources.base import DatasetRequest, DatasetSource, reads
 
 DEFAULT_IMAGES = 512
 
@@ -28,6 +28,7 @@ _WAVES = 12
 TRAITS = _SHAPE_TRAITS + 3 * _WAVES
 
 
+@reads()
 def source(request: DatasetRequest) -> DatasetSource:
     """Return ``num_images`` phantoms (512 for 0), one a patient.
 

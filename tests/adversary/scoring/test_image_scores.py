@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -300,3 +301,16 @@ def test_no_field_is_nan_without_prior_and_candidates():
     for one in score_images(reconstruction(images), truth(rand(2, 1, 16, 16))):
         values = dataclasses.asdict(one).values()
         assert not [value for value in values if isinstance(value, float) and value != value]
+
+
+@pytest.mark.parametrize(("batch", "first"), [(1, 1), (8, 1), (8, 3), (8, 0)])
+def test_chance_counts_how_many_of_an_update_come_first(batch, first):
+    candidates = rand(40, 1, 16, 16)
+    shown = torch.cat([candidates[:first], candidates[20 : 20 + batch - first]])
+    scores = score_images(reconstruction(shown), truth(candidates[:batch]), candidates=candidates)
+    assert sum(one.reidentified for one in scores) == first
+    by_chance = sum(
+        math.comb(batch, k) * (1 / 40) ** k * (39 / 40) ** (batch - k)
+        for k in range(first, batch + 1)
+    )
+    assert [one.rank_chance for one in scores] == pytest.approx([by_chance] * batch)

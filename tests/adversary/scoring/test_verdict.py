@@ -21,6 +21,9 @@ from adversary.scoring.verdict import (
 BEYOND = {"psnr": 19.0, "rdlv": 0.2}
 """A picture that shows more than the mean public X-ray."""
 
+FIRST = {"psnr": 22.0, "reidentified": True}
+"""A picture that comes first among the candidates and is no copy."""
+
 
 @pytest.mark.parametrize(
     ("psnr", "rdlv", "reidentified", "expected"),
@@ -71,6 +74,14 @@ def test_levels_of_an_attack_alone(psnr, rdlv, reidentified, expected):
         (Evidence(**BEYOND, reidentified=False, null_psnr=18.5), "open"),
         (Evidence(**BEYOND, reidentified=False, null_psnr=17.9), "traces"),
         (Evidence(**BEYOND, reidentified=True, null_psnr=18.5), "traces"),
+        # One of 283 pictures comes first among 400 by chance, and looks like any mean X-ray.
+        (Evidence(psnr=22, rdlv=0.0, reidentified=True, rank_chance=0.5, prior_psnr=22), "open"),
+        (Evidence(psnr=22, rdlv=0.0, reidentified=True, rank_chance=0.01, prior_psnr=22), "traces"),
+        (Evidence(psnr=22, rdlv=0.2, reidentified=True, rank_chance=0.5, prior_psnr=18), "traces"),
+        (
+            Evidence(psnr=22, rdlv=0.2, reidentified=True, rank_chance=0.01, prior_psnr=18),
+            "visible",
+        ),
     ],
 )
 def test_levels_between_an_attack_and_what_limits_it(evidence, expected):

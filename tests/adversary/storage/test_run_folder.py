@@ -52,7 +52,7 @@ def test_columns_begin_as_the_documentation_says():
     assert ",".join(LEAKAGE) == (
         "round,client,attack,image,truth,mse,psnr,ssim,lpips,fft2d,rdlv,bound_psnr,"
         "expected_psnr,prior_psnr,null_psnr,null_rdlv,certificate,member,flags,"
-        "reidentified,negative,rank,"
+        "reidentified,negative,rank,rank_chance,"
         "label_true,label_recovered,seconds,evaluations,score,status,note"
     )
     assert ",".join(ROUNDS) == (

@@ -116,8 +116,8 @@ def test_paths_are_relative_to_where_the_user_is(flower, tmp_path):
         ("adversary.options=ing.tv=1", "adversary.options"),
         ("adversary.start-image=nowhere.png", "adversary.start-image"),
         ("defence.options=scale=1", "defence.options"),
-        ("local.batch-size=13", "local.batch-size = 13"),
-        ("clients=13", ""),
+        ("local.batch-size=401", "local.batch-size = 401"),
+        ("clients=401", ""),
         ("device=abacus", "device"),
     ],
 )

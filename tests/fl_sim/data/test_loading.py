@@ -43,7 +43,7 @@ def test_subsets_keep_what_belongs_to_an_image():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "mnist"}, r"data.name = 'mnist': allowed are embedded, folder, kermany, nih, ph"),
+        ({"name": "mnist"}, r"data.name = 'mnist': allowed are chestmnist, embedded, folder, hug"),
         ({"image_size": 4}, r"data.image-size = 4: allowed are whole numbers from 8 to 1024"),
         ({"image_size": 2000}, r"data.image-size = 2000"),
         ({"channels": 2}, r"data.channels = 2: allowed are 1 \(grey\) and 3"),

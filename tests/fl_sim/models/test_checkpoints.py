@@ -1,15 +1,18 @@
 """Reading anyone's weights without running their code, and fitting them to a model."""
 
 import pickle
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
 from torchvision.models import get_model
+from torchvision.transforms.v2 import Normalize
 
-from fl_sim.models import ModelError, checkpoints, create
+from fl_sim.models import ModelError, checkpoints, create, normalisation
 from fl_sim.models.checkpoints import CheckpointError, load_into, read, write
 from fl_sim.models.pretrained import load_pretrained
 
@@ -38,6 +41,107 @@ def test_torch_files_in_every_common_form(tmp_path, suffix, key, prefix):
     path = tmp_path / f"a{suffix}"
     torch.save({"epoch": 3, key: named, "best": torch.tensor(0.9)} if key else named, path)
     assert same(read(path), dict(state))
+
+
+@pytest.mark.parametrize("suffix", [".ckpt", ".bin", ".PT", ".Pth"])
+def test_endings_of_checkpoints(tmp_path, suffix):
+    state = build("lenet").state_dict()
+    torch.save({"state_dict": state, "epoch": 3}, tmp_path / f"a{suffix}")
+    assert same(read(tmp_path / f"a{suffix}"), dict(state))
+
+
+@pytest.mark.parametrize(
+    ("nests", "prefix"),
+    [
+        (["model", "state_dict"], "_orig_mod.module."),
+        (["state_dict", "model"], "module._orig_mod."),
+        (["ema"], "module."),
+        (["model_ema"], "ema.module.model."),
+        (["state_dict", "ema", "model"], "encoder."),
+        ([], "module.encoder."),
+        ([], "model.module._orig_mod.net."),
+    ],
+)
+def test_nests_and_prefixes_in_any_order(tmp_path, nests, prefix):
+    state = build("lenet").state_dict()
+    content = {prefix + name: value for name, value in state.items()}
+    for nest in nests[::-1]:
+        content = {nest: content, "epoch": 1, "optimizer": {"state": {}, "param_groups": []}}
+    torch.save(content, tmp_path / "a.pt")
+    assert same(read(tmp_path / "a.pt"), dict(state))
+
+
+def test_an_encoder_beside_its_head(tmp_path):
+    theirs = get_model("resnet18", weights=None, num_classes=2)
+    state = {
+        name if name.startswith("fc.") else f"encoder.{name}": value
+        for name, value in theirs.state_dict().items()
+    }
+    torch.save({"model": state}, tmp_path / "a.pth")
+    ours = build(channels=3)
+    load_into(ours, read(tmp_path / "a.pth"))
+    assert torch.equal(ours.body.layer1[0].conv1.weight, theirs.layer1[0].conv1.weight)
+    assert torch.equal(ours.head.weight, theirs.fc.weight)
+
+
+def test_entries_of_no_layer_are_left_out(tmp_path):
+    state = build("lenet").state_dict()
+    one = torch.ones(1)
+    more = {
+        "total_ops": one, "body.conv1.total_ops": one, "body.total_params": one,
+        "n_averaged": one, "op_threshs": torch.ones(18), "criterion.weight": torch.ones(2),
+        "loss_fn.pos_weight": one, "pos_weight": one,
+    }  # fmt: skip
+    torch.save({**state, **more}, tmp_path / "a.pt")
+    assert same(read(tmp_path / "a.pt"), dict(state))
+    averaged = {f"module.{name}": value for name, value in state.items()}
+    torch.save({"n_averaged": one, **averaged}, tmp_path / "b.pt")
+    assert same(read(tmp_path / "b.pt"), dict(state))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_numbers_of_numpy_do_no_harm(tmp_path, zipped):
+    state = build("lenet").state_dict()
+    told = {"best": np.float64(0.7), "auc": np.float32(1), "epoch": np.int64(3), "ok": np.bool_(1)}
+    torch.save(
+        {"state_dict": state, **told}, tmp_path / "a.pt", _use_new_zipfile_serialization=zipped
+    )
+    assert same(read(tmp_path / "a.pt"), dict(state))
+    torch.save({"state_dict": state, "who": Path("x")}, tmp_path / "b.pt")
+    with pytest.raises(CheckpointError, match=r"b\.pt: holds more than plain tensors.*pathlib"):
+        read(tmp_path / "b.pt")
+
+
+def old_names(state):
+    """DenseNet's names as torchvision had them when CheXNet was trained."""
+    return {
+        re.sub(r"(denselayer\d+\.(?:norm|conv))([12]\.)", r"\1.\2", name): value
+        for name, value in state.items()
+    }
+
+
+def test_chexnet_as_it_is_published(tmp_path):
+    theirs = get_model("densenet121", weights=None)
+    theirs.classifier = nn.Sequential(nn.Linear(1024, 14), nn.Sigmoid())
+    state = old_names(theirs.state_dict())
+    assert "features.denseblock1.denselayer1.norm.1.weight" in state
+    named = {f"module.densenet121.{k}": v for k, v in state.items() if "batches" not in k}
+    path = tmp_path / "m-25012018-123527.pth.tar"
+    torch.save({"epoch": 1, "state_dict": named, "best_loss": np.float64(0.1)}, path)
+    ours = build("densenet121", channels=3, outputs=14).eval()
+    load_into(ours, read(path))
+    x = torch.rand(2, 3, 32, 32)
+    expected = theirs.eval()((x - ours.mean) / ours.std)
+    torch.testing.assert_close(ours(x).sigmoid(), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_refusal_names_the_prefix(tmp_path):
+    state = {f"student.{n}": v for n, v in build("lenet").state_dict().items()}
+    state["teacher.conv.weight"] = torch.zeros(1)
+    with pytest.raises(
+        CheckpointError, match=r"of its \d+ arrays have 'student\.' before the model's own names"
+    ):
+        load_into(build("lenet"), state)
 
 
 class Malicious:
@@ -74,7 +178,7 @@ def test_nothing_is_ever_run(tmp_path, zipped, suffix):
         ("a.pt", b"PK\x03\x04broken", "is no checkpoint"),
         ("a.safetensors", b"text", "cannot be read as safetensors"),
         ("a.safetensors", b"", "cannot be read as safetensors"),
-        ("a.onnx", b"", "allowed are files that end in .safetensors, .pt, .pth, .tar"),
+        ("a.onnx", b"", "allowed are files that end in .safetensors, .pt, .pth, .tar, .ckpt"),
     ],
 )
 def test_what_is_no_checkpoint_is_named(tmp_path, name, content, message):
@@ -208,3 +312,37 @@ def test_imagenet_weights_that_cannot_be_had_are_one_line(monkeypatch):
     assert "\n" not in str(caught.value)
     with pytest.raises(ModelError, match="'imagenet': lenet has none; those that have are resnet"):
         load_pretrained("imagenet", "lenet", build("lenet"))
+
+
+def test_the_normalisation_of_a_checkpoint():
+    model = build("resnet18", channels=3).eval()
+    x = torch.rand(2, 3, 32, 32)
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    theirs = Normalize(mean, std)(x)
+    expected = model.head(model.body(theirs).flatten(1))
+    normalisation.apply(model, "0.485, 0.456, 0.406", "0.229,0.224,0.225", 3)
+    torch.testing.assert_close(model(x), expected)
+    assert model.double()(x.double()).dtype == torch.float64
+    assert not any(name == "mean" or name == "std" for name in model.state_dict())
+    normalisation.apply(model, "0.5", "", 3)
+    assert model.mean == 0.5
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "channels", "message"),
+    [
+        (
+            "0.1,0.2,0.3",
+            "",
+            1,
+            r"model\.mean = '0\.1,0\.2,0\.3': must be empty, or a number \(data",
+        ),
+        ("0.1,0.2", "", 3, r"model\.mean = '0\.1,0\.2': must be .* or 3, one a channel"),
+        ("a", "", 1, r"model\.mean = 'a': must be"),
+        ("", "0", 1, r"model\.std = '0': must be empty, or a number > 0"),
+        ("", "inf", 1, r"model\.std = 'inf': must be"),
+    ],
+)
+def test_a_normalisation_that_is_none_is_named(mean, std, channels, message):
+    with pytest.raises(ModelError, match=message):
+        normalisation.apply(build("lenet", channels=channels), mean, std, channels)

@@ -146,9 +146,14 @@ def test_every_epoch_round_client_and_seed_shuffles_anew():
     assert len({tuple(o.tolist()) for o in orders}) == 8
 
 
-def test_a_batch_larger_than_the_data_is_named():
+def test_a_hospital_smaller_than_a_batch_trains_on_what_it_has():
+    [only] = minibatches(5, replace(RECIPE, batch_size=8), seed=1, round=1, client=3)
+    assert sorted(only.tolist()) == [0, 1, 2, 3, 4]
+
+
+def test_full_batches_larger_than_the_data_are_named():
     with pytest.raises(TrainingError) as error:
-        minibatches(5, replace(RECIPE, batch_size=8), seed=1, round=1, client=3)
+        minibatches(5, replace(RECIPE, batch_size=8, drop_last=True), seed=1, round=1, client=3)
     assert str(error.value) == ("local.batch-size = 8: client 3 has only 5 images, so at most 5")
 
 

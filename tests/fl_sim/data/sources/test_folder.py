@@ -101,7 +101,7 @@ def test_without_patient_ids_each_image_is_a_patient(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (table("file,label", "img/{i}.png,{j}"), r"has no column 'path'; its columns are 'file'"),
+        (table("where,label", "img/{i}.png,{j}"), r"has no column 'path'; its columns are 'where'"),
         (table("path", "img/{i}.png"), r"no labels; allowed are a column 'label' or one column"),
         (table("path,patient_id", "img/{i}.png,{i}"), r"no labels"),
         (table("path,age", "img/{i}.png,6{i}"), r"column 'age' holds '60' in row 2"),
@@ -111,7 +111,7 @@ def test_without_patient_ids_each_image_is_a_patient(tmp_path):
         (table("path,label", "img/1{i}.png,{j}"), r"path 'img/10\.png': no such file"),
         (table("path,label", "../{i}.png,{j}"), r"path '\.\./0\.png' leads out of the folder"),
         (table("path,label", "/etc/{i},{j}"), r"path '/etc/0' leads out of the folder"),
-        (table("path,label,split", "img/{i}.png,{j},val"), r"split 'val' in row 2; allowed are"),
+        (table("path,label,split", "img/{i}.png,{j},late"), r"split 'late' in row 2; allowed are"),
         (
             table("path,label,patient_id,split", "img/{i}.png,{j},p,private")
             + "img/x.png,1,p,test",
@@ -167,7 +167,9 @@ def test_a_file_that_is_no_table_is_named(labelled):
 
 def test_an_unreadable_image_is_named(labelled):
     (labelled / "sick" / "3.png").write_bytes(b"broken")
-    with pytest.raises(DataError, match=r"sick/3\.png: cannot be read as PNG, JPEG or DICOM"):
+    with pytest.raises(
+        DataError, match=r"sick/3\.png: cannot be read as PNG, JPEG, TIFF, BMP, GIF, WebP or DICOM"
+    ):
         read(labelled)
 
 

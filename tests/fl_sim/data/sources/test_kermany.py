@@ -105,3 +105,90 @@ def test_missing_and_damaged_images_are_named(tmp_path):
     (tmp_path / "images.zip").unlink()
     with pytest.raises(DataError, match=r"path 'train/p0\.jpeg': no such file"):
         load("kermany", path=str(tmp_path))
+
+
+PUBLISHED = [
+    ("train/NORMAL/IM-0115-0001.jpeg", "IM-0115"),
+    ("train/NORMAL/NORMAL2-IM-0383-0001.jpeg", "NORMAL2-IM-0383"),
+    ("train/PNEUMONIA/person1_bacteria_1.jpeg", "person1"),
+    ("train/PNEUMONIA/person1_bacteria_2.jpeg", "person1"),
+    ("train/PNEUMONIA/person447_virus_921_1.jpeg", "person447"),
+    ("val/NORMAL/NORMAL2-IM-1427-0001.jpeg", "NORMAL2-IM-1427"),
+    ("val/PNEUMONIA/person1946_bacteria_4874.jpeg", "person1946"),
+    ("test/NORMAL/IM-0115-0001.jpeg", "test-IM-0115"),
+    ("test/PNEUMONIA/person1_virus_6.jpeg", "test-person1"),
+]
+LEFT = ["__MACOSX/chest_xray/train/NORMAL/._IM-0115-0001.jpeg", "chest_xray/train/.DS_Store"]
+
+
+def published(path, form):
+    """Write the set as Kaggle or Mendeley packs it."""
+    above = {"mendeley": "chest_xray", "kaggle": "chest_xray", "third": "CellData/chest_xray"}[form]
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in LEFT:
+            archive.writestr(name, b"no image")
+        for number, (name, _) in enumerate(PUBLISHED):
+            if form == "kaggle":
+                archive.writestr(f"{above}/chest_xray/{name}", jpeg(8 * number))
+            if form == "kaggle" or not name.startswith("val"):
+                archive.writestr(f"{above}/{name}", jpeg(8 * number))
+        archive.writestr(f"{above}/train/PNEUMONIA/person1_bacteria_3.jpeg", jpeg(8 * 2))
+        if form == "third":
+            archive.writestr("CellData/OCT/train/CNV/CNV-1-1.jpeg", jpeg(1))
+    return path
+
+
+@pytest.mark.parametrize("form", ["mendeley", "kaggle", "third"])
+@pytest.mark.parametrize("unpacked", [False, True])
+def test_the_set_as_it_is_published(tmp_path, form, unpacked):
+    path = published(tmp_path / "archive.zip", form)
+    if unpacked:
+        path = tmp_path / "folder"
+        with zipfile.ZipFile(tmp_path / "archive.zip") as archive:
+            archive.extractall(path)
+    splits = load("kermany", path=str(path), image_size=16, public=2)
+    found = {
+        name[name.rindex(part + "/") :]: (who, label)
+        for part, data in (("train", splits.private), ("test", splits.test), ("val", splits.public))
+        for name, who, label in zip(data.names, data.patients, data.labels.tolist(), strict=True)
+        if f"{part}/" in name
+    }
+    expected = {
+        name: (who, int("PNEUMONIA" in name))
+        for name, who in PUBLISHED
+        if form == "kaggle" or not name.startswith("val")
+    }
+    # Without images of a split of their own, public ones are patients of train.
+    taken = {} if form == "kaggle" else set(splits.public.names)
+    assert len(taken) == (0 if form == "kaggle" else 2)
+    assert found.items() <= expected.items()
+    assert len(found) + len(taken) == len(expected)
+    notes = " ".join(splits.private.notes)
+    assert "1 images that are copies of another" in notes
+    assert ("1 images of OCT" in notes) == (form == "third")
+
+
+def test_other_folders_than_the_published_ones_are_named(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        for name in ("train/NORMAL/0.jpeg", "train/COVID/1.jpeg"):
+            archive.writestr(name, jpeg(9))
+    with pytest.raises(
+        DataError, match=r"no folders train and test with NORMAL and PNEUMONIA, but"
+    ):
+        load("kermany", path=str(tmp_path / "x.zip"))
+
+
+def test_an_encrypted_archive_is_one_line(tmp_path):
+    write(tmp_path, rows())
+    data = bytearray((tmp_path / "images.zip").read_bytes())
+    for mark, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        start = data.find(mark)
+        while start >= 0:
+            data[start + offset] |= 1
+            start = data.find(mark, start + 4)
+    (tmp_path / "images.zip").write_bytes(data)
+    with pytest.raises(
+        DataError, match=r"images\.zip: is encrypted \(.* needs a password\)"
+    ) as caught:
+        load("kermany", path=str(tmp_path))
+    assert "\n" not in str(caught.value)

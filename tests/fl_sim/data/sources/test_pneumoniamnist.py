@@ -24,7 +24,7 @@ def test_the_files_own_splits_are_kept(tmp_path, arrays):
     assert splits.private.images[:, 0].numpy().tolist() == arrays["train_images"].tolist()
     assert splits.test.images[:, 0].numpy().tolist() == arrays["test_images"].tolist()
     assert splits.private.labels.tolist() == arrays["train_labels"].ravel().tolist()
-    assert len(splits.public) == 4
+    assert len(splits.public) == len(arrays["val_images"])
     assert all(name.startswith("val-") for name in splits.public.names)
     assert len(set(splits.private.patients)) == 12
 
@@ -32,8 +32,8 @@ def test_the_files_own_splits_are_kept(tmp_path, arrays):
 def test_real_file(shared):
     path = shared / "data/cxr/pneumoniamnist_28.npz"
     splits = load("pneumoniamnist", path=str(path), image_size=28)
-    assert (len(splits.private), len(splits.public), len(splits.test)) == (4708, 4, 624)
-    assert splits.public.labels.tolist().count(1) == 2
+    assert (len(splits.private), len(splits.public), len(splits.test)) == (4708, 524, 624)
+    assert splits.public.labels.tolist().count(1) == 389
 
 
 @pytest.mark.parametrize(
@@ -89,3 +89,37 @@ def test_a_download_is_kept(tmp_path, monkeypatch, arrays):
     for seed in (100, 101):  # another seed, so that the result is not a remembered one
         assert len(load("pneumoniamnist", image_size=8, seed=seed).private) == 12
     assert calls == ["pneumoniamnist.npz"]
+
+
+@pytest.mark.parametrize("side", [28, 64, 128, 224])
+@pytest.mark.parametrize("name", ["pneumoniamnist", "chestmnist"])
+def test_given_files_of_every_size(tmp_path, arrays, name, side):
+    rng = np.random.default_rng(1)
+    for split, n in (("train", 4), ("val", 2), ("test", 2)):
+        arrays[f"{split}_images"] = rng.integers(0, 256, (n, side, side), dtype=np.uint8)
+        shape = (n, 14) if name == "chestmnist" else (n, 1)
+        arrays[f"{split}_labels"] = rng.integers(0, 2, shape, dtype=np.uint8)
+    np.savez(tmp_path / "x.npz", **arrays)
+    splits = load(name, path=str(tmp_path / "x.npz"), image_size=side, public=2)
+    assert splits.private.images[:, 0].numpy().tolist() == arrays["train_images"].tolist()
+    labels = arrays["train_labels"]
+    expected = labels if name == "chestmnist" else labels.ravel()
+    assert splits.private.labels.tolist() == expected.tolist()
+    assert "patients: not known, each image counts as one" in splits.private.notes
+
+
+def test_chestmnist_has_fourteen_labels_an_image(tmp_path, arrays):
+    np.savez(tmp_path / "x.npz", **arrays)
+    with pytest.raises(DataError, match=r"with 12 labels; allowed are .* with N x 14 labels"):
+        load("chestmnist", path=str(tmp_path / "x.npz"))
+
+
+def test_the_labels_are_those_of_medmnist():
+    import medmnist
+
+    from fl_sim.data.sources import chestmnist, pneumoniamnist
+
+    for kind in (chestmnist.KIND, pneumoniamnist.KIND):
+        theirs = medmnist.INFO[kind.name]["label"]
+        assert kind.label_names == tuple(theirs[str(i)] for i in range(len(theirs)))
+        assert hasattr(medmnist, kind.title)

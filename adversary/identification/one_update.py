@@ -1,0 +1,342 @@
+"""Who was in an update, of a gallery of candidates."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from adversary.common.seeding import generator
+from adversary.identification import evidence, null
+from adversary.identification.evidence import Update, local_steps
+from adversary.identification.regression import directions, regress
+from adversary.identification.rehearsal import Rehearsal, in_training_mode, rehearse
+from adversary.observation.channel import Channel
+from adversary.observation.observation import Observation, ObservationError
+from adversary.observation.threat_model import ThreatModel
+from adversary.priors.public import Prior
+
+REHEARSALS = 4
+"""Rehearsals of which the mean path is taken."""
+
+NULL_SHARE = 0.4
+"""Share of the public X-rays that is held back for the null."""
+
+MEMORY = 2**31
+"""Bytes that images' parts may take; beyond it fewer entries of each array are read."""
+
+MOST, FEWEST_ENTRIES = 16384, 64
+"""Entries of an array that are read at most, and at least."""
+
+CHUNK = 64
+"""Images whose parts at all points are in memory at once, about."""
+
+
+class IdentificationError(ObservationError):
+    """An update or a gallery with which nobody can be identified; one line."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Gallery:
+    """Candidates, of whom it is in question who was in an update.
+
+    Parameters
+    ----------
+    images : Tensor
+        (N, C, H, W) in [0, 1].
+    labels : Tensor, optional
+        (N,) class indices or (N, L) multi-hot; None where they are not known.
+    names : tuple of str
+        By which each is told from the others.
+    """
+
+    images: Tensor
+    names: tuple[str, ...]
+    labels: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Identification:
+    """What one update says of each candidate.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Of the candidates that are scored, (N).
+    scores : Tensor
+        (N,), float64, in standard deviations of the null from its mean.
+    p_values : Tensor
+        (N,), of such a score or a higher one by chance.
+    posteriors : Tensor
+        (N,), probabilities of membership.
+    null : Tensor
+        (M,), standardised scores of public X-rays that were not in it.
+    rate : float
+        The prior probability that the posteriors stand on.
+    seconds : float
+        That it took.
+    flags : tuple of str
+        What a reader should know: "labels-guessed", "duplicates-left-out", "sketched".
+    """
+
+    names: tuple[str, ...]
+    scores: Tensor
+    p_values: Tensor
+    posteriors: Tensor
+    null: Tensor
+    rate: float
+    seconds: float
+    flags: tuple[str, ...] = ()
+
+    @property
+    def named(self) -> Tensor:
+        """Who can be named at a false discovery rate of 5 %, (N,) bool."""
+        return null.named(self.p_values)
+
+
+def identify(
+    observation: Observation,
+    threat: ThreatModel,
+    model: nn.Module,
+    gallery: Gallery,
+    public: Prior | None,
+    *,
+    seed: int = 0,
+    rate: float = 0.0,
+    memory: int = MEMORY,
+    progress: Callable[[float], None] = lambda share: None,
+) -> Identification:
+    """Return what an update says of each candidate.
+
+    Parameters
+    ----------
+    observation : Observation
+        The update.
+    threat : ThreatModel
+        Of which only the channel is used.
+    model : nn.Module
+        The architecture; not changed.
+    gallery : Gallery
+        Candidates. Exact duplicates of a public X-ray, or of an earlier candidate, are left out.
+    public : Prior, optional
+        Public X-rays with labels: background, rehearsals and null.
+    seed : int
+        Of all that is drawn.
+    rate : float
+        Prior probability of membership; 0 is the update's number of images over the gallery's,
+        at most a half.
+    memory : int
+        Bytes, about.
+    progress : callable
+        Told the share that is done, in [0, 1].
+
+    Raises
+    ------
+    ObservationError
+        One line: no weight moved, no candidate is left, or there is no honest null.
+    """
+    began = time.monotonic()
+    observation.check()
+    if public is None or public.labels is None:
+        raise IdentificationError(
+            f"{observation.name}: nobody can be identified without public X-rays and their labels"
+        )
+    known, held = _split(public, seed)
+    gallery, flags = _without_duplicates(gallery, public.images)
+    if not len(gallery):
+        raise IdentificationError(
+            f"{observation.name}: no candidate is left who is not among the public X-rays"
+        )
+    attack = _Attack(model, observation, threat.channel, known, seed)
+    asked, ways = attack.asked(gallery, held)
+    update = attack.read(len(asked.images) + len(known.images), memory)
+    rows = attack.rows(update, asked, lambda share: progress(0.7 * share))
+    background = attack.rows(update, known, lambda share: progress(0.7 + 0.2 * share))
+    scale, noise = attack.units(update, background)
+    data = update.data * scale
+    fit = regress(data, rows.mul_(scale), background.mul_(scale), noise=noise)
+    statistic = fit.statistic.view(ways, -1).amax(0)  # of each label in turn the likeliest
+    rate = rate or min(0.5, observation.images / len(gallery))
+    flags += ["sketched"] * update.sketched + ["labels-guessed"] * (ways > 1)
+    scores, others = statistic[: len(gallery)], statistic[len(gallery) :]
+    seconds = time.monotonic() - began
+    return stated(gallery.names, scores, others, rate=rate, seconds=seconds, flags=tuple(flags))
+
+
+def stated(
+    names: tuple[str, ...],
+    scores: Tensor,
+    others: Tensor,
+    *,
+    rate: float,
+    seconds: float,
+    flags: tuple[str, ...] = (),
+) -> Identification:
+    """Return what scores say of candidates (N,), in the light of the null's (M,)."""
+    standard = null.standardised(scores, others)
+    return Identification(
+        names=names,
+        scores=standard,
+        p_values=null.p_values(standard, len(others)),
+        posteriors=null.posteriors(standard, rate),
+        null=null.standardised(others, others),
+        rate=rate,
+        seconds=seconds,
+        flags=flags,
+    )
+
+
+def _split(public: Prior, seed: int) -> tuple[Prior, Prior]:
+    """Return public X-rays for the background, and those held back for the null."""
+    assert public.labels is not None
+    order = torch.randperm(len(public.images), generator=generator(seed, "null"))
+    held = round(NULL_SHARE * len(order))
+    null.check(held)
+    parts = order[held:].sort().values, order[:held].sort().values
+    background, rest = (Prior(public.images[p], public.labels[p]) for p in parts)
+    return background, rest
+
+
+def _without_duplicates(gallery: Gallery, public: Tensor) -> tuple[Gallery, list[str]]:
+    """Return a gallery of different images, none of them public."""
+    seen = {_content(image) for image in public}
+    kept = []
+    for place, image in enumerate(gallery.images):
+        if (content := _content(image)) not in seen:
+            seen.add(content)
+            kept.append(place)
+    if len(kept) == len(gallery):
+        return gallery, []
+    labels = None if gallery.labels is None else gallery.labels[kept]
+    names = tuple(gallery.names[place] for place in kept)
+    left = Gallery(images=gallery.images[kept], names=names, labels=labels)
+    return left, ["duplicates-left-out"]
+
+
+def _content(image: Tensor) -> bytes:
+    """Return what is equal of equal images, whether they were read as bytes or not."""
+    return (image * 255).round().to(torch.uint8).numpy().tobytes()
+
+
+class _Attack:
+    """One update, and what the attacker has for it."""
+
+    def __init__(
+        self, model: nn.Module, observation: Observation, channel: Channel, known: Prior, seed: int
+    ) -> None:
+        self.observation = observation
+        self.channel = channel
+        self.known = known
+        self.model = in_training_mode(model, observation.recipe)
+        with torch.no_grad():
+            copied = in_training_mode(model, observation.recipe).eval()
+            self.outputs = copied(known.images[:1]).shape[1]
+        self.generator = generator(seed, "identify", observation.round, observation.client)
+
+    def targets(self, labels: Tensor) -> Tensor:
+        """Return labels, (N,) or (N, L), as targets (N, outputs)."""
+        if labels.ndim == 2:
+            return labels.float()
+        if self.observation.recipe.loss == "bce":
+            return labels.float()[:, None]
+        return functional.one_hot(labels.long(), self.outputs).float()
+
+    def asked(self, gallery: Gallery, held: Prior) -> tuple[Prior, int]:
+        """Return candidates and null with labels, once for each label that may be theirs.
+
+        Raises
+        ------
+        IdentificationError
+            If labels are missing that are too many to try.
+        """
+        assert held.labels is not None
+        images = torch.cat([gallery.images, held.images])
+        if gallery.labels is not None:
+            return Prior(images, torch.cat([gallery.labels, held.labels.to(gallery.labels)])), 1
+        if held.labels.ndim == 2:
+            raise IdentificationError(
+                f"{self.observation.name}: candidates need labels where an image has several"
+            )
+        ways = max(2, self.outputs)
+        labels = torch.arange(ways).repeat_interleave(len(images))
+        return Prior(images.repeat(ways, 1, 1, 1), labels), ways
+
+    def read(self, images: int, memory: int) -> Update:
+        """Rehearse the training, and return what the update tells in so much memory."""
+        arrays = sum(p.requires_grad for p in self.model.parameters())
+        entries = memory / (4 * 3 * images) / max(1, arrays)
+        steps = local_steps(self.observation)
+        return evidence.read(
+            self.model,
+            self.observation,
+            self.channel,
+            [self._rehearsed(steps) for _ in range(REHEARSALS)],
+            most=int(min(MOST, max(FEWEST_ENTRIES, entries))),
+            generator=self.generator,
+        )
+
+    def _rehearsed(self, steps: int) -> Rehearsal:
+        assert self.known.labels is not None
+        clients = max(1, len(self.observation.members))
+        wanted, there = max(1, self.observation.images // clients), len(self.known.images)
+        drawn = torch.cat([
+            torch.randperm(there, generator=self.generator)
+            for _ in range(math.ceil(wanted / there))
+        ])[:wanted]  # fmt: skip
+        return rehearse(
+            self.model,
+            self.observation,
+            self.known.images[drawn],
+            self.targets(self.known.labels[drawn]),
+            steps=steps,
+            generator=self.generator,
+            example_clip=self.channel.example_clip,
+        )
+
+    def rows(self, update: Update, of: Prior, progress: Callable[[float], None]) -> Tensor:
+        """Return what images add to the update, (1 + D, N, P)."""
+        assert of.labels is not None
+        spread = (len(update.points) * update.epochs) ** -0.5
+        targets = self.targets(of.labels)
+        order = torch.randperm(len(targets), generator=self.generator)  # labels lie in blocks
+        found: Tensor | None = None
+        for chunk in order.tensor_split(max(1, len(order) // CHUNK)):
+            parts = evidence.features(
+                *(self.model, update, of.images[chunk], targets[chunk]),
+                *(self.observation, self.channel),
+                generator=self.generator,
+            )
+            own = directions(parts, spread)
+            if found is None:
+                found = own.new_empty(len(own), len(order), own.shape[2])
+            found[:, chunk] = own
+            progress(float(len(chunk)) / len(order))
+        assert found is not None
+        return found
+
+    def units(self, update: Update, background: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return a factor for each equation, and the known noise in these units, (P,) each.
+
+        Statistics of batch normalisation count in deviations of public X-rays from their mean, and
+        altogether as much as the weights.
+        """
+        names, sizes = list(update.sizes), list(update.sizes.values())
+        buffers = torch.cat([
+            torch.full((size,), "running_" in name) for name, size in update.sizes.items()
+        ])  # fmt: skip
+        scale = torch.ones(len(buffers))
+        if bool(buffers.any()):
+            apart = background[0] - background[0].mean(0)
+            unit = (apart[:, ~buffers].square().sum(1).mean() / buffers.sum()).sqrt()
+            scale[buffers] = unit / apart[:, buffers].std(0).clamp_min(1e-12)
+        deviations = [self.channel.noise.get(name, 0.0) / update.clip_factor for name in names]
+        noise = torch.cat([torch.full((s,), d) for s, d in zip(sizes, deviations, strict=True)])
+        return scale, noise * scale if bool(noise.any()) else None

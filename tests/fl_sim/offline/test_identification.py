@@ -1,0 +1,80 @@
+"""Patients are named from the recorded updates of a real run, by what the attacker has alone."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from adversary.storage.run_folder import RunFolder
+from fl_sim.cli.app import main
+from fl_sim.data import load
+from fl_sim.offline.identification import IdentificationRunError, identify_run
+
+SETTINGS = {
+    "rounds": "2", "clients": "2", "device": "cpu",
+    "data.name": "sample", "data.image-size": "16", "data.sizes": "6, 24",
+    "local.batch-size": "4", "local.max-steps": "0", "local.lr": "0.05",
+    "adversary.attack": "dlg", "adversary.options": "dlg.iterations=1",
+    "adversary.bounds": "off", "adversary.record": "true",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("recorded") / "run"
+    changes = [word for k, v in SETTINGS.items() for word in ("--set", f"{k}={v}")]
+    assert main(["run", "--engine", "local", "--out", str(folder), *changes]) == 0
+    return folder
+
+
+@pytest.fixture
+def run(recorded, tmp_path):
+    return shutil.copytree(recorded, tmp_path / "run")
+
+
+def test_patients_of_small_hospitals_are_named_round_by_round_and_joined(run, capsys):
+    identify_run(run)
+    rows = RunFolder.open(run).identification()
+    assert rows["round"].astype(object).where(rows["round"].notna(), None).tolist() == [
+        1, 1, 2, 2, None, None,
+    ]  # fmt: skip
+    assert rows["members"].tolist() == [6, 24] * 3
+    assert (rows["candidates"] == 600).all()
+    first = rows[rows["round"] == 1]
+    assert (first["auc"] > 0.97).all()
+    assert (first["tpr_1"] >= 0.8).all()
+    assert rows["ceiling_tpr_1"].isna().all()  # nothing is promised
+    everyone = pd.read_csv(run / "candidates.csv")
+    assert len(everyone) == 6 * 600
+    assert everyone["p_value"].between(0, 1).all()
+    said = capsys.readouterr().out
+    assert "patients named at one false alarm in a hundred" in said
+
+
+def test_a_sensitive_run_keeps_the_names_of_patients_to_itself(run):
+    RunFolder.open(run).update(sensitive=True)
+    identify_run(run)
+    assert (run / "identification.csv").exists()
+    assert not (run / "candidates.csv").exists()
+
+
+def test_of_a_file_of_candidates_only_scores_come_out(run, tmp_path):
+    private = load("sample", image_size=16).private
+    for number in range(30):
+        place = tmp_path / "gallery" / ("ab"[int(private.labels[number])])
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.asarray(private.images[number, 0])).save(place / f"{number}.png")
+    identify_run(run, candidates=str(tmp_path / "gallery"))
+    rows = RunFolder.open(run).identification()
+    assert rows[["members", "auc", "tpr_1"]].isna().all(None) or (rows["members"] == 0).all()
+    assert len(pd.read_csv(run / "candidates.csv")) == 6 * 30
+
+
+def test_a_run_without_recorded_updates_is_named(run):
+    shutil.rmtree(run / "updates")
+    with pytest.raises(IdentificationRunError, match="holds no recorded updates"):
+        identify_run(run)
