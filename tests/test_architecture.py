@@ -41,7 +41,7 @@ FLOORS = {
         ("observation", "priors"),
         ("problem",),
         ("bounds", "optim"),
-        ("certificates", "labels", "scoring"),
+        ("identification", "labels", "scoring"),
         ("attacks", "storage"),
         ("report",),
     ),

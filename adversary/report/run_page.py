@@ -12,6 +12,7 @@ from markupsafe import Markup
 from adversary.common.files import atomic_write
 from adversary.report import charts, flags, gallery, pictures
 from adversary.report.groups import Group, WorstGroups, by_group, round_client_matrix, worst_of
+from adversary.report.identified import lines, strongest
 from adversary.report.leakage_rows import Row, closeness, records, with_levels
 from adversary.report.members import shares
 from adversary.report.redaction import is_sensitive, pseudonyms, redact
@@ -51,7 +52,8 @@ def render(folder: RunFolder) -> Path:
         leakage = leakage.assign(truth=pseudonyms(leakage["truth"]))
     rows = with_levels(leakage)
     counted = unmasked(leakage)
-    summary = summarise(with_levels(counted), info)
+    identified = lines(folder.identification())
+    summary = summarise(with_levels(counted), info, strongest(identified))
     by_client = worst_of(by_group(rows, "client"), MAX_GROUPS)
     by_round = by_group(rows, "round")
     chosen = gallery.select_cards(rows)
@@ -73,6 +75,7 @@ def render(folder: RunFolder) -> Path:
         versions=_flatten(_mapping(info.get("versions"))),
         failures=list(info.get("failures") or ()),
         summary=summary,
+        named=identified,
         flags_page=flags.PAGE,
         average=AVERAGE,
         null_margin=NULL_MARGIN,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from adversary.report.flags import FLAGS, Flag
+from adversary.report.identified import Named, lines, strongest
 from adversary.report.leakage_rows import (
     Row,
     closeness,
@@ -61,6 +62,10 @@ class Summary:
     level : Level
         Of the reconstruction that gives away the most, ``worst``; open where some were protected
         and nothing is known of others.
+    named : Named or None
+        The hospital of which most patients can be named beyond chance.
+    named_alone : bool
+        Whether pictures alone would give a lower level.
     images, clients, rounds : int
         Reconstructions, and the clients and rounds that were attacked; ``clients_seen`` and
         ``rounds_seen`` count those that gave a patient away.
@@ -90,6 +95,8 @@ class Summary:
     """
 
     level: Severity
+    named: Named | None
+    named_alone: bool
     worst: Row
     images: int
     clients_seen: int
@@ -138,6 +145,8 @@ class Summary:
         parts = [f"verdict: {self.level.label}"]
         if self.has_truth:
             parts.append(f"worst image {psnr}{where}")
+        if self.named is not None:
+            parts.append(f"named: {self.named.words}")
         if self.certified is not None:
             parts.append(f"{self.certified} proved by the attacker itself")
         parts.append(f"examined: {', '.join(self.examined)}")
@@ -154,11 +163,17 @@ def of_folder(folder: RunFolder) -> Summary:
     RunFolderError
         If the folder cannot be read.
     """
-    return summarise(with_levels(unmasked(folder.leakage())), folder.info())
+    named = strongest(lines(folder.identification()))
+    return summarise(with_levels(unmasked(folder.leakage())), folder.info(), named)
 
 
-def summarise(rows: list[Row], info: Mapping[str, Any]) -> Summary:
-    """Return the summary of a run's rows, those of masked updates left out."""
+def summarise(rows: list[Row], info: Mapping[str, Any], named: Named | None = None) -> Summary:
+    """Return the summary of a run's rows, those of masked updates left out.
+
+    Patients who can be named are never less than re-identifiable.
+    """
+    by_pictures = judged(rows) if any(row["status"] == "ok" for row in rows) else Severity.UNKNOWN
+    level = by_pictures if named is None else max(by_pictures, Severity.IDENTIFIABLE)
     done = [row for row in rows if row["status"] == "ok"]
     seen = [row for row in done if row["level"] >= Severity.IDENTIFIABLE]
     candidates = info.get("candidates")
@@ -166,7 +181,9 @@ def summarise(rows: list[Row], info: Mapping[str, Any]) -> Summary:
     bounds = [row["bound_psnr"] for row in done if row["bound_psnr"] is not None]
     stated = Counter(row["certificate"] for row in done if row.get("certificate") is not None)
     return Summary(
-        level=judged(rows) if done else Severity.UNKNOWN,
+        level=level,
+        named=named,
+        named_alone=level > by_pictures,
         worst=max(done, key=closeness, default={}),
         images=len(done),
         clients_seen=len({row["client"] for row in seen}),

@@ -104,7 +104,8 @@ _WORDS = {
     ),
     Severity.IDENTIFIABLE: (
         "Patient re-identifiable",
-        "The picture is poor, yet it points to the right patient among the candidates.",
+        "The right patient can be singled out among candidates: by a poor picture, or as one who "
+        "was in the training.",
         f"re-identified beyond chance and RDLV above {PRIOR_RDLV:g}, or by its negative",
     ),
     Severity.VISIBLE: (

@@ -185,6 +185,42 @@ def attack(
 
 
 @app.command()
+def identify(
+    folder: RunArgument,
+    candidates: Annotated[
+        str,
+        typer.Option(metavar="PATH", help="Folder or CSV of X-rays to look for; default everyone."),
+    ] = "",
+) -> None:
+    """Tell who was in the recorded updates of a run, of candidates whose X-rays are at hand."""
+    from fl_sim.offline.identification import identify_run
+
+    written = identify_run(folder, candidates=candidates).resolve()
+    print_verdict(written.parent)
+    print(written)
+
+
+@app.command(name="check-dp")
+def check_dp(
+    mechanism: Annotated[str, typer.Argument(help="local-dp-mod, central-dp or dp-sgd.")],
+    options: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE...", help="Its settings.")
+    ] = None,
+) -> None:
+    """Work out the epsilon that settings of differential privacy really earn."""
+    from fl_sim.offline.check_dp import create, report
+
+    given = {}
+    for pair in options or ():
+        key, equals, value = (part.strip() for part in pair.partition("="))
+        if not (key and equals and value):
+            raise UsageError(f"{pair!r} is not KEY=VALUE")
+        given[key] = value
+    for line in report(create(mechanism, given)):
+        print(line)
+
+
+@app.command()
 def audit(
     init: Annotated[
         str,

@@ -173,7 +173,7 @@ def _one(
 ) -> _Joinable:
     found = identify(
         observation,
-        run.threat(observation),
+        run.threat_model(observation),
         run.model(),
         gallery,
         run.prior(),

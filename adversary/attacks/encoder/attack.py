@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from adversary.attacks.base import Attack, AttackError, require_positive, update_notes
+from adversary.attacks.certificates import Encoded
 from adversary.attacks.encoder.encoding_equations import (
     BandedModel,
     EncodingEquations,
     EncodingError,
 )
-from adversary.certificates import Encoded
 from adversary.common.results import IterationRecord, Reconstruction
 from adversary.common.seeding import generator
 from adversary.labels.candidates import likely_labels
@@ -46,8 +46,8 @@ class Encoder(Attack):
     with the variances of public X-rays (:mod:`adversary.priors.random_field`); the noise is first
     taken as larger than it is (:mod:`adversary.optim.levenberg_marquardt`). Steps of the whole
     update follow, by conjugate gradients that the banded factor preconditions
-    (:mod:`adversary.certificates.encoded`); its reduced chi-square, about 1 at the noise floor,
-    proves the image.
+    (:mod:`adversary.attacks.certificates.encoded`); its reduced chi-square, about 1 at the noise
+    floor, proves the image.
 
     Activations that are not monotone, such as GELU, have several minima, and ReLUs have kinks:
     where the first start does not explain the encoding, others are tried.

@@ -16,6 +16,7 @@ from adversary.attacks.base import (
     require_positive,
     update_notes,
 )
+from adversary.attacks.certificates.goodness import goodness
 from adversary.attacks.encgrad import EncGradInversion
 from adversary.attacks.gauss_newton.activation_unknowns import (
     UNKNOWNS_PER_PIXEL,
@@ -26,7 +27,6 @@ from adversary.attacks.gauss_newton.multistart import multistart
 from adversary.attacks.gauss_newton.region_swaps import resolve_swaps, same_label_pairs
 from adversary.attacks.gauss_newton.softplus import SHARPNESS, has_relu, with_softplus
 from adversary.attacks.initial_images import INITIAL_IMAGES
-from adversary.certificates.goodness import goodness
 from adversary.common.results import Reconstruction
 from adversary.common.seeding import generator
 from adversary.labels.candidates import likely_labels

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from adversary.attacks.base import Attack, AttackError, require_one_of, update_notes
+from adversary.attacks.certificates import Encoded, Laplace, Posterior, Statement, certify, goodness
+from adversary.attacks.certificates.posterior import MAP_STEPS
 from adversary.attacks.standard.doubts import doubts
 from adversary.attacks.standard.effort import EFFORTS
 from adversary.attacks.standard.members import (
@@ -21,8 +23,6 @@ from adversary.attacks.standard.members import (
     gradient_operations,
 )
 from adversary.attacks.standard.referee import Estimate, Referee
-from adversary.certificates import Encoded, Laplace, Posterior, Statement, certify, goodness
-from adversary.certificates.posterior import MAP_STEPS
 from adversary.common.results import Reconstruction, Trial
 from adversary.labels.candidates import likely_labels
 from adversary.optim.search import Limits, Progress, Search
@@ -49,7 +49,8 @@ class Standard(Attack):
     all: the posterior of the whole observation through the channel
     (:mod:`adversary.attacks.standard.referee`). The mean image wins where nothing explains the
     update better. Where the best estimate explains the update the posterior mean at it is given,
-    with the PSNR that it expects; and a certificate in any case (:mod:`adversary.certificates`).
+    with the PSNR that it expects; and a certificate in any case
+    (:mod:`adversary.attacks.certificates`).
 
     Parameters
     ----------

@@ -14,6 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from adversary.attacks.base import Attack
 from adversary.attacks.batch_statistics import BatchStatistics
+from adversary.attacks.certificates import Laplace
+from adversary.attacks.certificates.posterior import fits
 from adversary.attacks.encgrad import EncGradInversion
 from adversary.attacks.encoder import Encoder, EncodingEquations, EncodingError
 from adversary.attacks.gauss_newton import MEMORY_BYTES, ActivationResiduals, GaussNewton, has_relu
@@ -23,8 +25,6 @@ from adversary.attacks.recursive import Recursive
 from adversary.attacks.standard.effort import Effort
 from adversary.attacks.standard.referee import Estimate, Referee
 from adversary.attacks.standard.watchdog import within
-from adversary.certificates import Laplace
-from adversary.certificates.posterior import fits
 from adversary.common.results import IterationRecord
 from adversary.common.seeding import derive_seed, generator
 from adversary.optim.quadratic_models import DenseModel

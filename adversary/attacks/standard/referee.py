@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from adversary.attacks.certificates import Rival
 from adversary.attacks.most_probable import misfit_cost
-from adversary.certificates import Rival
 from adversary.priors.gaussian import GaussianPrior
 from adversary.problem.problem import Problem
 from adversary.problem.residuals import Residuals, residuals

@@ -16,10 +16,11 @@ PAGE = r"""<!DOCTYPE html>
 <p>Leakage report of the run “{{ title }}”{% if info.get("started") %}, {{ info.started[:16] | replace("T", " ") }} UTC{% endif %}, status: {{ info.get("status", "unknown") }}</p>
 </div></header>
 <nav aria-label="Sections"><div><ul>
-<li><a href="#summary">Summary</a></li>{% if worst %}<li><a href="#leakage">Rounds and clients</a></li>{% endif %}{% if cards %}<li><a href="#gallery">Pictures</a></li>{% endif %}{% if worst %}<li><a href="#figures">Figures</a></li>{% endif %}{% if summary.flags %}<li><a href="#flags">Flags</a></li>{% endif %}{% if accounts %}<li><a href="#privacy">Privacy accounts</a></li>{% endif %}<li><a href="#threat">Threat model</a></li><li><a href="#reading">How to read it</a></li><li><a href="#method">Method and limits</a></li><li><a href="#run">The run</a></li>
+<li><a href="#summary">Summary</a></li>{% if named %}<li><a href="#named">Who can be named</a></li>{% endif %}{% if worst %}<li><a href="#leakage">Rounds and clients</a></li>{% endif %}{% if cards %}<li><a href="#gallery">Pictures</a></li>{% endif %}{% if worst %}<li><a href="#figures">Figures</a></li>{% endif %}{% if summary.flags %}<li><a href="#flags">Flags</a></li>{% endif %}{% if accounts %}<li><a href="#privacy">Privacy accounts</a></li>{% endif %}<li><a href="#threat">Threat model</a></li><li><a href="#reading">How to read it</a></li><li><a href="#method">Method and limits</a></li><li><a href="#run">The run</a></li>
 </ul></div></nav>
 <main>
 {% include "summary" %}
+{% include "named" %}
 {% include "leakage" %}
 {% include "gallery" %}
 {% include "figures" %}

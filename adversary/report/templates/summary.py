@@ -15,6 +15,9 @@ This is no evidence of safety: a stronger attack may see more{% if summary.bound
 {% elif not summary.has_truth %}
 <strong>Not measured: this run has no true images.</strong>
 As in a real deployment, only what the attacker itself has is shown: its pictures, its own score, and what it can prove. A low score does not prove that a picture is a patient{% if summary.certified %}; a certificate does: {{ summary.certified }} reconstructions are proved{% endif %}.
+{% elif summary.named_alone %}
+<strong>{{ summary.level.label }}. The server could tell who was in the training.</strong>
+Pictures gave little; yet of candidates at hand it can name patients. {{ more_may_be_there() }}
 {% elif summary.level.slug in ("visible", "identifiable") %}
 <strong>{{ summary.level.label }}. The server could {{ "see" if summary.level.slug == "visible" else "single out" }} patients.</strong>
 From {% if aggregate %}the mean of all clients’ updates{% else %}{{ summary.clients_seen }} of {{ summary.clients }} clients{% endif %}, in {{ summary.rounds_seen }} of {{ summary.rounds }} rounds, model updates alone gave away at least one patient{{ "’s X-ray" if summary.level.slug == "visible" }}. Worst: {{ who(summary.worst) }} of {{ summary.worst.client }} in round {{ summary.worst.round }}.{% if summary.level.slug != "visible" %} A stronger attack may see more.{% endif %}
@@ -31,6 +34,7 @@ Most of all of {{ who(summary.worst) }} of {{ summary.worst.client }} in round {
 {% else %}
 <strong>Not measured.</strong> No figure could be had; the reasons are given below.
 {% endif %}
+{% if summary.named %}<span class="named">The server can name <strong>{{ summary.named.words }}</strong>. <a href="#named">Who can be named</a></span>{% endif %}
 {% if summary.images %}<span class="examined">Examined: {{ summary.examined | join(", ") }}. The verdict is on these alone.</span>{% endif %}
 </div>
 {% if info.get("status") == "running" %}<p class="note">This run is still going on; the page shows what has been written so far.</p>

@@ -11,6 +11,8 @@ from torch.nn import functional
 
 from adversary import Limits, Prior, ThreatModel, TrainingRecipe
 from adversary.attacks import AttackError, AttackOptionError, Encoder, Standard
+from adversary.attacks.certificates import Encoded, encoded
+from adversary.attacks.certificates.posterior import truncated
 from adversary.attacks.encoder import attack
 from adversary.attacks.encoder.encoding_equations import (
     BandedModel,
@@ -18,8 +20,6 @@ from adversary.attacks.encoder.encoding_equations import (
     EncodingError,
     told_encoding,
 )
-from adversary.certificates import Encoded, encoded
-from adversary.certificates.posterior import truncated
 from adversary.observation.channel import Channel
 from adversary.optim.conjugate_gradients import batched_conjugate_gradients
 from adversary.optim.levenberg_marquardt import Iterate, levenberg_marquardt

@@ -10,9 +10,9 @@ import torch
 from scipy.stats import truncnorm
 
 from adversary import ThreatModel, TrainingRecipe
-from adversary.certificates import Laplace, expected_psnr, prior_psnr
-from adversary.certificates import posterior as module
-from adversary.certificates.posterior import truncated
+from adversary.attacks.certificates import Laplace, expected_psnr, prior_psnr
+from adversary.attacks.certificates import posterior as module
+from adversary.attacks.certificates.posterior import truncated
 from adversary.priors.gaussian import GaussianPrior
 from adversary.problem.problem import build_problem
 from adversary.problem.residuals import residuals

@@ -17,7 +17,7 @@ import torch
 from scipy.stats import chi2
 from torch import Tensor
 
-from adversary.certificates.goodness import MIN_NOISE_TO_ROUNDING
+from adversary.attacks.certificates.goodness import MIN_NOISE_TO_ROUNDING
 from adversary.common.seeding import generator
 from adversary.optim.conjugate_gradients import batched_conjugate_gradients
 from adversary.optim.quadratic_models import count_sketch, symmetric_product

@@ -1,8 +1,8 @@
 r"""The posterior of one image whose encoding is told, without the Jacobian of the update.
 
-The precision H = J^T J / T + P of :mod:`adversary.certificates.posterior` is applied to vectors by
-products alone. The encoding's own equations are a part of the update's, and their J^T J is banded:
-its Cholesky factor, with a banded prior, is a preconditioner M that H exceeds only where the other
+The precision H = J^T J / T + P of :mod:`adversary.attacks.certificates.posterior` is applied to
+vectors by products alone. The encoding's own equations are a part of the update's, and their J^T J
+is banded: its Cholesky factor, with a banded prior, is a preconditioner M that H exceeds only where the other
 layers tell more. So r^T M^-1 r limits the squared error of a solution, in standard deviations of
 the posterior. Errors are drawn instead of inverting H: with errors of rounding e, simulated as the
 client makes them, and draws x of the prior, H^-1 (J^T e / sqrt(T) + P (x - mu)) has the posterior's
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from adversary.certificates.posterior import Posterior, determined, truncated
+from adversary.attacks.certificates.posterior import Posterior, determined, truncated
 from adversary.common.banded import Banded, Factor
 from adversary.common.seeding import generator
 from adversary.optim.conjugate_gradients import batched_conjugate_gradients

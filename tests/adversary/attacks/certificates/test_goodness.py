@@ -9,8 +9,13 @@ import pytest
 import torch
 
 from adversary import ThreatModel, TrainingRecipe
-from adversary.certificates import goodness
-from adversary.certificates.goodness import MAX_ROUNDING_RATIO, MAX_SIGMAS, Goodness, deviation
+from adversary.attacks.certificates import goodness
+from adversary.attacks.certificates.goodness import (
+    MAX_ROUNDING_RATIO,
+    MAX_SIGMAS,
+    Goodness,
+    deviation,
+)
 from adversary.observation.channel import Channel
 from adversary.problem.problem import build_problem
 from adversary.problem.residuals import residuals

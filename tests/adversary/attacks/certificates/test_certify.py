@@ -10,8 +10,8 @@ import torch
 
 from adversary import Prior, ThreatModel, TrainingRecipe
 from adversary.attacks import Standard
-from adversary.certificates import Goodness, Posterior, Rival, certify, prior_psnr
-from adversary.certificates.certify import (
+from adversary.attacks.certificates import Goodness, Posterior, Rival, certify, prior_psnr
+from adversary.attacks.certificates.certify import (
     MAX_NULL_GAIN_DB,
     MAX_UNKNOWN_SHARE,
     MIN_COST_DIFFERENCE,

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from adversary.certificates.goodness import Goodness
-from adversary.certificates.posterior import Posterior, prior_psnr
+from adversary.attacks.certificates.goodness import Goodness
+from adversary.attacks.certificates.posterior import Posterior, prior_psnr
 from adversary.common.results import Certificate
 from adversary.priors.gaussian import GaussianPrior
 
