@@ -2,12 +2,12 @@ r"""The posterior of one image whose encoding is told, without the Jacobian of t
 
 The precision H = J^T J / T + P of :mod:`adversary.attacks.certificates.posterior` is applied to
 vectors by products alone. The encoding's own equations are a part of the update's, and their J^T J
-is banded: its Cholesky factor, with a banded prior, is a preconditioner M that H exceeds only where the other
-layers tell more. So r^T M^-1 r limits the squared error of a solution, in standard deviations of
-the posterior. Errors are drawn instead of inverting H: with errors of rounding e, simulated as the
-client makes them, and draws x of the prior, H^-1 (J^T e / sqrt(T) + P (x - mu)) has the posterior's
-covariance ("perturb and optimise", Papandreou and Yuille 2010), and is what the same solver makes
-of the same errors.
+is banded: its Cholesky factor, with a banded prior, is a preconditioner M that H exceeds only where
+the other layers tell more. So r^T M^-1 r limits the squared error of a solution, in standard
+deviations of the posterior. Errors are drawn instead of inverting H: with errors of rounding e,
+simulated as the client makes them, and draws x of the prior, H^-1 (J^T e / sqrt(T) + P (x - mu))
+has the posterior's covariance ("perturb and optimise", Papandreou and Yuille 2010), and is what the
+same solver makes of the same errors.
 """
 
 from __future__ import annotations
