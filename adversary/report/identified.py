@@ -49,15 +49,15 @@ class Named:
 
 
 def lines(frame: pd.DataFrame) -> list[Named]:
-    """Return the rows of identification.csv that have a figure, joined rounds first."""
+    """Return the rows of identification.csv that have a figure, by client, joined rounds first."""
     found = [_named(row) for row in records(frame) if row["tpr_1"] is not None]
     return sorted(found, key=lambda one: (one.row["client"], one.row["round"] or 0))
 
 
 def strongest(found: Iterable[Named]) -> Named | None:
-    """Return the line by which most patients can be named beyond chance, None where none can."""
+    """Return the line whose share is largest for sure; None where nobody is named beyond chance."""
     beyond = [one for one in found if one.beyond_chance]
-    return max(beyond, key=lambda one: (one.hits, one.row["round"] is None), default=None)
+    return max(beyond, key=lambda one: (one.low, one.row["round"] is None), default=None)
 
 
 def _named(row: Row) -> Named:
