@@ -123,6 +123,12 @@ def test_the_column_minimum_finds_distinct_labels(batch, seed):
     assert found.tolist() == sorted(truth.tolist())
 
 
+def test_the_column_minimum_is_that_of_the_deepest_entry_and_not_of_the_sum():
+    gradient = torch.tensor([[-1.0, -1.0, -1.0], [-5.0, 9.0, 9.0], [-2.0, 0.0, 9.0]])
+    assert labels.column_minimum(gradient, 1).tolist() == [1]
+    assert labels.column_minimum(gradient, 2).tolist() == [1, 2]
+
+
 def test_the_column_minimum_refuses_more_images_than_classes():
     with pytest.raises(ValueError, match="batch = 4: at most 3 labels can be distinct"):
         labels.column_minimum(torch.randn(3, 5), 4)
