@@ -1,8 +1,8 @@
 import pytest
 
 from adversary.report.rows import judged, points_to_patient
-from adversary.report.run_folder import LEAKAGE
-from adversary.report.summary import Share, raised, summarise
+from adversary.report.run_folder import LEAKAGE, RunFolder
+from adversary.report.summary import Share, of_folder, raised, summarise
 from adversary.report.verdict import Level
 
 ABOUT = {
@@ -129,3 +129,13 @@ def test_nothing_is_protected_beside_what_is_not_known(other):
 )  # fmt: skip
 def test_a_negative_points_to_the_patient_as_well(reidentified, negative, points):
     assert points_to_patient({"reidentified": reidentified, "negative": negative}) is points
+
+
+def test_masked_updates_are_no_part_of_a_run_s_summary(evaluated, tmp_path):
+    seen = {"psnr": 12.0, "bound_psnr": 18.0, "certificate": "open"}
+    copy = {"psnr": 50.0, "reidentified": True, "client": "client-00-masked"}
+    alone, both = (
+        of_folder(RunFolder.open(evaluated(tmp_path / name, {"standard": images})))
+        for name, images in (("alone", [seen]), ("both", [seen, copy]))
+    )
+    assert both == alone
