@@ -199,10 +199,11 @@ def test_what_is_in_the_way_is_one_line_each(quick, tmp_path, monkeypatch, capsy
     settings = broken_off(quick, monkeypatch)
     out = settings.out
     before = (Path(out) / "rounds.csv").read_bytes()
-    changed = parse({**flatten(settings), "resume": True, "local.lr": 0.5, "rounds": 9})
+    changed = parse({**flatten(settings), "resume": True, "local.lr": 0.5, "rounds": 9, "seed": 77})
     with pytest.raises(SettingsError) as error:
         run_in_process(changed)
     assert [line.partition(";")[0] for line in str(error.value).splitlines()] == [
+        f"seed = 77: the run in {out} has 1",
         f"rounds = 9: the run in {out} has 3",
         f"local.lr = 0.5: the run in {out} has 0.01",
     ]

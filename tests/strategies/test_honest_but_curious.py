@@ -75,6 +75,24 @@ def test_the_federation_is_bit_for_bit_the_same(name, foreign, recipe):
         assert foreign.bits(app.run(strategy)) == alone
 
 
+def test_what_was_sent_is_in_the_types_that_each_client_returned(foreign, recipe):
+    def doubled(content):
+        arrays = content["arrays"]
+        arrays["fc.weight"] = Array(arrays["fc.weight"].numpy().astype(np.float64))
+        return content
+
+    adversary = foreign.Adversary()
+    app = foreign.App(spoil={1: doubled})
+    app.run(HonestButCurious(FedAvg(), adversary, recipe), rounds=1)
+    types = []
+    for seen in adversary.seen:
+        assert {n: v.dtype for n, v in seen.sent.items()} == {
+            n: v.dtype for n, v in seen.returned.items()
+        }
+        types.append(seen.sent["fc.weight"].dtype)
+    assert sorted(map(str, types)) == ["torch.float32", "torch.float32", "torch.float64"]
+
+
 @pytest.mark.parametrize("act", ["quiet", "memory", "cuda memory", "cpu memory"])
 def test_no_kind_of_crash_reaches_the_federation(act, foreign, recipe):
     app = foreign.App()

@@ -15,7 +15,7 @@ from flwr.app import (
 from hypothesis import example, given
 
 from fl_sim.engines.in_process import InProcessGrid
-from strategies.replies import LONGEST_REASON, failure_message, validation_error
+from strategies.replies import LONGEST_HEADER, LONGEST_REASON, failure_message, validation_error
 
 RAISED = """\
 <class 'ray.exceptions.RayTaskError(ClientAppException)'>:<'ray::ClientAppActor.run()
@@ -77,3 +77,32 @@ def test_damaged_bytes_of_an_array_are_a_fault_and_no_error(place, data, cut):
 def test_an_array_that_holds_no_numbers_is_a_fault(kind):
     said = validation_error(reply_with(Array(np.zeros((3, 2), kind))), SENT)
     assert "no numbers" in said
+
+
+@pytest.mark.parametrize("kind", ["f4", "c8"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_value_that_is_not_finite_is_a_fault_in_every_kind_of_number(kind, value):
+    array = np.zeros((3, 2), kind)
+    assert validation_error(reply_with(Array(array)), SENT) is None
+    array[1, 1] = value
+    assert validation_error(reply_with(Array(array)), SENT) == "weight holds NaN or infinite values"
+
+
+@pytest.mark.parametrize(("more", "usable"), [(0, True), (1, False)])
+def test_bytes_beyond_the_values_and_the_longest_header_are_a_fault(more, usable):
+    values = 3 * 2 * 4
+    data = WEIGHT.data.ljust(values + LONGEST_HEADER + more, b"x")
+    said = validation_error(reply_with(Array(WEIGHT.dtype, WEIGHT.shape, WEIGHT.stype, data)), SENT)
+    told = f"weight comes in {len(data)} bytes, its values take {values}"
+    assert said == (None if usable else told)
+
+
+def test_a_reply_is_looked_at_again_where_its_arrays_or_those_sent_are_others():
+    reply = reply_with(WEIGHT)
+    assert validation_error(reply, SENT) is None
+    other = ArrayRecord({"weight": Array(np.zeros((2, 3), np.float32))})
+    assert validation_error(reply, other) == "weight has shape (3, 2), sent (2, 3)"
+    assert validation_error(reply, SENT) is None
+    spoilt = np.full((3, 2), np.nan, np.float32)
+    reply.content["arrays"] = ArrayRecord({"weight": Array(spoilt)})
+    assert validation_error(reply, SENT) == "weight holds NaN or infinite values"

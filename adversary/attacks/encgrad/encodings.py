@@ -198,7 +198,7 @@ def refine_encodings(
         weight_gradient, bias_gradient, weight, bias, targets, loss, class_weights
     )
     _, s, Vh = torch.linalg.svd(system.rhs[:, :-1], full_matrices=False)
-    cutoff = noise * system.scale * (len(s) ** 0.5 + system.weight.shape[1] ** 0.5)
+    cutoff = noise * system.scale * sum(side**0.5 for side in system.weight.shape)
     V = Vh[s > cutoff].T
     r, B = V.shape[1], len(targets)
     if r <= start.rank:  # nothing beyond what the linear system told

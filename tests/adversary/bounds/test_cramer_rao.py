@@ -453,9 +453,12 @@ def test_what_the_channel_does_not_tell_of_leaves_no_bound(tiny_net):
 
 def test_rounding_alone_is_near_the_precision_of_float32(tiny_net):
     problem, truth = posed(tiny_net(), draw_images(1), torch.tensor([1]))
-    for name, value in noise_deviation(problem.to(torch.float64), truth).items():
-        size = float(problem.gradient[name].abs().max())
-        assert 1e-10 * size < value < 1e-6 * size, name
+    exact = problem.to(torch.float64)
+    right = exact.expected(exact.parameters, truth.images.double(), exact.targets(truth.labels))
+    for name, value in noise_deviation(exact, truth).items():
+        error = problem.gradient[name].double() - right[name]
+        assert value == pytest.approx(float(error.square().mean().sqrt()), rel=1e-3), name
+        assert value < 1e-6 * float(problem.gradient[name].abs().max()), name
 
 
 def test_several_local_steps_are_unrolled(tiny_net, update):

@@ -124,6 +124,12 @@ def test_the_column_minimum_finds_distinct_labels(batch, seed):
     assert found.tolist() == sorted(truth.tolist())
 
 
+def test_the_column_minimum_is_that_of_the_deepest_entry_and_not_of_the_sum():
+    gradient = torch.tensor([[-1.0, -1.0, -1.0], [-5.0, 9.0, 9.0], [-2.0, 0.0, 9.0]])
+    assert recovery.column_minimum(gradient, 1).tolist() == [1]
+    assert recovery.column_minimum(gradient, 2).tolist() == [1, 2]
+
+
 def test_the_column_minimum_refuses_more_images_than_classes():
     with pytest.raises(ValueError, match="batch = 4: at most 3 labels can be distinct"):
         recovery.column_minimum(torch.randn(3, 5), 4)
@@ -197,6 +203,24 @@ def test_recovery_from_an_update_finds_how_often_each_label_occurs(tiny_net, upd
         assert found.sort().values.tolist() == truth.sort().values.tolist()
     else:
         assert found.sum(0).tolist() == targets.sum(0).tolist()
+
+
+@pytest.mark.parametrize("rule", ["zero-shot", "consistent"])
+def test_the_mean_output_is_taken_from_public_images_where_there_are_any(tiny_net, update, rule):
+    model = tiny_net(seed=2)
+    with torch.no_grad():  # outputs that depend on how bright an image is
+        for layer, factor in ((model.body[0], 10), (model.body[3], 10), (model.head, 3)):
+            layer.weight.mul_(factor)
+    draw = torch.Generator().manual_seed(2)
+    public, images = (0.1 * torch.rand(n, 1, 8, 8, generator=draw) for n in (8, 6))  # dark ones
+    truth = torch.tensor([0, 0, 1, 1, 1, 2])
+    seen = update(model, images, truth, TrainingRecipe(lr=0.1, batch_size=6))
+    found = {}
+    for told, prior in {"public": Prior(public), "nothing": None}.items():
+        problem = build_problem(seen, ThreatModel(), model, image_shape=(1, 8, 8), prior=prior)
+        found[told] = recovery.recover(problem, rule).sort().values.tolist()
+    assert found["public"] == truth.tolist()
+    assert found["nothing"] != truth.tolist()  # so it did matter
 
 
 def test_granted_labels_are_used_as_they_are(tiny_net, update):

@@ -126,6 +126,21 @@ def test_a_gradient_is_one_step_whatever_the_epochs():
     assert recipe.steps(8) == 1
 
 
+@pytest.mark.parametrize(("members", "steps"), [({"a": 3, "b": 9}, 5), ({"a": 9, "b": 3}, 5)])
+def test_an_aggregate_has_the_steps_of_the_member_that_takes_the_most(members, steps):
+    seen = observation(view="aggregate", num_examples=12, members=members)
+    assert seen.steps == steps
+    assert seen.images == 12
+
+
+@pytest.mark.parametrize("number", [0, -1])
+def test_an_update_of_no_images_is_refused(number):
+    message = f"client-03 in round 2: reports {number} examples; need >= 1"
+    with pytest.raises(ObservationError, match=message):
+        observation(num_examples=number).check()
+    observation(num_examples=1).check()
+
+
 def test_an_observation_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         observation().round = 3  # type: ignore[misc]

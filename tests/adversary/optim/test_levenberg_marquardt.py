@@ -102,6 +102,18 @@ def test_no_damping_is_tried_where_only_rounding_is_left():
     assert search.evaluations <= 2 * (place.images.numel() + 4)
 
 
+def test_it_ends_where_the_misfit_no_longer_falls():
+    """Of what no image explains the noise is never taken for small, and steps lead nowhere."""
+    equations = Cubic(truth_of(), 80, 1e-5)
+    off = torch.randn(80, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    equations.b = equations.b + 1e4 * off
+    start = torch.full((2, 1, 4, 4), 0.5).double()
+    place, search = run(equations, GaussianTerm(smooth_prior((1, 4, 4))), start)
+    assert place.temperature > 1e3
+    assert search.stopped == "iterations"
+    assert len(search.history) < 25
+
+
 def test_limits_are_kept():
     equations = Cubic(truth_of(), 80, 1e-5)
     start = torch.full((2, 1, 4, 4), 0.5).double()

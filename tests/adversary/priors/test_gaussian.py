@@ -101,15 +101,19 @@ def test_whitening_is_the_inverse_square_root_of_the_scaled_covariance():
     )
 
 
+@pytest.mark.parametrize("share", [1.0, 0.05])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_samples_have_the_distribution_s_moments(shape):
+def test_samples_have_the_distribution_s_moments(shape, share):
     prior = a_prior(shape, rank=3)
+    prior = GaussianPrior(prior.mean, share * prior.factor, prior.diagonal)
     drawn = prior.sample(40_000, generator=torch.Generator().manual_seed(1))
     assert drawn.shape == (40_000, *shape)
     flat = drawn.flatten(1).numpy()
-    scale = float(prior.variance.max())
-    np.testing.assert_allclose(flat.mean(0), prior.mean.flatten().numpy(), atol=0.03 * scale**0.5)
-    np.testing.assert_allclose(np.cov(flat.T), prior.covariance().numpy(), atol=0.05 * scale)
+    covariance = prior.covariance().numpy()
+    deviation = np.sqrt(np.diag(covariance))
+    assert np.abs((flat.mean(0) - prior.mean.flatten().numpy()) / deviation).max() < 0.03
+    apart = (np.cov(flat.T) - covariance) / np.outer(deviation, deviation)
+    assert np.abs(apart).max() < 0.05
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 6, 10), (3, 5, 5)])
@@ -162,6 +166,14 @@ def test_a_low_rank_keeps_each_pixel_s_variance_and_the_largest_components(shape
     torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-9)
 
 
+def test_small_images_keep_every_component_unless_fewer_are_asked_for():
+    images = smooth_field(12, (1, 26, 26))
+    every = GaussianPrior.fit(images, rank=26 * 26)
+    torch.testing.assert_close(GaussianPrior.fit(images).covariance(), every.covariance())
+    fewer = GaussianPrior.fit(images, rank=512)
+    assert not torch.allclose(fewer.covariance(), every.covariance(), rtol=0, atol=1e-12)
+
+
 def test_an_image_in_three_equal_channels_does_not_vary_between_them():
     images = smooth_field(5, (1, 6, 6)).expand(-1, 3, -1, -1)
     covariance = GaussianPrior.fit(images).covariance().view(3, 36, 3, 36)
@@ -197,10 +209,14 @@ def test_a_file_that_is_no_prior_is_named(tmp_path, content):
     assert "\n" not in str(error.value)
 
 
-def test_arrays_that_do_not_fit_are_refused(tmp_path):
+@pytest.mark.parametrize("spoil", ["short", "zero", "negative"])
+def test_arrays_that_do_not_fit_are_refused(tmp_path, spoil):
     path = tmp_path / "prior.safetensors"
     prior = a_prior((1, 4, 4))
-    GaussianPrior(prior.mean, prior.factor, prior.diagonal[:-1]).save(path)
+    diagonal = prior.diagonal[:-1] if spoil == "short" else prior.diagonal.clone()
+    if spoil != "short":
+        diagonal[3] = 0.0 if spoil == "zero" else -0.1
+    GaussianPrior(prior.mean, prior.factor, diagonal).save(path)
     with pytest.raises(PriorError, match="arrays do not fit"):
         GaussianPrior.load(path)
 

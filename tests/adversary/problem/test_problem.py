@@ -5,12 +5,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 from adversary import ObservationError, Prior, ThreatModel, TrainingRecipe
 from adversary.optim.distances import cosine_distance, layer_distance, squared_distance
 from adversary.priors.total_variation import total_variation
-from adversary.problem.problem import build_problem
+from adversary.problem.problem import build_problem, head_name
 
 
 def make(tiny_net, update, *, batch=2, norm=False, mode="train", channels=1, loss="cross-entropy"):
@@ -172,3 +173,14 @@ def test_total_variation_against_a_loop(shape):
 def test_the_prior_s_mean_is_the_mean():
     images = torch.rand(4, 1, 8, 8)
     torch.testing.assert_close(Prior(images).mean[0], sum(images) / 4)
+
+
+def test_the_head_is_the_layer_of_that_name_or_else_the_last_linear_one():
+    named = nn.ModuleDict(
+        {"body": nn.Linear(4, 4), "head": nn.Linear(4, 3), "aside": nn.Linear(4, 2)}
+    )
+    assert head_name(named) == "head"
+    del named["head"]
+    assert head_name(named) == "aside"
+    with pytest.raises(ObservationError, match="no linear layer"):
+        head_name(nn.Conv2d(1, 1, 3))

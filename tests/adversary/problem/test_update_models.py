@@ -117,6 +117,13 @@ def test_all_readings_are_differentiable_in_all_they_optimise(tiny_net, update):
         ("auto", TrainingRecipe(lr=1, batch_size=2), "client", "unrolled"),
         ("surrogate", TrainingRecipe(lr=1, batch_size=2), "client", "surrogate"),
         ("auto", TrainingRecipe(lr=1, batch_size=1, local_epochs=10), "client", "surrogate"),
+        ("auto", TrainingRecipe(lr=1, batch_size=1, local_epochs=4), "client", "unrolled"),
+        (
+            "auto",
+            TrainingRecipe(lr=1, batch_size=1, local_epochs=5, max_steps=17),
+            "client",
+            "surrogate",
+        ),
         ("auto", TrainingRecipe(lr=1, batch_size=2), "aggregate", "one-gradient"),
         ("auto", TrainingRecipe(lr=1, batch_size=4, optimizer="adam"), "client", "one-gradient"),
         (

@@ -31,7 +31,12 @@ def compared(evaluated, tmp_path):
             "reidentified": True, "label_true": "1"}  # fmt: skip
     open_ = {"psnr": 7.3, "bound_psnr": 30.7, "certificate": "open", "told": ("misfit",)}
     paths = {
-        "none": evaluated(tmp_path / "none", {"standard": [copy]}, members=MEMBERS, **ABOUT),
+        "none": evaluated(
+            tmp_path / "none",
+            {"standard": [copy, copy | {"client": "client-00-masked"}]},
+            members=MEMBERS,
+            **ABOUT,
+        ),
         "noise 3": evaluated(
             tmp_path / "noise", {"dlg": [open_ | {"psnr": 3.0}], "standard": [open_]}, **ABOUT
         ),

@@ -1,8 +1,9 @@
 import pytest
 
 from adversary.report.leakage_rows import judged, points_to_patient
-from adversary.report.summary import Share, raised, summarise
+from adversary.report.summary import Share, of_folder, raised, summarise
 from adversary.scoring.verdict import Severity
+from adversary.storage.run_folder import RunFolder
 from adversary.storage.schemas import LEAKAGE
 
 ABOUT = {
@@ -130,3 +131,13 @@ def test_nothing_is_protected_beside_what_is_not_known(other):
 )  # fmt: skip
 def test_a_negative_points_to_the_patient_as_well(reidentified, negative, points):
     assert points_to_patient({"reidentified": reidentified, "negative": negative}) is points
+
+
+def test_masked_updates_are_no_part_of_a_run_s_summary(evaluated, tmp_path):
+    seen = {"psnr": 12.0, "bound_psnr": 18.0, "certificate": "open"}
+    copy = {"psnr": 50.0, "reidentified": True, "client": "client-00-masked"}
+    alone, both = (
+        of_folder(RunFolder.open(evaluated(tmp_path / name, {"standard": images})))
+        for name, images in (("alone", [seen]), ("both", [seen, copy]))
+    )
+    assert both == alone

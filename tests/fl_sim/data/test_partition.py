@@ -115,6 +115,18 @@ def test_quantity_skews_amounts_and_not_labels():
     np.testing.assert_allclose(label_shares(data, large), 0.25, atol=0.02)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_large_patient_goes_where_the_middle_of_its_images_falls(seed):
+    """Of two clients one has the large patient; the small ones before and after it are shared."""
+    data = dataset([0] * 40 + list(range(1, 61)), [0] * 100)
+    counts = [
+        sorted(len(part) for part in partition(data, 2, method="quantity", alpha=1e6, seed=s))
+        for s in range(10 * seed, 10 * seed + 10)
+    ]
+    # Halves but for the patient in the middle, of whom at most half is on the wrong side.
+    assert max(large for _, large in counts) <= 50 + 20
+
+
 def test_quantity_follows_the_dirichlet_distribution():
     # Var of a share is (1/K)(1 - 1/K)/(K alpha + 1).
     data = dataset(range(1000), [0] * 1000)

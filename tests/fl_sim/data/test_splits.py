@@ -47,6 +47,10 @@ def test_splits_share_no_image_and_no_patient(rows, public, fraction, num_images
     try:
         parts = split(data, asked)
     except DataError:
+        # Only where whole patients, of the images that are asked for, may leave no one private.
+        largest = max(data.patients.count(name) for name in data.patients)
+        count = num_images or len(data)
+        assert count > len(data) or public + fraction * count + 2 * largest + 1 >= count
         return
     images = [set(p.tolist()) for p in parts.values()]
     owners = [{data.patients[i] for i in p} for p in images]
@@ -64,6 +68,17 @@ def test_sizes_are_as_asked_where_each_image_is_a_patient():
     assert {name: len(p) for name, p in parts.items()} == {"private": 69, "public": 6, "test": 25}
     parts = split(single(100), request(public=6, test_fraction=0.25, num_images=40))
     assert {name: len(p) for name, p in parts.items()} == {"private": 24, "public": 6, "test": 10}
+
+
+@pytest.mark.parametrize(("images", "wanted"), [(32, 6), (33, 7), (34, 7)])
+def test_the_share_of_test_images_is_rounded_to_the_nearest(images, wanted):
+    assert len(split(single(images), request(test_fraction=0.2))["test"]) == wanted
+
+
+def test_where_a_source_holds_out_no_test_images_none_are():
+    data = dataclasses.replace(single(20), holds_out_test=False)
+    parts = split(data, request(public=4, test_fraction=0.5))
+    assert {name: len(p) for name, p in parts.items()} == {"private": 16, "public": 4, "test": 0}
 
 
 def test_public_is_balanced_and_test_has_the_mix_of_the_data():
@@ -107,6 +122,12 @@ def test_public_beyond_the_own_public_split_comes_from_the_private_one():
 def test_a_large_patient_is_taken_whole_where_none_is_small_enough():
     data = source([f"p{i // 5}" for i in range(30)], [0] * 30)
     assert len(split(data, request(public=2))["public"]) == 5
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_of_large_patients_the_smallest_is_taken(seed):
+    data = source(list("aaaaaabbbbccccccc"), [0] * 17)
+    assert split(data, request(public=2, seed=seed))["public"].tolist() == [6, 7, 8, 9]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -123,6 +124,8 @@ def test_no_epsilon_is_given_where_none_is_earned():
     clear = create("local-dp", {"statistics": "clear"})
     assert clear.recipe(RECIPE).batch_norm == "train"
     assert clear.account(clear.recipe(RECIPE), rounds=1, **COUNTS) is None
+    still = dataclasses.replace(RECIPE, batch_norm="eval")  # no statistics move, none leak
+    assert clear.account(clear.recipe(still), rounds=1, **COUNTS) is not None
     frozen = create("local-dp")
     assert frozen.recipe(RECIPE).batch_norm == "eval"
     assert frozen.account(frozen.recipe(RECIPE), rounds=1, **COUNTS) is not None

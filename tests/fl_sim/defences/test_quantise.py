@@ -44,6 +44,17 @@ def test_stochastic_rounding_is_right_on_average(value, bits):
     assert float(found.mean()) == pytest.approx(value, abs=5 * 0.5 * step / 4000**0.5)
 
 
+def test_stochastic_rounding_is_drawn_from_the_clients_own_stream(client):
+    update = client(lr=10.0)
+    defence = create("quantise", {"bits": "4", "rounding": "stochastic"})
+    sent = [
+        defence.apply(update, generator=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
+    ]
+    for name in NAMES:
+        assert torch.equal(sent[0][name], sent[1][name])
+        assert not torch.equal(sent[0][name], sent[2][name])
+
+
 def test_one_bit_is_the_sign_times_the_mean_magnitude(client, seen):
     update = client(lr=10.0)
     left = seen(create("quantise", {"bits": "1"}), update).returned

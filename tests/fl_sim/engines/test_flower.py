@@ -100,13 +100,21 @@ def leftovers(lines: list[str]) -> list[Path]:
 @pytest.mark.slow
 def test_a_run_that_completes(tiny, tmp_path, earlier):
     log, lines = tmp_path / "run" / "flower.log", []
+    log.parent.mkdir()
+    log.write_text("what an earlier run said\n", encoding="utf-8")
     status = run_app(
-        tiny, {"note.text-with-hyphen": NOTE}, supernodes=3, log=log, on_line=lines.append
+        tiny,
+        {"note.text-with-hyphen": NOTE},
+        supernodes=3,
+        log=log,
+        append=True,
+        on_line=lines.append,
     )
     assert status == RunStatus("finished:completed", "")
     assert status.completed
     assert told(lines) == [f"note {NOTE!r}", "3 of 3 replied"]
-    assert log.read_text(encoding="utf-8").splitlines() == lines
+    written = log.read_text(encoding="utf-8").splitlines()
+    assert written == ["what an earlier run said", *lines]
     assert leftovers(lines) == []
     assert set(psutil.Process().children(recursive=True)) <= earlier
 

@@ -50,6 +50,14 @@ def softmax_gradient(model, x, y):
     return (p.T @ x.flatten(1) / len(y), p.mean(0))
 
 
+@pytest.mark.parametrize(("over", "expected"), [("steps", "cosine"), ("rounds", "constant")])
+def test_a_schedule_over_rounds_keeps_its_rate_within_a_round(over, expected):
+    settings = parse(
+        {"local.schedule": "cosine", "local.schedule-over": over, "local.max-steps": 5}
+    )
+    assert recipe_from(settings).schedule == expected
+
+
 def test_the_recipe_repeats_the_settings():
     settings = parse(
         {

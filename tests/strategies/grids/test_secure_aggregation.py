@@ -87,6 +87,30 @@ def test_the_model_is_that_of_plain_training_up_to_rounding(strategy, clients, f
     assert found.evaluate_metrics_clientapp.keys() == expected.evaluate_metrics_clientapp.keys()
 
 
+def test_what_is_no_floating_point_number_is_averaged_as_plain_training_averages_it(
+    foreign, secure
+):
+    def masked_net(app):
+        def net():
+            made = type(app).net(app)
+            made.register_buffer("mask", torch.tensor([True, False, True]))
+            return made
+
+        return net
+
+    def empty(content):
+        content["arrays"]["mask"] = Array(np.zeros(3, bool))
+        return content
+
+    plain, hidden = foreign.App(spoil={1: empty}), secure(spoil={1: empty})
+    plain.net, hidden.net = masked_net(plain), masked_net(hidden)
+    expected = plain.run(FedAvg(), rounds=1).arrays["mask"]
+    found = hidden.run(FedAvg(), rounds=1, through=through).arrays["mask"]
+    assert 0 < expected.numpy().max() < 1
+    assert found.dtype == expected.dtype
+    np.testing.assert_allclose(found.numpy(), expected.numpy(), rtol=1e-12)
+
+
 def test_the_mean_is_weighted_by_examples(secure):
     app = secure()
     result = app.run(FedAvg(), rounds=1, through=through)
@@ -264,7 +288,8 @@ def test_the_servers_random_state_stays(secure):
 def test_arrays_are_joined_and_split_again(shapes, seed):
     draw = np.random.default_rng(seed)
     arrays = {
-        f"{i % 3}-{i}": Array(draw.standard_normal(s).astype("f")) for i, s in enumerate(shapes)
+        f"{i % 3}-{i}": Array(draw.standard_normal(s).astype("fd"[i % 2]))
+        for i, s in enumerate(shapes)
     }
     found = _split(_flat(arrays), arrays)
     assert found.keys() == arrays.keys()

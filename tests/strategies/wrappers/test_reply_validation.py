@@ -115,6 +115,20 @@ def test_a_bad_reply_is_left_out_with_one_line(kind, foreign, flower_log):
     assert "\n" not in told[0]
 
 
+def test_replies_that_tell_of_an_error_reach_the_wrapped_strategy_and_bad_ones_do_not(foreign):
+    reached = []
+
+    class Looks(FedAvg):
+        def aggregate_train(self, server_round, replies):
+            replies = list(replies)
+            reached.extend(sorted(reply.has_error() for reply in replies))
+            return super().aggregate_train(server_round, replies)
+
+    app = foreign.App(spoil={0: BAD["raises"][0], 1: BAD["nan"][0]})
+    app.run(ReplyValidation(Looks()), rounds=1)
+    assert reached == [False, True]
+
+
 def test_flower_alone_would_take_nan_for_the_model(foreign):
     app = foreign.App(spoil={1: BAD["nan"][0]})
     assert np.isnan(app.run(FedAvg(), rounds=1).arrays["fc.weight"].numpy()).any()

@@ -116,6 +116,19 @@ def test_class_weights_change_the_system_and_not_its_solution(seed, loss):
     assert error(blind.values, H) > 1e-6
 
 
+@pytest.mark.parametrize("loss", ["cross-entropy", "bce"])
+def test_what_the_noise_of_the_gradient_drowns_is_left_out(loss):
+    """An error e of the mean over B images (and C outputs) moves A H by B (C) times as much."""
+    Y = torch.eye(6)[:3]
+    H, system = last_layer(Y, 6, 20, seed=1, loss=loss)
+    logits = H @ system[2].T + system[3]
+    outputs = logits.softmax(1) if loss == "cross-entropy" else logits.sigmoid()
+    least = float(torch.linalg.svdvals((outputs - Y).T)[-1])
+    terms = 3 if loss == "cross-entropy" else 3 * 6
+    assert consistent_encodings(*system, loss=loss, noise=0.9 * least / terms).rank == 3
+    assert consistent_encodings(*system, loss=loss, noise=2.0 * least / terms).rank < 3
+
+
 def test_a_binary_head_determines_one_mixture():
     H, system = last_layer([0, 1], 2, 20)
     found = consistent_encodings(*system, loss="cross-entropy", noise=rounding(system[0]))
@@ -136,6 +149,36 @@ def test_refinement_tells_images_of_one_label_apart(labels, dtype):
     assert found.rank == len(labels)
     baseline = error(gra(system[0], system[1], torch.tensor(labels)), H, labels)
     assert error(found.values, H, labels) < 1e-6 * baseline
+
+
+def test_refinement_tries_again_where_one_start_does_not_reach_the_noise():
+    _, system = last_layer([0, 0, 1, 2], 40, 24)
+    noise = rounding(system[0])
+    start = consistent_encodings(*system, loss="cross-entropy", noise=noise)
+    one, three = (
+        refine_encodings(
+            *system, start, loss="cross-entropy", noise=noise, steps=5, tries=tries
+        ).residual
+        for tries in (1, 3)
+    )
+    assert three < 0.1 * one
+
+
+def test_refinement_does_not_read_what_is_drowned_in_noise():
+    _, (G_W, *rest) = last_layer([0, 0, 1, 2], 40, 24, seed=2)
+    noise = 1e-6
+    G_W = G_W + noise * torch.randn(G_W.shape, generator=torch.Generator().manual_seed(0)).double()
+    start = consistent_encodings(G_W, *rest, loss="cross-entropy", noise=noise)
+    found = refine_encodings(G_W, *rest, start, loss="cross-entropy", noise=noise)
+    told = torch.linalg.svd(G_W, full_matrices=False).Vh[:4]  # of four images; the rest is noise
+    assert found is not start
+    torch.testing.assert_close(found.values @ told.T @ told, found.values, rtol=0, atol=1e-9)
+
+
+def test_no_more_is_determined_than_there_are_images():
+    _, system = last_layer([0, 0, 1, 2], 40, 24, seed=2)
+    start = consistent_encodings(*system, loss="cross-entropy", noise=1e-20)
+    assert refine_encodings(*system, start, loss="cross-entropy", noise=1e-20).rank == 4
 
 
 def test_refinement_keeps_what_it_cannot_better():

@@ -111,6 +111,30 @@ def test_every_label_is_followed_to_its_end_where_noise_may_hide_the_right_one(
     assert len(found) == (3 if noise else 1)
 
 
+def test_the_label_that_explains_the_update_best_after_a_few_steps_is_followed_first(
+    tiny_net, update, monkeypatch
+):
+    problem = problem_of(tiny_net, update, smooth_images(1), torch.tensor([1]))
+    candidates = [torch.tensor([label]) for label in (0, 2, 1)]
+    monkeypatch.setattr(
+        "adversary.attacks.gauss_newton.attack.likely_labels", lambda *_: list(candidates)
+    )
+    found = GaussNewton().descents(
+        problem.to(torch.float64),
+        torch.full((1, 1, 8, 8), 0.5).double(),
+        seed=1,
+        search=Search("gauss-newton", 1),
+    )
+    assert [end.labels.tolist() for end in found] == [[1]]
+
+
+@pytest.mark.parametrize("prior", ["smooth", "none"])
+def test_two_images_of_one_label_do_not_stay_equal(tiny_net, update, prior):
+    problem = problem_of(tiny_net, update, smooth_images(2), torch.tensor([1, 1]))
+    found = GaussNewton(iterations=1, prior=prior).run(problem)
+    assert float((found.images[0] - found.images[1]).abs().max()) > 1e-3
+
+
 @pytest.mark.filterwarnings("error:Converting a tensor")
 def test_parameters_that_still_require_a_gradient_are_taken_as_numbers(tiny_net, update):
     model = tiny_net(seed=3)
@@ -143,8 +167,12 @@ def test_the_truth_has_a_chi_square_of_about_one(tiny_net, update):
     """The noise model is honest: the true image is at the floor, neither far above nor below."""
     image = smooth_images(1)
     problem = problem_of(tiny_net, update, image, torch.tensor([1])).to(torch.float64)
-    residual = residuals(problem, problem.targets(torch.tensor([1])), 1e9, 0)
-    assert 1e-3 < float(residual(image.double()).square().mean()) < GaussNewton.FLOOR
+    equations = residuals(problem, problem.targets(torch.tensor([1])), 1e9, 0)
+    residual = equations(image.double())
+    assert 0.05 < float(residual.square().mean()) < GaussNewton.FLOOR
+    parts = dict(zip(equations.picks, residual.split(equations.counts.tolist()), strict=True))
+    # The rounding of the weights that came back is all the noise of the first layer.
+    assert 0.5 < float(parts["body.0.weight"].square().mean()) < 1.5
 
 
 def test_a_sample_is_spread_over_all_layers_and_repeats(tiny_net, update):

@@ -39,7 +39,7 @@ def test_scouts_come_nearer_to_the_update_than_the_mean(tiny_net, update, monkey
     mean = prior.mean.repeat(3, 1, 1, 1)
     assert equations(found).norm() < 0.1 * equations(mean).norm()
     together = (found - images).sum(0).norm() / (mean - images).sum(0).norm()
-    assert together < 1
+    assert together < (0.1 if batch_size == 3 else 1)  # one step tells their sum
 
 
 def test_scouts_out_of_time_begin_no_further_level(tiny_net, update, monkeypatch):

@@ -190,14 +190,17 @@ def test_colour_of_fewer_bits_than_are_allocated():
     np.testing.assert_allclose(decode(content, "x"), rgb / 1023, atol=1e-6)
 
 
-def test_lookup_table(pixels):
+@pytest.mark.parametrize("slope", [None, 0.7])
+def test_lookup_table(pixels, slope):
     table = (255 - np.arange(4096) // 16).astype(np.uint16)
     item = Dataset()
     item.LUTDescriptor = [4096, 0, 16]
     item.LUTData = (table * 257).tolist()
     item["LUTDescriptor"].VR, item["LUTData"].VR = "US", "US"
-    content = dicom(pixels, VOILUTSequence=Sequence([item]))
-    np.testing.assert_allclose(decode(content, "x"), table[pixels] / 255, atol=1e-6)
+    rescale = {} if slope is None else {"RescaleSlope": slope, "RescaleIntercept": 0.0}
+    content = dicom(pixels, VOILUTSequence=Sequence([item]), RescaleType="US", **rescale)
+    nearest = np.rint((slope or 1.0) * pixels).astype(int)
+    np.testing.assert_allclose(decode(content, "x"), table[nearest] / 255, atol=1e-6)
 
 
 def test_monochrome1_is_inverted(pixels):
@@ -212,6 +215,14 @@ def test_colour():
         rgb, bits=8, SamplesPerPixel=3, PhotometricInterpretation="RGB", PlanarConfiguration=0
     )
     np.testing.assert_allclose(decode(content, "x"), rgb / 255, atol=1e-6)
+
+
+def test_colour_of_fewer_bits_than_it_is_stored_in():
+    rgb = np.random.default_rng(0).integers(0, 4096, (4, 6, 3)).astype(np.uint16)
+    content = dicom(
+        rgb, bits=12, SamplesPerPixel=3, PhotometricInterpretation="RGB", PlanarConfiguration=0
+    )
+    np.testing.assert_allclose(decode(content, "x"), rgb / 4095, atol=1e-6)
 
 
 def test_one_flat_value_is_black(pixels):

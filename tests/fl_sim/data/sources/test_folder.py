@@ -20,7 +20,7 @@ def save(path, value=100, size=(12, 10), colour=False):
 @pytest.fixture
 def labelled(tmp_path):
     for i in range(6):
-        save(tmp_path / "sick" / f"{i}.png", value=10 * i)
+        save(tmp_path / "sick" / f"{i}.{'png' if i % 2 else 'PNG'}", value=10 * i)
         save(tmp_path / "healthy" / "deeper" / f"{i}.jpg", value=20 * i)
     (tmp_path / "README.txt").write_text("not an image")
     (tmp_path / "sick" / ".hidden.png").write_text("not an image")
