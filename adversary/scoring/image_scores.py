@@ -28,6 +28,8 @@ FAR_BELOW_BOUND_DB = 6.0
 NEGATIVE_CORRELATION = -0.5
 """Correlation with the truth down to which a picture may count as its negative."""
 
+_LEAST_DRAWS = 4  # of strangers to match a batch with
+
 NULL_SAMPLE = 64
 """Strangers at most beside whom the structural similarity of a reconstruction is taken."""
 
@@ -66,7 +68,8 @@ class ImageScore:
     rank : int or None
         The true patient's place among the candidates, from 1.
     rank_chance : float or None
-        Probability that as many images of the update come first by chance, each with 1/N.
+        Probability that as many images of the update come first by chance: each with 1/N, or where
+        several were matched with what the same matching gives of strangers.
     flags : tuple of str
         Keys of :data:`adversary.report.flags.FLAGS` that the truth raises.
     label_true, label_recovered : str or None
@@ -148,8 +151,10 @@ def score_images(
         if candidates is not None:
             patients = candidates.detach().cpu()
             other = metrics.is_other(truths, patients)
-            measured |= _identity(images[rows], truths[matched], patients, other[matched])
-            measured |= _null(images[rows], patients[other.all(0)], prior)
+            strangers = patients[other.all(0)]
+            rate = _first_by_chance(images, strangers, patients)
+            measured |= _identity(images[rows], truths[matched], patients, other[matched], rate)
+            measured |= _null(images[rows], strangers, prior)
         for index, values in zip(matched, _by_image(measured), strict=True):
             of_truth[index] |= values
     scores = [
@@ -214,16 +219,41 @@ def _measure(
     return columns
 
 
+def _first_by_chance(images: Tensor, strangers: Tensor, candidates: Tensor) -> float:
+    """Return how often a patient comes first of whom the images show nothing.
+
+    1/N for one image. Of several, matching picks for each patient the image that is most like it,
+    so that the same is done with as many strangers, drawn with a fixed seed, some times over.
+    """
+    by_guessing = 1 / len(candidates)
+    if len(images) < 2 or len(strangers) < 2:
+        return by_guessing
+    draw = generator(0, "strangers")
+    first = asked = 0
+    for _ in range(max(_LEAST_DRAWS, NULL_SAMPLE // len(images))):
+        drawn = strangers[torch.randperm(len(strangers), generator=draw)[: len(images)]]
+        pairs = [(row, i) for i, row in enumerate(metrics.match_images(images, drawn))]
+        rows = [row for row, _ in pairs if row is not None]
+        whose = drawn[[i for row, i in pairs if row is not None]]
+        if rows:
+            first += int((metrics.identification_rank(images[rows], whose, candidates) == 1).sum())
+            asked += len(rows)
+    return max(by_guessing, first / asked) if asked else by_guessing
+
+
 def _identity(
-    images: Tensor, truths: Tensor, candidates: Tensor, other: Tensor
+    images: Tensor, truths: Tensor, candidates: Tensor, other: Tensor, rate: float
 ) -> dict[str, Tensor]:
-    """Return the places of the true patients by the pictures, and whether negatives tell them."""
+    """Return the places of the true patients by the pictures, and whether negatives tell them.
+
+    ``rate`` is that of coming first by chance.
+    """
     both, twice = torch.cat([images, 1 - images]), torch.cat([truths, truths])
     ranks = metrics.identification_rank(both, twice, candidates, torch.cat([other, other]))
     place, of_negative = ranks.chunk(2)
     opposed = metrics.correlation(images, truths) <= NEGATIVE_CORRELATION
     first = int((place == 1).sum())
-    chance = float(binom.sf(first - 1, len(place), 1 / len(candidates)))
+    chance = float(binom.sf(first - 1, len(place), rate))
     return {
         "rank": place,
         "rank_chance": torch.full(place.shape, chance, dtype=torch.float64),

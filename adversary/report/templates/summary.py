@@ -34,7 +34,7 @@ Most of all of {{ who(summary.worst) }} of {{ summary.worst.client }} in round {
 {% else %}
 <strong>Not measured.</strong> No figure could be had; the reasons are given below.
 {% endif %}
-{% if summary.named %}<span class="named">The server can name <strong>{{ summary.named.words }}</strong>. <a href="#named">Who can be named</a></span>{% endif %}
+{% if summary.named %}<span class="named">The server can name {{ summary.named.words }}. <a href="#named">Who can be named</a></span>{% endif %}
 {% if summary.images %}<span class="examined">Examined: {{ summary.examined | join(", ") }}. The verdict is on these alone.</span>{% endif %}
 </div>
 {% if info.get("status") == "running" %}<p class="note">This run is still going on; the page shows what has been written so far.</p>

@@ -12,7 +12,7 @@ from adversary.priors.public import Prior
 from adversary.report.flags import FLAGS
 from adversary.scoring import image_scores, metrics
 from adversary.scoring.image_scores import missing_scores, score_images
-from adversary.scoring.verdict import Evidence, Severity, severity_of
+from adversary.scoring.verdict import LUCK, Evidence, Severity, severity_of
 
 
 def rand(*shape, seed=0):
@@ -306,7 +306,8 @@ def test_no_field_is_nan_without_prior_and_candidates():
 @pytest.mark.parametrize(("batch", "first"), [(1, 1), (8, 1), (8, 3), (8, 0)])
 def test_chance_counts_how_many_of_an_update_come_first(batch, first):
     candidates = rand(40, 1, 16, 16)
-    shown = torch.cat([candidates[:first], candidates[20 : 20 + batch - first]])
+    nobody = torch.full((batch - first, 1, 16, 16), 0.5)
+    shown = torch.cat([candidates[:first], nobody])
     scores = score_images(reconstruction(shown), truth(candidates[:batch]), candidates=candidates)
     assert sum(one.reidentified for one in scores) == first
     by_chance = sum(
@@ -314,3 +315,19 @@ def test_chance_counts_how_many_of_an_update_come_first(batch, first):
         for k in range(first, batch + 1)
     )
     assert [one.rank_chance for one in scores] == pytest.approx([by_chance] * batch)
+
+
+def test_what_matching_makes_of_pictures_of_nobody_is_put_down_to_chance():
+    chances, first = [], 0
+    for seed in range(8):
+        candidates, noise = rand(120, 1, 8, 8, seed=seed), rand(40, 1, 8, 8, seed=100 + seed)
+        mine = truth(candidates[:40])
+        scores = score_images(reconstruction(noise), mine, candidates=candidates)
+        first += sum(one.reidentified for one in scores)
+        chances.append(scores[0].rank_chance)
+        copies = reconstruction((candidates[:40] + 0.1 * noise).clamp(0, 1))
+        told = score_images(copies, mine, candidates=candidates)
+        assert told[0].rank_chance < 1e-6
+    assert first > 8 * 3 * 40 / 120  # far more than guessing gives
+    assert 0.2 < sum(chances) / 8 < 0.8
+    assert sum(chance < LUCK for chance in chances) <= 2
