@@ -81,8 +81,14 @@ def check_audit(given):
     parse(settings_of(given) | {k: given[n] for n, k in named.items() if given[n] is not None})
 
 
+def check_identify(given):
+    assert str(given["folder"]).startswith("results/")
+    assert not given["candidates"]  # a file that the page would have to make first
+
+
 CHECKS = {
-    "run": check_run, "compare": check_compare, "attack": check_attack, "audit": check_audit
+    "run": check_run, "compare": check_compare, "attack": check_attack, "audit": check_audit,
+    "identify": check_identify,
 }  # fmt: skip
 """Of commands that compute: that they name what there is. The others are run."""
 

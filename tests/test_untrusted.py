@@ -25,7 +25,7 @@ from adversary.storage.run_folder import RunFolder, RunFolderError
 from fl_sim.data.errors import DataError
 from fl_sim.data.files import images, npz
 from fl_sim.data.files.tables import read_table
-from fl_sim.data.sources.folder import _content
+from fl_sim.data.files.tree import read_file
 from fl_sim.models import checkpoints
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -237,4 +237,4 @@ def test_a_file_too_large_for_one_image_is_not_read(tmp_path, monkeypatch):
     monkeypatch.setattr(images, "LARGEST_FILE", 100)
     (tmp_path / "x.png").write_bytes(b"x" * 101)
     with pytest.raises(DataError, match=r"x.png: 101 bytes"):
-        _content(tmp_path / "x.png")
+        read_file(tmp_path / "x.png")

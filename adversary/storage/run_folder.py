@@ -25,37 +25,22 @@ from adversary.scoring.image_scores import ImageScore, missing_scores
 from adversary.scoring.verdict import CUT_OFF_BY, certificate_of, flags_of
 from adversary.storage import csv_table, picture_files
 from adversary.storage.names import round_folder, round_of, safe_name
-from adversary.storage.schemas import ACCOUNTS, CLIENTS, LEAKAGE, MEMBERS, ROUNDS, TABLES
+from adversary.storage.schemas import (
+    ACCOUNTS,
+    CANDIDATES,
+    CLIENTS,
+    IDENTIFICATION,
+    LEAKAGE,
+    MEMBERS,
+    ROUNDS,
+    TABLES,
+)
 
 ALL_ATTACKS = "-"
 """Stands for the attack in the line of an update that no attack could be run on."""
 
 Status = Literal["running", "completed", "failed", "stopped"]
 
-IDENTIFICATION: csv_table.Schema = {
-    "round": "Int64",
-    "client": "string",
-    "members": "Int64",
-    "candidates": "Int64",
-    "auc": "float64",
-    "tpr_1": "float64",
-    "tpr_01": "float64",
-    "named": "float64",
-    "ceiling_tpr_1": "float64",
-    "epsilon": "float64",
-    "epsilon_lower": "float64",
-    "seconds": "float64",
-    "flags": "string",
-}
-
-CANDIDATES: csv_table.Schema = {
-    "round": "Int64",
-    "client": "string",
-    "candidate": "string",
-    "score": "float64",
-    "p_value": "float64",
-    "posterior": "float64",
-}
 _OWN_FILES = (
     "run.json",
     *TABLES,

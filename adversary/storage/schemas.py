@@ -83,6 +83,31 @@ MEMBERS: csv_table.Schema = {
     "note": "string",
 }
 
+IDENTIFICATION: csv_table.Schema = {
+    "round": "Int64",
+    "client": "string",
+    "members": "Int64",
+    "candidates": "Int64",
+    "auc": "float64",
+    "tpr_1": "float64",
+    "tpr_01": "float64",
+    "named": "float64",
+    "ceiling_tpr_1": "float64",
+    "epsilon": "float64",
+    "epsilon_lower": "float64",
+    "seconds": "float64",
+    "flags": "string",
+}
+
+CANDIDATES: csv_table.Schema = {
+    "round": "Int64",
+    "client": "string",
+    "candidate": "string",
+    "score": "float64",
+    "p_value": "float64",
+    "posterior": "float64",
+}
+
 TABLES: dict[str, csv_table.Schema] = {
     "leakage.csv": LEAKAGE,
     "members.csv": MEMBERS,

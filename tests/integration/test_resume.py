@@ -156,7 +156,7 @@ def test_an_early_stop_stays_one(quick, tmp_path, monkeypatch):
 
 SCRIPT = """
 import os, signal, sys
-from adversary import scorer
+from adversary.scoring import scorer
 from adversary.storage.run_folder import RunFolder
 from fl_sim import cli
 scorer.load_lpips = lambda: (None, "not in this test")

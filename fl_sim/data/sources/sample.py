@@ -14,12 +14,13 @@ import torch
 
 from fl_sim.data.errors import DataError
 from fl_sim.data.files.images import decode, stack
-from fl_sim.data.sources.base import DatasetRequest, DatasetSource
+from fl_sim.data.sources.base import DatasetRequest, DatasetSource, reads
 
 SIDE = 64
 """Pixels a side, as stored."""
 
 
+@reads()
 def source(request: DatasetRequest) -> DatasetSource:
     """Return 400 private, 120 public and 200 test X-rays, half of each with pneumonia.
 

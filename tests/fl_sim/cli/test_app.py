@@ -101,10 +101,13 @@ def test_config_then_set_then_out(flower, tmp_path):
     assert settings.out == str(tmp_path / "o")
 
 
+START_IMAGE = ("--set", "adversary.start=image", "--set", "adversary.start-image=start.png")
+
+
 def test_paths_are_relative_to_where_the_user_is(flower, tmp_path):
     Image.new("L", (64, 64), 128).save("start.png")
     stand_in = flower()
-    assert main(["run", "--set", "adversary.start-image=start.png"]) == 0
+    assert main(["run", *START_IMAGE]) == 0
     assert stand_in.given["adversary.start-image"] == str(tmp_path / "start.png")
     assert stand_in.given["out"] == str(tmp_path / "results/run")
     assert stand_in.given["data.path"] == ""

@@ -274,8 +274,8 @@ def test_regions_are_exchanged_under_all_labels_that_stay_above_the_floor(
 
     module = "adversary.attacks.gauss_newton.attack"
     monkeypatch.setattr(f"{module}.likely_labels", lambda *_: candidates)
-    monkeypatch.setattr(f"{module}.scouted", lambda *_: smooth_images(3).double() + 0.3)
-    monkeypatch.setattr(f"{module}.untangled", noted)
+    monkeypatch.setattr(f"{module}.multistart", lambda *_: smooth_images(3).double() + 0.3)
+    monkeypatch.setattr(f"{module}.resolve_swaps", noted)
     monkeypatch.setattr(GaussNewton, "FLOOR", 0.0)
     model = tiny_net(seed=3)
     seen = update(model, smooth_images(3), labels, TrainingRecipe(lr=0.3, batch_size=3))
