@@ -12,7 +12,10 @@ no true image. Images are compared after matching.
 federation (``run``). None of them may be ``proved``.
 
 Each update is kept in ``--out`` as soon as it was attacked, and not attacked again: the same
-command goes on where it was stopped. The last line is JSON {"rows": [{setting, updates, proved,
+command goes on where it was stopped, and ``--out benchmarks/certificates_updates.jsonl`` where the
+committed page stands. Begin an empty file where certificates have changed.
+
+The last line is JSON {"rows": [{setting, updates, proved,
 open, nothing, false_proofs, expected_minus_actual_db, open_expected_minus_actual_db,
 beyond_mean_db}], "networks": the same by network, "total": the same of all, "impostors": [{kind,
 updates, proved}], "false": the false proofs, "points": [[expected, actual, certificate]]}.
