@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, get_type_hints
 
-from fl_sim.defences.accounting import Neighbours, Unit
+from fl_sim.defences.accounting import Neighbours, Unit, default_delta
 
 LARGE = 10.0
 """Epsilon from which a guarantee promises next to nothing: odds may change by a factor of e^10."""
@@ -198,7 +198,7 @@ class DpSgd(Mechanism):
                 f"batch_size = {self.batch_size}: must be at most examples = {self.examples}"
             )
         steps = self.epochs * math.ceil(self.examples / self.batch_size)
-        delta = self.delta or min(1e-2, 0.9 / self.examples)
+        delta = self.delta or default_delta(self.examples)
         return [
             Earned(
                 round_epsilon=accountant(self.noise_multiplier, rate, steps, delta),

@@ -26,6 +26,7 @@ from adversary.identification.joining import joined
 from adversary.identification.null import named, p_values
 from adversary.observation.observation import Observation, ObservationError
 from adversary.report import run_page
+from adversary.report.identified import ALARMS
 from adversary.storage.names import round_of
 from adversary.storage.run_folder import RunFolder
 from fl_sim.data import XrayDataset
@@ -37,9 +38,6 @@ from fl_sim.rounds.resume import run_lock
 from fl_sim.settings.parse import parse
 from fl_sim.settings.schema import Settings
 from strategies.time_left import TimeLeft
-
-ALARMS = 0.01
-"""False alarms at which the share of members that are named is told."""
 
 
 class IdentificationRunError(ValueError):
@@ -155,16 +153,13 @@ def _identify(
             countdown.finish()
             continue
         by_client.setdefault(client, []).append(one)
-        _write(folder, round, client, one, whose)
+        told = _written(folder, round, client, one, whose)
         left = countdown.finish()
-        report_progress(
-            f"round {round} · {client} · {_told(one, whose)}" + (f" · {left}" if left else "")
-        )
+        report_progress(f"round {round} · {client} · {told}" + (f" · {left}" if left else ""))
     for client, rounds in by_client.items():
         if len(rounds) > 1 and len({one.found.names for one in rounds}) == 1:
-            one = _joined(rounds)
-            _write(folder, None, client, one, whose)
-            report_progress(f"all rounds · {client} · {_told(one, whose)}")
+            told = _written(folder, None, client, _joined(rounds), whose)
+            report_progress(f"all rounds · {client} · {told}")
     run_page.render(folder)
 
 
@@ -237,9 +232,8 @@ def _by_person(found: Identification, whose: Mapping[str, str]) -> _Person:
     )
 
 
-def _figures(one: _Joinable, whose: Mapping[str, str]) -> dict[str, Any]:
+def _figures(one: _Joinable, people: _Person, whose: Mapping[str, str]) -> dict[str, Any]:
     """Return the figures of one update, or of joined ones; those of members only if known."""
-    people = _by_person(one.found, whose)
     inside = {whose[n] for n, yes in zip(one.found.names, one.members, strict=True) if yes}
     members = torch.tensor([name in inside for name in people.names])
     scores, others = people.scores[members], people.scores[~members]
@@ -271,13 +265,19 @@ def _figures(one: _Joinable, whose: Mapping[str, str]) -> dict[str, Any]:
     return figures
 
 
-def _write(
+def _written(
     folder: RunFolder, round: int | None, client: str, one: _Joinable, whose: Mapping[str, str]
-) -> None:
-    folder.add_identification(round=round, client=client, **_figures(one, whose))
-    if folder.info().get("sensitive"):
-        return
+) -> str:
+    """Write what was found, and return in words who can be named."""
     people = _by_person(one.found, whose)
+    figures = _figures(one, people, whose)
+    folder.add_identification(round=round, client=client, **figures)
+    if not folder.info().get("sensitive"):
+        _write_candidates(folder, round, client, people)
+    return _told(figures, people)
+
+
+def _write_candidates(folder: RunFolder, round: int | None, client: str, people: _Person) -> None:
     folder.add_candidates(
         {"round": round, "client": client, "candidate": name, "score": float(score),
          "p_value": float(p), "posterior": float(posterior)}
@@ -287,11 +287,10 @@ def _write(
     )  # fmt: skip
 
 
-def _told(one: _Joinable, whose: Mapping[str, str]) -> str:
-    """Return in words who can be named."""
-    found = _figures(one, whose)
-    if "tpr_1" not in found or found["tpr_1"] is None:
-        count = int(named(_by_person(one.found, whose).p_values).sum())
+def _told(found: Mapping[str, Any], people: _Person) -> str:
+    """Return figures in words."""
+    if found.get("tpr_1") is None:
+        count = int(named(people.p_values).sum())
         return f"{count} of {found['candidates']} candidates at a false discovery rate of 5 %"
     count = round(found["tpr_1"] * found["members"])
     return (
