@@ -17,6 +17,7 @@ from adversary.attacks.adversary import Adversary
 from adversary.common.errors import one_line_error
 from adversary.common.torch_state import preserved_rng_state
 from adversary.common.types import StateDict
+from adversary.observation.mechanisms import received
 from adversary.observation.observation import Observation
 from adversary.observation.recipe import TrainingRecipe
 from strategies.attack_queue import Attacked, AttackQueue, InlineQueue, Threat, no_oracles
@@ -210,16 +211,16 @@ class HonestButCurious(RunLog):
         )
 
     def _loaded(self, record: ArrayRecord, returned: StateDict) -> StateDict:
-        """Return what a client was sent as :func:`_as_loaded` has it.
+        """Return what a client was sent in the types that it answers in.
 
         Most strategies send all clients the same; it is decoded once.
         """
         if self._decoded is None or self._decoded[0] is not record:
             tensors = _tensors(record)
-            self._decoded = record, tensors, _as_loaded(tensors, returned)
+            self._decoded = record, tensors, received(tensors, returned)
         _, tensors, loaded = self._decoded
         alike = all(loaded[n].dtype == v.dtype for n, v in returned.items() if n in loaded)
-        return loaded if alike else _as_loaded(tensors, returned)
+        return loaded if alike else received(tensors, returned)
 
     def _expect(self, server_round: int, observations: int) -> None:
         """Tell the countdown what is to come, if every client answers in the rounds to come."""
@@ -270,15 +271,3 @@ class HonestButCurious(RunLog):
 def _tensors(arrays: ArrayRecord) -> StateDict:
     """Return the arrays as tensors of their own; nothing is shared with the message."""
     return dict(arrays.to_torch_state_dict())
-
-
-def _as_loaded(sent: StateDict, returned: StateDict) -> StateDict:
-    """Return ``sent`` in the types in which the client returned it.
-
-    Averaging turns integer buffers (``num_batches_tracked``) and some strategies all arrays into
-    float64; a client that loads them into its model rounds them to the model's types.
-    """
-    return {
-        name: value.to(returned[name].dtype) if name in returned else value
-        for name, value in sent.items()
-    }

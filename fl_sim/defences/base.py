@@ -14,6 +14,7 @@ from torch import Tensor
 from adversary.common.truth import Blends
 from adversary.common.types import StateDict
 from adversary.observation.channel import Channel
+from adversary.observation.mechanisms import DefenceError, Mechanism, is_buffer
 from adversary.observation.observation import Observation
 from adversary.observation.recipe import TrainingRecipe
 from fl_sim.models import Classifier
@@ -24,11 +25,7 @@ if TYPE_CHECKING:
 
     from fl_sim.defences.accounting import PrivacySpent
 
-_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
-
-
-class DefenceError(ValueError):
-    """A defence that cannot be made as asked; one line."""
+__all__ = ["Defence", "DefenceError", "LocalUpdate", "UpdateDefence", "is_buffer"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -217,10 +214,9 @@ class Defence(ABC):
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
 
 
-def is_buffer(name: str, value: Tensor) -> bool:
-    """Return whether an array of a state dict is a count or a running statistic.
+class UpdateDefence(Mechanism, Defence):
+    """A defence that is a mechanism on the update, which comes first among its bases."""
 
-    Those are not trained: noise or clipping meant for weights would make counts fractional and
-    variances negative.
-    """
-    return not value.is_floating_point() or name.rpartition(".")[2] in _STATISTICS
+    def apply(self, update: LocalUpdate, *, generator: torch.Generator) -> StateDict:
+        """Return what the mechanism releases."""
+        return self.release(update.sent, update.returned, generator=generator)

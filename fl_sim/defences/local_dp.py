@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
-from adversary.common.types import StateDict
-from adversary.observation.channel import Channel, apply_clipping
-from adversary.observation.observation import Observation
+from adversary.observation.mechanisms import ClippedGaussian, DefenceError
 from adversary.observation.recipe import TrainingRecipe
 from fl_sim.defences.accounting import PrivacySpent, default_delta, gaussian_account
-from fl_sim.defences.base import Defence, DefenceError, LocalUpdate, is_buffer
+from fl_sim.defences.base import UpdateDefence
 
 STATISTICS = ("frozen", "clear")
 
 
 @dataclass(frozen=True, kw_only=True)
-class LocalDp(Defence):
+class LocalDp(ClippedGaussian, UpdateDefence):
     r"""Clip the whole update to an L2 norm and add Gaussian noise, in the client.
 
     The Gaussian mechanism on the update of McMahan et al., "Learning differentially private
@@ -44,8 +38,6 @@ class LocalDp(Defence):
         Whether batch normalisation keeps the statistics that were sent, or sends new ones.
     """
 
-    clip: float = 1.0
-    noise_multiplier: float = 0.1
     delta: float = 0.0
     statistics: str = "frozen"
 
@@ -58,49 +50,19 @@ class LocalDp(Defence):
     reports_losses = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name, valid, allowed in (
-            ("clip", 0 < self.clip < math.inf, "a number > 0"),
-            ("noise_multiplier", 0 <= self.noise_multiplier < math.inf, "a number >= 0"),
             ("delta", 0 <= self.delta < 1, "> 0 and < 1, or 0 for the default"),
             ("statistics", self.statistics in STATISTICS, f"one of {', '.join(STATISTICS)}"),
         ):
             if not valid:
                 raise DefenceError(f"{name} = {getattr(self, name)}: must be {allowed}")
 
-    @property
-    def sigma(self) -> float:
-        """Standard deviation of the noise on each entry, in units of the weights."""
-        return self.noise_multiplier * self.clip
-
     def recipe(self, recipe: TrainingRecipe) -> TrainingRecipe:
         """Return the recipe with batch normalisation frozen, unless its statistics are sent."""
         if self.statistics == "clear":
             return recipe
         return dataclasses.replace(recipe, batch_norm="eval")
-
-    def apply(self, update: LocalUpdate, *, generator: torch.Generator) -> StateDict:
-        """Return the weights after a clipped and noisy update; buffers as they are."""
-        deltas = {
-            name: value.double() - update.sent[name].double()
-            for name, value in update.returned.items()
-            if not is_buffer(name, value)
-        }
-        bounded = apply_clipping(deltas, self.clip)
-        return {
-            name: self._released(update.sent[name], bounded[name], generator)
-            if name in bounded
-            else value
-            for name, value in update.returned.items()
-        }
-
-    def channel(self, observation: Observation) -> Channel:
-        """Return the clipping norm and the noise: both are public."""
-        noise = {
-            name: self.sigma
-            for name, value in observation.returned.items()
-            if self.sigma and not is_buffer(name, value)
-        }
-        return Channel(clip=self.clip, noise=noise)
 
     def account(
         self, recipe: TrainingRecipe, *, num_examples: int, clients: int, rounds: int
@@ -122,7 +84,3 @@ class LocalDp(Defence):
             neighbours="replace one",
             against="everyone who sees updates or models, the server included",
         )
-
-    def _released(self, sent: Tensor, delta: Tensor, generator: torch.Generator) -> Tensor:
-        noise = torch.randn(delta.shape, generator=generator, dtype=torch.float64)
-        return (sent.double() + delta + self.sigma * noise).to(sent.dtype)

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 
-import torch
-
-from adversary.common.types import StateDict
-from adversary.observation.channel import Channel
-from adversary.observation.observation import Observation
-from fl_sim.defences.base import Defence, DefenceError, LocalUpdate
-from fl_sim.defences.parts import PARTS
+from adversary.observation.mechanisms.base import DefenceError
+from adversary.observation.mechanisms.kept_arrays import PARTS, KeptArrays
+from fl_sim.defences.base import UpdateDefence
 from fl_sim.models import Classifier
 
 
 @dataclass(frozen=True, kw_only=True)
-class PartialSharing(Defence):
+class PartialSharing(KeptArrays, UpdateDefence):
     """Keep a part of the model with the client, which goes on training its own.
 
     Batch normalisation: FedBN (Li et al., ICLR 2021). The last layer: FedPer (Arivazhagan et al.
@@ -33,8 +28,6 @@ class PartialSharing(Defence):
     local : {"head", "body", "batch-norm"}
         The part that stays.
     """
-
-    local: str = "head"
 
     protects = (
         "Keeps a part of the model from everybody else, the server included; what is shared "
@@ -59,25 +52,3 @@ class PartialSharing(Defence):
                 f"be another of {', '.join(PARTS)}"
             )
         return model
-
-    def personal(self, names: Collection[str]) -> frozenset[str]:
-        """Return the names of the part that stays."""
-        return PARTS[self.local](names)
-
-    def apply(self, update: LocalUpdate, *, generator: torch.Generator) -> StateDict:
-        """Return the shared part as trained, and the rest as it was sent."""
-        kept = self.personal(update.returned)
-        return {
-            name: update.sent[name] if name in kept else value
-            for name, value in update.returned.items()
-        }
-
-    def channel(self, observation: Observation) -> Channel:
-        """Return that nothing of the part is observed."""
-        returned = observation.returned
-        return Channel(
-            observed={
-                name: torch.zeros(returned[name].shape, dtype=torch.bool)
-                for name in sorted(self.personal(returned))
-            }
-        )

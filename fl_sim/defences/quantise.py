@@ -2,109 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
-from adversary.common.types import StateDict
-from adversary.observation.channel import Channel
-from adversary.observation.observation import Observation
-from fl_sim.defences.base import Defence, DefenceError, LocalUpdate, is_buffer
-
-ROUNDINGS = ("nearest", "stochastic")
-_MOST_BITS = 16
-_INTERVAL_VARIANCE = {"nearest": 1 / 12, "stochastic": 1 / 6}
-"""Of the rounding error, in squared steps, for values spread evenly between two levels."""
+from adversary.observation.mechanisms import Quantised
+from fl_sim.defences.base import UpdateDefence
 
 
 @dataclass(frozen=True, kw_only=True)
-class Quantise(Defence):
-    """Send every array of the update in few bits an entry, with one scale an array.
-
-    Two bits and more: uniform symmetric levels, delta = step q with whole q of at most
-    2^(bits - 1) - 1 and the step such that the largest entry is the largest level; rounded to the
-    nearest level, or at random so that the mean is right (QSGD: Alistarh et al., NeurIPS 2017).
-    One bit: the sign times the mean magnitude (the scaled sign of Karimireddy et al., "Error
-    feedback fixes SignSGD", ICML 2019, here without the feedback); an entry that did not move
-    stays. The floats that the levels stand for are sent; the packing is not simulated.
-
-    Parameters
-    ----------
-    bits : int
-        1 to 16; 8 is int8, 1 the sign.
-    rounding : {"nearest", "stochastic"}
-        How to round to a level; signs know only "nearest".
-    """
-
-    bits: int = 8
-    rounding: str = "nearest"
+class Quantise(Quantised, UpdateDefence):
+    """The defence of :class:`~adversary.observation.mechanisms.Quantised`."""
 
     protects = (
         "Hides from the server what is finer than a level: next to nothing with 8 bits, the "
         "magnitudes with 1. Earns no epsilon. Batch-norm statistics leave as they are."
     )
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.bits <= _MOST_BITS:
-            raise DefenceError(f"bits = {self.bits}: must be an integer >= 1 and <= {_MOST_BITS}")
-        if self.rounding not in ROUNDINGS:
-            allowed = ", ".join(ROUNDINGS)
-            raise DefenceError(f"rounding = {self.rounding!r}: must be one of {allowed}")
-        if self.bits == 1 and self.rounding != "nearest":
-            raise DefenceError("rounding = 'stochastic': must be nearest where bits = 1")
-
-    @property
-    def levels(self) -> int:
-        """Levels on either side of zero."""
-        return max(1, 2 ** (self.bits - 1) - 1)
-
-    def apply(self, update: LocalUpdate, *, generator: torch.Generator) -> StateDict:
-        """Return the weights after a quantised update; buffers as they are."""
-        left = {}
-        for name, value in update.returned.items():
-            left[name] = value
-            if not is_buffer(name, value):
-                sent = update.sent[name]
-                delta = self._quantised(value.double() - sent.double(), generator)
-                left[name] = (sent.double() + delta).to(value.dtype)
-        return left
-
-    def channel(self, observation: Observation) -> Channel:
-        r"""Model rounding as noise whose scale is read from the update.
-
-        With levels the largest entry received is the largest level, which tells the step; the
-        error's standard deviation is step / sqrt(12), at random sqrt(2) times as much. With signs
-        the one magnitude m received is the mean of the client's; for a normal update
-        E[delta | sign] = m sign and the rest has a standard deviation of m sqrt(pi / 2 - 1).
-        The linear reading of signs is right in direction for other updates too (Plan and
-        Vershynin, "Robust 1-bit compressed sensing", IEEE Trans. Inf. Theory 2013).
-        """
-        noise = {}
-        for name, value in observation.returned.items():
-            if not is_buffer(name, value):
-                delta = value.double() - observation.sent[name].double()
-                largest = float(delta.abs().amax())
-                if largest:
-                    noise[name] = largest * self._relative_error
-        return Channel(noise=noise)
-
-    @property
-    def _relative_error(self) -> float:
-        """Standard deviation of the rounding error over the largest entry."""
-        if self.bits == 1:
-            return math.sqrt(math.pi / 2 - 1)
-        return math.sqrt(_INTERVAL_VARIANCE[self.rounding]) / self.levels
-
-    def _quantised(self, delta: Tensor, generator: torch.Generator) -> Tensor:
-        if self.bits == 1:
-            return delta.abs().mean() * delta.sign()
-        step = delta.abs().amax() / self.levels
-        if not step:
-            return delta
-        scaled = delta / step
-        if self.rounding == "nearest":
-            return step * scaled.round()
-        draw = torch.rand(delta.shape, generator=generator, dtype=delta.dtype)
-        return step * (scaled + draw).floor()

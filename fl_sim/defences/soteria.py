@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import copy
-import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
-from torch.func import jvp, vmap
 
 from adversary.common.types import StateDict
 from adversary.observation.channel import Channel
+from adversary.observation.mechanisms.representation_pruning import (
+    prune_columns,
+    sensitivity_scores,
+    unpruned_columns,
+)
 from adversary.observation.observation import Observation
 from fl_sim.defences.base import Defence, DefenceError, LocalUpdate
-from fl_sim.models import Classifier
 
 WEIGHT = "head.weight"
-PROBES = 64
-"""Random directions by which sensitivities are estimated."""
-_AT_ONCE = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,52 +56,16 @@ class Soteria(Defence):
 
     def apply(self, update: LocalUpdate, *, generator: torch.Generator) -> StateDict:
         """Return the weights with the pruned columns of the last layer as they were sent."""
-        features = update.returned[WEIGHT].shape[1]
-        pruned = math.ceil(self.percentage / 100 * features)
-        if not pruned:
+        if not self.percentage:
             return update.returned
-        model = copy.deepcopy(update.model)
+        model = copy.deepcopy(update.model).eval()
         model.load_state_dict(update.sent)
-        columns = sensitivity_scores(model, update.images, generator).topk(pruned).indices
-        weight = update.returned[WEIGHT].clone()
-        weight[:, columns] = update.sent[WEIGHT][:, columns]
-        return {**update.returned, WEIGHT: weight}
+        images = update.images.to(next(model.parameters()).device)
+        scores = sensitivity_scores(model.encode, images, generator)
+        return prune_columns(
+            update.sent, update.returned, scores, weight=WEIGHT, percentage=self.percentage
+        )
 
     def channel(self, observation: Observation) -> Channel:
         """Return which columns of the last layer were not pruned: those that moved."""
-        if not self.percentage:
-            return Channel()
-        sent, returned = observation.sent[WEIGHT], observation.returned[WEIGHT]
-        moved = (returned != sent).any(0)
-        return Channel(observed={WEIGHT: moved.expand_as(sent)})
-
-
-@torch.no_grad()
-def sensitivity_scores(model: Classifier, images: Tensor, generator: torch.Generator) -> Tensor:
-    """Return abs(r_i) / ||dr_i / dx||, the mean over images (N, C, H, W), for each r_i.
-
-    Parameters
-    ----------
-    model : Classifier
-        Put into eval mode.
-    images : Tensor
-        Moved to where the model is.
-    generator : torch.Generator
-        For the directions.
-
-    Returns
-    -------
-    Tensor
-        (n_h,), >= 0; 0 for an element that is zero.
-    """
-    device = next(model.parameters()).device
-    model.eval()
-    total = torch.zeros(())
-    for part in images.split(_AT_ONCE):
-        directions = torch.randn((PROBES, *part.shape), generator=generator).to(device)
-        x = part.to(device)
-        along = vmap(lambda v, x=x: jvp(model.encode, (x,), (v,))[1], chunk_size=_AT_ONCE)
-        sensitivity = along(directions).square().mean(0).sqrt()
-        tiny = torch.finfo(sensitivity.dtype).tiny
-        total = total + (model.encode(x).abs() / sensitivity.clamp_min(tiny)).sum(0).cpu()
-    return total / len(images)
+        return unpruned_columns(observation, WEIGHT) if self.percentage else Channel()

@@ -2,86 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
-from adversary.common.types import StateDict
-from adversary.observation.channel import Channel
-from adversary.observation.observation import Observation
-from fl_sim.defences.base import Defence, DefenceError, LocalUpdate, is_buffer
-
-SCOPES = ("array", "global")
+from adversary.observation import mechanisms
+from fl_sim.defences.base import UpdateDefence
 
 
 @dataclass(frozen=True, kw_only=True)
-class TopK(Defence):
-    """Send the largest entries of the update; every other weight stays as the server sent it.
-
-    Gradient sparsification of Lin et al., "Deep gradient compression" (ICLR 2018), which Zhu et
-    al., "Deep leakage from gradients" (NeurIPS 2019), found to help as a defence; here without
-    residuals and momentum correction, so what is not sent is lost.
-
-    Parameters
-    ----------
-    share : float
-        Share of the entries that are sent, > 0 and <= 1; 1 sends everything.
-    scope : {"array", "global"}
-        Whether every array sends its own largest entries, or all arrays compete.
-    """
-
-    share: float = 0.1
-    scope: str = "array"
+class TopK(mechanisms.TopK, UpdateDefence):
+    """The defence of :class:`adversary.observation.mechanisms.TopK`."""
 
     protects = (
         "Keeps the smaller entries of an update from the server, which still sees the largest, "
         "their places included: reconstructions get coarser, not impossible. Earns no epsilon. "
         "Batch-norm statistics leave as they are."
     )
-
-    def __post_init__(self) -> None:
-        if not 0 < self.share <= 1:
-            raise DefenceError(f"share = {self.share}: must be a number > 0 and <= 1")
-        if self.scope not in SCOPES:
-            raise DefenceError(f"scope = {self.scope!r}: must be one of {', '.join(SCOPES)}")
-
-    def apply(self, update: LocalUpdate, *, generator: torch.Generator) -> StateDict:
-        """Return the weights with only the largest entries changed; buffers as they are."""
-        moved = {
-            name: (value.double() - update.sent[name].double()).abs()
-            for name, value in update.returned.items()
-            if not is_buffer(name, value)
-        }
-        kept = self._kept(moved)
-        return {
-            name: torch.where(kept[name], value, update.sent[name]) if name in kept else value
-            for name, value in update.returned.items()
-        }
-
-    def channel(self, observation: Observation) -> Channel:
-        """Return which entries were sent: those that moved."""
-        if self.share == 1:
-            return Channel()
-        return Channel(
-            observed={
-                name: value != observation.sent[name]
-                for name, value in observation.returned.items()
-                if not is_buffer(name, value)
-            }
-        )
-
-    def _kept(self, moved: StateDict) -> StateDict:
-        if self.scope == "array":
-            return {name: _largest(value, self.share) for name, value in moved.items()}
-        flat = torch.cat([value.flatten() for value in moved.values()])
-        parts = _largest(flat, self.share).split([value.numel() for value in moved.values()])
-        return {n: part.view_as(moved[n]) for n, part in zip(moved, parts, strict=True)}
-
-
-def _largest(values: Tensor, share: float) -> Tensor:
-    """Return a mask of the largest entries, as many as ``share`` of them, rounded up."""
-    mask = torch.zeros(values.numel(), dtype=torch.bool)
-    mask[values.flatten().topk(math.ceil(share * values.numel())).indices] = True
-    return mask.view_as(values)

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adversary.observation.channel import Channel
+from adversary.observation.mechanisms.top_k import _largest
 from fl_sim.defences import create
-from fl_sim.defences.top_k import _largest
 
 
 @given(
