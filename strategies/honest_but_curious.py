@@ -96,6 +96,15 @@ class HonestButCurious(RunLog):
     ... )  # doctest: +SKIP
     """
 
+    adversary: Adversary
+    recipe: TrainingRecipe
+    queue: AttackQueue
+    select: Callable[[int, Sequence[str]], Sequence[str]]
+    _tell: Callable[[str], None]
+    _last_line: float
+    _countdown: TimeLeft
+    _decoded: tuple[ArrayRecord, StateDict, StateDict] | None
+
     def __init__(
         self,
         strategy: Strategy,
@@ -121,7 +130,7 @@ class HonestButCurious(RunLog):
         self._tell = tell
         self._last_line = time.monotonic()
         self._countdown = TimeLeft()
-        self._decoded: tuple[ArrayRecord, StateDict, StateDict] | None = None
+        self._decoded = None
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -198,7 +207,7 @@ class HonestButCurious(RunLog):
     def _observation(self, server_round: int, reply: Message) -> Observation | None:
         """Return what a reply shows; None where it cannot be used."""
         node = reply.metadata.src_node_id
-        if (arrays := decoded(reply, self.sent_to(node))) is None:
+        if (arrays := decoded(reply, self.sent_to(node), self.weight_key)) is None:
             return None
         returned = {name: torch.from_numpy(array) for name, array in arrays.items()}
         return Observation(
@@ -206,7 +215,7 @@ class HonestButCurious(RunLog):
             client=self.name_of(node),
             sent=self._loaded(self.sent_to(node), returned),
             returned=returned,
-            num_examples=num_examples(reply.content),
+            num_examples=num_examples(reply.content, self.weight_key),
             recipe=recipe_from_config(self.recipe, self.sent_config),
         )
 

@@ -50,8 +50,15 @@ def arrays_of(content: RecordDict) -> ArrayRecord:
     return records[0]
 
 
-def num_examples(content: RecordDict) -> int:
+def num_examples(content: RecordDict, key: str = NUM_EXAMPLES) -> int:
     """Return the number of images behind a reply.
+
+    Parameters
+    ----------
+    content : RecordDict
+        Of the reply.
+    key : str
+        The metric that tells it where there is none of Flower's own name.
 
     Raises
     ------
@@ -61,9 +68,10 @@ def num_examples(content: RecordDict) -> int:
     records = list(content.metric_records.values())
     if len(records) != 1:
         raise ValueError(f"carries {len(records)} metric records, not 1")
-    number = records[0].get(NUM_EXAMPLES)
+    key = NUM_EXAMPLES if NUM_EXAMPLES in records[0] else key
+    number = records[0].get(key)
     if not isinstance(number, int | float) or not math.isfinite(number) or number < 1:
-        raise ValueError(f"{NUM_EXAMPLES} is {number!r}; it must be a number >= 1")
+        raise ValueError(f"{key} is {number!r}; it must be a number >= 1")
     return int(number)
 
 
@@ -73,12 +81,13 @@ _validated: WeakKeyDictionary[Message, tuple[ArrayRecord, ArrayRecord, str | Non
 """What was wrong with the arrays of a reply: several strategies ask, and large models take time."""
 
 
-def validation_error(reply: Message, sent: ArrayRecord) -> str | None:
+def validation_error(reply: Message, sent: ArrayRecord, key: str = NUM_EXAMPLES) -> str | None:
     """Return why a train reply is invalid, in one line, or None.
 
     Arrays that were not sent back are no fault here: an app may share a part of its model.
+    ``key`` is as for :func:`num_examples`.
     """
-    if (reason := _not_a_train_reply(reply)) is not None:
+    if (reason := _not_a_train_reply(reply, key)) is not None:
         return reason
     returned = arrays_of(reply.content)
     known = _validated.get(reply)
@@ -87,7 +96,7 @@ def validation_error(reply: Message, sent: ArrayRecord) -> str | None:
     return known[2]
 
 
-def decoded(reply: Message, sent: ArrayRecord) -> Decoded | None:
+def decoded(reply: Message, sent: ArrayRecord, key: str = NUM_EXAMPLES) -> Decoded | None:
     """Return copies of all arrays of a train reply; None where it is no valid one.
 
     For a large model this takes hardly longer than to ask for the fault, which is known after it.
@@ -97,7 +106,7 @@ def decoded(reply: Message, sent: ArrayRecord) -> Decoded | None:
     Exception
         Where an array cannot be read that was not sent.
     """
-    if _not_a_train_reply(reply) is not None:
+    if _not_a_train_reply(reply, key) is not None:
         return None
     returned = arrays_of(reply.content)
     arrays: Decoded = {}
@@ -108,11 +117,11 @@ def decoded(reply: Message, sent: ArrayRecord) -> Decoded | None:
     return {n: arrays[n] if n in arrays else array.numpy() for n, array in returned.items()}
 
 
-def _not_a_train_reply(reply: Message) -> str | None:
+def _not_a_train_reply(reply: Message, key: str) -> str | None:
     if reply.has_error():
         return f"failed: {failure_message(reply)}"
     try:
-        num_examples(reply.content)
+        num_examples(reply.content, key)
         arrays_of(reply.content)
     except ValueError as error:
         return str(error)

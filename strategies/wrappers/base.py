@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import Strategy
+from flwr.serverapp.strategy import Result, Strategy
 
-from strategies.replies import arrays_of, validation_error
+from strategies.replies import NUM_EXAMPLES, arrays_of, validation_error
+from strategies.wrappers.redirection import redirected
 
 
 class StrategyWrapper(Strategy):
     """Passes everything on to another strategy, and remembers what each client was sent.
+
+    What the other strategy has of its own stays in reach: its ``start`` runs, its methods and
+    attributes are found here, and what is set here and belongs to it is set there. What a subclass
+    keeps itself it declares in its body (``ledger: Ledger | None``).
 
     Parameters
     ----------
@@ -21,15 +28,57 @@ class StrategyWrapper(Strategy):
     client_names : mapping of int to str, optional
         Names by node id; a node without one is called by the order in which it was first sent
         something: client-00, client-01.
+
+    Raises
+    ------
+    TypeError
+        If it is no strategy of flwr.serverapp, in one line.
     """
+
+    strategy: Strategy
+    _names: dict[int, str]
+    _sent: dict[int, ArrayRecord]
+    _config: ConfigRecord
 
     def __init__(
         self, strategy: Strategy, *, client_names: Mapping[int, str] | None = None
     ) -> None:
+        if not isinstance(strategy, Strategy):
+            raise TypeError(_refusal(strategy))
         self.strategy = strategy
         self._names = dict(client_names or {})
         self._sent: dict[int, ArrayRecord] = {}
         self._config = ConfigRecord()
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or "strategy" not in vars(self):  # copies ask before there is one
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        return getattr(self.strategy, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in _declared(type(self)) and hasattr(wrapped := self.wrapped, name):
+            setattr(wrapped, name, value)
+        else:
+            super().__setattr__(name, value)
+
+    @property
+    def wrapped(self) -> Strategy:
+        """The strategy within all wrappers of this package."""
+        strategy: Any = vars(self).get("strategy")  # None while it is being built
+        return strategy.wrapped if isinstance(strategy, StrategyWrapper) else strategy
+
+    @property
+    def weight_key(self) -> str:
+        """The metric by which the wrapped strategy weighs clients: their number of images."""
+        strategy: Any = self.wrapped
+        while not hasattr(strategy, "weighted_by_key") and hasattr(strategy, "strategy"):
+            strategy = strategy.strategy  # Flower's own wrappers
+        return str(getattr(strategy, "weighted_by_key", NUM_EXAMPLES))
+
+    def start(self, *args: Any, **kwargs: Any) -> Result:
+        """Run the wrapped strategy's own ``start``, whatever it takes, through this wrapper."""
+        with redirected(self.strategy, self):
+            return self.strategy.start(*args, **kwargs)
 
     def name_of(self, node: int) -> str:
         """Return the name of the client at a node."""
@@ -49,7 +98,7 @@ class StrategyWrapper(Strategy):
         found = {}
         for reply in replies:
             node = reply.metadata.src_node_id
-            if (reason := validation_error(reply, self.sent_to(node))) is not None:
+            if (reason := validation_error(reply, self.sent_to(node), self.weight_key)) is not None:
                 found[node] = reason
         return found
 
@@ -89,3 +138,22 @@ class StrategyWrapper(Strategy):
     def summary(self) -> None:
         """Log the configuration of the wrapped strategy."""
         self.strategy.summary()
+
+
+@functools.cache
+def _declared(cls: type) -> frozenset[str]:
+    """Return the names that a class of wrappers keeps itself."""
+    return frozenset(name for owner in cls.__mro__ for name in (*vars(owner), *_annotated(owner)))
+
+
+def _annotated(cls: type) -> Mapping[str, Any]:
+    return vars(cls).get("__annotations__", {})
+
+
+def _refusal(strategy: object) -> str:
+    """Return, in one line, why something is not wrapped."""
+    cls = type(strategy)
+    said = f"strategy is a {cls.__module__}.{cls.__qualname__}"
+    if any(base.__module__.startswith("flwr.server.strategy") for base in cls.__mro__):
+        return f"{said}, of Flower's former interface: take one of flwr.serverapp.strategy"
+    return f"{said}: must be a strategy of flwr.serverapp.strategy"

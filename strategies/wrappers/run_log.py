@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import time
 from collections import Counter
@@ -19,6 +20,7 @@ from adversary.common.torch_state import preserved_rng_state
 from strategies.messages import LEARNING_RATE
 from strategies.replies import AUC, HELD_OUT_AUC, HELD_OUT_LOSS, LEFT_OUT, NUM_EXAMPLES
 from strategies.wrappers.base import StrategyWrapper
+from strategies.wrappers.redirection import redirected
 from strategies.wrappers.round_offset import RoundOffset
 
 if TYPE_CHECKING:
@@ -32,6 +34,10 @@ GoesOn = Callable[[int, ArrayRecord, Mapping[str, float | None]], bool]
 
 class _StoppedEarlyError(Exception):
     """Ends Flower's loop over the rounds, which knows no other way."""
+
+    def __init__(self, arrays: ArrayRecord) -> None:
+        super().__init__("training is over")
+        self.arrays = arrays
 
 
 def nothing_accounted(client: str, rounds: int) -> None:
@@ -64,6 +70,20 @@ class RunLog(StrategyWrapper):
         :meth:`start` returns the last arrays without the metrics of the rounds.
     """
 
+    ledger: Ledger | None
+    spent: Spent
+    goes_on: GoesOn
+    num_rounds: int | None
+    _round_began: float
+    _open: int | None
+    _clients: int
+    _clients_failed: int
+    _told: MetricRecord | None
+    _client_auc: float | None
+    _done: int
+    _took_part: Counter[str]
+    _now_took_part: list[str]
+
     def __init__(
         self,
         strategy: Strategy,
@@ -77,14 +97,15 @@ class RunLog(StrategyWrapper):
         self.ledger = ledger
         self.spent = spent
         self.goes_on = goes_on
-        self.num_rounds: int | None = None
+        self.num_rounds = None
         self._round_began = time.monotonic()
+        self._open = None  # the round that began and is not written yet
         self._clients = self._clients_failed = 0
-        self._told: MetricRecord | None = None
-        self._client_auc: float | None = None
+        self._told = None
+        self._client_auc = None
         self._done = 0
-        self._took_part: Counter[str] = Counter()
-        self._now_took_part: list[str] = []
+        self._took_part = Counter()
+        self._now_took_part = []
 
     def resume(self, done: int, took_part: Mapping[str, int]) -> None:
         """Let :meth:`start` begin after ``done`` rounds of an earlier run of the same federation.
@@ -104,41 +125,21 @@ class RunLog(StrategyWrapper):
         """In how many rounds each client took part so far, by name."""
         return dict(self._took_part)
 
-    def start(
-        self,
-        grid: Grid,
-        initial_arrays: ArrayRecord,
-        num_rounds: int = 3,
-        timeout: float = 3600,
-        train_config: ConfigRecord | None = None,
-        evaluate_config: ConfigRecord | None = None,
-        evaluate_fn: EvaluateFn | None = None,
-    ) -> Result:
-        """Run all rounds as :meth:`Strategy.start` does, and close the ledger at the end."""
-        self.num_rounds = num_rounds
-        done, last = self._done, initial_arrays
+    def start(self, *args: Any, **kwargs: Any) -> Result:
+        """Run all rounds by the wrapped strategy's own ``start``, and close the ledger.
 
-        # The central evaluation is the last thing that happens in a round.
-        def evaluate(server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
-            nonlocal last
-            last = arrays
-            if server_round == 0:
-                return evaluate_fn(0, arrays) if evaluate_fn and not done else None
-            metrics = evaluate_fn(done + server_round, arrays) if evaluate_fn else None
-            row = self._round_done(done + server_round, metrics)
-            if not self.goes_on(done + server_round, arrays, row):
-                raise _StoppedEarlyError
-            return metrics
-
+        It takes what that method takes, which is mostly what :meth:`Strategy.start` does.
+        """
+        call = inspect.signature(self.wrapped.start).bind(*args, **kwargs)
+        call.apply_defaults()
+        self._prepare(call.arguments)
         try:
             try:
-                result = Strategy.start(
-                    RoundOffset(self, done) if done else self,
-                    *(grid, initial_arrays, num_rounds - done, timeout),
-                    *(train_config, evaluate_config, evaluate),
-                )
-            except _StoppedEarlyError:
-                result = Result(arrays=last)
+                with redirected(self.strategy, RoundOffset(self, self._done)):
+                    result = self.strategy.start(*call.args, **call.kwargs)
+                self._close_round(result.arrays)
+            except _StoppedEarlyError as end:
+                result = Result(arrays=end.arrays)
             self._end_of_training()
         except KeyboardInterrupt:
             self._enter(lambda ledger: ledger.close("stopped"))
@@ -150,6 +151,38 @@ class RunLog(StrategyWrapper):
         self._enter(_close)
         return result
 
+    def _prepare(self, arguments: dict[str, Any]) -> None:
+        """Count rounds from those that are done, and see the server's evaluation of each."""
+        self._open = None
+        rounds = arguments.get("num_rounds")
+        self.num_rounds = rounds if isinstance(rounds, int) else None
+        if self.num_rounds is not None:
+            arguments["num_rounds"] = self.num_rounds - self._done
+        if arguments.get("evaluate_fn") is not None:
+            arguments["evaluate_fn"] = self._watching(arguments["evaluate_fn"])
+
+    def _watching(self, evaluate_fn: EvaluateFn) -> EvaluateFn:
+        """Return what evaluates as before; it is the last thing that happens in a round."""
+
+        def evaluate(server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
+            if server_round == 0:
+                return None if self._done else evaluate_fn(0, arrays)
+            metrics = evaluate_fn(self._done + server_round, arrays)
+            self._close_round(arrays, metrics)
+            return metrics
+
+        return evaluate
+
+    def _close_round(self, arrays: ArrayRecord | None, metrics: MetricRecord | None = None) -> None:
+        """Write the round that is going on, if any, and ask whether another follows."""
+        if self._open is None:
+            return
+        server_round, self._open = self._open, None
+        row = self._round_done(server_round, metrics)
+        arrays = ArrayRecord() if arrays is None else arrays
+        if not self.goes_on(server_round, arrays, row):
+            raise _StoppedEarlyError(arrays)
+
     def _end_of_training(self) -> None:
         """Do what is left before the ledger is closed."""
 
@@ -157,6 +190,8 @@ class RunLog(StrategyWrapper):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Configure the next round of training."""
+        self._close_round(arrays)  # where the server evaluates nothing
+        self._open = server_round
         self._round_began = time.monotonic()
         self._told = self._client_auc = None
         return super().configure_train(server_round, arrays, config, grid)
@@ -193,7 +228,7 @@ class RunLog(StrategyWrapper):
             if reply.has_error() or len(reply.content.metric_records) != 1:
                 continue
             [metrics] = reply.content.metric_records.values()
-            images = _number(metrics, NUM_EXAMPLES) or 0
+            images = _number(metrics, NUM_EXAMPLES, self.weight_key) or 0
             if _number(metrics, "loss", "eval_loss") is None:
                 continue  # it keeps its figures to itself
             auc = _number(metrics, AUC) if images else None

@@ -215,4 +215,6 @@ def foreign() -> SimpleNamespace:
     return SimpleNamespace(
         App=ForeignApp, Adversary=FakeAdversary, Ledger=FakeLedger, Net=Net, bits=bits,
         own_images=own_images, lr=LR,
+        grid=lambda app: InProcessGrid(app.client_app(), app.clients),
+        arrays=lambda app: ArrayRecord(app.net().state_dict()),
     )  # fmt: skip
