@@ -66,9 +66,10 @@ def told_by_bias(problem: Problem) -> bool:
     Under cross-entropy its gradient is p - y, lowest at the label and negative there alone; under
     binary cross-entropy the sign of each entry tells. What noise may have turned is not told.
     """
-    name, (_, bias) = f"{head_name(problem.model)}.bias", problem.head_gradient
+    _, bias = problem.head_gradient
     if bias is None or problem.beyond:
         return False
+    name = f"{head_name(problem.model)}.bias"
     masked = problem.threat.channel.observed.get(name)
     if masked is not None and not bool(masked.all()):
         return False

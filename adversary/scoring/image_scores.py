@@ -54,7 +54,8 @@ class ImageScore:
     bound_psnr : float or None
         PSNR in dB that no attacker is expected to exceed; see :mod:`adversary.bounds.cramer_rao`.
     expected_psnr : float or None
-        PSNR in dB that the attacker itself expected of the reconstruction.
+        PSNR in dB that the attacker itself expected of the reconstruction; None where clients
+        trained on blends of patients, of which it is.
     prior_psnr : float or None
         PSNR in dB of the mean public X-ray beside the true image.
     null_psnr, null_rdlv : float or None
@@ -162,7 +163,7 @@ def score_images(
             image=index,
             reconstruction=row,
             truth=name,
-            expected_psnr=_expected(reconstruction, row),
+            expected_psnr=None if truth.blends else _expected(reconstruction, row),
             label_true=_label(truth.labels[index]),
             label_recovered=None if row is None else _label(reconstruction.labels[row]),
             **of_truth[index],
@@ -279,8 +280,12 @@ def _null(images: Tensor, strangers: Tensor, prior: Prior | None) -> dict[str, T
         return metrics.ssim(image.expand_as(sample), sample, dtype=torch.float32)
 
     baseline = likeness(prior.mean.cpu())
-    beside = [metrics.rdlv(likeness(image), baseline).nanmean() for image in images]
-    return {**null, "null_rdlv": torch.stack(beside)}
+    which = metrics.numbered(images).tolist()  # often the mean image, of many patients
+    beside = {
+        number: metrics.rdlv(likeness(image), baseline).nanmean()
+        for number, image in dict(zip(which, images, strict=True)).items()
+    }
+    return {**null, "null_rdlv": torch.stack([beside[number] for number in which])}
 
 
 def _flags(one: ImageScore, oracles: Collection[str]) -> tuple[str, ...]:

@@ -123,9 +123,16 @@ def match_images(reconstructions: Tensor, truths: Tensor) -> list[int | None]:
 
 def is_other(truths: Tensor, candidates: Tensor) -> Tensor:
     """Return which candidates are not a truth, (T, N) bool, by a difference in any pixel."""
-    # One truth at a time: all pixels of all pairs do not fit for a large set of large images.
-    none = truths.new_zeros((0, len(candidates)), dtype=torch.bool)
-    return torch.cat([none, *((truth != candidates).flatten(1).any(1)[None] for truth in truths)])
+    number = numbered(torch.cat([truths, candidates]))
+    return number[: len(truths), None] != number[len(truths) :]
+
+
+def numbered(images: Tensor) -> Tensor:
+    """Return a number an image, (B,) int64 from 0, which images of equal pixels alone share."""
+    pixels = images.flatten(1).nan_to_num(nan=-1.0)  # that sorting has an order
+    if not pixels.numel():
+        return torch.zeros(len(pixels), dtype=torch.int64)
+    return pixels.unique(dim=0, return_inverse=True)[1]
 
 
 def correlation(images: Tensor, truths: Tensor) -> Tensor:

@@ -132,10 +132,10 @@ def told_encoding(problem: Problem) -> tuple[Tensor, Tensor]:
     EncodingError
         If the bias tells nothing to divide by.
     """
-    name = head_name(problem.model)
     weight, bias = problem.head_gradient
     if weight is None or bias is None:
         raise EncodingError("the gradient of the last layer or its bias was not sent")
+    name = head_name(problem.model)
     if f"{name}.bias" in problem.threat.channel.observed:
         raise EncodingError("the defence hides entries of the last layer's bias")
     weight, bias = weight.double(), bias.double()

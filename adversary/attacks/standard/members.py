@@ -52,7 +52,10 @@ OPERATIONS_PER_SECOND = 1e10
 """Multiplications a second, roughly, by which work becomes a limit of time for foreign code."""
 
 MIN_ITERATIONS = 20
-"""Iterations that match gradients at least, however dear they are."""
+"""Iterations that match gradients at least, where they are worth a start at all."""
+
+MIN_AFFORDABLE = 5
+"""Iterations below which matching gradients is not begun: it would end where it starts."""
 
 GRADIENTS_PER_MATCH = 5.0
 """Cost of one evaluation that matches gradients, in gradients."""
@@ -349,13 +352,17 @@ def _start(work: Work) -> Tensor:
 
 
 def _unexplained(work: Work) -> bool:
-    return not work.explained
+    return not work.explained and _matches(work) >= MIN_AFFORDABLE
+
+
+def _matches(work: Work) -> int:
+    """Return how many iterations that match gradients the effort allows."""
+    return work.limits(GRADIENTS_PER_MATCH * work.passes).evaluations or 1
 
 
 def _affordable(work: Work, most: int) -> int:
-    """Return how many iterations that match gradients the effort allows, up to ``most``."""
-    allowed = work.limits(GRADIENTS_PER_MATCH * work.passes).evaluations or 1
-    return max(MIN_ITERATIONS, min(most, allowed))
+    """Return how many of them to take, :data:`MIN_ITERATIONS` to ``most``."""
+    return max(MIN_ITERATIONS, min(most, _matches(work)))
 
 
 def _most_probable(work: Work) -> Iterator[Found]:
@@ -366,7 +373,7 @@ def _most_probable(work: Work) -> Iterator[Found]:
 def _no_posterior(work: Work) -> bool:
     """Whether the search for the most probable images was tried and came to nothing."""
     found = any(estimate.member == "map" for estimate in work.estimates)
-    return not work.explained and not found
+    return _unexplained(work) and not found
 
 
 def _matched(work: Work) -> Iterator[Found]:

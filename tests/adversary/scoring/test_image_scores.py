@@ -7,7 +7,7 @@ import torch
 from skimage.metrics import structural_similarity
 
 from adversary.common.results import Reconstruction
-from adversary.common.truth import Truth
+from adversary.common.truth import Blends, Truth
 from adversary.priors.public import Prior
 from adversary.report.flags import FLAGS
 from adversary.scoring import image_scores, metrics
@@ -155,6 +155,19 @@ def test_what_an_attacker_expects_needs_no_truth():
     assert [s.expected_psnr for s in missing_scores(found)] == [7.0, 8.0]
     short = dataclasses.replace(found, expected_psnr=(7.0,))  # an attack from outside may err
     assert [s.expected_psnr for s in missing_scores(short)] == [7.0, None]
+
+
+def test_what_is_expected_of_a_blend_is_not_held_against_its_patients():
+    images = rand(2, 1, 16, 16)
+    blends = Blends(
+        images=images.mean(0, keepdim=True),
+        labels=torch.full((1, 2), 0.5),
+        sources=torch.tensor([[0, 1]]),
+        batches=(),
+    )
+    found = dataclasses.replace(reconstruction(blends.images), expected_psnr=(40.0,))
+    seen = dataclasses.replace(truth(images), blends=blends)
+    assert [s.expected_psnr for s in score_images(found, seen)] == [None, None]
 
 
 def rdlv_by_skimage(image, truths, mean):

@@ -154,6 +154,20 @@ def test_rank_is_free_of_brightness_and_contrast():
     assert metrics.identification_rank(candidates[[7, 4]], truths, candidates).min() > 1
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_equal_images_share_a_number_and_others_do_not(seed):
+    draw = torch.Generator().manual_seed(seed)
+    images = torch.rand(5, 1, 3, 4, generator=draw)
+    images[4, 0, 2, 3] = torch.nan
+    order = torch.randint(5, (12,), generator=draw)
+    number = metrics.numbered(images[order])
+    assert torch.equal(number[:, None] == number, order[:, None] == order)
+    truths, candidates = images[:3], images[order]
+    by_pixels = torch.stack([(t != candidates).flatten(1).any(1) for t in truths])
+    assert torch.equal(metrics.is_other(truths, candidates), by_pixels)
+    assert metrics.is_other(truths[:0], candidates).shape == (0, 12)
+
+
 def test_rank_counts_a_tie_up_to_rounding_against_the_attacker():
     generator = torch.Generator().manual_seed(5)
     # Double, so that the copies are affine to rounding; of many some correlate a digit less.

@@ -75,6 +75,37 @@ def test_a_head_of_one_output(posed, loss, outputs, label):
     assert psnr(found.images.double(), image.double()) > 40
 
 
+@pytest.mark.parametrize("noise", [0.0, 1.0])
+def test_a_model_without_a_linear_head_is_attacked_by_its_body(update, noise):
+    """Its scores are those of a convolution, so that no head tells labels or encodings."""
+    torch.manual_seed(4)
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 6, 3, padding=1),
+        torch.nn.Sigmoid(),
+        torch.nn.Conv2d(6, 3, 8),
+        torch.nn.Flatten(),
+    )
+    image, label = xrays(1, 14), torch.tensor([2])
+    seen = update(model, image, label, TrainingRecipe(lr=0.1, batch_size=1))
+    draw = torch.Generator().manual_seed(1)
+    seen = dataclasses.replace(
+        seen,
+        returned={
+            n: v + 1e-4 * noise * torch.randn(v.shape, generator=draw)
+            for n, v in seen.returned.items()
+        },
+    )
+    threat = ThreatModel(channel=Channel(noise=dict.fromkeys(seen.sent, 1e-4) if noise else {}))
+    prior = Prior(xrays(24, 99))
+    problem = build_problem(seen, threat, model, image_shape=(1, 8, 8), prior=prior)
+    found = Standard().run(problem, seed=3)
+    assert found.labels.tolist() == [2]
+    assert psnr(found.images, image) > psnr(prior.mean, image) + 3
+    if found.certificate == "proved":
+        assert found.expected_psnr is not None
+        assert abs(psnr(found.images.double(), image.double()) - found.expected_psnr[0]) < 3
+
+
 def test_it_is_repeatable(posed):
     problem = posed(xrays(2, 7), torch.tensor([0, 0]), noise=0.3)
     one, two = (Standard().run(problem, seed=3) for _ in range(2))
