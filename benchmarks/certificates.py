@@ -46,7 +46,7 @@ from adversary.common.files import atomic_write
 from adversary.common.seeding import derive_seed
 from adversary.scoring.metrics import match_images, psnr
 from benchmarks import common
-from benchmarks.updates import CASES, NETWORKS, Place, Source, Update, before, update
+from benchmarks.updates import CASES, DROWNED, NETWORKS, Place, Source, Update, before, update
 from fl_sim.workers.parallel import parallel_jobs
 from strategies.time_left import TimeLeft
 
@@ -274,7 +274,7 @@ def summary(lines: Iterable[Found]) -> dict[str, Any]:
         if true is not None
     ]
     return {
-        "rows": list(_grouped(real, "case", CASES, "setting")),
+        "rows": list(_grouped(real, "case", CASES | DROWNED, "setting")),
         "networks": list(_grouped(real, "network", NETWORKS, "network")),
         "total": figures(real),
         "impostors": [
@@ -441,7 +441,7 @@ def parser() -> argparse.ArgumentParser:
     """Return what reads the command line."""
     found = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     found.add_argument("--data", type=Path, help="PneumoniaMNIST's npz; default: embedded X-rays")
-    found.add_argument("--case", nargs="+", choices=CASES, default=list(CASES))
+    found.add_argument("--case", nargs="+", choices=CASES | DROWNED, default=list(CASES))
     found.add_argument("--network", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     found.add_argument("--most", type=int, default=5, help="updates of a channel and network")
     found.add_argument("--impostors", type=int, default=200, help="updates that are none")

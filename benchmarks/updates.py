@@ -76,6 +76,9 @@ CASES: dict[str, Case] = {
 }
 """By name."""
 
+DROWNED: dict[str, Case] = {"noise 10": Case(defence="gaussian-noise", options="scale=10")}
+"""Channels beyond those of the calibration, whose order its seeds are of."""
+
 NETWORKS: dict[str, dict[str, Value]] = {
     "sigmoid": {"model.name": "lenet"},
     "tanh": {"model.name": "convnet", "model.activation": "tanh"},
@@ -111,7 +114,7 @@ class Place:
     Parameters
     ----------
     case, network : str
-        Keys of :data:`CASES` and :data:`NETWORKS`.
+        Keys of :data:`CASES` or :data:`DROWNED`, and of :data:`NETWORKS`.
     size : int
         Pixels a side.
     seed : int
@@ -156,7 +159,7 @@ CLIENTS = 3
 @lru_cache(maxsize=2)
 def federation(place: Place, source: Source, effort: str) -> Federation:
     """Return the parts of the federation of an update."""
-    case = CASES[place.case]
+    case = (CASES | DROWNED)[place.case]
     network = NETWORKS[place.network]
     frozen = "batch_norm=frozen" if place.network == "ResNet18" else ""
     options = case.options.replace(", {frozen}", f", {frozen}" if frozen else "")
@@ -187,7 +190,7 @@ def update(place: Place, source: Source, effort: str = "standard") -> Update:
     """Return the update of a place."""
     run = federation(place, source, effort)
     sent, kept = before(run, place.round)
-    case = CASES[place.case]
+    case = (CASES | DROWNED)[place.case]
     members = [(place.client + i) % len(run.parts) for i in range(case.together)]
     kept = dict(kept)  # that of a later round, which the cache must not see
     each = [_local(run, sent, kept, place.round, client) for client in members]
