@@ -47,7 +47,7 @@ FLOORS = {
     ),
     "strategies": (
         ("attack_queue", "messages", "registry", "replies", "strategy_state", "time_left"),
-        ("grids", "wrappers"),
+        ("grids", "mods", "wrappers"),
         ("honest_but_curious",),
         ("honest_but_curious_secagg",),
     ),

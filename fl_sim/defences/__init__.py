@@ -24,6 +24,7 @@ from fl_sim.defences.more_steps import MoreSteps
 from fl_sim.defences.none import NoDefence
 from fl_sim.defences.partial_sharing import PartialSharing
 from fl_sim.defences.percentile_noise import PercentileNoise
+from fl_sim.defences.percentile_privacy import PercentilePrivacy
 from fl_sim.defences.quantise import Quantise
 from fl_sim.defences.secure_aggregation import SecureAggregation
 from fl_sim.defences.soteria import Soteria
@@ -56,6 +57,7 @@ DEFENCES: Registry[Defence] = Registry(
         "central-dp": CentralDp,
         "secure-aggregation": SecureAggregation,
         "percentile-noise": PercentileNoise,
+        "percentile-privacy": PercentilePrivacy,
         "top-k": TopK,
         "quantise": Quantise,
         "soteria": Soteria,

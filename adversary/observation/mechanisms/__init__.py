@@ -15,6 +15,7 @@ from adversary.observation.mechanisms.base import (
 from adversary.observation.mechanisms.clipped_gaussian import ClippedGaussian
 from adversary.observation.mechanisms.kept_arrays import KeptArrays
 from adversary.observation.mechanisms.percentile_noise import PercentileNoise
+from adversary.observation.mechanisms.percentile_privacy import PercentilePrivacy
 from adversary.observation.mechanisms.quantised import Quantised
 from adversary.observation.mechanisms.relative_noise import RelativeNoise
 from adversary.observation.mechanisms.top_k import TopK
@@ -26,6 +27,7 @@ __all__ = [
     "Mechanism",
     "Nothing",
     "PercentileNoise",
+    "PercentilePrivacy",
     "Quantised",
     "RelativeNoise",
     "TopK",
