@@ -13,9 +13,11 @@ from adversary.attacks import Attack, AttackOptionError
 from adversary.attacks import create as create_attack
 from adversary.attacks.adversary import Adversary
 from adversary.bounds.cramer_rao import BoundBudget, BoundResult, cramer_rao_bound
+from adversary.common.errors import one_line_error
 from adversary.common.seeding import derive_seed
 from adversary.common.torch_state import resolve_device
 from adversary.common.truth import Truth
+from adversary.identification import Gallery, Identifier, check_public
 from adversary.observation.channel import Channel
 from adversary.observation.observation import Observation
 from adversary.observation.threat_model import ThreatModel
@@ -58,6 +60,7 @@ def make_adversary(
     *,
     updates: int = 1,
     frames: int = 0,
+    candidates: Callable[[Observation], Gallery] | None = None,
 ) -> Adversary:
     """Return the adversary that the settings describe.
 
@@ -73,24 +76,42 @@ def make_adversary(
         How many are attacked in a round at most; they share its time.
     frames : int
         As in :func:`make_attacks`.
+    candidates : callable, optional
+        Among whom patients are looked for; by default they are not.
     """
     wanted = settings.adversary
     chosen = make_attacks(settings, frames=frames)
-    share = wanted.round_seconds / (updates * len(chosen))
-    seconds = min(wanted.seconds or math.inf, share or math.inf)
+    identifies = candidates is not None and not why_not_identified(settings, prior)
+    share = wanted.round_seconds / (updates * (len(chosen) + identifies))
+    limit = min(wanted.seconds or math.inf, share or math.inf)
+    seconds = limit if math.isfinite(limit) else None
+    identifier = None
+    if candidates is not None and identifies:
+        identifier = Identifier(
+            model, candidates=candidates, public=prior, seed=settings.seed, seconds=seconds
+        )
     return Adversary(
         model,
         image_shape=image_shape(settings),
         attacks=chosen,
         prior=prior,
         seed=settings.seed,
-        limits=Limits(
-            seconds=seconds if math.isfinite(seconds) else None,
-            evaluations=wanted.evaluations or None,
-        ),
+        limits=Limits(seconds=seconds, evaluations=wanted.evaluations or None),
         device=settings.device,
         threads=wanted.num_cpus,
+        identifier=identifier,
     )
+
+
+def why_not_identified(settings: Settings, prior: Prior | None) -> str:
+    """Return in a line why nobody is looked for in updates; empty where patients are."""
+    if not settings.adversary.identify:
+        return "adversary.identify is off"
+    try:
+        check_public(prior)
+    except ValueError as error:
+        return one_line_error(error)
+    return ""
 
 
 def make_bound(

@@ -39,6 +39,7 @@ from fl_sim.consistency import (
 from fl_sim.data import Splits, XrayDataset
 from fl_sim.defences import Defence
 from fl_sim.defences.accounting import PrivacySpent
+from fl_sim.galleries import Galleries
 from fl_sim.models import Classifier, normalisation, pretrained
 from fl_sim.models.freezing import freeze
 from fl_sim.settings.parse import parse_options
@@ -206,8 +207,24 @@ class Federation:
         )
         updates = 2 if self.defence.secure_aggregation else chosen  # the mean, and a masked one
         return adversary_setup.make_adversary(
-            self.settings, self._first_model, self.prior(), updates=updates
+            self.settings,
+            self._first_model,
+            self.prior(),
+            updates=updates,
+            candidates=self.galleries.of,
         )
+
+    @property
+    def why_not_identified(self) -> str:
+        """Why nobody is looked for in updates, in a line; empty where patients are."""
+        if not self.settings.adversary.enabled:
+            return "adversary.enabled is off"
+        return adversary_setup.why_not_identified(self.settings, self.prior())
+
+    @cached_property
+    def galleries(self) -> Galleries:
+        """Among whom patients are looked for."""
+        return Galleries(self, self.settings.adversary.candidates)
 
     def ledger(
         self, folder: RunFolder, listeners: Sequence[RunListener] = (), *, record: bool
@@ -223,6 +240,7 @@ class Federation:
             candidates=self.candidates(),
             bound=self.bound(),
             threads=self.settings.adversary.num_cpus,
+            patients=self.galleries.patients,
         )
 
 

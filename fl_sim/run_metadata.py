@@ -96,6 +96,8 @@ def note_missing(folder: RunFolder, run: Federation) -> None:
         )
     elif not any(any_class_has_both(part.labels) for part in run.validation):
         reasons["client_auc"] = "no client has X-rays of both kinds to evaluate on"
+    if why := run.why_not_identified:
+        reasons["identification"] = why
     labels = run.evaluation_set().labels
     if not len(labels):
         reasons["loss"] = reasons["auc"] = reasons["auc_left_out"] = (

@@ -101,6 +101,8 @@ def _serve(grid: Grid, settings: Settings, folder: RunFolder) -> Ledger:
     if not settings.resume:
         folder.update(**run_metadata.describe(run))
     run_metadata.note_missing(folder, run)
+    if settings.adversary.identify and (why := run.why_not_identified):
+        report_progress(f"nobody is looked for by name: {why}")
     # What attacks beside the training writes the updates itself.
     record = settings.adversary.record and not in_ray_cluster()
     ledger = run.ledger(folder, loggers.create(settings, folder), record=record)
@@ -203,8 +205,7 @@ def _put_again(strategy: RunLog, folder: RunFolder) -> None:
     """Attack the updates that were waiting when the run ended."""
     if not isinstance(strategy, HonestButCurious):
         return
-    names = [attack.name for attack in strategy.adversary.attacks]
-    waiting = folder.unattacked(names)
+    waiting = folder.unattacked(strategy.adversary.names)
     if isinstance(strategy.queue, RayQueue):
         for update, attacks in waiting.items():
             strategy.queue.resubmit(update, attacks)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 from adversary.attacks.adversary import Adversary
 from adversary.common.errors import one_line_error
 from adversary.common.results import AttackResult
+from adversary.identification.identifier import IdentificationResult
 from adversary.observation.observation import Observation
 from adversary.observation.threat_model import ThreatModel
 
@@ -34,7 +35,7 @@ class Attacked:
     ----------
     round, client
         Whose update it is.
-    outcome : Outcome
+    outcome : AttackResult or IdentificationResult
         What came of the attack.
     enter : callable
         Writes it to a ledger and returns its verdict in a few words.
@@ -42,7 +43,7 @@ class Attacked:
 
     round: int
     client: str
-    outcome: AttackResult
+    outcome: AttackResult | IdentificationResult
     enter: Callable[[Ledger], str | None]
 
 
@@ -127,12 +128,14 @@ class InlineQueue(AttackQueue):
         def progress(attack: str, share: float) -> None:
             self.watch(observation, attack, share)
 
-        def entry(outcome: AttackResult) -> Callable[[Ledger], str | None]:
+        def entry(
+            outcome: AttackResult | IdentificationResult,
+        ) -> Callable[[Ledger], str | None]:
             return lambda ledger: ledger.record_result(observation, outcome)
 
         try:
             threat = self.threat(observation)
-            for outcome in self.adversary.run_attacks(observation, threat, progress=progress):
+            for outcome in self.adversary.run(observation, threat, progress=progress):
                 yield Attacked(*whose, outcome, entry(outcome))
         except Exception as error:
             yield Unattacked(*whose, one_line_error(error))

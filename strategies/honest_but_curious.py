@@ -233,7 +233,7 @@ class HonestButCurious(RunLog):
 
     def _expect(self, server_round: int, observations: int) -> None:
         """Tell the countdown what is to come, if every client answers in the rounds to come."""
-        attacks = len(self.adversary.attacks)
+        attacks = len(self.adversary.names)
         observations += self.queue.pending
         if self.num_rounds is None:
             self._countdown.expect(None)

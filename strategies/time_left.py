@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from adversary.common.results import AttackResult
+from adversary.identification.identifier import IdentificationResult
 
 
 class TimeLeft:
@@ -42,7 +43,13 @@ class TimeLeft:
         parts = f"attack {self.position()}", f"round {round}", client, attack, *said
         return " · ".join(filter(None, parts))
 
-    def finished(self, round: int, client: str, outcome: AttackResult, verdict: str | None) -> str:
+    def finished(
+        self,
+        round: int,
+        client: str,
+        outcome: AttackResult | IdentificationResult,
+        verdict: str | None,
+    ) -> str:
         """Count one attack as done and return a line about it, with what is left of the run."""
         failed = outcome.failure is not None
         result = f"failed: {outcome.failure}" if failed else verdict or "done"

@@ -12,6 +12,8 @@ from adversary.common.errors import one_line_error
 from adversary.common.results import AttackResult
 from adversary.common.seeding import derive_seed
 from adversary.common.torch_state import limited_threads, preserved_rng_state, resolve_device
+from adversary.identification import identifier as identification
+from adversary.identification.identifier import IdentificationResult, Identifier
 from adversary.observation.observation import Observation
 from adversary.observation.threat_model import ThreatModel
 from adversary.optim.search import Limits, Progress
@@ -45,6 +47,8 @@ class Adversary:
     threads : int
         Of the CPU that an attack computes with, >= 1. More than one pays for large images alone:
         the operations of small ones are done before other threads are awake.
+    identifier : Identifier, optional
+        Looks for candidates in each update, after the attacks.
 
     Raises
     ------
@@ -63,6 +67,7 @@ class Adversary:
         limits: Limits = Limits(),  # noqa: B008 (frozen)
         device: str = "auto",
         threads: int = 1,
+        identifier: Identifier | None = None,
     ) -> None:
         if not attacks:
             raise ValueError("adversary.attack: at least one attack is needed")
@@ -74,6 +79,13 @@ class Adversary:
         self.limits = limits
         self.device = resolve_device(device)
         self.threads = threads
+        self.identifier = identifier
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What is done with each update, in this order: attacks, and identification."""
+        also = () if self.identifier is None else (identification.NAME,)
+        return (*(attack.name for attack in self.attacks), *also)
 
     def run_attacks(
         self,
@@ -83,7 +95,7 @@ class Adversary:
         only: Collection[str] | None = None,
         progress: Progress | None = None,
     ) -> Iterator[AttackResult]:
-        """Yield one :class:`Outcome` an attack as it is done; of those named in ``only``."""
+        """Yield one :class:`AttackResult` an attack as it is done; of those named in ``only``."""
         for attack in self.attacks:
             if only is not None and attack.name not in only:
                 continue
@@ -115,3 +127,18 @@ class Adversary:
                     reconstruction=found,
                     oracles=threat.oracles(),
                 )
+
+    def run(
+        self,
+        observation: Observation,
+        threat: ThreatModel = ThreatModel(),  # noqa: B008 (frozen)
+        *,
+        only: Collection[str] | None = None,
+        progress: Progress | None = None,
+    ) -> Iterator[AttackResult | IdentificationResult]:
+        """Yield a result as each of :attr:`names` is done; of those in ``only``, where given."""
+        yield from self.run_attacks(observation, threat, only=only, progress=progress)
+        if self.identifier is not None and (only is None or identification.NAME in only):
+            with preserved_rng_state(), limited_threads(self.threads):
+                found = self.identifier.run(observation, threat, progress=progress)
+            yield found

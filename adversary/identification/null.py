@@ -15,6 +15,9 @@ from torch import Tensor
 FEWEST = 20
 """Null candidates below which no deviation is estimated."""
 
+NULL_SHARE = 0.4
+"""Share of the public X-rays that is held back for the null."""
+
 ITERATIONS = 50
 
 
@@ -22,12 +25,17 @@ class NullError(ValueError):
     """A null that cannot be had; one line."""
 
 
+def held_back(public: int) -> int:
+    """Return how many of the public X-rays are the null."""
+    return round(NULL_SHARE * public)
+
+
 def check(null: int) -> None:
     """Raise :class:`NullError` where there are too few null candidates."""
     if null < FEWEST:
         raise NullError(
             f"{null} public X-rays are left for the null; must be at least {FEWEST}, so take a "
-            f"larger data.public"
+            f"data.public of {math.ceil(FEWEST / NULL_SHARE)} or more"
         )
 
 

@@ -24,9 +24,6 @@ from adversary.priors.public import Prior
 REHEARSALS = 4
 """Rehearsals of which the mean path is taken."""
 
-NULL_SHARE = 0.4
-"""Share of the public X-rays that is held back for the null."""
-
 MEMORY = 2**31
 """Bytes that images' parts may take; beyond it fewer entries of each array are read."""
 
@@ -102,6 +99,16 @@ class Identification:
         return null.named(self.p_values)
 
 
+def check_public(public: Prior | None) -> None:
+    """Raise a one-line ValueError where public X-rays do not do for looking for anybody."""
+    if public is None or public.labels is None:
+        raise IdentificationError(
+            "nobody can be identified without public X-rays and their labels: take a larger "
+            "data.public"
+        )
+    null.check(null.held_back(len(public.images)))
+
+
 def identify(
     observation: Observation,
     threat: ThreatModel,
@@ -145,10 +152,8 @@ def identify(
     """
     began = time.monotonic()
     observation.check()
-    if public is None or public.labels is None:
-        raise IdentificationError(
-            f"{observation.name}: nobody can be identified without public X-rays and their labels"
-        )
+    check_public(public)
+    assert public is not None
     known, held = _split(public, seed)
     gallery, flags = _without_duplicates(gallery, public.images)
     if not len(gallery):
@@ -157,8 +162,9 @@ def identify(
         )
     attack = _Attack(model, observation, threat.channel, known, seed)
     asked, ways = attack.asked(gallery, held)
-    update = attack.read(len(asked.images) + len(known.images), memory)
-    rows = attack.rows(update, asked, lambda share: progress(0.7 * share))
+    images = len(asked.images) + len(known.images)
+    update = attack.read(images, memory, lambda share: progress(0.1 * share))
+    rows = attack.rows(update, asked, lambda share: progress(0.1 + 0.6 * share))
     background = attack.rows(update, known, lambda share: progress(0.7 + 0.2 * share))
     scale, noise = attack.units(update, background)
     data = update.data * scale
@@ -198,8 +204,7 @@ def _split(public: Prior, seed: int) -> tuple[Prior, Prior]:
     """Return public X-rays for the background, and those held back for the null."""
     assert public.labels is not None
     order = torch.randperm(len(public.images), generator=generator(seed, "null"))
-    held = round(NULL_SHARE * len(order))
-    null.check(held)
+    held = null.held_back(len(order))
     parts = order[held:].sort().values, order[:held].sort().values
     background, rest = (Prior(public.images[p], public.labels[p]) for p in parts)
     return background, rest
@@ -269,16 +274,20 @@ class _Attack:
         labels = torch.arange(ways).repeat_interleave(len(images))
         return Prior(images.repeat(ways, 1, 1, 1), labels), ways
 
-    def read(self, images: int, memory: int) -> Update:
+    def read(self, images: int, memory: int, progress: Callable[[float], None]) -> Update:
         """Rehearse the training, and return what the update tells in so much memory."""
         arrays = sum(p.requires_grad for p in self.model.parameters())
         entries = memory / (4 * 3 * images) / max(1, arrays)
         steps = local_steps(self.observation)
+        rehearsals = []
+        for number in range(REHEARSALS):
+            progress(number / REHEARSALS)
+            rehearsals.append(self._rehearsed(steps))
         return evidence.read(
             self.model,
             self.observation,
             self.channel,
-            [self._rehearsed(steps) for _ in range(REHEARSALS)],
+            rehearsals,
             most=int(min(MOST, max(FEWEST_ENTRIES, entries))),
             generator=self.generator,
         )
@@ -308,6 +317,7 @@ class _Attack:
         targets = self.targets(of.labels)
         order = torch.randperm(len(targets), generator=self.generator)  # labels lie in blocks
         found: Tensor | None = None
+        done = 0
         for chunk in order.tensor_split(max(1, len(order) // CHUNK)):
             parts = evidence.features(
                 *(self.model, update, of.images[chunk], targets[chunk]),
@@ -318,7 +328,8 @@ class _Attack:
             if found is None:
                 found = own.new_empty(len(own), len(order), own.shape[2])
             found[:, chunk] = own
-            progress(float(len(chunk)) / len(order))
+            done += len(chunk)
+            progress(done / len(order))
         assert found is not None
         return found
 

@@ -9,9 +9,7 @@ import pandas as pd
 
 from adversary.identification.figures import interval
 from adversary.report.leakage_rows import Row, records
-
-ALARMS = 0.01
-"""False alarms at which shares are told."""
+from adversary.scoring.identification_scores import ALARMS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,10 +14,13 @@ from adversary.bounds.cramer_rao import BoundResult
 from adversary.common.errors import one_line_error
 from adversary.common.results import AttackResult, Pictures
 from adversary.common.torch_state import preserved_rng_state
+from adversary.identification.identifier import IdentificationResult
 from adversary.observation.observation import Observation
 from adversary.report import pictures, run_page
+from adversary.report.redaction import is_sensitive
+from adversary.scoring.identification_scores import ScoredIdentification
 from adversary.scoring.scorer import ScoredResult, Scorer
-from adversary.storage.run_folder import ALL_ATTACKS, RunFolder, Status
+from adversary.storage.run_folder import ALL_ATTACKS, RunFolder, Status, one_line_io_errors
 
 log = logging.getLogger(__name__)
 
@@ -105,21 +108,52 @@ class Ledger:
         self.folder.add_failure(round, client, ALL_ATTACKS, reason)
 
     @_never_fails_training
-    def record_result(self, observation: Observation, outcome: AttackResult) -> str:
-        """Score and write one attack; return its verdict in a few words."""
-        scored = self.scorer.score(observation, outcome)
+    def record_result(
+        self, observation: Observation, outcome: AttackResult | IdentificationResult
+    ) -> str:
+        """Score and write what came of an update; return its verdict in a few words."""
+        scored = self.scorer.score_result(observation, outcome)
         self._write(observation.round, observation.client, scored)
         return scored.verdict
 
     @_never_fails_training
-    def record_scored(self, round: int, client: str, scored: ScoredResult) -> str:
-        """Write one attack that was scored elsewhere; return its verdict in a few words."""
+    def record_scored(
+        self, round: int, client: str, scored: ScoredResult | ScoredIdentification
+    ) -> str:
+        """Write what was scored elsewhere; return its verdict in a few words."""
         if scored.fault:
             raise RuntimeError(scored.fault)
         self._write(round, client, scored)
         return scored.verdict
 
-    def _write(self, round: int, client: str, scored: ScoredResult) -> None:
+    def _write(self, round: int, client: str, scored: ScoredResult | ScoredIdentification) -> None:
+        if isinstance(scored, ScoredIdentification):
+            with one_line_io_errors(self.folder.path):
+                self.folder.identified.add(round, client, scored, named=self._names_patients)
+        else:
+            self._write_attack(round, client, scored)
+
+    @property
+    def _names_patients(self) -> bool:
+        return not is_sensitive(self.folder.info())
+
+    @_never_fails_training
+    def sum_up_identification(self) -> None:
+        """Write what accounts allow beside who can be named, and each client's rounds joined."""
+        accounts = self.folder.accounts()
+        accounts = accounts[accounts["against"].str.contains("server included", na=False)]
+
+        def account(round: int, client: str) -> tuple[float, float] | None:
+            own = accounts[(accounts["client"] == client) & (accounts["round"] <= round)]
+            if not len(own):
+                return None
+            last = own.sort_values("round").iloc[-1]
+            return float(last["epsilon"]), float(last["delta"])
+
+        with one_line_io_errors(self.folder.path):
+            self.folder.identified.finish(account, named=self._names_patients)
+
+    def _write_attack(self, round: int, client: str, scored: ScoredResult) -> None:
         """Write an attack; an update that no image went into is noted instead."""
         outcome = scored.outcome
         if scored.without_images:
@@ -183,6 +217,7 @@ class Ledger:
     def close(self, status: Status, reason: str = "") -> None:
         """Write how the run ended, and the report a last time."""
         self.folder.sort()
+        self.sum_up_identification()
         if self.listeners:
             leakage = by_round(self.folder.leakage())
             self._tell(lambda listener: listener.closed(status, leakage))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
 from torch import Tensor
@@ -13,8 +13,10 @@ from adversary.common.errors import one_line_error
 from adversary.common.results import AttackResult, Pictures
 from adversary.common.torch_state import limited_threads, preserved_rng_state
 from adversary.common.truth import Truth
+from adversary.identification.identifier import IdentificationResult
 from adversary.observation.observation import Observation, ObservationError
 from adversary.priors.public import Prior
+from adversary.scoring.identification_scores import ScoredIdentification, candidate_scores
 from adversary.scoring.image_scores import ImageScore, score_images
 from adversary.scoring.metrics import load_lpips
 from adversary.scoring.verdict import Evidence, certificate_of, severity_of, worst_of
@@ -97,6 +99,8 @@ class Scorer:
     threads : int
         Of the CPU, as of :class:`~adversary.attacks.adversary.Adversary`: the last digits of a
         bound depend on it.
+    patients : mapping of str to str, optional
+        Whose each X-ray is, by its name; one that is not named is a patient by itself.
     """
 
     def __init__(
@@ -107,12 +111,14 @@ class Scorer:
         candidates: Tensor | None = None,
         bound: Callable[[Observation, Truth], BoundResult] | None = None,
         threads: int = 1,
+        patients: Mapping[str, str] | None = None,
     ) -> None:
         self.truth = truth
         self.prior = prior
         self.candidates = candidates
         self.bound = bound
         self.threads = threads
+        self.patients = patients or {}
         self._bounded: tuple[tuple[int, str], BoundResult | None, str] | None = None
 
     def missing(self) -> dict[str, str]:
@@ -122,6 +128,24 @@ class Scorer:
         _, no_lpips = load_lpips()
         missing = {"lpips": no_lpips} if no_lpips else {}
         return missing if self.bound else {**missing, "bound_psnr": "not asked for"}
+
+    def score_result(
+        self, observation: Observation, outcome: AttackResult | IdentificationResult
+    ) -> ScoredResult | ScoredIdentification:
+        """Return what came of an update beside the truth; see :meth:`score`."""
+        if isinstance(outcome, AttackResult):
+            return self.score(observation, outcome)
+        return self.score_identification(observation, outcome)
+
+    def score_identification(
+        self, observation: Observation, outcome: IdentificationResult
+    ) -> ScoredIdentification:
+        """Return what was found of candidates, with who took part."""
+        if outcome.found is None:
+            return ScoredIdentification(outcome=outcome)
+        truth = self.truth(observation) if self.truth is not None else None
+        scored = candidate_scores(outcome.found, truth, self.patients)
+        return ScoredIdentification(outcome=outcome, scored=scored)
 
     def score(self, observation: Observation, outcome: AttackResult) -> ScoredResult:
         """Return an attack's outcome with its scores.

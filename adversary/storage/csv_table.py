@@ -67,7 +67,7 @@ def remove(path: Path, schema: Schema, where: Mapping[str, object]) -> None:
 
 
 def remove_after(path: Path, column: str, last: int) -> None:
-    """Remove the rows whose ``column``, an integer, is beyond ``last``, and half of a row.
+    """Remove the rows whose ``column``, an integer, is beyond ``last`` or empty, and half of a row.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def remove_after(path: Path, column: str, last: int) -> None:
     with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
-        writer.writerows(row for row in rows if int(row[place]) <= last)
+        writer.writerows(row for row in rows if row[place] and int(row[place]) <= last)
 
 
 def sort(path: Path, schema: Schema, by: Sequence[str]) -> None:

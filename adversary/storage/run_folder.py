@@ -20,14 +20,15 @@ import pandas as pd
 from adversary.common.files import atomic_write, private_folder, stale_temporary_files
 from adversary.common.results import Files, Pictures, Reconstruction
 from adversary.common.types import StateDict
+from adversary.identification.identifier import NAME as IDENTIFICATION_NAME
 from adversary.observation.observation import SENT, Observation
 from adversary.scoring.image_scores import ImageScore, missing_scores
 from adversary.scoring.verdict import CUT_OFF_BY, certificate_of, flags_of
-from adversary.storage import csv_table, picture_files
+from adversary.storage import csv_table, identification_files, picture_files
+from adversary.storage.identification_files import IdentificationFiles
 from adversary.storage.names import round_folder, round_of, safe_name
 from adversary.storage.schemas import (
     ACCOUNTS,
-    CANDIDATES,
     CLIENTS,
     IDENTIFICATION,
     LEAKAGE,
@@ -44,8 +45,9 @@ Status = Literal["running", "completed", "failed", "stopped"]
 _OWN_FILES = (
     "run.json",
     *TABLES,
-    "identification.csv",
-    "candidates.csv",
+    identification_files.TABLE,
+    identification_files.BY_CANDIDATE,
+    identification_files.FOLDER,
     "state.safetensors",
     "report.html",
     "updates",
@@ -167,6 +169,8 @@ class RunFolder:
         for name in TABLES:
             with one_line_io_errors(self.path / name):
                 csv_table.remove_after(self.path / name, "round", round)
+        with one_line_io_errors(self.path / identification_files.TABLE):
+            self.identified.rewind(round)
         about = self.info()
         for kind in ("failures", "without_images"):
             if kind in about:
@@ -294,7 +298,11 @@ class RunFolder:
         self._append("leakage.csv", LEAKAGE, [{**where, "status": "failed"}])
 
     def forget(self, round: int, client: str, attack: str) -> None:
-        """Remove what one attack on one update left in the tables and among the failures."""
+        """Remove what one attack, or identification, on one update left in tables and failures."""
+        if attack == IDENTIFICATION_NAME:
+            with one_line_io_errors(self.path):
+                self.identified.forget(round, client)
+            return
         where = {"round": round, "client": client, "attack": attack}
         failures = self.info().get("failures", [])
         self.update(failures=[one for one in failures if not where.items() <= one.items()])
@@ -318,30 +326,14 @@ class RunFolder:
         """Return clients.csv, typed as :data:`CLIENTS` says."""
         return self._read("clients.csv", CLIENTS)
 
-    def forget_identification(self) -> None:
-        """Begin identification.csv and candidates.csv anew."""
-        for name in ("identification.csv", "candidates.csv"):
-            with one_line_io_errors(self.path / name):
-                (self.path / name).unlink(missing_ok=True)
-
-    def add_identification(self, **values: Any) -> None:
-        """Add a row to identification.csv; columns that are not given stay empty."""
-        self._begin("identification.csv", IDENTIFICATION)
-        self._append("identification.csv", IDENTIFICATION, [values])
-
-    def add_candidates(self, rows: Iterable[Mapping[str, object]]) -> None:
-        """Add rows to candidates.csv, of the columns :data:`CANDIDATES`."""
-        self._begin("candidates.csv", CANDIDATES)
-        self._append("candidates.csv", CANDIDATES, rows)
+    @property
+    def identified(self) -> IdentificationFiles:
+        """Who can be named; what writes there raises :class:`OSError` as it comes."""
+        return IdentificationFiles(self.path)
 
     def identification(self) -> pd.DataFrame:
         """Return identification.csv, typed as :data:`IDENTIFICATION` says; empty without it."""
-        return self._read_if_there("identification.csv", IDENTIFICATION)
-
-    def _begin(self, name: str, schema: csv_table.Schema) -> None:
-        if not (self.path / name).exists():
-            with one_line_io_errors(self.path / name):
-                csv_table.create(self.path / name, schema)
+        return self._read_if_there(identification_files.TABLE, IDENTIFICATION)
 
     def accounts(self) -> pd.DataFrame:
         """Return accounts.csv, typed as :data:`ACCOUNTS` says; empty for a run without the file."""
@@ -393,7 +385,11 @@ class RunFolder:
         return sorted((self.path / "updates").glob("round-*/*.safetensors"))
 
     def unattacked(self, attacks: Iterable[str]) -> dict[Path, tuple[str, ...]]:
-        """Return the updates that are here, each with those of the attacks that are missing."""
+        """Return the updates that are here, each with what is still to be done with it.
+
+        ``attacks`` is what is done with each update, of
+        :attr:`~adversary.attacks.adversary.Adversary.names`.
+        """
         rows = self.leakage()
         done = {
             (round_folder(at), safe_name(client), attack)
@@ -405,6 +401,7 @@ class RunFolder:
             (round_folder(one["round"]), safe_name(one["client"]))
             for one in self.info().get("without_images", [])
         }
+        done |= {(*where, IDENTIFICATION_NAME) for where in self.identified.done()}
         found = {}
         for update in self.recorded_updates():
             where = update.parent.name, update.stem

@@ -97,6 +97,7 @@ IDENTIFICATION: csv_table.Schema = {
     "epsilon_lower": "float64",
     "seconds": "float64",
     "flags": "string",
+    "note": "string",
 }
 
 CANDIDATES: csv_table.Schema = {

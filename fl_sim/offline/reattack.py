@@ -15,7 +15,7 @@ from adversary.common.errors import one_line_error
 from adversary.observation.observation import Observation, ObservationError
 from adversary.report import run_page
 from adversary.report.ledger import Ledger
-from adversary.scoring.scorer import ScoredResult, Scorer
+from adversary.scoring.scorer import Scorer
 from adversary.storage.names import round_of
 from adversary.storage.run_folder import RunFolder
 from fl_sim import run_metadata
@@ -26,7 +26,7 @@ from fl_sim.rounds.resume import run_lock
 from fl_sim.settings.parse import parse
 from fl_sim.settings.rules import SettingsError, Value
 from fl_sim.settings.schema import Settings
-from fl_sim.workers.attack_task import MAX_PARALLEL_ATTACKS, attack_and_score
+from fl_sim.workers.attack_task import MAX_PARALLEL_ATTACKS, Scored, attack_and_score
 from fl_sim.workers.parallel import parallel_jobs
 from strategies.time_left import TimeLeft
 
@@ -97,8 +97,8 @@ def _reattack(folder: RunFolder, changes: dict[str, Value], *, missing: bool, jo
     ledger = Ledger(folder, scorer=scorer)  # which records nothing: updates are there already
     folder.update(oracles=sorted({*info.get("oracles", ()), *run_metadata.oracles(run)}))
 
-    names = [attack.name for attack in adversary.attacks]
-    every = dict.fromkeys(folder.recorded_updates(), tuple(names))
+    names = adversary.names
+    every = dict.fromkeys(folder.recorded_updates(), names)
     updates = folder.unattacked(names) if missing else every
     todo = [(update, attack) for update, attacks in updates.items() for attack in attacks]
     if missing:
@@ -122,6 +122,7 @@ def _reattack(folder: RunFolder, changes: dict[str, Value], *, missing: bool, jo
         if missing and not settings.adversary.record and not left[update]:  # it only waited there
             folder.forget_update(update)
     folder.sort()
+    ledger.sum_up_identification()
     report = run_page.render(folder)
     if errors := [*unusable.values(), *ledger.errors]:
         raise ReattackError(f"the report is not complete: {errors[0]}")
@@ -130,7 +131,7 @@ def _reattack(folder: RunFolder, changes: dict[str, Value], *, missing: bool, jo
 
 def _examined(
     settings: Settings, todo: list[tuple[Path, str]], jobs: int
-) -> Iterator[tuple[Path, str, ScoredResult | str]]:
+) -> Iterator[tuple[Path, str, Scored | str]]:
     """Yield each update and attack, with what came of it, in the order in which they end."""
     jobs = max(1, min(jobs or _room(settings), len(todo)))
     with parallel_jobs(jobs) as several:

@@ -254,6 +254,14 @@ class AdversarySettings:
         "to be exact (auto), or exact where memory allows (on)",
         choices=lambda: ("off", "auto", "on"),
     )
+    identify: bool = setting(
+        True, "look in each attacked update for candidates: who was in the training"
+    )
+    candidates: int = setting(
+        200,
+        "patients beside those in the training, among whom these are looked for; 0 is all others",
+        minimum=0,
+    )
     record: bool = setting(
         False, "keep every attacked update in the run folder, to attack it again"
     )

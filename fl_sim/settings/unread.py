@@ -51,6 +51,11 @@ READERS = (
         "adversary.start = 'image'",
         lambda s: s.adversary.start == "image",
     ),
+    Reader(
+        ("adversary.candidates",),
+        "adversary.identify = true",
+        lambda s: s.adversary.identify,
+    ),
 )
 
 

@@ -9,10 +9,15 @@ from adversary.attacks.adversary import Adversary
 from adversary.common.errors import one_line_error
 from adversary.common.results import AttackResult
 from adversary.common.torch_state import limited_threads
+from adversary.identification.identifier import NAME, IdentificationResult
 from adversary.observation.observation import Observation
 from adversary.report.ledger import draw
+from adversary.scoring.identification_scores import ScoredIdentification
 from adversary.scoring.scorer import ScoredResult, Scorer
 from strategies.attack_queue import Threat
+
+Scored = ScoredResult | ScoredIdentification
+"""What is written of one attack, or of identification."""
 
 MAX_PARALLEL_ATTACKS = 8
 """Attacks at once where the settings leave it open: each is a process with torch in it."""
@@ -24,23 +29,43 @@ def attack_and_score(
     threat: Threat,
     observation: Observation,
     attacks: Collection[str],
-) -> list[ScoredResult] | str:
+) -> list[Scored] | str:
     """Return what came of these attacks, or why the update cannot be attacked; never raise.
+
+    Identification is one of them, by :data:`adversary.identification.identifier.NAME`.
 
     Pictures are drawn here too, so that the process that writes them has other things to do.
     """
     try:
         with limited_threads(adversary.threads):
             granted = threat(observation)
-            outcomes = adversary.run_attacks(observation, granted, only=attacks)
+            outcomes = adversary.run(observation, granted, only=attacks)
             return [_scored(scorer, observation, outcome) for outcome in outcomes]
     except Exception as error:
         return one_line_error(error)
 
 
-def _scored(scorer: Scorer, observation: Observation, outcome: AttackResult) -> ScoredResult:
+def _scored(
+    scorer: Scorer, observation: Observation, outcome: AttackResult | IdentificationResult
+) -> Scored:
     try:
-        scored = scorer.score(observation, outcome)
+        scored = scorer.score_result(observation, outcome)
+        if isinstance(scored, ScoredIdentification):
+            return scored
         return dataclasses.replace(scored, drawn=draw(scored))
     except Exception as error:
-        return ScoredResult(outcome=outcome, fault=one_line_error(error))
+        return _fault(outcome, one_line_error(error))
+
+
+def _fault(outcome: AttackResult | IdentificationResult, reason: str) -> Scored:
+    """Return an outcome of which scoring went wrong."""
+    if isinstance(outcome, IdentificationResult):
+        return ScoredIdentification(outcome=outcome, fault=reason)
+    return ScoredResult(outcome=outcome, fault=reason)
+
+
+def failed(attack: str, reason: str) -> Scored:
+    """Return what is written of an attack, or of identification, whose process ended."""
+    if attack == NAME:
+        return ScoredIdentification(outcome=IdentificationResult(seconds=0, failure=reason))
+    return ScoredResult(outcome=AttackResult(attack=attack, seconds=0, failure=reason))

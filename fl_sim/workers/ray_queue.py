@@ -18,14 +18,13 @@ from numpy.typing import NDArray
 
 from adversary.attacks.adversary import Adversary
 from adversary.common.errors import one_line_error
-from adversary.common.results import AttackResult
 from adversary.common.types import StateDict
 from adversary.observation.observation import Observation, ObservationError
 from adversary.report.ledger import Ledger
-from adversary.scoring.scorer import ScoredResult, Scorer
+from adversary.scoring.scorer import Scorer
 from adversary.storage.names import round_of
 from adversary.storage.run_folder import RunFolder, RunFolderError
-from fl_sim.workers.attack_task import MAX_PARALLEL_ATTACKS, attack_and_score
+from fl_sim.workers.attack_task import MAX_PARALLEL_ATTACKS, Scored, attack_and_score, failed
 from strategies.attack_queue import Attacked, AttackQueue, Threat, Unattacked
 
 Packed = dict[str, NDArray[Any]]
@@ -92,7 +91,7 @@ class RayQueue(AttackQueue):
         self.folder = folder
         self.keep = keep
         self.limit = limit
-        self.attacks = tuple(attack.name for attack in adversary.attacks)
+        self.attacks = adversary.names
         self.workers = workers or _free_slots(ray.cluster_resources(), cpus, gpus)
         # Actors: Ray ends the idle processes of plain tasks, and torch takes seconds to load.
         worker: Any = ray.remote(_Worker)
@@ -178,20 +177,17 @@ class RayQueue(AttackQueue):
         worker = self._free.popleft()
         self._running[worker.attack_and_score.remote(*arguments)] = update._replace(worker=worker)
 
-    def _result(self, update: _Update, task: Any) -> list[ScoredResult] | str:
+    def _result(self, update: _Update, task: Any) -> list[Scored] | str:
         """Return what came of an update, and let its worker have another."""
         try:
-            found: list[ScoredResult] | str = self._ray.get(task)
+            found: list[Scored] | str = self._ray.get(task)
         except Exception as error:  # its process died, again
             reason = f"the attack's process ended: {type(error).__name__}"
             # Ray may hold the actor for dead: another takes its place.
             with suppress(Exception):
                 self._ray.kill(update.worker)
             self._free.append(self._new_worker())
-            return [
-                ScoredResult(outcome=AttackResult(attack=attack, seconds=0, failure=reason))
-                for attack in update.attacks
-            ]
+            return [failed(attack, reason) for attack in update.attacks]
         if update.worker is not None:
             self._free.append(update.worker)
         if update.written is not None and (unwritten := update.written.exception()) is not None:
@@ -199,7 +195,7 @@ class RayQueue(AttackQueue):
         return found
 
     def _entries(
-        self, update: _Update, found: list[ScoredResult] | str
+        self, update: _Update, found: list[Scored] | str
     ) -> Iterator[Attacked | Unattacked]:
         if isinstance(found, str):
             yield Unattacked(update.round, update.client, found)
@@ -238,7 +234,7 @@ def in_ray_cluster() -> bool:
     return "ray" in sys.modules and sys.modules["ray"].is_initialized()
 
 
-def _entry(round: int, client: str, scored: ScoredResult) -> Callable[[Ledger], str | None]:
+def _entry(round: int, client: str, scored: Scored) -> Callable[[Ledger], str | None]:
     return lambda ledger: ledger.record_scored(round, client, scored)
 
 
@@ -270,7 +266,7 @@ class _Worker:
 
     def attack_and_score(
         self, sent: Packed, returned: Packed, about: Observation, attacks: tuple[str, ...]
-    ) -> list[ScoredResult] | str:
+    ) -> list[Scored] | str:
         """Attack an update, and score what comes of it."""
         whole = dataclasses.replace(about, sent=_as_tensors(sent), returned=_as_tensors(returned))
         return attack_and_score(*self.parts, whole, attacks)

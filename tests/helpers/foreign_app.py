@@ -131,7 +131,11 @@ class FakeAdversary:
         self.seen: list[Observation] = []
         self.threats: list[Any] = []
 
-    def run_attacks(
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(attack.name for attack in self.attacks)
+
+    def run(
         self, observation: Observation, threat: Any, *, progress: Any = None
     ) -> Iterator[AttackResult]:
         self.seen.append(observation)

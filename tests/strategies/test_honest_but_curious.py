@@ -263,7 +263,7 @@ class Later(AttackQueue):
     def results(self, timeout=0.0):
         if timeout and self.waiting:
             update = self.waiting.pop(0)
-            [found] = self.adversary.run_attacks(update, ThreatModel(), progress=lambda *_: None)
+            [found] = self.adversary.run(update, ThreatModel(), progress=lambda *_: None)
             entry = operator.methodcaller("record_result", update, found)
             yield Attacked(update.round, update.client, found, entry)
 

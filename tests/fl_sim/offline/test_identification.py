@@ -19,7 +19,7 @@ SETTINGS = {
     "data.name": "sample", "data.image-size": "16", "data.sizes": "6, 24",
     "local.batch-size": "4", "local.max-steps": "0", "local.lr": "0.05",
     "adversary.attack": "dlg", "adversary.options": "dlg.iterations=1",
-    "adversary.bounds": "off", "adversary.record": "true",
+    "adversary.bounds": "off", "adversary.record": "true", "adversary.candidates": "0",
 }  # fmt: skip
 
 
@@ -36,8 +36,15 @@ def run(recorded, tmp_path):
     return shutil.copytree(recorded, tmp_path / "run")
 
 
+def without_times(run):
+    return RunFolder.open(run).identification().drop(columns="seconds")
+
+
 def test_patients_of_small_hospitals_are_named_round_by_round_and_joined(run, capsys):
+    in_the_run, candidates = without_times(run), (run / "candidates.csv").read_text()
     identify_run(run)
+    pd.testing.assert_frame_equal(without_times(run), in_the_run)
+    assert (run / "candidates.csv").read_text() == candidates
     rows = RunFolder.open(run).identification()
     assert rows["round"].astype(object).where(rows["round"].notna(), None).tolist() == [
         1, 1, 2, 2, None, None,
@@ -70,8 +77,17 @@ def test_of_a_file_of_candidates_only_scores_come_out(run, tmp_path):
         Image.fromarray(np.asarray(private.images[number, 0])).save(place / f"{number}.png")
     identify_run(run, candidates=str(tmp_path / "gallery"))
     rows = RunFolder.open(run).identification()
-    assert rows[["members", "auc", "tpr_1"]].isna().all(None) or (rows["members"] == 0).all()
+    assert rows[["members", "auc", "tpr_1"]].isna().all(None)
     assert len(pd.read_csv(run / "candidates.csv")) == 6 * 30
+
+
+def test_an_update_that_cannot_be_read_is_a_row_that_says_why(run):
+    RunFolder.open(run).recorded_updates()[0].write_bytes(b"")
+    identify_run(run)
+    rows = RunFolder.open(run).identification()
+    assert len(rows) == 5  # one client has a single round left, which is not joined
+    assert "not a recorded update" in rows["note"].iloc[0]
+    assert rows["note"].iloc[1:].isna().all()
 
 
 def test_a_run_without_recorded_updates_is_named(run):
