@@ -1,6 +1,7 @@
 """Flower strategies that a user drops into an app of their own.
 
-``honest_but_curious`` attacks what a strategy is sent; ``wrappers`` go around strategies and
+``curious`` puts the adversary around a strategy in one call. ``honest_but_curious`` attacks what a
+strategy is sent; ``wrappers`` go around strategies and
 ``grids`` around Flower's grid, as server_app puts them together::
 
     RoundOffset(HonestButCurious(LearningRateSchedule(ReplyValidation(CentralDP(FedAvg)))))
@@ -17,6 +18,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from strategies.drop_in import CuriousStrategy, curious
     from strategies.grids.secure_aggregation import SecureAggregationGrid, secure_aggregation_mod
     from strategies.honest_but_curious import HonestButCurious
     from strategies.honest_but_curious_secagg import HonestButCuriousSecAgg
@@ -24,16 +26,20 @@ if TYPE_CHECKING:
     from strategies.wrappers.run_log import RunLog
 
 __all__ = [
+    "CuriousStrategy",
     "HonestButCurious",
     "HonestButCuriousSecAgg",
     "NoUsableReplyError",
     "ReplyValidation",
     "RunLog",
     "SecureAggregationGrid",
+    "curious",
     "secure_aggregation_mod",
 ]
 
 _HOMES = {
+    "CuriousStrategy": "drop_in",
+    "curious": "drop_in",
     "RunLog": "wrappers.run_log",
     "HonestButCuriousSecAgg": "honest_but_curious_secagg",
     "ReplyValidation": "wrappers.reply_validation",

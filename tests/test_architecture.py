@@ -50,7 +50,7 @@ FLOORS = {
         ("attack_queue", "messages", "registry", "replies", "strategy_state", "time_left"),
         ("grids", "mods", "wrappers"),
         ("honest_but_curious",),
-        ("honest_but_curious_secagg",),
+        ("drop_in", "honest_but_curious_secagg"),
     ),
     "fl_sim": (
         ("client_names", "data", "models", "progress", "workers"),

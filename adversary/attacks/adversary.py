@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Collection, Iterator, Sequence
 
@@ -9,7 +10,7 @@ from torch import nn
 
 from adversary.attacks.base import Attack
 from adversary.common.errors import one_line_error
-from adversary.common.results import AttackResult
+from adversary.common.results import AttackResult, Reconstruction
 from adversary.common.seeding import derive_seed
 from adversary.common.torch_state import limited_threads, preserved_rng_state, resolve_device
 from adversary.identification import identifier as identification
@@ -124,7 +125,7 @@ class Adversary:
                 yield AttackResult(
                     attack=attack.name,
                     seconds=found.seconds,
-                    reconstruction=found,
+                    reconstruction=_with_what_is_said_of(observation, found),
                     oracles=threat.oracles(),
                 )
 
@@ -142,3 +143,12 @@ class Adversary:
             with preserved_rng_state(), limited_threads(self.threads):
                 found = self.identifier.run(observation, threat, progress=progress)
             yield found
+
+
+def _with_what_is_said_of(observation: Observation, found: Reconstruction) -> Reconstruction:
+    """Return a reconstruction with the notes and flags of the update itself."""
+    return dataclasses.replace(
+        found,
+        notes=(*observation.notes, *found.notes),
+        flags=tuple(dict.fromkeys((*observation.flags, *found.flags))),
+    )

@@ -51,6 +51,19 @@ def observed_statistics(observation: Observation, model: nn.Module) -> dict[str,
     }
 
 
+def counted_steps(observation: Observation) -> frozenset[int]:
+    """Return by how much the counters of batch normalisation rose: a step each, mostly all alike.
+
+    0 is of a layer that used its running statistics; empty without counters.
+    """
+    sent, returned = observation.sent, observation.returned
+    return frozenset(
+        round(float(returned[name]) - float(sent[name]))
+        for name in returned.keys() & sent.keys()
+        if name.endswith("num_batches_tracked")
+    )
+
+
 def frozen_layers(model: nn.Module) -> list[str]:
     """Return the names of the layers whose scale and shift ask for no gradient.
 

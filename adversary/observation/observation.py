@@ -53,6 +53,10 @@ class Observation:
     members : mapping of str to int
         For an aggregate, who is in it, with the number of training images of each; for one
         masked update, whose it is.
+    notes : tuple of str
+        What of the recipe was estimated or corrected, in words; each attack repeats them.
+    flags : tuple of str
+        Flags that the update raises by itself; each attack raises them too.
     """
 
     round: int
@@ -63,6 +67,8 @@ class Observation:
     recipe: TrainingRecipe
     view: Literal["client", "aggregate"] = "client"
     members: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -133,6 +139,8 @@ class Observation:
             "view": self.view,
             "members": dict(self.members),
             "recipe": dataclasses.asdict(self.recipe),
+            "notes": self.notes,
+            "flags": self.flags,
             "sent_sha256": sent.stem,
             "returned_sha256": digest,
         }
@@ -157,6 +165,7 @@ class Observation:
             recipe = about.pop("recipe")
             recipe["class_weights"] = tuple(recipe.get("class_weights", ()))
             recipe = TrainingRecipe(**recipe)
+            about |= {name: tuple(about.get(name, ())) for name in ("notes", "flags")}
             if not _SHA256.fullmatch(name := about.pop("sent_sha256")):
                 raise ValueError("what was sent is not named by a SHA-256")
             sent = _read(path.parent / SENT / f"{name}.safetensors", name)

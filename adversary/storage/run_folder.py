@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import itertools
 import json
 import math
 import os
@@ -62,6 +63,10 @@ class RunFolderError(ValueError):
     """A run folder that cannot be made, written or read; the message names what and why."""
 
 
+class RunExistsError(RunFolderError):
+    """There is a run already where one was to be made."""
+
+
 class RunFolder:
     """A run's folder; made by :meth:`create` or :meth:`open`.
 
@@ -111,7 +116,7 @@ class RunFolder:
         with one_line_io_errors(path):
             there = any((path / name).exists() for name in _OWN_FILES)
         if there and not overwrite:
-            raise RunFolderError(
+            raise RunExistsError(
                 f"results folder {path} already holds a run; name another or allow overwriting"
             )
         folder = cls(path)
@@ -127,6 +132,17 @@ class RunFolder:
             for name, schema in TABLES.items():
                 csv_table.create(path / name, schema)
         return folder
+
+    @classmethod
+    def create_next_to(cls, path: str | Path, **about: Any) -> RunFolder:
+        """Make the folder of a new run; where there is one, ``path-2``, ``path-3`` and so on."""
+        first = path = Path(path)
+        for number in itertools.count(2):
+            try:
+                return cls.create(path, **about)
+            except RunExistsError:
+                path = first.with_name(f"{first.name}-{number}")
+        raise AssertionError("unreachable")
 
     @staticmethod
     def clear(path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from adversary.observation.batch_statistics import counted_steps
 from adversary.problem.problem import Problem
 
 MAX_QUANTISED_LEVELS = 256
@@ -68,9 +69,4 @@ def _contradicts_recipe(problem: Problem) -> bool:
     seen = problem.observation
     if seen.view != "client" or seen.recipe.batch_norm != "train":
         return False
-    counted = {
-        round(float(seen.returned[name]) - float(seen.sent[name]))
-        for name in seen.returned.keys() & seen.sent.keys()
-        if name.endswith("num_batches_tracked")
-    }
-    return bool(counted - {0, seen.steps})
+    return bool(counted_steps(seen) - {0, seen.steps})
