@@ -23,6 +23,7 @@ from adversary.problem.foreign_models import Adapted, Normalisation, adapt
 from adversary.problem.pixel_mean import mean_input
 from adversary.problem.recipe_estimates import reconciled
 from adversary.report.ledger import Ledger
+from adversary.scoring.scorer import Scorer
 from adversary.storage.run_folder import RunFolder
 from strategies.honest_but_curious import HonestButCurious
 from strategies.messages import rate_keys
@@ -135,6 +136,7 @@ def curious(
     out: str | Path = "results/curious",
     seconds: float = 60.0,
     record: bool = False,
+    scorer: Scorer | None = None,
     device: str = "auto",
     **told: Any,
 ) -> CuriousStrategy:
@@ -161,6 +163,8 @@ def curious(
         An attack on an update takes at most; training waits for it.
     record : bool
         Whether updates are kept, for ``fl-sim attack``.
+    scorer : Scorer, optional
+        Knows the true images, where somebody does.
     device : str
         "auto", "cpu", "cuda" or "cuda:N".
     **told
@@ -210,7 +214,7 @@ def curious(
         adversary,
         recipe,
         told=frozenset(told),
-        ledger=Ledger(folder, record=record),
+        ledger=Ledger(folder, scorer=scorer, record=record),
     )
 
 

@@ -230,7 +230,8 @@ def test_the_tutorial_s_strategy_can_be_built(elsewhere):
         exec(compile(text, "tutorial.md", "exec"), namespace)
     from flwr.serverapp.strategy import FedAvg
 
-    strategy = namespace["curious"](FedAvg())
+    net = namespace["Net"]()
+    strategy = namespace["curious"](FedAvg(), net, image_shape=(1, 28, 28), batch_size=8)
     assert strategy.ledger.folder.path.is_dir()
     assert namespace["Net"]()(torch.zeros(1, 1, 28, 28)).shape == (1, 2)
 

@@ -5,11 +5,8 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
 from net import Net
 
-from adversary import Adversary, TrainingRecipe
 from adversary.attacks import ING
-from adversary.report.ledger import Ledger
-from adversary.storage.run_folder import RunFolder
-from strategies import HonestButCurious
+from strategies import curious
 
 app = ServerApp()
 
@@ -18,16 +15,14 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Run the federation, and write a report without any truth at hand."""
     config = context.run_config
-    folder = RunFolder.create(str(config["out"]), overwrite=True, title="two hospitals")
-    ledger = Ledger(folder)
-    strategy = HonestButCurious(
+    strategy = curious(
         FedAvg(fraction_evaluate=0.0),
-        Adversary(
-            Net(), image_shape=(1, 28, 28), attacks=[ING(iterations=int(config["iterations"]))]
-        ),
-        TrainingRecipe(lr=0.1, batch_size=1),  # what the clients are told to do
-        ledger=ledger,
+        Net(),
+        image_shape=(1, 28, 28),
+        attacks=[ING(iterations=int(config["iterations"]))],
+        out=str(config["out"]),
+        lr=0.1,  # what the clients are told to do
+        batch_size=1,
     )
     arrays = ArrayRecord(Net().state_dict())
     strategy.start(grid=grid, initial_arrays=arrays, num_rounds=int(config["rounds"]))
-    ledger.close("completed")

@@ -12,6 +12,7 @@ from flwr.serverapp.strategy import FedAvg
 from torch import nn
 
 from adversary.attacks import DLG
+from adversary.observation.observation import Observation
 from strategies import curious
 from strategies.wrappers.base import StrategyWrapper
 
@@ -88,38 +89,32 @@ def test_a_number_of_examples_that_counts_batches_is_flagged(foreign, tmp_path):
     assert rows.groupby("client").size().tolist() == [2, 3, 1]
 
 
-def test_images_that_are_normalised_on_the_way_are_noticed(foreign, flower_log):
+@pytest.mark.parametrize("normalise", [None, (0.9, 0.3)])
+def test_images_that_are_normalised_on_the_way_are_noticed(normalise, foreign, flower_log):
     app = foreign.App(batch_norm=False)
-    bright = nn.Sequential(app.net())
-
-    class Dark(nn.Module):
-        """The same layers behind a loader that normalises."""
-
-        def __init__(self):
-            super().__init__()
-            self.net = bright
-
-        def forward(self, x):
-            return self.net((x - 0.5) / 0.05 - 20)
-
-    sent = {n: v.clone() for n, v in app.net().state_dict().items()}
     strategy = curious(
-        FedAvg(), app.net(), image_shape=SHAPE, attacks=[DLG(iterations=1)], batch_size=8
+        *(FedAvg(), app.net()),
+        image_shape=SHAPE,
+        normalise=normalise,
+        attacks=[DLG(iterations=1)],
+        batch_size=8,
     )
-    model = app.net()
+    client = app.net()
     images, labels = foreign.own_images(2)
-    loss = nn.functional.cross_entropy(model((images - 0.5) / 0.05 - 20), labels)
-    loss.backward()
-    torch.optim.SGD(model.parameters(), lr=0.01).step()
-
-    from adversary.observation.observation import Observation
-
+    nn.functional.cross_entropy(client((images - 0.9) / 0.3), labels).backward()
+    sent = {n: v.clone() for n, v in client.state_dict().items()}
+    torch.optim.SGD(client.parameters(), lr=0.01).step()
     seen = Observation(
-        round=1, client="c", sent=sent, returned=dict(model.state_dict()), num_examples=4,
+        round=1,
+        client="c",
+        sent=sent,
+        returned=dict(client.state_dict()),
+        num_examples=4,
         recipe=strategy.recipe,
-    )  # fmt: skip
-    assert "normalise" in strategy._doubts(seen)[0]
-    assert any("normalise" in line for line in flower_log)
+    )
+    doubts = strategy._doubts(seen)
+    assert len(doubts) == (normalise is None)
+    assert any("normalise = " in line for line in flower_log) == (normalise is None)
 
 
 @pytest.mark.parametrize(
