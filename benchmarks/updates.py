@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from adversary import Observation
+from adversary.common.convert import Value
 from adversary.common.seeding import derive_seed, generator
 from adversary.common.types import StateDict
 from fl_sim.client_names import client_name
@@ -21,7 +22,6 @@ from fl_sim.defences import LocalUpdate
 from fl_sim.federation import Federation, build_federation
 from fl_sim.models.freezing import load_trainable, trainable_state_dict
 from fl_sim.settings.parse import parse
-from fl_sim.settings.rules import Value
 from strategies.honest_but_curious_secagg import AGGREGATE
 
 

@@ -13,6 +13,7 @@ from adversary.attacks import Attack, AttackOptionError
 from adversary.attacks import create as create_attack
 from adversary.attacks.adversary import Adversary
 from adversary.bounds.cramer_rao import BoundBudget, BoundResult, cramer_rao_bound
+from adversary.common.convert import Value
 from adversary.common.errors import one_line_error
 from adversary.common.seeding import derive_seed
 from adversary.common.torch_state import resolve_device
@@ -27,7 +28,6 @@ from adversary.problem.problem import build_problem
 from fl_sim.data import DataError
 from fl_sim.data.files.images import decode, stack
 from fl_sim.models import Classifier
-from fl_sim.settings.parse import parse_options
 from fl_sim.settings.rules import SettingsError, split_list
 from fl_sim.settings.schema import Settings
 
@@ -161,14 +161,9 @@ def make_attacks(settings: Settings, *, frames: int = 0) -> list[Attack]:
     """
     wanted = settings.adversary
     names = split_list(wanted.attack)
-    options: dict[str, dict[str, str]] = {name: {} for name in names}
-    for key, value in parse_options(wanted.options, "adversary.options").items():
-        name, dot, option = key.partition(".")
-        if name not in options or not dot:
-            raise SettingsError(
-                f"adversary.options: {key}: must be ATTACK.OPTION, with ATTACK one of "
-                f"{', '.join(names)}"
-            )
+    options: dict[str, dict[str, Value]] = {name: {} for name in names}
+    for key, value in wanted.options.items():  # each of an attack that is chosen
+        name, _, option = key.partition(".")
         options[name][option] = value
     common: dict[str, object] = {
         "start_image": _start_image(settings),
@@ -183,12 +178,12 @@ def make_attacks(settings: Settings, *, frames: int = 0) -> list[Attack]:
     return [_attack(name, options[name], common) for name in options]
 
 
-def _attack(name: str, options: dict[str, str], common: dict[str, object]) -> Attack:
+def _attack(name: str, options: dict[str, Value], common: dict[str, object]) -> Attack:
     try:
         return create_attack(name, options, **common)
     except AttackOptionError as error:
         if str(error).startswith(f"{name}."):  # the attack knows its option, not our setting
-            raise SettingsError(f"adversary.options: {error}") from error
+            raise SettingsError(f"adversary.{error}") from error
         raise
 
 

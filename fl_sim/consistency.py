@@ -123,7 +123,7 @@ def check_smallest_client(
         )
     if recipe.batch_size > images:
         raise SettingsError(
-            f"defence.options: {settings.defence.name} makes local.batch-size = {asked} one of "
+            f"defence.name = '{settings.defence.name}': makes local.batch-size = {asked} one of "
             f"{recipe.batch_size}, and {has}; must make it <= {images}, or take fewer clients"
         )
     smallest = int(np.argmin(counts))

@@ -42,7 +42,6 @@ from fl_sim.defences.accounting import PrivacySpent
 from fl_sim.galleries import Galleries
 from fl_sim.models import Classifier, normalisation, pretrained
 from fl_sim.models.freezing import freeze
-from fl_sim.settings.parse import parse_options
 from fl_sim.settings.rules import SettingsError, split_list
 from fl_sim.settings.schema import Settings
 
@@ -256,9 +255,7 @@ def build_federation(settings: Settings, clients: int) -> Federation:
     """
     settings = dataclasses.replace(settings, clients=clients)
     device = adversary_setup.device(settings)
-    defence = defences.create(
-        settings.defence.name, parse_options(settings.defence.options, "defence.options")
-    )
+    defence = defences.create(settings.defence.name, settings.defence.options)
     splits = _load(settings)
     shares = data.partition(
         splits.private,

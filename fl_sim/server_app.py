@@ -15,7 +15,7 @@ from flwr.server.workflow import SecAggPlusWorkflow
 from flwr.serverapp import Grid, ServerApp
 
 from adversary.attacks.adversary import Adversary
-from adversary.common.errors import one_line_error
+from adversary.common.errors import UserError, one_line_error
 from adversary.common.seeding import derive_seed
 from adversary.report.ledger import Ledger
 from adversary.storage.run_folder import RunFolder, one_line_io_errors
@@ -50,7 +50,7 @@ from strategies.wrappers.run_log import RunLog
 app = ServerApp()
 
 
-class IncompleteReportError(RuntimeError):
+class IncompleteReportError(UserError, RuntimeError):
     """Training went well, but not all of it could be written; one line."""
 
 

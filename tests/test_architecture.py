@@ -165,6 +165,27 @@ def test_attacks_use_each_others_public_names():
     assert not wrong
 
 
+BEFORE_TORCH = "fl_sim/cli/options.py"
+"""Its errors are made before torch, and so UserError, is loaded."""
+
+
+@pytest.mark.parametrize("package", FLOORS)
+def test_every_error_and_warning_is_one_for_the_user(package):
+    for file in sorted((ROOT / package).rglob("*.py")):
+        if file == ROOT / BEFORE_TORCH:
+            continue
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            if not isinstance(node, ast.ClassDef) or node.name.startswith(("_", "User")):
+                continue
+            bases = {ast.unparse(base) for base in node.bases}
+            if node.name.endswith("Warning"):
+                assert bases == {"UserNotice"}, node.name
+            elif node.name.endswith("Error") or "Exception" in bases:
+                own = bases - {"ValueError", "RuntimeError"}
+                assert own
+                assert all(name.endswith("Error") for name in own), node.name
+
+
 def test_attacks_cannot_name_the_truth():
     names = [
         f"{file.name}: {node.id if isinstance(node, ast.Name) else node.attr}"

@@ -24,7 +24,8 @@ from fl_sim.defences import DEFENCES
 from fl_sim.models import MODELS
 from fl_sim.offline import comparison
 from fl_sim.offline.reattack import CHANGEABLE
-from fl_sim.settings.parse import declared_settings, parse
+from fl_sim.settings.declared import declared_settings
+from fl_sim.settings.parse import parse
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

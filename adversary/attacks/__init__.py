@@ -11,7 +11,6 @@ To add one: a file with a class of :class:`Attack`, a line in ``_BUILT_IN``, a c
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Mapping
 from typing import Any, get_type_hints
@@ -29,6 +28,8 @@ from adversary.attacks.most_probable import MostProbable
 from adversary.attacks.recursive import Recursive
 from adversary.attacks.standard import Standard
 from adversary.attacks.stg import STG
+from adversary.common.convert import KINDS, Value, convert
+from adversary.common.hints import did_you_mean
 from adversary.common.plugins import Registry
 
 
@@ -81,18 +82,18 @@ __all__ = [
     "Standard",
     "create",
     "options_of",
+    "typed_option",
 ]
 
 
-def option_types(cls: type[Attack]) -> dict[str, type]:
-    """Return the parameters of an attack that text can set, with their types."""
-    kinds = (bool, int, float, str)
-    return {name: kind for name, kind in _parameters(cls).items() if kind in kinds}
+def options_of(cls: type[Attack]) -> dict[str, tuple[type, Value]]:
+    """Return the parameters of an attack that text can set, with their types and defaults."""
+    return {name: found for name, found in _parameters(cls).items() if found[0] in KINDS}
 
 
-def _parameters(cls: type[Attack]) -> dict[str, Any]:
-    """Return all keyword parameters of a class and of those it derives from, with their types."""
-    found: dict[str, Any] = {}
+def _parameters(cls: type[Attack]) -> dict[str, tuple[Any, Any]]:
+    """Return all keyword parameters of a class and its bases, with their types and defaults."""
+    found: dict[str, tuple[Any, Any]] = {}
     for owner in reversed(cls.__mro__):
         if "__init__" not in vars(owner) or owner is object:
             continue
@@ -100,18 +101,38 @@ def _parameters(cls: type[Attack]) -> dict[str, Any]:
         hints = get_type_hints(constructor)
         for name, parameter in inspect.signature(constructor).parameters.items():
             if parameter.kind is parameter.KEYWORD_ONLY:
-                found[name] = hints[name]
+                found[name] = hints[name], parameter.default
     return found
 
 
-def create(name: str, options: Mapping[str, str] | None = None, **common: Any) -> Attack:
-    """Make an attack from text options, e.g. ``create("ing", {"tv": "1e-3"}, restarts=2)``.
+def typed_option(name: str, option: str, value: object) -> Value:
+    """Return a parameter of the attack ``name`` with the type that it has; it may be text.
+
+    Raises
+    ------
+    AttackOptionError
+        One line, if there is no such option, or the value does not fit.
+    """
+    kinds = {option: kind for option, (kind, _) in options_of(ATTACKS[name]).items()}
+    if option not in kinds:
+        raise AttackOptionError(
+            f"{name}.{option}: unknown option; {name} takes {', '.join(kinds)}"
+            f"{did_you_mean(option, kinds)}"
+        )
+    found = convert(value, kinds[option])
+    if found is None:
+        raise AttackOptionError(f"{name}.{option} = {value!r}: must be {KINDS[kinds[option]]}")
+    return found
+
+
+def create(name: str, options: Mapping[str, Value] | None = None, **common: Any) -> Attack:
+    """Make an attack, e.g. ``create("ing", {"tv": 1e-3}, restarts=2)``; numbers may be text.
 
     Parameters
     ----------
     name : str
         One of :data:`ATTACKS`.
-    options : mapping of str to str, optional
+    options : mapping, optional
         Parameters of the attack's constructor; they win over ``common``.
     **common
         Values for any attack; those that this one does not take are left out.
@@ -124,31 +145,10 @@ def create(name: str, options: Mapping[str, str] | None = None, **common: Any) -
     if name not in ATTACKS:
         raise AttackOptionError(
             f"adversary.attack = {name!r}: must be one of {', '.join(ATTACKS)}"
-            + _hint(name, ATTACKS)
+            + did_you_mean(name, ATTACKS)
         )
     cls = ATTACKS[name]
-    kinds = option_types(cls)
     parameters = _parameters(cls)
     values = {name: value for name, value in common.items() if name in parameters}
-    for key, text in (options or {}).items():
-        if key not in kinds:
-            allowed = ", ".join(kinds)
-            raise AttackOptionError(
-                f"{name}.{key}: unknown option; {name} takes {allowed}{_hint(key, kinds)}"
-            )
-        values[key] = _convert(f"{name}.{key}", text, kinds[key])
+    values |= {key: typed_option(name, key, value) for key, value in (options or {}).items()}
     return cls(**values)
-
-
-def _hint(word: str, known: Mapping[str, Any]) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {close[0]}?" if close else ""
-
-
-def _convert(option: str, text: str, kind: type) -> Any:
-    words = {"true": True, "false": False}
-    try:
-        return words[text.lower()] if kind is bool else kind(text)
-    except (KeyError, ValueError):
-        names = {bool: "true or false", int: "an integer", float: "a number"}
-        raise AttackOptionError(f"{option} = {text!r}: must be {names[kind]}") from None

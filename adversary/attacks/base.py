@@ -6,17 +6,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import ClassVar
 
+from adversary.common.errors import UserError
 from adversary.common.results import Reconstruction
 from adversary.optim.search import Limits, Progress
 from adversary.problem.problem import Problem
 from adversary.problem.update_models import UpdateModel
 
 
-class AttackError(RuntimeError):
+class AttackError(UserError, RuntimeError):
     """An attack ended without a usable image; the message says why."""
 
 
-class AttackOptionError(ValueError):
+class AttackOptionError(UserError, ValueError):
     """A parameter of an attack is wrong; the message names it, the value and what is allowed."""
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.func import jvp, vjp, vmap
 
+from adversary.common.errors import UserError
 from adversary.common.seeding import generator
 from adversary.common.truth import Truth
 from adversary.common.types import StateDict
@@ -42,7 +43,7 @@ CR, BCR = "Cramer-Rao", "Bayesian Cramer-Rao"
 Observable = Callable[[Tensor], StateDict]
 
 
-class BoundError(RuntimeError):
+class BoundError(UserError, RuntimeError):
     """An update that no bound can be given for; one line says why."""
 
 

@@ -1,8 +1,20 @@
-"""Errors in one line."""
+"""Errors that a person is meant to read, in one line."""
 
 from __future__ import annotations
 
 from adversary.common.device_memory import out_of_memory
+
+
+class UserError(Exception):
+    """Something that whoever runs the program can put right; one line for each mistake.
+
+    Every error of the project derives from it, beside the built-in class that says of what kind it
+    is: what is no such error is a fault of the program and keeps its traceback.
+    """
+
+
+class UserNotice(UserWarning):
+    """A warning for whoever runs the program, in one line."""
 
 
 def one_line_error(error: BaseException) -> str:
@@ -10,5 +22,5 @@ def one_line_error(error: BaseException) -> str:
     text = " ".join(str(error).split())
     if out_of_memory(error):
         return f"out of memory: {text or type(error).__name__}"
-    expected = type(error).__module__.startswith("adversary.")
+    expected = isinstance(error, UserError)
     return text if expected and text else f"{type(error).__name__}: {text}".rstrip(": ")

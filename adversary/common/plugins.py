@@ -8,14 +8,16 @@ from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from typing import TypeVar
 
+from adversary.common.errors import UserError, UserNotice
+
 T = TypeVar("T")
 
 
-class PluginError(ValueError):
+class PluginError(UserError, ValueError):
     """A class from outside that cannot be used; one line that names it and its package."""
 
 
-class PluginWarning(UserWarning):
+class PluginWarning(UserNotice):
     """A class from outside that is left out; one line that names it and its package."""
 
 

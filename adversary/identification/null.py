@@ -12,6 +12,8 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from adversary.common.errors import UserError
+
 FEWEST = 20
 """Null candidates below which no deviation is estimated."""
 
@@ -21,7 +23,7 @@ NULL_SHARE = 0.4
 ITERATIONS = 50
 
 
-class NullError(ValueError):
+class NullError(UserError, ValueError):
     """A null that cannot be had; one line."""
 
 

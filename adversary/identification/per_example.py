@@ -21,6 +21,7 @@ from torch.func import functional_call
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from adversary.common.errors import UserError
 from adversary.common.types import StateDict
 
 NORMALISED = (_BatchNorm, nn.GroupNorm, nn.LayerNorm)
@@ -29,7 +30,7 @@ NORMALISED = (_BatchNorm, nn.GroupNorm, nn.LayerNorm)
 _WORDS = ("same", "valid")
 
 
-class UnreadableModelError(ValueError):
+class UnreadableModelError(UserError, ValueError):
     """A model with parameters in layers of which no image's part can be told; one line."""
 
 

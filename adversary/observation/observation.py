@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from adversary.common.errors import UserError
 from adversary.common.files import atomic_write, sha256
 from adversary.common.types import StateDict
 from adversary.observation.recipe import TrainingRecipe
@@ -28,7 +29,7 @@ SENT = "sent"
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
-class ObservationError(ValueError):
+class ObservationError(UserError, ValueError):
     """An update that cannot be read or that no attack can use; the message names what and where."""
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from adversary.common.device_memory import out_of_memory
+from adversary.common.errors import UserError
 
 Function = Callable[..., tuple[Tensor, ...]]
 """From tensors to tensors, shapes and work the same at every call."""
@@ -20,7 +21,7 @@ Function = Callable[..., tuple[Tensor, ...]]
 WARM_UP = 3  # calls before a CUDA graph is captured, for cuDNN to choose and to allocate
 
 
-class ExecutionError(RuntimeError):
+class ExecutionError(UserError, RuntimeError):
     """A function cannot be carried out in the way that was asked for; the message says why."""
 
 

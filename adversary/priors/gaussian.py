@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from adversary.common.errors import UserError
 from adversary.common.files import atomic_write
 from adversary.priors.covariance import shrunk_covariance
 
@@ -19,7 +20,7 @@ EXACT, RANK = 1024, 512
 """Values of an image up to which all principal components are kept, and how many beyond."""
 
 
-class PriorError(ValueError):
+class PriorError(UserError, ValueError):
     """A prior that cannot be learned or read; one line."""
 
 

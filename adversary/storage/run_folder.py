@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from adversary.common.errors import UserError
 from adversary.common.files import atomic_write, private_folder, stale_temporary_files
 from adversary.common.results import Files, Pictures, Reconstruction
 from adversary.common.types import StateDict
@@ -59,7 +60,7 @@ _OWN_FILES = (
 )
 
 
-class RunFolderError(ValueError):
+class RunFolderError(UserError, ValueError):
     """A run folder that cannot be made, written or read; the message names what and why."""
 
 

@@ -38,12 +38,11 @@ from fl_sim.cli.running import (
 )
 
 if TYPE_CHECKING:
-    from fl_sim.settings.rules import Value
+    from adversary.common.convert import Value
     from fl_sim.settings.schema import Settings
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 DEFAULT_CLIENTS = 4
-OWN_PACKAGES = {"fl_sim", "strategies", "adversary"}
 
 app = typer.Typer(
     name="fl-sim",
@@ -84,9 +83,10 @@ def run(
 ) -> None:
     """Train a federation, attack its updates, and write the leakage report."""
     from fl_sim.cli.display import Display
+    from fl_sim.settings.layers import overlay
     from fl_sim.settings.parse import parse
 
-    given = read_config(config) | parse_changes(changes)
+    given = overlay(read_config(config), parse_changes(changes))
     if out is not None:
         given["out"] = out
     if resume:
@@ -336,7 +336,7 @@ def list_(
     if markdown:
         print(listing.settings_markdown())
     elif topic is Topic.settings:
-        Console().print(listing.settings_table())
+        Console().print(*listing.settings_tables(), sep="\n")
     else:
         for name in [topic.value] if topic else listing.REGISTRIES:
             Console().print(listing.names_table(name))
@@ -368,22 +368,27 @@ def _main(arguments: Sequence[str] | None) -> int:
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         return _fail(f"{place}{error.strerror or error}", FAILED)
+    except (UsageError, RunFailedError) as error:
+        return _fail(str(error), _code(error))
     except Exception as error:
-        if not _is_user_error(error):
+        from adversary.common.errors import UserError
+
+        if not isinstance(error, UserError):
             raise
-        return _fail(str(error), USAGE if isinstance(error, ValueError) else FAILED)
+        return _fail(str(error), _code(error))
 
 
-def _is_user_error(said: BaseException) -> bool:
-    """Whether an error or warning is of our own types, which are written for the user."""
-    return type(said).__module__.partition(".")[0] in OWN_PACKAGES
+def _code(error: Exception) -> int:
+    return USAGE if isinstance(error, ValueError) else FAILED
 
 
 def _warning_printer(others: Callable[..., None]) -> Callable[..., None]:
     """Return a `warnings.showwarning` hook that prints our warnings on one line."""
 
     def show(message: Warning | str, *where: Any, **more: Any) -> None:
-        if isinstance(message, Warning) and _is_user_error(message):
+        from adversary.common.errors import UserNotice
+
+        if isinstance(message, UserNotice):
             print(f"fl-sim: warning: {message}", file=sys.stderr)
         else:
             others(message, *where, **more)

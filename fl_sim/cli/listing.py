@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 
 from rich.table import Table
 
 from adversary.attacks import ATTACKS
+from adversary.attacks import options_of as attack_options
+from adversary.common.convert import KINDS
 from adversary.common.plugins import PluginError
 from fl_sim.data import DATASETS
 from fl_sim.defences import DEFENCES, Defence
+from fl_sim.defences import options_of as defence_options
 from fl_sim.models import MODELS
-from fl_sim.settings.parse import DeclaredSetting, declared_settings
+from fl_sim.settings.declared import as_config_value, declared_settings
 from strategies.registry import STRATEGY_NAMES
 
 REGISTRIES: dict[str, Iterable[str] | Mapping[str, object]] = {
@@ -33,27 +37,56 @@ def names_table(topic: str) -> Table:
     return table
 
 
-def settings_table() -> Table:
-    """Return every setting with its default, what it may be and what it means."""
-    table = Table("setting", "default", "allowed", "meaning", box=None)
-    for one in declared_settings():
-        table.add_row(one.key, _default(one), one.rule.allowed(one.kind), one.rule.help)
-    return table
+_SETTINGS = ("setting", "default", "allowed", "meaning")
+_PARAMETERS = ("setting", "default", "allowed")
+
+
+def settings_tables() -> list[Table]:
+    """Return every setting with its default, what it may be and what it means; and parameters."""
+    return [_table(_SETTINGS, _settings()), _table(_PARAMETERS, _parameters())]
 
 
 def settings_markdown() -> str:
-    """Return the table of settings as Markdown, for docs/reference/settings.md."""
-    rows = ["| setting | default | allowed | meaning |", "| --- | --- | --- | --- |"]
+    """Return the same tables as Markdown, for docs/reference/settings.md."""
+    return "\n\n".join([_markdown(_SETTINGS, _settings()), _markdown(_PARAMETERS, _parameters())])
+
+
+def _settings() -> Iterator[tuple[str, ...]]:
     for one in declared_settings():
         allowed = one.rule.allowed(one.kind)
-        rows.append(f"| `{one.key}` | `{_default(one)}` | {allowed} | {one.rule.help} |")
-    return "\n".join(rows)
+        yield one.key, _default(as_config_value(one.default)), allowed, one.rule.help
 
 
-def _default(one: DeclaredSetting) -> str:
-    if isinstance(one.default, bool):
-        return str(one.default).lower()
-    return f'"{one.default}"' if isinstance(one.default, str) else str(one.default)
+def _parameters() -> Iterator[tuple[str, ...]]:
+    """Yield the parameters of defences and attacks: what cannot be loaded is told elsewhere."""
+    for name in DEFENCES:
+        with suppress(PluginError):
+            for option, (kind, default) in defence_options(DEFENCES[name]).items():
+                yield f"defence.{option} ({name})", _default(default), KINDS[kind]
+    for name in ATTACKS:
+        with suppress(PluginError):
+            for option, (kind, default) in attack_options(ATTACKS[name]).items():
+                yield f"adversary.{name}.{option}", _default(default), KINDS[kind]
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    table = Table(*columns, box=None)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
+    for key, default, *rest in rows:
+        lines.append(f"| {' | '.join([f'`{key}`', f'`{default}`', *rest])} |")
+    return "\n".join(lines)
+
+
+def _default(default: object) -> str:
+    if isinstance(default, bool):
+        return str(default).lower()
+    return f'"{default}"' if isinstance(default, str) else str(default)
 
 
 def _summary(entries: Mapping[str, object], name: str) -> str:

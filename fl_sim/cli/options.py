@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import tomllib
 from collections.abc import Sequence
-from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from fl_sim.settings.rules import Value
+    from adversary.common.convert import Value
     from fl_sim.settings.schema import Settings
 
 
@@ -56,7 +55,8 @@ def read_config(path: Path | None) -> dict[str, Value]:
 
 def parse_changes(pairs: Sequence[str] | None) -> dict[str, Value]:
     """Return ``KEY=VALUE`` pairs with the values in the types that the settings declare."""
-    from fl_sim.settings.parse import declared_settings
+    from adversary.common.convert import from_text
+    from fl_sim.settings.declared import declared_settings
 
     kinds = {one.key: one.kind for one in declared_settings()}
     changes: dict[str, Value] = {}
@@ -66,24 +66,10 @@ def parse_changes(pairs: Sequence[str] | None) -> dict[str, Value]:
         if not (key and equals):
             wrong.append(f"--set {pair}: must be KEY=VALUE")
         else:
-            changes[key] = _typed_value(text, kinds.get(key, str))
+            changes[key] = from_text(text, kinds.get(key, str))
     if wrong:
         raise UsageError("\n".join(wrong))
     return changes
-
-
-def _typed_value(text: str, kind: type) -> Value:
-    """Return ``text`` as ``kind``; as it is where it is none, for the settings to refuse."""
-    if kind is bool:
-        return {"true": True, "false": False}.get(text.lower(), text)
-    if kind is str:
-        quoted = len(text) >= 2 and text[0] == text[-1] and text[0] in "'\""
-        return text[1:-1] if quoted else text
-    with suppress(ValueError):
-        return int(text)
-    with suppress(ValueError):
-        return float(text)
-    return text
 
 
 def with_absolute_paths(settings: Settings) -> Settings:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from fl_sim.cli.options import Engine, RunFailedError, UsageError
 
 if TYPE_CHECKING:
+    from adversary.common.convert import Value
     from adversary.storage.run_folder import Status
     from fl_sim.offline.comparison import Plan
-    from fl_sim.settings.rules import Value
     from fl_sim.settings.schema import Settings
 
 

@@ -6,10 +6,12 @@ below; or a plug-in, see docs/howto/defence.md.
 
 from __future__ import annotations
 
-import difflib
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, get_type_hints
 
+from adversary.common.convert import KINDS, Value, convert
+from adversary.common.hints import did_you_mean
 from adversary.common.plugins import Registry
 from fl_sim.defences.augmentation import Augmentation
 from fl_sim.defences.base import Defence, DefenceError, LocalUpdate
@@ -30,9 +32,17 @@ from fl_sim.defences.secure_aggregation import SecureAggregation
 from fl_sim.defences.soteria import Soteria
 from fl_sim.defences.top_k import TopK
 
-__all__ = ["DEFENCES", "Defence", "DefenceError", "LocalUpdate", "create"]
+__all__ = [
+    "DEFENCES",
+    "Defence",
+    "DefenceError",
+    "LocalUpdate",
+    "create",
+    "options_of",
+    "typed_option",
+]
 
-_KINDS: dict[type, str] = {int: "an integer", float: "a number", str: "text"}
+_KINDS = (int, float, str)
 
 
 def _fault(name: str, cls: type[Defence]) -> str | None:
@@ -74,8 +84,35 @@ DEFENCES: Registry[Defence] = Registry(
 )
 
 
-def create(name: str, options: Mapping[str, str] | None = None) -> Defence:
-    """Make a defence from options as text, e.g. ``create("gaussian-noise", {"scale": "0.1"})``.
+def options_of(cls: type[Defence]) -> dict[str, tuple[type, Value]]:
+    """Return the parameters of a defence, with their types and defaults."""
+    hints = get_type_hints(cls)
+    fields: tuple[Any, ...] = dataclasses.fields(cls)  # type: ignore[arg-type]  # a frozen dataclass, as _fault says
+    return {field.name: (hints[field.name], field.default) for field in fields}
+
+
+def typed_option(name: str, option: str, value: object) -> Value:
+    """Return a parameter of the defence ``name`` with the type that it has; it may be text.
+
+    Raises
+    ------
+    DefenceError
+        One line, if there is no such option, or the value does not fit.
+    """
+    kinds = {option: kind for option, (kind, _) in options_of(DEFENCES[name]).items()}
+    if option not in kinds:
+        known = f"has {', '.join(kinds)}" if kinds else "has no options"
+        raise DefenceError(
+            f"defence.{option}: {name} {known}{did_you_mean(option, [*kinds, 'name'])}"
+        )
+    found = convert(value, kinds[option])
+    if found is None:
+        raise DefenceError(f"defence.{option} = {value!r}: must be {KINDS[kinds[option]]}")
+    return found
+
+
+def create(name: str, options: Mapping[str, Value] | None = None) -> Defence:
+    """Make a defence, e.g. ``create("gaussian-noise", {"scale": 0.1})``; numbers may be text.
 
     Raises
     ------
@@ -85,31 +122,13 @@ def create(name: str, options: Mapping[str, str] | None = None) -> Defence:
     if name not in DEFENCES:
         raise DefenceError(
             f"defence.name = {name!r}: must be one of {', '.join(DEFENCES)}"
-            + _did_you_mean(name, DEFENCES)
+            + did_you_mean(name, DEFENCES)
         )
     cls = DEFENCES[name]
-    kinds = {f: get_type_hints(cls)[f] for f in getattr(cls, "__dataclass_fields__", ())}
-    values: dict[str, Any] = {}
-    for option, text in (options or {}).items():
-        if option not in kinds:
-            known = f"has {', '.join(kinds)}" if kinds else "has no options"
-            raise DefenceError(
-                f"defence.options: {option}: {name} {known}" + _did_you_mean(option, kinds)
-            )
-        kind = kinds[option]
-        allowed = _KINDS[kind]
-        try:
-            values[option] = kind(text)
-        except ValueError as error:
-            raise DefenceError(
-                f"defence.options: {option} = {text!r}: must be {allowed}"
-            ) from error
+    values: dict[str, Any] = {
+        option: typed_option(name, option, value) for option, value in (options or {}).items()
+    }
     try:
         return cls(**values)
     except DefenceError as error:
-        raise DefenceError(f"defence.options: {error}") from error
-
-
-def _did_you_mean(word: str, words: Mapping[str, Any]) -> str:
-    close = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]}?" if close else ""
+        raise DefenceError(f"defence.{error}") from error

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
+from adversary.common.errors import UserError
+
 Unit = Literal["example", "client"]
 Neighbours = Literal["add or remove one", "replace one"]
 
@@ -14,7 +16,7 @@ RELATIVE_TOLERANCE = 1e-3
 """How far below its target an epsilon may stay when noise is chosen for it."""
 
 
-class PrivacyError(ValueError):
+class PrivacyError(UserError, ValueError):
     """A budget that cannot be kept; one line that names the setting."""
 
 
@@ -131,7 +133,7 @@ def noise_for_budget(
             )
     except ValueError as error:
         raise PrivacyError(
-            f"defence.options: epsilon = {epsilon}: cannot be had for delta = {delta:.2g} in "
+            f"defence.epsilon = {epsilon}: cannot be had for delta = {delta:.2g} in "
             f"{steps} steps; must be larger"
         ) from error
     return float(found)

@@ -98,8 +98,7 @@ class DpSgd(Defence):
         """Return the defence with its budget spread over the rounds of the run."""
         if 0 < self.rounds < rounds:
             raise DefenceError(
-                f"defence.options: rounds = {self.rounds}: the run has {rounds}; must be 0 or "
-                f">= {rounds}"
+                f"defence.rounds = {self.rounds}: the run has {rounds}; must be 0 or >= {rounds}"
             )
         return dataclasses.replace(self, rounds=self.rounds or rounds)
 

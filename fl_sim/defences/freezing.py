@@ -50,4 +50,4 @@ class Freezing(Defence):
             return freeze(model, self.part)
         except ModelError as error:
             reason = str(error).partition(": ")[2]
-            raise DefenceError(f"defence.options: part = {self.part!r}: {reason}") from error
+            raise DefenceError(f"defence.part = {self.part!r}: {reason}") from error

@@ -48,7 +48,7 @@ class PartialSharing(KeptArrays, UpdateDefence):
         """
         if not self.personal(model.state_dict()):
             raise DefenceError(
-                f"defence.options: local = {self.local!r}: this model has no {self.local}; must "
+                f"defence.local = {self.local!r}: this model has no {self.local}; must "
                 f"be another of {', '.join(PARTS)}"
             )
         return model

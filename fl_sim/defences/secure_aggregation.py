@@ -86,12 +86,12 @@ class SecureAggregation(Defence):
         largest, clients = max(examples), len(examples)
         if 0 < self.max_weight < largest:
             raise DefenceError(
-                f"defence.options: max_weight = {self.max_weight}: a client has {largest} images; "
+                f"defence.max_weight = {self.max_weight}: a client has {largest} images; "
                 "must be at least that, or 0"
             )
         if clients * self.quantization_range >= MODULUS_RANGE:
             raise DefenceError(
-                f"defence.options: quantization_range = {self.quantization_range}: the sum over "
+                f"defence.quantization_range = {self.quantization_range}: the sum over "
                 f"{clients} clients would overflow; must be <= {(MODULUS_RANGE - 1) // clients}"
             )
         return dataclasses.replace(self, max_weight=self.max_weight or largest)

@@ -31,6 +31,7 @@ import psutil
 import tomli_w
 
 import fl_sim
+from adversary.common.errors import UserError
 from fl_sim.progress import PREFIX
 
 STARTUP_SECONDS = 60.0
@@ -41,7 +42,7 @@ RUN_ID = re.compile(r"Successfully started run (\d+)")
 LONGEST_TEMPORARY_FOLDER = 24
 
 
-class LaunchError(RuntimeError):
+class LaunchError(UserError, RuntimeError):
     """The app could not be started; one line."""
 
 

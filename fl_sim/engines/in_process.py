@@ -17,12 +17,12 @@ from flwr.supercore import log
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
+from adversary.common.convert import Value
 from adversary.common.errors import one_line_error
 from adversary.common.torch_state import preserved_rng_state
 from fl_sim import client_app, server_app
 from fl_sim.client_names import client_name
 from fl_sim.settings.parse import flatten
-from fl_sim.settings.rules import Value
 from fl_sim.settings.schema import Settings
 
 DEFAULT_CLIENTS = 4

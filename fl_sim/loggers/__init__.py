@@ -10,6 +10,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from adversary.common.errors import UserError
 from fl_sim.settings.schema import LOGGERS
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from fl_sim.settings.schema import Settings
 
 
-class LoggerError(ValueError):
+class LoggerError(UserError, ValueError):
     """A logger whose package is not installed; one line that says how to get it."""
 
 

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from adversary.common.errors import UserError
 from adversary.common.files import atomic_write
 from adversary.common.types import StateDict
 from adversary.storage.run_folder import RunFolder
@@ -36,7 +37,7 @@ _HEADS = ("head", "fc", "classifier")
 _NAMED = 3  # arrays named in a message
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError, ValueError):
     """Weights that cannot be read or do not fit; one line that names the file or the arrays."""
 
 

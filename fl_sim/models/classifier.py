@@ -9,8 +9,10 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from adversary.common.errors import UserError
 
-class ModelError(ValueError):
+
+class ModelError(UserError, ValueError):
     """A model that cannot be built as asked; one line."""
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adversary.attacks.adversary import Adversary
-from adversary.common.errors import one_line_error
+from adversary.common.convert import Value
+from adversary.common.errors import UserError, one_line_error
 from adversary.common.truth import Truth
 from adversary.observation.channel import Channel
 from adversary.observation.observation import Observation
@@ -29,15 +30,15 @@ from fl_sim.models.freezing import freeze, trainable_state_dict
 from fl_sim.offline import checkpoint_pair as pair
 from fl_sim.offline.checkpoint_pair import AuditError
 from fl_sim.progress import report_progress
-from fl_sim.settings.parse import parse, parse_options
-from fl_sim.settings.rules import Value
+from fl_sim.settings.layers import overlay
+from fl_sim.settings.parse import parse
 from fl_sim.settings.schema import Settings
 
 CLIENT, MEAN = "client", "mean"
 """Whose update it is, in the report: one client's, or the mean of several."""
 
 
-class AuditFailedError(RuntimeError):
+class AuditFailedError(UserError, RuntimeError):
     """No attack came to a reconstruction; a line for each reason."""
 
 
@@ -174,7 +175,7 @@ def prepare(
     changes = changes or {}
     before = pair.read(f"--init {init}", init, 0)
     after = pair.read(f"--trained {trained}", trained, 1)
-    given = {**pair.DEFAULTS, **pair.settings_from_run(before, after), **changes}
+    given = overlay(pair.DEFAULTS, pair.settings_from_run(before, after), changes)
     given = pair.with_inferred_channels_and_loss(given, before)
     pair.require_known(given, before)
     settings = parse(given)
@@ -185,9 +186,7 @@ def prepare(
     sizes = pair.client_sizes(settings, after, number, told="clients" not in changes)
     if "local.batch-size" not in given and images is not None:
         settings = pair.with_batch_size(settings, max(sizes.values()))
-    defence = defences.create(
-        settings.defence.name, parse_options(settings.defence.options, "defence.options")
-    )
+    defence = defences.create(settings.defence.name, settings.defence.options)
     start, end = (pair.model_of(one, settings, defence, normalise) for one in (before, after))
     settings = pair.with_freezing(settings, start, end, after, chosen="local.freeze" in given)
     for model in (start, end):

@@ -9,13 +9,14 @@ epsilon from the distance that neighbours can really have.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, get_type_hints
 
+from adversary.common.errors import UserError
+from adversary.common.hints import did_you_mean
 from fl_sim.defences.accounting import Neighbours, Unit, default_delta
 
 LARGE = 10.0
@@ -25,7 +26,7 @@ TOLERANCE = 0.01
 """Share by which an earned epsilon may exceed the claimed one and still count as claimed."""
 
 
-class CheckError(ValueError):
+class CheckError(UserError, ValueError):
     """Privacy settings that cannot be checked as given; one line."""
 
 
@@ -229,7 +230,9 @@ def create(name: str, options: Mapping[str, str]) -> Mechanism:
         One line, if there is no such mechanism or option, or a value does not fit.
     """
     if name not in MECHANISMS:
-        raise CheckError(f"{name}: must be one of {', '.join(MECHANISMS)}{_hint(name, MECHANISMS)}")
+        raise CheckError(
+            f"{name}: must be one of {', '.join(MECHANISMS)}{did_you_mean(name, MECHANISMS)}"
+        )
     cls = MECHANISMS[name]
     fields = {f.name: f for f in dataclasses.fields(cls)}
     kinds = get_type_hints(cls)
@@ -237,7 +240,7 @@ def create(name: str, options: Mapping[str, str]) -> Mechanism:
     for given, text in options.items():
         option = given.replace("-", "_")
         if option not in fields:
-            hint = _hint(option, list(fields))
+            hint = did_you_mean(option, fields)
             raise CheckError(f"{given}: {name} has {', '.join(fields)}{hint}")
         values[option] = _value(option, text, kinds[option])
     missing = [f for f in fields if f not in values and fields[f].default is dataclasses.MISSING]
@@ -341,11 +344,6 @@ def _value(option: str, text: str, kind: type) -> float | int:
     if option == "delta" and value >= 1:
         raise CheckError(f"delta = {text}: must be above 0 and below 1")
     return value
-
-
-def _hint(word: str, words: Sequence[str] | Mapping[str, Any]) -> str:
-    close = difflib.get_close_matches(word, list(words), n=1, cutoff=0.45)
-    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _epsilon(value: float) -> str:

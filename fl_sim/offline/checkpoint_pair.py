@@ -12,6 +12,8 @@ from pathlib import Path
 
 import torch
 
+from adversary.common.convert import Value
+from adversary.common.errors import UserError, UserNotice
 from adversary.common.types import StateDict
 from adversary.observation.observation import Observation
 from adversary.storage.run_folder import RunFolder, RunFolderError
@@ -22,7 +24,6 @@ from fl_sim.models import Classifier, ModelError, checkpoints, normalisation
 from fl_sim.models.checkpoints import CheckpointError
 from fl_sim.models.freezing import FROZEN_PARTS, freeze
 from fl_sim.models.pretrained import IMAGENET, NORMALISATION
-from fl_sim.settings.rules import Value
 from fl_sim.settings.schema import Settings
 
 DEFAULTS: dict[str, Value] = {
@@ -36,11 +37,11 @@ _NEGLIGIBLE = ("none", "secure-aggregation")  # to whoever has the mean
 _TOLD_BY_RUN = ("model.", "local.", "defence.", "strategy.", "data.image-size")
 
 
-class AuditError(ValueError):
+class AuditError(UserError, ValueError):
     """Checkpoints that cannot be audited as asked; one line."""
 
 
-class AuditWarning(UserWarning):
+class AuditWarning(UserNotice):
     """One line for the user: what the checkpoints tell that does not fit what was said of them."""
 
 

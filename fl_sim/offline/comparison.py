@@ -12,7 +12,8 @@ from typing import Any
 
 from joblib import delayed
 
-from adversary.common.errors import one_line_error
+from adversary.common.convert import Value
+from adversary.common.errors import UserError, one_line_error
 from adversary.common.files import private_folder
 from adversary.report import comparison, comparison_json, comparison_page
 from adversary.report.comparison import ComparedSetting, ComparisonRow, Run
@@ -20,8 +21,10 @@ from adversary.storage.names import safe_name
 from adversary.storage.run_folder import RunFolder, RunFolderError, one_line_io_errors
 from fl_sim.adversary_setup import make_attacks
 from fl_sim.federation import build_federation
-from fl_sim.settings.parse import flatten, flatten_toml, parse
-from fl_sim.settings.rules import SettingsError, Value
+from fl_sim.settings.layers import DECLARED, overlay
+from fl_sim.settings.options import Options
+from fl_sim.settings.parse import canonical, flatten, flatten_toml, parse
+from fl_sim.settings.rules import SettingsError
 from fl_sim.settings.schema import Settings
 from fl_sim.workers.parallel import parallel_jobs
 
@@ -29,7 +32,6 @@ Execute = Callable[[Settings], None]
 """Runs a federation in the folder that its settings name, and returns when it is completed."""
 
 _LABEL_LENGTH = 60
-_OWN_KEYS = ("name", "options", "label")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +56,7 @@ class Case:
     def parameters(self) -> str:
         """The defence's options and the other changes, as text."""
         others = [f"{key}={value}" for key, value in self.changes.items()]
-        return ", ".join([*filter(None, [self.settings.defence.options]), *others])
+        return ", ".join([*filter(None, [str(self.settings.defence.options)]), *others])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +86,7 @@ def plan(
     ----------
     config : mapping
         Settings by dotted key, ``compare.seeds`` (a list of integers) and ``compare.defence`` (a
-        list of tables with ``name``, ``options``, ``label`` and settings of their own).
+        list of tables with ``name``, ``label``, parameters of the defence, and other settings).
     changes : mapping, optional
         Common settings that win over those of the config, not over those of a defence.
     clients : int
@@ -95,18 +97,24 @@ def plan(
     SettingsError
         With one line for every mistake.
     """
-    common = {k: v for k, v in config.items() if not k.startswith("compare.")} | dict(changes or {})
+    common = overlay(
+        {k: v for k, v in config.items() if not k.startswith("compare.")}, changes or {}
+    )
     own = {k: v for k, v in config.items() if k.startswith("compare.")}
     errors = [
         f"{key}: a comparison sets it for each run; {instead}"
         for key, instead in (
             ("seed", "take compare.seeds"),
             ("out", "take --out"),
-            ("defence.name", "take [[compare.defence]]"),
-            ("defence.options", "take [[compare.defence]]"),
+            *((key, "take [[compare.defence]]") for key in common if key.startswith("defence.")),
         )
-        if common.pop(key, None) is not None
+        if key in common
     ]
+    common = {
+        key: value
+        for key, value in common.items()
+        if key not in ("seed", "out") and not key.startswith("defence.")
+    }
     errors += [
         f"{key}: unknown setting; compare has seeds and defence"
         for key in own
@@ -256,7 +264,7 @@ def _do(key: tuple[str, int], settings: Settings, execute: Execute) -> tuple[tup
         RunFolder.clear(folder)
         execute(settings)
     except Exception as error:
-        if not type(error).__module__.startswith(("adversary.", "strategies.", "fl_sim.")):
+        if not isinstance(error, UserError):
             traceback.print_exc()  # a fault of the program, or of one from outside
         return key, one_line_error(error)
     return key, ""
@@ -273,7 +281,7 @@ def _is_done(settings: Settings) -> bool:
     return (
         info.get("status") == "completed"
         and isinstance(there, dict)
-        and {**there, "out": ""} == {**wanted, "out": ""}
+        and {**canonical(there), "out": ""} == {**wanted, "out": ""}
     )
 
 
@@ -299,13 +307,13 @@ def _cases(
         if not isinstance(entry, dict):
             errors.append(f"{where} = {entry!r}: must be a table with a name")
             continue
-        changes = {key: value for key, value in flatten_toml(entry) if key not in _OWN_KEYS}
-        given = {"defence." + key: entry[key] for key in ("name", "options") if key in entry}
-        label = entry.get("label", " ".join(str(value) for value in given.values()))
+        placed = {_place(key): value for key, value in flatten_toml(entry) if key != "label"}
+        changes = {k: v for k, v in placed.items() if not k.startswith("defence.")}
+        label = entry.get("label", _label(placed))
         wrong = [
             f"{where}: {key}: a comparison sets it for each run"
             for key in ("seed", "out", "defence.name", "defence.options")
-            if key in changes
+            if key in dict(flatten_toml(entry))
         ]
         if "name" not in entry:
             wrong.append(f"{where}: name is missing")
@@ -315,7 +323,7 @@ def _cases(
             )
         elif label in [case.label for case in cases]:
             wrong.append(f"{where}: label = {label!r}: is taken by another; labels must differ")
-        settings = {**common, **changes, **given}
+        settings = {**common, **placed}
         wrong += [f"{where}: {line}" for line in _mistakes(settings) if line not in known]
         errors += wrong
         if not wrong and not known:
@@ -323,6 +331,22 @@ def _cases(
             parsed = dataclasses.replace(parsed, clients=parsed.clients or clients)
             cases.append(Case(label=label, settings=parsed, changes=changes))
     return cases, errors
+
+
+def _place(key: str) -> str:
+    """Return where the value of an entry's key belongs: a setting, or else of the defence."""
+    return key if "." in key or key in DECLARED else f"defence.{key}"
+
+
+def _label(placed: Mapping[str, Any]) -> str:
+    """Return the defence and its parameters, as they are called where nothing else is said."""
+    text = [str(placed.get(f"defence.{key}", "")) for key in ("name", "options")]
+    named = {
+        key.removeprefix("defence."): value
+        for key, value in placed.items()
+        if key.startswith("defence.") and key not in DECLARED
+    }
+    return " ".join(filter(None, [*text, str(Options(named))]))
 
 
 def _mistakes(settings: Mapping[str, Any]) -> list[str]:

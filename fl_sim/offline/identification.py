@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from adversary.common.errors import one_line_error
+from adversary.common.errors import UserError, one_line_error
 from adversary.common.torch_state import limited_threads
 from adversary.identification import Gallery, IdentificationResult, Identifier, check_public
 from adversary.observation.observation import Observation, ObservationError
@@ -33,7 +33,7 @@ from fl_sim.settings.schema import Settings
 from strategies.time_left import TimeLeft
 
 
-class IdentificationRunError(ValueError):
+class IdentificationRunError(UserError, ValueError):
     """A run in whose updates nobody can be looked for; one line."""
 
 

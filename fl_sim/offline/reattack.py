@@ -11,7 +11,8 @@ from typing import Any
 from joblib import cpu_count, delayed
 
 from adversary.attacks.adversary import Adversary
-from adversary.common.errors import one_line_error
+from adversary.common.convert import Value
+from adversary.common.errors import UserError, one_line_error
 from adversary.observation.observation import Observation, ObservationError
 from adversary.report import run_page
 from adversary.report.ledger import Ledger
@@ -23,8 +24,9 @@ from fl_sim.adversary_setup import device
 from fl_sim.federation import Federation, build_federation
 from fl_sim.progress import report_progress
 from fl_sim.rounds.resume import run_lock
+from fl_sim.settings.layers import overlay
 from fl_sim.settings.parse import parse
-from fl_sim.settings.rules import SettingsError, Value
+from fl_sim.settings.rules import SettingsError
 from fl_sim.settings.schema import Settings
 from fl_sim.workers.attack_task import MAX_PARALLEL_ATTACKS, Scored, attack_and_score
 from fl_sim.workers.parallel import parallel_jobs
@@ -33,7 +35,7 @@ from strategies.time_left import TimeLeft
 CHANGEABLE = ("adversary.", "device")
 
 
-class ReattackError(ValueError):
+class ReattackError(UserError, ValueError):
     """A run whose updates cannot be attacked again; one line."""
 
 
@@ -92,7 +94,7 @@ def _reattack(folder: RunFolder, changes: dict[str, Value], *, missing: bool, jo
         )
     if not isinstance(info.get("settings"), dict):
         raise ReattackError(f"{path}: run.json holds no settings")
-    settings = parse(info["settings"] | changes)
+    settings = parse(overlay(info["settings"], changes))
     run, adversary, scorer = _parts(settings)
     ledger = Ledger(folder, scorer=scorer)  # which records nothing: updates are there already
     folder.update(oracles=sorted({*info.get("oracles", ()), *run_metadata.oracles(run)}))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
+from adversary.common.errors import UserError
 from fl_sim.client_app import PARTITION, PARTITIONS
 from fl_sim.settings.rules import SettingsError
 from strategies.replies import failure_message
@@ -20,7 +21,7 @@ CLIENTS_PER_REQUEST = 50
 """Clients asked at once: what Flower's simulation does for a message grows with their number."""
 
 
-class ClientDiscoveryError(RuntimeError):
+class ClientDiscoveryError(UserError, RuntimeError):
     """The clients that a run needs are not there; one line."""
 
 

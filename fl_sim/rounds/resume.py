@@ -8,18 +8,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from adversary.common.convert import Value
+from adversary.common.errors import UserError
 from adversary.common.files import private_folder
 from adversary.storage.run_folder import RunFolder, one_line_io_errors
 from fl_sim.federation import Federation
-from fl_sim.settings.parse import declared_settings, flatten
-from fl_sim.settings.rules import SettingsError, Value
+from fl_sim.settings.declared import defaults
+from fl_sim.settings.parse import canonical, flatten
+from fl_sim.settings.rules import SettingsError
 from fl_sim.settings.schema import Settings
 
 CHANGEABLE = ("resume", "out")
 """Settings that may differ from those of the run: the folder may have been moved."""
 
 
-class ResumeError(ValueError):
+class ResumeError(UserError, ValueError):
     """A run that cannot go on; a line each."""
 
 
@@ -48,14 +51,14 @@ def open_for_resume(settings: Settings) -> RunFolder:
     folder = RunFolder.open(Path(settings.out).absolute())
     if folder.info()["status"] == "completed":
         raise ResumeError(f"resume = True: the run in {folder.path} is complete")
-    before, now = settings_of(folder.path), flatten(settings)
+    before, now = canonical(settings_of(folder.path)), flatten(settings)
     if not settings.clients:  # as many as there were
         now["clients"] = before.get("clients", 0)
     wrong = [
-        f"{one.key} = {now[one.key]!r}: the run in {folder.path} has "
-        f"{before.get(one.key, one.default)!r}; a run that goes on keeps its settings"
-        for one in declared_settings()
-        if one.key not in CHANGEABLE and now[one.key] != before.get(one.key, one.default)
+        f"{key} = {now[key]!r}: the run in {folder.path} has {before.get(key, default)!r}; a run "
+        "that goes on keeps its settings"
+        for key, default in defaults().items()
+        if key not in CHANGEABLE and now[key] != before.get(key, default)
     ]
     if wrong:
         raise SettingsError("\n".join(wrong))

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from adversary.common.errors import UserError
 from adversary.common.files import atomic_write
 from fl_sim.rounds.early_stopping import Progress
 from strategies.strategy_state import StrategyState
@@ -26,7 +27,7 @@ _GLOBAL, _MEMORY, _RANDOM = "global/", "memory/", "random/"
 _INVARIANTS = "facts"
 
 
-class ServerStateError(ValueError):
+class ServerStateError(UserError, ValueError):
     """A file from which no run can go on; one line."""
 
 

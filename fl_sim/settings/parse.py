@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, cast, get_type_hints
+from typing import Any
 
-from fl_sim.settings.rules import Rule, SettingsError, Value, split_list
+from adversary.attacks import AttackOptionError
+from adversary.attacks import typed_option as attack_option
+from adversary.common.convert import Value, as_kind, to_text
+from adversary.common.hints import did_you_mean
+from adversary.common.plugins import PluginError
+from fl_sim.defences import DefenceError
+from fl_sim.defences import typed_option as defence_option
+from fl_sim.settings.declared import DeclaredSetting, as_config_value, declared_settings
+from fl_sim.settings.layers import OWNERS, expand, is_option
+from fl_sim.settings.options import Options
+from fl_sim.settings.rules import SettingsError, split_list
 from fl_sim.settings.schema import SECTIONS, Settings
+from fl_sim.settings.synonyms import SYNONYMS
 
 
 def flatten_toml(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -21,45 +29,11 @@ def flatten_toml(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[s
             yield f"{prefix}{key}", value
 
 
-@dataclass(frozen=True)
-class DeclaredSetting:
-    """A setting as declared: its key in the run config, its type, default and rule."""
-
-    key: str
-    section: str
-    field: str
-    kind: type
-    default: Value
-    rule: Rule
-
-
-def declared_settings() -> Iterator[DeclaredSetting]:
-    """Yield every setting, in the order of the table of settings."""
-    for section, cls in {"": Settings, **SECTIONS}.items():
-        kinds = get_type_hints(cls)
-        for f in dataclasses.fields(cls):
-            if "rule" in f.metadata:
-                name = f.name.replace("_", "-")
-                key = f"{section}.{name}" if section else name
-                rule = f.metadata["rule"]
-                default = cast(Value, f.default)
-                yield DeclaredSetting(key, section, f.name, kinds[f.name], default, rule)
-
-
-def defaults() -> dict[str, Value]:
-    """Return the default run config, flat, as Flower wants it."""
-    return {s.key: s.default for s in declared_settings()}
-
-
-def _convert(value: Value, kind: type) -> Value | None:
-    """Return ``value`` as ``kind`` where nothing is lost, else None."""
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    return value if type(value) is kind else None
-
-
-def parse(config: Mapping[str, Value]) -> Settings:
+def parse(config: Mapping[str, Any]) -> Settings:
     """Turn a flat run config into :class:`Settings`; what is not given has its default.
+
+    Parameters of a defence or an attack have a key each (``defence.scale``,
+    ``adversary.ing.tv``), or stand in ``defence.options`` and ``adversary.options`` as text.
 
     Raises
     ------
@@ -68,51 +42,96 @@ def parse(config: Mapping[str, Value]) -> Settings:
     """
     known = {s.key: s for s in declared_settings()}
     errors: list[str] = []
-    values: dict[str, dict[str, Value]] = {"": {}, **{section: {} for section in SECTIONS}}
-    for key, value in config.items():
-        if key not in known:
-            close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            errors.append(f"{key}: unknown setting{hint}")
+    values: dict[str, dict[str, Any]] = {"": {}, **{section: {} for section in SECTIONS}}
+    given = expand(config)
+    parameters = {key: value for key, value in given.items() if is_option(key)}
+    for key, value in given.items():
+        if key in parameters:
             continue
-        spec = known[key]
-        converted = _convert(value, spec.kind)
-        if converted is None or not spec.rule.accepts(converted):
-            hint = ""
-            if spec.rule.choices and isinstance(value, str):
-                close = difflib.get_close_matches(value, spec.rule.choices(), n=1)
-                hint = f"; did you mean {close[0]}?" if close else ""
-            allowed = spec.rule.allowed(spec.kind)
-            errors.append(f"{key} = {value!r}: must be {allowed}{hint}")
+        if key not in known:
+            errors.append(f"{key}: unknown setting{did_you_mean(key, known, SYNONYMS)}")
         else:
-            values[spec.section][spec.field] = converted
+            spec = known[key]
+            converted, wrong = _checked(spec, value)
+            errors += wrong
+            if not wrong:
+                values[spec.section][spec.field] = converted
+    for section, owner in OWNERS.items():
+        if f"{section}.{owner}" in given and owner not in values[section]:
+            continue  # parameters of what there is not
+        found, wrong = _parameters(section, parameters, values[section])
+        values[section]["options"] = found
+        errors += wrong
     if errors:
         raise SettingsError("\n".join(errors))
     sections = {name: cls(**values[name]) for name, cls in SECTIONS.items()}
-    return Settings(**values[""], **sections)  # type: ignore[arg-type]
+    return Settings(**values[""], **sections)
 
 
 def flatten(settings: Settings) -> dict[str, Value]:
-    """Return ``settings`` as a flat run config; the inverse of :func:`parse`."""
+    """Return ``settings`` as a flat run config for Flower; the inverse of :func:`parse`."""
     flat: dict[str, Value] = {}
     for spec in declared_settings():
         owner = getattr(settings, spec.section) if spec.section else settings
-        flat[spec.key] = getattr(owner, spec.field)
+        flat[spec.key] = as_config_value(getattr(owner, spec.field))
     return flat
 
 
-def parse_options(text: str, setting: str) -> dict[str, str]:
-    """Split ``"a=1, b=x"`` into ``{"a": "1", "b": "x"}``.
+def canonical(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a run's settings as this version writes them, where it can read them."""
+    try:
+        return dict(flatten(parse(config)))
+    except SettingsError:
+        return dict(config)
 
-    Raises
-    ------
-    SettingsError
-        Naming ``setting``, if a part is not KEY=VALUE.
-    """
-    options: dict[str, str] = {}
-    for part in split_list(text):
-        key, equals, value = part.partition("=")
-        if not (key.strip() and equals and value.strip()):
-            raise SettingsError(f"{setting} = {text!r}: {part!r} is not KEY=VALUE")
-        options[key.strip()] = value.strip()
-    return options
+
+def _checked(spec: DeclaredSetting, value: object) -> tuple[Value | None, list[str]]:
+    """Return the value of a setting, and what is wrong with it."""
+    converted = as_kind(value, spec.kind)
+    if converted is not None and spec.rule.accepts(converted):
+        return converted, []
+    hint = ""
+    if spec.rule.choices and isinstance(value, str):
+        hint = did_you_mean(value, spec.rule.choices())
+    return None, [f"{spec.key} = {value!r}: must be {spec.rule.allowed(spec.kind)}{hint}"]
+
+
+def _parameters(
+    section: str, given: Mapping[str, Any], values: Mapping[str, Any]
+) -> tuple[Options, list[str]]:
+    """Return the parameters in a section by name, and a line for each that does not fit."""
+    typed = {"defence": _of_defence, "adversary": _of_attack}[section]
+    owner = values.get(OWNERS[section], getattr(getattr(Settings(), section), OWNERS[section]))
+    found: dict[str, Value] = {}
+    errors = []
+    for key, value in given.items():
+        if not key.startswith(f"{section}."):
+            continue
+        try:
+            name, converted = typed(owner, key, value)
+            if "," in to_text(converted):  # which parts them in Flower's run config
+                raise SettingsError(f"{key} = {value!r}: must hold no comma")
+            found[name] = converted
+        except (SettingsError, DefenceError, PluginError) as error:
+            errors.append(str(error))
+    return Options(found), errors
+
+
+def _of_defence(defence: str, key: str, value: object) -> tuple[str, Value]:
+    name = key.partition(".")[2].replace("-", "_")
+    return name, defence_option(defence, name, value)
+
+
+def _of_attack(chosen: str, key: str, value: object) -> tuple[str, Value]:
+    attacks = split_list(chosen)
+    _, attack, *rest = key.split(".")
+    if attack not in attacks or len(rest) != 1:
+        raise SettingsError(
+            f"{key}: must be adversary.ATTACK.OPTION, with ATTACK one of adversary.attack, "
+            f"{', '.join(attacks)}{did_you_mean(attack, attacks)}"
+        )
+    name = rest[0].replace("-", "_")
+    try:
+        return f"{attack}.{name}", attack_option(attack, name, value)
+    except AttackOptionError as error:
+        raise SettingsError(f"adversary.{error}") from error

@@ -8,14 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from adversary.common.convert import KINDS
+from adversary.common.errors import UserError
+
 MONITORS = ("auc", "loss")
 """Figures that can be monitored; of a loss less is better."""
 
 
-Value = bool | int | float | str
-
-
-class SettingsError(ValueError):
+class SettingsError(UserError, ValueError):
     """One or more settings are wrong; a line each."""
 
 
@@ -47,16 +47,17 @@ class Rule:
             limits.append(f">= {self.minimum}")
         if self.maximum is not None:
             limits.append(f"<= {self.maximum}")
-        words = {bool: "true or false", int: "an integer", float: "a number", str: "text"}
-        return " ".join([words[kind], " and ".join(limits)]).strip()
+        return " ".join([KINDS.get(kind, "text"), " and ".join(limits)]).strip()
 
-    def accepts(self, value: Value) -> bool:
+    def accepts(self, value: object) -> bool:
         """Return whether a value of the right type is one of the allowed ones."""
         if self.choices and isinstance(value, str):
             parts = split_list(value) if self.several else [value]
             return bool(parts or self.optional) and all(part in self.choices() for part in parts)
         if isinstance(value, str):
             return bool(value.strip()) or not self.required
+        if not isinstance(value, int | float):  # parameters, which the registries check
+            return True
         return math.isfinite(value) and (
             (self.above is None or value > self.above)
             and (self.minimum is None or value >= self.minimum)
@@ -69,6 +70,6 @@ def split_list(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def setting(default: Value, help: str, **rule: Any) -> Any:
+def setting(default: object, help: str, **rule: Any) -> Any:
     """Declare one setting with its default, its meaning and its limits."""
     return dataclasses.field(default=default, metadata={"rule": Rule(help=help, **rule)})

@@ -22,6 +22,7 @@ from fl_sim.defences import DEFENCES
 from fl_sim.models import MODELS, NORMS
 from fl_sim.models.convnet import ACTIVATIONS
 from fl_sim.models.freezing import FROZEN_PARTS
+from fl_sim.settings.options import Options
 from fl_sim.settings.rules import MONITORS, setting
 from strategies.registry import STRATEGY_NAMES
 
@@ -192,7 +193,10 @@ class DefenceSettings:
     """``defence.*``: what changes an update before it leaves the client."""
 
     name: str = setting("none", "defence", choices=lambda: tuple(DEFENCES))
-    options: str = setting("", "its parameters, e.g. 'scale=0.1'")
+    options: Options = setting(
+        Options(),
+        "its parameters in one text, as Flower's run config has them: 'scale=0.1'",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,7 +210,10 @@ class AdversarySettings:
     effort: str = setting(
         "standard", "what the standard adversary may cost", choices=lambda: tuple(EFFORTS)
     )
-    options: str = setting("", "attack parameters, e.g. 'ing.tv=0.01, dlg.iterations=100'")
+    options: Options = setting(
+        Options(),
+        "parameters of attacks in one text, likewise: 'ing.tv=0.01, dlg.iterations=100'",
+    )
     restarts: int = setting(
         0, "starts from different seeds, best by own score; 0 is the attack's own", minimum=0
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fl_sim.settings.parse import declared_settings, flatten
+from fl_sim.settings.declared import defaults as default_config
+from fl_sim.settings.parse import flatten
 from fl_sim.settings.rules import SettingsError
 from fl_sim.settings.schema import Settings
 
@@ -67,7 +68,7 @@ def refuse_unread(settings: Settings) -> None:
     SettingsError
         With one line for each.
     """
-    defaults = {one.key: one.default for one in declared_settings()}
+    defaults = default_config()
     given = flatten(settings)
     errors = [
         f"{key} = {given[key]!r}: nothing reads it without {reader.needs}"

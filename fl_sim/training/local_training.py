@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from adversary.common.errors import UserError
 from adversary.common.seeding import generator
 from adversary.observation.recipe import ADAM_BETAS, ADAM_EPSILON, Loss, Optimizer, TrainingRecipe
 from adversary.problem.losses import mean_loss
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     pass
 
 
-class TrainingError(ValueError):
+class TrainingError(UserError, ValueError):
     """A client cannot train as asked; one line that names the setting."""
 
 

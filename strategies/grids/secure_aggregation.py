@@ -51,6 +51,7 @@ from flwr.server.workflow.constant import Key as WorkflowKey
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
+from adversary.common.errors import UserError
 from adversary.common.torch_state import preserved_rng_state
 from strategies.grids.base import GridWrapper
 from strategies.replies import arrays_of, num_examples, validation_error
@@ -59,7 +60,7 @@ ARRAYS, METRICS, COUNTS, MASKED = "arrays", "metrics", "counts", "masked"
 _VECTOR = "vector"
 
 
-class SecureAggregationError(ValueError):
+class SecureAggregationError(UserError, ValueError):
     """A client's update that SecAgg+ cannot carry; one line."""
 
 

@@ -8,11 +8,12 @@ from logging import WARNING
 from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.supercore import log
 
+from adversary.common.errors import UserError
 from strategies.replies import arrays_of, inconsistent_replies
 from strategies.wrappers.base import StrategyWrapper
 
 
-class NoUsableReplyError(RuntimeError):
+class NoUsableReplyError(UserError, RuntimeError):
     """No client returned an update that can be aggregated; one line that names the round."""
 
 

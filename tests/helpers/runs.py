@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from fl_sim.settings.layers import overlay
 from fl_sim.settings.parse import parse
 from fl_sim.settings.schema import Settings
 
@@ -31,8 +32,7 @@ def quick(tmp_path: Path) -> Callable[..., Settings]:
 
     def settings(**changes: bool | int | float | str) -> Settings:
         given = {k.replace("__", ".").replace("_", "-"): v for k, v in changes.items()}
-        options = {"adversary.options": ""} if "adversary.attack" in given else {}
-        return parse({"out": str(tmp_path / "run"), **QUICK, **options, **given})
+        return parse(overlay({"out": str(tmp_path / "run")}, QUICK, given))
 
     return settings
 

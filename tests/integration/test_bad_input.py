@@ -62,10 +62,10 @@ def folder_of_pictures(name: str, *, mode: str = "L") -> None:
         (["data.name=folder"], "data.path = '': the data set 'folder' needs a path"),
         (["data.name=folder", "data.path=nowhere"], "data.path = '{here}/nowhere': no such file"),
         (["adversary.attack="], "adversary.attack = '': must be one or more of standard, "),
-        (["adversary.options=dgl.tv=1"], "adversary.options: dgl.tv: must be ATTACK.OPTION"),
+        (["adversary.options=dgl.tv=1"], "adversary.dgl.tv: must be adversary.ATTACK.OPTION"),
         (
             ["adversary.options=dlg.iteratons=1"],
-            "adversary.options: dlg.iteratons: unknown option; dlg takes ",
+            "adversary.dlg.iteratons: unknown option; dlg takes ",
         ),
         (["local.batch-size=4"], "local.batch-size = 4: client-00 of 4 has only 3 images; must be"),
         (["data.sizes=1, x"], "data.sizes = '1, x': must be whole numbers, one a client"),

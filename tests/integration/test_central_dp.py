@@ -110,7 +110,7 @@ def test_batch_normalisation_is_replaced():
 @pytest.mark.parametrize("option", ["clip=0", "noise_multiplier=-1", "delta=1"])
 def test_mistakes_are_named_in_one_line(option):
     name, _, value = option.partition("=")
-    with pytest.raises(DefenceError, match=f"^defence.options: {name} = .*: must be"):
+    with pytest.raises(DefenceError, match=f"^defence.{name} = .*: must be"):
         defences.create("central-dp", {name: value})
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.func import vjp
 
 from adversary.common.banded import Banded
+from adversary.common.errors import UserError
 from adversary.optim.quadratic_models import Quadratic
 from adversary.priors.random_field import RandomField
 from adversary.problem.problem import Problem, head_name
@@ -28,7 +29,7 @@ MEMORY_BYTES = 8 * 2**30
 """What J^T J, a damped copy and its factor may take."""
 
 
-class EncodingError(ValueError):
+class EncodingError(UserError, ValueError):
     """An update that tells no encoding; one line."""
 
 

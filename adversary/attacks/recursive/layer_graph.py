@@ -13,6 +13,8 @@ from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn import functional
 
+from adversary.common.errors import UserError
+
 LAYERS = (nn.Conv2d, nn.Linear)
 """Those with weights whose gradient tells of their inputs."""
 
@@ -34,7 +36,7 @@ SUMS: frozenset[Any] = frozenset({operator.add, torch.add, torch.cat})
 """Functions of several values, affine in them all."""
 
 
-class GraphError(ValueError):
+class GraphError(UserError, ValueError):
     """The network's layers cannot be told apart; the message says why."""
 
 

@@ -41,6 +41,7 @@ from adversary.attacks.recursive.patterns_by_enumeration import (
 from adversary.attacks.recursive.patterns_by_linear_program import patterns_by_linear_program
 from adversary.attacks.recursive.patterns_by_shifts import patterns_by_shifts
 from adversary.attacks.recursive.patterns_from_concatenation import ConcatenatedReLU, shared_pattern
+from adversary.common.errors import UserError
 from adversary.problem.problem import Problem
 
 NOISE_SIGMAS = (4.0, 7.0, 40.0)
@@ -57,7 +58,7 @@ RANK_ONE_TOLERANCE = 1e-3
 """Second singular value of the head's gradient, relative to the first, up to which it has one."""
 
 
-class LayerRecursionError(ValueError):
+class LayerRecursionError(UserError, ValueError):
     """The network or the update cannot be taken apart; the message says why."""
 
 

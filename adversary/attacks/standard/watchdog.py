@@ -7,13 +7,15 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
+from adversary.common.errors import UserError
+
 T = TypeVar("T")
 
 GRACE = 2.0
 """Seconds that code which is told to stop has for it; then it is left behind."""
 
 
-class OverdueError(RuntimeError):
+class OverdueError(UserError, RuntimeError):
     """Code that did not end in time; one line."""
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from adversary.common.errors import UserError
 from adversary.common.types import StateDict
 from adversary.observation.channel import Channel
 from adversary.observation.observation import Observation
@@ -15,7 +16,7 @@ from adversary.observation.observation import Observation
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
-class DefenceError(ValueError):
+class DefenceError(UserError, ValueError):
     """A defence that cannot be made as asked; one line."""
 
 

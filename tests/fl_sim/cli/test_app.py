@@ -13,7 +13,8 @@ from fl_sim.cli import app
 from fl_sim.cli.app import main
 from fl_sim.engines import flower as launcher
 from fl_sim.engines.flower import LaunchError, RunStatus
-from fl_sim.settings.parse import declared_settings, parse
+from fl_sim.settings.declared import declared_settings
+from fl_sim.settings.parse import parse
 
 
 class Flower:
@@ -97,7 +98,7 @@ def test_config_then_set_then_out(flower, tmp_path):
     settings = parse(stand_in.given)
     assert (settings.rounds, settings.clients, settings.data.image_size) == (5, 2, 32)
     assert (settings.local.lr, settings.adversary.record) == (1.0, True)
-    assert (settings.adversary.attack, settings.adversary.options) == ("ing", "ing.tv=0.1")
+    assert (settings.adversary.attack, settings.adversary.options) == ("ing", {"ing.tv": 0.1})
     assert settings.out == str(tmp_path / "o")
 
 
@@ -116,9 +117,11 @@ def test_paths_are_relative_to_where_the_user_is(flower, tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ("adversary.options=ing.tv=1", "adversary.options"),
+        ("adversary.options=ing.tv=1", "adversary.ing.tv"),
+        ("adversary.ing.tv=1", "adversary.ing.tv"),
         ("adversary.start-image=nowhere.png", "adversary.start-image"),
-        ("defence.options=scale=1", "defence.options"),
+        ("defence.options=scale=1", "defence.scale"),
+        ("defence.scale=1", "defence.scale"),
         ("local.batch-size=401", "local.batch-size = 401"),
         ("clients=401", ""),
         ("device=abacus", "device"),

@@ -100,7 +100,7 @@ def test_the_noise_for_a_budget_keeps_it_and_hardly_more(target, rate, steps):
 
 
 def test_a_budget_that_no_noise_keeps_is_named_in_one_line():
-    with pytest.raises(PrivacyError, match=r"^defence.options: epsilon = 0.01: cannot") as error:
+    with pytest.raises(PrivacyError, match=r"^defence.epsilon = 0.01: cannot") as error:
         noise_for_budget(0.01, delta=1e-5, steps=1)
     assert "\n" not in str(error.value)
 

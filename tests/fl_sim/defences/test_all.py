@@ -100,6 +100,6 @@ def test_without_strength_it_is_none_bit_for_bit(name, options, client, seen):
     ],
 )
 def test_mistakes_are_named_in_one_line(name, options, message):
-    with pytest.raises(ValueError, match=f"^defence.options: .*{message}") as error:
+    with pytest.raises(ValueError, match=f"^defence\\..*{message}") as error:
         create(name, options)
     assert "\n" not in str(error.value)

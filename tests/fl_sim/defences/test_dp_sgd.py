@@ -288,7 +288,7 @@ def test_an_account_is_told_from_the_clients_own_images():
 
 def test_a_chosen_number_of_rounds_is_kept_if_it_is_enough():
     assert DpSgd(rounds=9).prepare(rounds=4, strategy="fedavg", examples=[8, 8]).rounds == 9
-    with pytest.raises(DefenceError, match=r"^defence.options: rounds = 3: the run has 4; must"):
+    with pytest.raises(DefenceError, match=r"^defence.rounds = 3: the run has 4; must"):
         DpSgd(rounds=3).prepare(rounds=4, strategy="fedavg", examples=[8, 8])
 
 
@@ -306,7 +306,7 @@ def test_a_chosen_number_of_rounds_is_kept_if_it_is_enough():
     ],
 )
 def test_mistakes_are_named_in_one_line(option, value, message):
-    with pytest.raises(DefenceError, match=f"^defence.options: {message}") as error:
+    with pytest.raises(DefenceError, match=f"^defence.{message}") as error:
         defences.create("dp-sgd", {option: value})
     assert "\n" not in str(error.value)
 

@@ -110,8 +110,8 @@ def test_an_attacker_knows_the_size_of_the_noise(scale, update):
     [
         ("gaussian", {}, "defence.name = 'gaussian': .*; did you mean gaussian-noise?"),
         ("gaussian-noise", {"scael": "1"}, "scael: gaussian-noise has scale; did you mean scale?"),
-        ("gaussian-noise", {"scale": "much"}, "defence.options: scale = 'much': must be a number"),
-        ("gaussian-noise", {"scale": "-1"}, "defence.options: scale = -1.0: must be a number >= 0"),
+        ("gaussian-noise", {"scale": "much"}, "defence.scale = 'much': must be a number"),
+        ("gaussian-noise", {"scale": "-1"}, "defence.scale = -1.0: must be a number >= 0"),
         ("gaussian-noise", {"scale": "nan"}, "scale = nan: must be a number >= 0"),
         ("none", {"scale": "1"}, "scale: none has no options"),
     ],

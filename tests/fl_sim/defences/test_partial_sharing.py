@@ -49,7 +49,7 @@ def test_a_part_stays_and_the_rest_leaves(part, client, seen):
 @pytest.mark.parametrize("name", ["partial-sharing", "freezing"])
 def test_a_model_without_the_part_is_one_line(name, client):
     option = {"partial-sharing": "local", "freezing": "part"}[name]
-    with pytest.raises(DefenceError, match=f"^defence.options: {option} = 'batch-norm': th\\w+ mo"):
+    with pytest.raises(DefenceError, match=f"^defence.{option} = 'batch-norm': th\\w+ mo"):
         create(name, {option: "batch-norm"}).model(client().model)
 
 

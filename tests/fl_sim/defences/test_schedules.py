@@ -46,7 +46,7 @@ def test_clients_train_on_the_larger_batch(quick):
 def test_a_batch_larger_than_a_client_names_the_defence(quick):
     settings = quick(defence__name="large-batch", defence__options="factor=9")
     message = (
-        r"^defence.options: large-batch makes local.batch-size = 2 one of 18, and client-\d\d of "
+        r"^defence.name = 'large-batch': makes local.batch-size = 2 one of 18, and client-\d\d of "
         r"3 has only \d+ images; must make it <= \d+, or take fewer clients$"
     )
     with pytest.raises(SettingsError, match=message):

@@ -363,7 +363,7 @@ def test_a_mistake_is_one_line_and_nothing_is_written(mistake, wrong, line):
         ("data.image-size=8", "--init init.safetensors: does not fit the model: head.weight"),
         ("data.channels=3", "data.channels = 3: the model of --init init.safetensors takes 1"),
         ("clients=3", "clients = 3: 2 images are not the same number for each"),
-        ("adversary.options=ing.tw=1", "adversary.options: ing.tw: unknown option"),
+        ("adversary.options=ing.tw=1", "adversary.ing.tw: unknown option"),
         ("local.freeze=batch-norm", "local.freeze = 'batch-norm': the model has no batch norm"),
         ("device=abacus", "device = 'abacus': must be"),
     ],

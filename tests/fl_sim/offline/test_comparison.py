@@ -128,15 +128,48 @@ def test_every_mistake_is_a_line(text, said):
 
 
 def test_what_does_not_fit_together_is_told_before_any_run():
-    wanted = plan(read(COMMON + TWO.replace("scale=1", "skale=1").replace("size = 2", "size = 99")))
+    wanted = plan(
+        read(COMMON + TWO.replace("scale=1", "scale=-1").replace("size = 2", "size = 99"))
+    )
     with pytest.raises(SettingsError) as error:
         check(wanted)
     [line] = str(error.value).splitlines()
-    assert line.startswith("much noise: defence.options: skale: gaussian-noise has scale")
-    everywhere = plan(read(COMMON + TWO), {"adversary.options": "dlg.iterations=1"})
+    assert line.startswith("much noise: defence.scale = -1.0: must be a number >= 0")
     with pytest.raises(SettingsError) as error:
-        check(everywhere)
-    assert len(str(error.value).splitlines()) == 1
+        plan(read(COMMON + TWO), {"adversary.options": "dlg.iterations=1"})
+    [line] = str(error.value).splitlines()
+    assert line.startswith("adversary.dlg.iterations: must be adversary.ATTACK.OPTION")
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        'name = "gaussian-noise"\nscale = 1',
+        'name = "gaussian-noise"\noptions = "scale=1"',
+        'name = "gaussian-noise"\n"defence.scale" = 1.0',
+    ],
+)
+def test_parameters_of_a_defence_stand_beside_its_name(entry):
+    [case] = plan(read(f"{COMMON}[[compare.defence]]\n{entry}\n")).cases
+    assert case.label == "gaussian-noise scale=1"
+    assert case.settings.defence.options == {"scale": 1.0}
+    assert (case.parameters, case.changes) == ("scale=1", {})
+
+
+def test_a_name_of_a_setting_and_of_a_parameter_is_the_setting():
+    entry = 'name = "dp-sgd"\nrounds = 5\n"defence.rounds" = 7\nnoise-multiplier = 1'
+    [case] = plan(read(f"{COMMON}[[compare.defence]]\n{entry}\n")).cases
+    assert case.settings.rounds == 5
+    assert case.settings.defence.options == {"rounds": 7, "noise_multiplier": 1.0}
+    assert case.changes == {"rounds": 5}
+
+
+def test_a_comparison_chooses_the_defences_itself():
+    with pytest.raises(SettingsError) as error:
+        plan(read(COMMON + TWO), {"defence.scale": 1})
+    assert str(error.value) == (
+        "defence.scale: a comparison sets it for each run; take [[compare.defence]]"
+    )
 
 
 def test_completed_runs_are_kept_and_others_done_again(tmp_path):

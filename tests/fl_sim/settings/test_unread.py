@@ -7,7 +7,8 @@ import pytest
 from fl_sim.cli.app import main
 from fl_sim.data import DATASETS, DataError, load
 from fl_sim.data.sources.base import UNREAD
-from fl_sim.settings.parse import declared_settings, parse
+from fl_sim.settings.declared import declared_settings
+from fl_sim.settings.parse import parse
 from fl_sim.settings.rules import SettingsError
 from fl_sim.settings.unread import READERS, refuse_unread
 
