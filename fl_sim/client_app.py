@@ -40,19 +40,14 @@ def tell_partition(message: Message, context: Context) -> Message:
     return Message(RecordDict({"partition": metrics}), reply_to=message)
 
 
-def by_secure_aggregation(
-    message: Message, context: Context, call_next: ClientAppCallable
-) -> Message:
-    """Take part in SecAgg+ where that is the defence; else train and answer in clear."""
+def by_defence(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
+    """Train and answer through the defence's mod, where it has one."""
     run, _ = _run(context)
-    if not run.defence.secure_aggregation:
-        return call_next(message, context)
-    from strategies.grids.secure_aggregation import secure_aggregation_mod
-
-    return secure_aggregation_mod(message, context, call_next)
+    mod = run.defence.client_mod()
+    return call_next(message, context) if mod is None else mod(message, context, call_next)
 
 
-@app.train(mods=[by_secure_aggregation])
+@app.train(mods=[by_defence])
 def train_model(message: Message, context: Context) -> Message:
     """Return the model after local training, as the defence lets it leave."""
     run, number = _run(context)

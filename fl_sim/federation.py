@@ -204,7 +204,8 @@ class Federation:
         chosen = min(
             self.settings.adversary.clients or self.clients_per_round, self.clients_per_round
         )
-        updates = 2 if self.defence.secure_aggregation else chosen  # the mean, and a masked one
+        # Of an aggregate: the mean, and maybe a masked one.
+        updates = 2 if self.defence.view == "aggregate" else chosen
         return adversary_setup.make_adversary(
             self.settings,
             self._first_model,

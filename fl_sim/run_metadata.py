@@ -53,7 +53,7 @@ def describe(run: Federation) -> dict[str, Any]:
         "recipe": dataclasses.asdict(run.recipe),
         "candidates": len(set(private.patients)),
         "threat": {
-            "view": "aggregate" if run.defence.secure_aggregation else "client",
+            "view": run.defence.view,
             "labels_known": settings.adversary.labels_known,
             "defence_known": settings.adversary.defence_known,
         },

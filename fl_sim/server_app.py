@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 from flwr.app import ArrayRecord, Context, MetricRecord
-from flwr.server.workflow import SecAggPlusWorkflow
 from flwr.serverapp import Grid, ServerApp
 
 from adversary.attacks.adversary import Adversary
 from adversary.common.errors import UserError, one_line_error
 from adversary.common.seeding import derive_seed
+from adversary.observation.observation import View
 from adversary.report.ledger import Ledger
 from adversary.storage.run_folder import RunFolder, one_line_io_errors
 from fl_sim import loggers, run_metadata
@@ -38,7 +38,6 @@ from fl_sim.workers.ray_queue import RayQueue, in_ray_cluster
 from strategies import registry
 from strategies.grids.ordered import OrderedGrid
 from strategies.grids.polling import PollingGrid
-from strategies.grids.secure_aggregation import SecureAggregationGrid
 from strategies.honest_but_curious import HonestButCurious
 from strategies.honest_but_curious_secagg import HonestButCuriousSecAgg
 from strategies.replies import LEFT_OUT
@@ -48,6 +47,12 @@ from strategies.wrappers.reply_validation import ReplyValidation
 from strategies.wrappers.run_log import RunLog
 
 app = ServerApp()
+
+OBSERVERS: dict[View, type[HonestButCurious]] = {
+    "client": HonestButCurious,
+    "aggregate": HonestButCuriousSecAgg,
+}
+"""Who attacks, by what the server receives."""
 
 
 class IncompleteReportError(UserError, RuntimeError):
@@ -123,7 +128,7 @@ def _serve(grid: Grid, settings: Settings, folder: RunFolder) -> Ledger:
         _put_again(strategy, folder)
         arrays, rounds = snapshot.arrays, snapshot.round if course.stopped else rounds
     strategy.start(
-        OrderedGrid(_channel(run, _watched(grid, strategy)), list(names)),
+        OrderedGrid(run.defence.grid(_watched(grid, strategy)), list(names)),
         arrays,
         num_rounds=rounds,
         evaluate_fn=_evaluation(run, folder),
@@ -168,9 +173,8 @@ def _strategy(
     }
     strategy: RunLog
     if run.settings.adversary.enabled:
-        observer = HonestButCuriousSecAgg if run.defence.secure_aggregation else HonestButCurious
         adversary = run.adversary()
-        strategy = observer(
+        strategy = OBSERVERS[run.defence.view](
             *(paced, adversary, run.recipe),
             threat=run.threat_model,
             queue=_queue(run, adversary, ledger) if in_ray_cluster() else None,
@@ -224,13 +228,6 @@ def _spent(run: Federation) -> Callable[[str, int], dict[str, Any] | None]:
         return None if account is None else dataclasses.asdict(account)
 
     return spent
-
-
-def _channel(run: Federation, grid: Grid) -> Grid:
-    """Return the grid by which updates travel: through SecAgg+ where that is the defence."""
-    if not run.defence.secure_aggregation:
-        return grid
-    return SecureAggregationGrid(grid, SecAggPlusWorkflow(**run.defence.describe()))  # type: ignore[arg-type]
 
 
 def _evaluation(

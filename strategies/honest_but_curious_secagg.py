@@ -17,12 +17,12 @@ AGGREGATE = "aggregate"
 
 
 class HonestButCuriousSecAgg(HonestButCurious):
-    """An honest-but-curious server behind a :class:`~strategies.SecureAggregationGrid`.
+    """A server that sees the mean alone, as behind a :class:`~strategies.SecureAggregationGrid`.
 
     It attacks the mean over the clients as one large batch, under the name ``aggregate``. To show
     what a client's own masked vector gives away, it attacks one of these too, that of the first
-    client, as if it were an update. Where ``select`` names none of a round's clients, the round is
-    left out; else all that took part are in the aggregate.
+    client, as if it were an update, where replies hold such vectors. Where ``select`` names none of
+    a round's clients, the round is left out; else all that took part are in the aggregate.
     """
 
     def _observe(self, server_round: int, replies: list[Message]) -> list[Observation]:
@@ -37,7 +37,7 @@ class HonestButCuriousSecAgg(HonestButCurious):
             )
             if not usable:
                 return []
-            return [_aggregate([one for one, _ in usable]), _masked(*usable[0])]
+            return [_aggregate([one for one, _ in usable]), *_masked(*usable[0])]
         except Exception as error:
             self._give_up(server_round, AGGREGATE, error)
             return []
@@ -69,12 +69,16 @@ def _aggregate(each: list[Observation]) -> Observation:
     )
 
 
-def _masked(member: Observation, reply: Message) -> Observation:
-    """Return a member's masked vector as if it were its update."""
-    masked = masked_arrays(reply.content).items()
-    return dataclasses.replace(
-        member,
-        client=member.client + MASKED,
-        returned=member.returned | {name: torch.from_numpy(array) for name, array in masked},
-        members={member.client: member.num_examples},
-    )
+def _masked(member: Observation, reply: Message) -> list[Observation]:
+    """Return a member's masked vector as if it were its update, where there is one."""
+    masked = {name: torch.from_numpy(a) for name, a in masked_arrays(reply.content).items()}
+    if not masked:
+        return []
+    return [
+        dataclasses.replace(
+            member,
+            client=member.client + MASKED,
+            returned=member.returned | masked,
+            members={member.client: member.num_examples},
+        )
+    ]

@@ -20,6 +20,9 @@ from adversary.common.files import atomic_write, sha256
 from adversary.common.types import StateDict
 from adversary.observation.recipe import TrainingRecipe
 
+View = Literal["client", "aggregate"]
+"""Whose update it is: one client's, or the mean of several."""
+
 MASKED = "-masked"
 """Ends the name of a client whose update came masked, and is read as if it had not."""
 
@@ -66,7 +69,7 @@ class Observation:
     returned: StateDict
     num_examples: int
     recipe: TrainingRecipe
-    view: Literal["client", "aggregate"] = "client"
+    view: View = "client"
     members: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()

@@ -15,12 +15,14 @@ from adversary.common.truth import Blends
 from adversary.common.types import StateDict
 from adversary.observation.channel import Channel
 from adversary.observation.mechanisms import DefenceError, Mechanism, is_buffer
-from adversary.observation.observation import Observation
+from adversary.observation.observation import Observation, View
 from adversary.observation.recipe import TrainingRecipe
 from fl_sim.models import Classifier
 from fl_sim.training import local_training
 
 if TYPE_CHECKING:
+    from flwr.clientapp.typing import Mod
+    from flwr.serverapp import Grid
     from flwr.serverapp.strategy import Strategy
 
     from fl_sim.defences.accounting import PrivacySpent
@@ -67,13 +69,14 @@ class Defence(ABC):
     reports_losses : bool
         Whether clients tell the server how the model does on their own images. Those figures
         leave as they are, so a defence whose account is to hold against the server forgoes them.
-    secure_aggregation : bool
-        Whether updates travel by SecAgg+, so that the server sees their mean only.
+    view : {"client", "aggregate"}
+        What the server receives, and so what an adversary there attacks: each client's update, or
+        only the mean of those of a round, in the place of each, as :meth:`grid` has it.
     """
 
     protects: ClassVar[str]
     reports_losses: ClassVar[bool] = True
-    secure_aggregation: ClassVar[bool] = False
+    view: ClassVar[View] = "client"
 
     def prepare(self, *, rounds: int, strategy: str, examples: Sequence[int]) -> Self:
         """Return the defence as the federation agrees on it before the first round.
@@ -188,6 +191,21 @@ class Defence(ABC):
     def strategy(self, strategy: Strategy, *, clients: int) -> Strategy:
         """Return what aggregates in place of ``strategy``; ``clients`` is how many train."""
         return strategy
+
+    def grid(self, grid: Grid) -> Grid:
+        """Return what carries the server's messages in place of ``grid``, Flower's or around it.
+
+        The strategy, and an adversary with it, see the replies of what is returned.
+        """
+        return grid
+
+    def client_mod(self) -> Mod | None:
+        """Return the mod through which a client gets its train messages; None for none.
+
+        The client's end of :meth:`grid`: it sees what leaves the client last. Clients of one run
+        make it anew for each message, so what it has to remember belongs in the context.
+        """
+        return None
 
     def account(
         self, recipe: TrainingRecipe, *, num_examples: int, clients: int, rounds: int

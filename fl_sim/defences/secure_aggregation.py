@@ -14,6 +14,8 @@ from fl_sim.defences.base import Defence, DefenceError, is_buffer
 from strategies.registry import STRATEGIES, averaging
 
 if TYPE_CHECKING:
+    from flwr.clientapp.typing import Mod
+    from flwr.serverapp import Grid
     from flwr.serverapp.strategy import Strategy
 
 MODULUS_RANGE = 2**32
@@ -60,7 +62,7 @@ class SecureAggregation(Defence):
         "stays. Flower expands masks from seeds of 32 bits: between two clients a search finds "
         "them."
     )
-    secure_aggregation = True
+    view = "aggregate"
 
     def __post_init__(self) -> None:
         for name in ("num_shares", "reconstruction_threshold"):
@@ -110,6 +112,18 @@ class SecureAggregation(Defence):
                 ">= 2 (clients, strategy.fraction)"
             )
         return strategy
+
+    def grid(self, grid: Grid) -> Grid:
+        """Return a grid whose train messages are answered by Flower's protocol."""
+        from strategies.grids.secure_aggregation import secure_aggregation_grid
+
+        return secure_aggregation_grid(grid, **self.describe())
+
+    def client_mod(self) -> Mod:
+        """Return the client's side of the protocol."""
+        from strategies.grids.secure_aggregation import secure_aggregation_mod
+
+        return secure_aggregation_mod
 
     def channel(self, observation: Observation) -> Channel:
         """Return the noise of rounding on the mean; on one client's own, that of its masks.

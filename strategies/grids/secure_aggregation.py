@@ -103,6 +103,11 @@ class SecureAggregationGrid(GridWrapper):
         return _Round(self._grid, self.workflow, messages, timeout).run()
 
 
+def secure_aggregation_grid(grid: Grid, **parameters: Any) -> SecureAggregationGrid:
+    """Return a grid around ``grid`` by SecAgg+ with these parameters of Flower's workflow."""
+    return SecureAggregationGrid(grid, SecAggPlusWorkflow(**parameters))
+
+
 class _Round:
     """One round of SecAgg+; to Flower's workflow it is both the grid and the strategy.
 
@@ -260,13 +265,15 @@ def secure_aggregation_mod(
 
 
 def masked_arrays(content: RecordDict) -> dict[str, NDArray[Any]]:
-    """Return what the server received of one client alone, by array.
+    """Return what the server received of one client alone, by array; nothing if it was not told.
 
     Parameters
     ----------
     content : RecordDict
         Of a reply from a :class:`SecureAggregationGrid`.
     """
+    if MASKED not in content.config_records:
+        return {}
     arrays = content.array_records[ARRAYS]
     vector = np.frombuffer(cast(bytes, content.config_records[MASKED][_VECTOR]))
     split = _split(vector, {name: arrays[name] for name in arrays if not _counts(arrays[name])})

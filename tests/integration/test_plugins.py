@@ -4,9 +4,11 @@ import re
 import sys
 
 import pytest
+import torch
 
 from adversary.attacks import ATTACKS, ING
 from adversary.common.plugins import PluginError
+from adversary.observation.observation import Observation
 from adversary.storage.run_folder import RunFolder
 from fl_sim.cli import listing
 from fl_sim.cli.app import main
@@ -71,6 +73,94 @@ def test_the_page_s_own_defence_and_attack(installed, root, quick):
     # The mean public X-ray is what RDLV counts from.
     assert leakage.loc[leakage["attack"] == "mean-image", "rdlv"].abs().max() < 1e-6
     assert folder.info()["defence"]["decimals"] == 3
+
+
+WIRE = """
+from dataclasses import dataclass
+
+import torch
+from flwr.app import ArrayRecord
+
+from fl_sim.defences import Defence
+from strategies.grids.base import GridWrapper
+
+
+def cast(content, dtype, expected):
+    arrays = content.array_records["arrays"].to_torch_state_dict()
+    assert {v.dtype for v in arrays.values() if v.is_floating_point()} == {expected}
+    content.array_records["arrays"] = ArrayRecord(
+        {k: v.to(dtype) if v.is_floating_point() else v for k, v in arrays.items()}
+    )
+
+
+def narrow(message, context, call_next):
+    reply = call_next(message, context)
+    cast(reply.content, torch.float16, torch.float32)
+    return reply
+
+
+class Widened(GridWrapper):
+    def send_and_receive(self, messages, *, timeout=None):
+        for reply in super().send_and_receive(messages, timeout=timeout):
+            if "arrays" in reply.content:
+                cast(reply.content, torch.float32, torch.float16)
+            yield reply
+
+
+@dataclass(frozen=True, kw_only=True)
+class HalfWire(Defence):
+    protects = "Nothing: it saves half of the bytes."
+
+    def grid(self, grid):
+        return Widened(grid)
+
+    def client_mod(self):
+        return narrow
+"""
+
+
+def test_a_defence_from_outside_changes_both_ends_of_the_transport(installed, quick):
+    installed(WIRE, "[fl_sim.defences]\nhalf-wire = my_package:HalfWire\n")
+    settings = quick(
+        rounds=1, clients=2, local__batch_size=1, defence__name="half-wire", adversary__record=True
+    )
+    folder = RunFolder.open(run_in_process(settings).parent)
+    assert folder.info()["threat"]["view"] == "client"
+    seen = [Observation.load(update) for update in folder.recorded_updates()]
+    assert len(seen) == 2
+    for one in seen:
+        moved = {n: v for n, v in one.returned.items() if not torch.equal(v, one.sent[n])}
+        assert moved
+        for value in moved.values():  # 11 bits travelled, and 24 were at both ends
+            assert value.dtype == torch.float32 or not value.is_floating_point()
+            assert torch.equal(value, value.half().to(value.dtype))
+
+
+def test_the_how_to_s_trusted_aggregator_shows_the_mean_alone(root, quick):
+    page = (root / "docs/howto/defence.md").read_text(encoding="utf-8")
+    program = re.findall(r"```python\n(.*?)```", page.split("changes the transport")[-1], re.S)[0]
+    exec(compile(program, "defence.md", "exec"), {"__name__": "page"})
+    folders = {}
+    try:
+        for name in ("none", "trusted-aggregator"):
+            settings = quick(
+                rounds=1, clients=3, local__batch_size=1, adversary__record=True,
+                defence__name=name, out=f"{quick().out}-{name}",
+            )  # fmt: skip
+            folders[name] = RunFolder.open(run_in_process(settings).parent)
+    finally:
+        del DEFENCES["trusted-aggregator"]
+    plain, hidden = folders.values()
+    assert hidden.info()["threat"]["view"] == "aggregate"
+    assert set(hidden.leakage()["client"]) == {"aggregate"}
+    each = [Observation.load(update) for update in plain.recorded_updates()]
+    (update,) = hidden.recorded_updates()
+    mean = Observation.load(update)
+    assert (mean.view, mean.num_examples) == ("aggregate", sum(one.num_examples for one in each))
+    assert dict(mean.members) == {one.client: one.num_examples for one in each}
+    for name, value in mean.returned.items():
+        expected = sum(one.num_examples * one.returned[name].double() for one in each)
+        torch.testing.assert_close(value.double(), expected / mean.num_examples)
 
 
 def test_the_how_to_s_own_data_set(installed, root):
