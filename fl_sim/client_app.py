@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -13,6 +11,7 @@ from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import ClientAppCallable
 
 from adversary.common.seeding import derive_seed, generator
+from adversary.common.torch_state import limited_threads
 from fl_sim.data import XrayDataset
 from fl_sim.defences import LocalUpdate
 from fl_sim.federation import Federation, build_federation
@@ -27,6 +26,9 @@ from strategies.replies import AUC, HELD_OUT_AUC, HELD_OUT_LOSS, LEFT_OUT, NUM_E
 PARTITION, PARTITIONS = "partition-id", "num-partitions"
 PERSONAL = "personal"
 """Where a client keeps the arrays that do not leave it."""
+
+THREADS = 1
+"""For the sake of the same sums on every machine and engine; clients run side by side."""
 
 app = ClientApp()
 
@@ -64,7 +66,7 @@ def train_model(message: Message, context: Context) -> Message:
     torch.manual_seed(derive_seed(settings.seed, "training", server_round, number))  # dropout
     rounding = derive_seed(settings.seed, "rounding", server_round, number)
     np.random.seed(rounding % 2**32)  # noqa: NPY002 (SecAgg+ rounds by it)
-    with _one_thread():
+    with limited_threads(THREADS):
         loss = run.defence.train(
             model,
             inputs,
@@ -112,7 +114,7 @@ def evaluate_model(message: Message, context: Context) -> Message:
         metrics = MetricRecord({NUM_EXAMPLES: len(run.parts[number])})
         return Message(RecordDict({"metrics": metrics}), reply_to=message)
     _make_personal(model, context)
-    with _one_thread():
+    with limited_threads(THREADS):
         metrics = _metrics(run, model, part)
         if run.defence.personal(model.state_dict()) and len(run.evaluation_set()):
             held_out = _evaluate(run, model, run.evaluation_set())
@@ -144,20 +146,6 @@ def _metrics(run: Federation, model: Classifier, part: XrayDataset) -> MetricRec
 def _evaluate(run: Federation, model: Classifier, images: XrayDataset) -> Evaluation:
     everything = images.tensor(range(len(images)))
     return evaluate(model, everything, images.labels, run.recipe.loss, device=run.device)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Compute on one thread, for the sake of the same sums on every machine and engine.
-
-    Clients run side by side where there are more cores.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _place(context: Context) -> tuple[int, int]:

@@ -37,6 +37,7 @@ from fl_sim.consistency import (
     num_outputs,
 )
 from fl_sim.data import Splits, XrayDataset
+from fl_sim.data.sources.base import DatasetRequest
 from fl_sim.defences import Defence
 from fl_sim.defences.accounting import PrivacySpent
 from fl_sim.galleries import Galleries
@@ -257,7 +258,7 @@ def build_federation(settings: Settings, clients: int) -> Federation:
     settings = dataclasses.replace(settings, clients=clients)
     device = adversary_setup.device(settings)
     defence = defences.create(settings.defence.name, settings.defence.options)
-    splits = _load(settings)
+    splits = data.load_request(dataset_request(settings))
     shares = data.partition(
         splits.private,
         clients,
@@ -296,10 +297,11 @@ def build_federation(settings: Settings, clients: int) -> Federation:
     )
 
 
-def _load(settings: Settings) -> Splits:
+def dataset_request(settings: Settings) -> DatasetRequest:
+    """Return what the settings ask of their data set."""
     wanted = settings.data
-    return data.load(
-        wanted.name,
+    return DatasetRequest(
+        name=wanted.name,
         path=wanted.path,
         image_size=wanted.image_size,
         channels=wanted.channels,

@@ -30,7 +30,7 @@ from adversary.attacks.standard import Standard
 from adversary.attacks.stg import STG
 from adversary.common.convert import KINDS, Value, convert
 from adversary.common.hints import did_you_mean
-from adversary.common.plugins import Registry
+from adversary.common.plugins import Registry, derived_from
 
 
 def _plugin_error(name: str, cls: type[Attack]) -> str | None:
@@ -56,11 +56,10 @@ _BUILT_IN = (
     Encoder,
 )
 
-ATTACKS: Registry[Attack] = Registry(
+ATTACKS: Registry[type[Attack]] = Registry(
     {cls.name: cls for cls in _BUILT_IN},
     group="adversary.attacks",
-    base=Attack,  # type: ignore[type-abstract]
-    fault=_plugin_error,
+    fault=derived_from(Attack, _plugin_error),
 )
 
 __all__ = [

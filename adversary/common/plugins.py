@@ -1,4 +1,4 @@
-"""Registries of classes by name, which other packages add to by entry point."""
+"""Registries by name, which other packages add to by entry point."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from adversary.common.errors import UserError, UserNotice
 
@@ -14,49 +14,45 @@ T = TypeVar("T")
 
 
 class PluginError(UserError, ValueError):
-    """A class from outside that cannot be used; one line that names it and its package."""
+    """Something from outside that cannot be used; one line that names it and its package."""
 
 
 class PluginWarning(UserNotice):
-    """A class from outside that is left out; one line that names it and its package."""
+    """Something from outside that is left out; one line that names it and its package."""
 
 
-class Registry(MutableMapping[str, type[T]]):
-    """Classes by name: built in, registered in code, or found by entry point, in this order.
+class Registry(MutableMapping[str, T]):
+    """Classes or makers by name: built in, registered in code, or of an entry point, in this order.
 
-    Names are known without importing anything; the class of an entry point is imported when it
-    is asked for, so a broken package harms nobody who does not use it. No name that is built in
-    can be taken by another class.
+    Names are known without importing anything; what an entry point names is imported when it is
+    asked for, so a broken package harms nobody who does not use it. No name that is built in can
+    be taken.
 
     Parameters
     ----------
-    builtin : mapping of str to type
-        The project's own classes.
+    builtin : mapping
+        The project's own.
     group : str
         Group of entry points, each ``name = "module:Class"``.
-    base : type
-        What every class must be derived from.
     fault : callable
-        From a name and a class to what is wrong with it, None where nothing is.
+        From a name and what it stands for to what is wrong with that, None where nothing is.
 
     Raises
     ------
     PluginError
-        From ``registry[name]`` and ``registry[name] = cls`` where the class cannot be used.
+        From ``registry[name]`` and ``registry[name] = entry`` where it cannot be used.
     """
 
     def __init__(
         self,
-        builtin: Mapping[str, type[T]],
+        builtin: Mapping[str, T],
         *,
         group: str,
-        base: type[T],
-        fault: Callable[[str, type[T]], str | None],
+        fault: Callable[[str, Any], str | None],
     ) -> None:
         self._builtin = dict(builtin)
-        self._registered: dict[str, type[T]] = {}
+        self._registered: dict[str, T] = {}
         self._group = group
-        self._base = base
         self._fault = fault
 
     def __iter__(self) -> Iterator[str]:
@@ -68,17 +64,17 @@ class Registry(MutableMapping[str, type[T]]):
     def __contains__(self, name: object) -> bool:
         return name in self._builtin or name in self._registered or name in self._found
 
-    def __getitem__(self, name: str) -> type[T]:
-        for classes in (self._builtin, self._registered):
-            if name in classes:
-                return classes[name]
+    def __getitem__(self, name: str) -> T:
+        for entries in (self._builtin, self._registered):
+            if name in entries:
+                return entries[name]
         return self._load(self._found[name])
 
-    def __setitem__(self, name: str, cls: type[T]) -> None:
+    def __setitem__(self, name: str, entry: T) -> None:
         if name in self._builtin:
             raise PluginError(f"{self._group}: {name} is built in; take another name")
-        self._check(name, cls, f"{self._group}: {name}")
-        self._registered[name] = cls
+        self._check(name, entry, f"{self._group}: {name}")
+        self._registered[name] = entry
 
     def __delitem__(self, name: str) -> None:
         del self._registered[name]
@@ -100,24 +96,35 @@ class Registry(MutableMapping[str, type[T]]):
             )
         return found
 
-    def _load(self, point: EntryPoint) -> type[T]:
+    def _load(self, point: EntryPoint) -> T:
         try:
-            cls = point.load()
+            entry: T = point.load()
         # Code of others may raise anything, and may call sys.exit when it is imported.
         except (Exception, SystemExit) as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise PluginError(f"{self._where(point)} cannot be loaded: {reason}") from error
-        self._check(point.name, cls, self._where(point))
-        return cls
+        self._check(point.name, entry, self._where(point))
+        return entry
 
-    def _check(self, name: str, cls: type[T], where: str) -> None:
-        if not (isinstance(cls, type) and issubclass(cls, self._base)):
-            raise PluginError(f"{where}: {cls!r} must be a class derived from {_path(self._base)}")
-        if (fault := self._fault(name, cls)) is not None:
+    def _check(self, name: str, entry: T, where: str) -> None:
+        if (fault := self._fault(name, entry)) is not None:
             raise PluginError(f"{where}: {fault}")
 
     def _where(self, point: EntryPoint) -> str:
         return f"{self._group}: {point.name} of package {_package(point)}"
+
+
+def derived_from(
+    base: type, fault: Callable[[str, Any], str | None]
+) -> Callable[[str, object], str | None]:
+    """Return what is wrong with what is no class of ``base``, or else what ``fault`` says."""
+
+    def found(name: str, entry: object) -> str | None:
+        if not (isinstance(entry, type) and issubclass(entry, base)):
+            return f"{entry!r} must be a class derived from {_path(base)}"
+        return fault(name, entry)
+
+    return found
 
 
 def _package(point: EntryPoint) -> str:

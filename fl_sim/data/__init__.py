@@ -6,7 +6,7 @@
 
 from fl_sim.data.dataset import Splits, XrayDataset
 from fl_sim.data.errors import DataError
-from fl_sim.data.loading import DATASETS, load
+from fl_sim.data.loading import DATASETS, load, load_request
 from fl_sim.data.partition import PARTITIONS, partition
 from fl_sim.data.validation import hold_out
 
@@ -18,5 +18,6 @@ __all__ = [
     "XrayDataset",
     "hold_out",
     "load",
+    "load_request",
     "partition",
 ]

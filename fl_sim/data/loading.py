@@ -9,11 +9,11 @@ from functools import lru_cache
 
 import numpy as np
 
+from adversary.common.plugins import Registry
 from fl_sim.data.dataset import Splits
 from fl_sim.data.entries import UNCERTAIN
 from fl_sim.data.errors import DataError
 from fl_sim.data.identity import PATIENTS
-from fl_sim.data.registry import DataSets
 from fl_sim.data.sources import (
     chestmnist,
     embedded,
@@ -25,11 +25,11 @@ from fl_sim.data.sources import (
     pneumoniamnist,
     sample,
 )
-from fl_sim.data.sources.base import UNREAD, DatasetRequest
+from fl_sim.data.sources.base import UNREAD, DatasetRequest, Maker
 from fl_sim.data.splits import readable, split
 from fl_sim.data.summary import in_lines, splits_in_words
 
-DATASETS = DataSets(
+DATASETS: Registry[Maker] = Registry(
     {
         "chestmnist": chestmnist.source,
         "embedded": embedded.source,
@@ -40,8 +40,13 @@ DATASETS = DataSets(
         "phantom": phantom.source,
         "pneumoniamnist": pneumoniamnist.source,
         "sample": sample.source,
-    }
+    },
+    group="fl_sim.data",
+    fault=lambda name, maker: (
+        None if callable(maker) else f"{maker!r} must be callable, from a Request to a Source"
+    ),
 )
+"""The makers of sources."""
 
 ON_ERROR = ("stop", "skip")
 IMAGE_SIZES = range(8, 1025)
@@ -127,6 +132,11 @@ def load(
         max_value=max_value,
         on_error=on_error,
     )
+    return load_request(request)
+
+
+def load_request(request: DatasetRequest) -> Splits:
+    """Return the same for arguments that stand together; see :func:`load`."""
     _check(request)
     return _load(request)
 

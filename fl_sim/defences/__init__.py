@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 
 from adversary.common.convert import KINDS, Value, convert
 from adversary.common.hints import did_you_mean
-from adversary.common.plugins import Registry
+from adversary.common.plugins import Registry, derived_from
 from fl_sim.defences.augmentation import Augmentation
 from fl_sim.defences.base import Defence, DefenceError, LocalUpdate
 from fl_sim.defences.central_dp import CentralDp
@@ -58,7 +58,7 @@ def _fault(name: str, cls: type[Defence]) -> str | None:
     return None
 
 
-DEFENCES: Registry[Defence] = Registry(
+DEFENCES: Registry[type[Defence]] = Registry(
     {
         "none": NoDefence,
         "gaussian-noise": GaussianNoise,
@@ -79,8 +79,7 @@ DEFENCES: Registry[Defence] = Registry(
         "more-steps": MoreSteps,
     },
     group="fl_sim.defences",
-    base=Defence,
-    fault=_fault,
+    fault=derived_from(Defence, _fault),
 )
 
 

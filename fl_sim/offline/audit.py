@@ -22,9 +22,8 @@ from adversary.scoring.scorer import Scorer
 from adversary.storage.run_folder import RunFolder
 from fl_sim import adversary_setup, defences, run_metadata
 from fl_sim.data.client import ClientImages, images_of_client, public_xrays, with_class_numbers
-from fl_sim.data.sources.base import DatasetRequest
 from fl_sim.defences import Defence
-from fl_sim.federation import recipe_from
+from fl_sim.federation import dataset_request, recipe_from
 from fl_sim.models import Classifier
 from fl_sim.models.freezing import freeze, trainable_state_dict
 from fl_sim.offline import checkpoint_pair as pair
@@ -265,23 +264,7 @@ def _images(
         raise AuditError("adversary.labels-known = True: needs the images, by --images")
     if not known:
         return None
-    data = settings.data
-    request = DatasetRequest(
-        name=data.name,
-        path=data.path,
-        image_size=data.image_size,
-        channels=data.channels,
-        num_images=0,
-        public=data.public or None,
-        test_fraction=0,
-        seed=settings.seed,
-        labels=data.labels,
-        uncertain=data.uncertain,
-        columns=data.columns,
-        patients=data.patients,
-        max_value=data.max_value,
-        on_error=data.on_error,
-    )
+    request = dataclasses.replace(dataset_request(settings), num_images=0, test_fraction=0)
     return images_of_client(request, indices)
 
 

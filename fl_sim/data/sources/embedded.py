@@ -2,16 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import json
-from collections.abc import Iterator
-from pathlib import Path
-
-import numpy as np
-import torch
-
-from fl_sim.data.files.images import decode, stack
 from fl_sim.data.sources.base import DatasetRequest, DatasetSource, reads
+from fl_sim.data.sources.bundled import bundled
 
 PUBLIC = frozenset(
     {
@@ -31,22 +23,10 @@ def source(request: DatasetRequest) -> DatasetSource:
     that figures of several seeds speak of the same twelve. Written by
     :mod:`fl_sim.data.sources.embed`.
     """
-    content = json.loads(Path(__file__).with_name("embedded.json").read_text())
-    images = content["images"]
-
-    def pictures(indices: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-        for i in indices:
-            name = images[i]["name"]
-            yield name, decode(base64.b64decode(images[i]["png"]), name)
-
-    return DatasetSource(
-        name="embedded",
-        labels=torch.tensor([image["label"] for image in images]),
-        patients=tuple(image["patient"] for image in images),
-        names=tuple(image["name"] for image in images),
-        label_names=tuple(content["label_names"]),
-        parts=tuple("public" if image["name"] in PUBLIC else "private" for image in images),
-        read=lambda i: stack(pictures(i), request.image_size, request.channels, "embedded"),
-        attribution=content["attribution"],
+    return bundled(
+        "embedded",
+        request,
+        encoding="png",
+        part=lambda image: "public" if image["name"] in PUBLIC else "private",
         holds_out_test=False,
     )

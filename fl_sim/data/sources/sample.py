@@ -2,19 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import json
-from collections.abc import Iterator
-from functools import lru_cache
-from pathlib import Path
-from typing import Any
-
-import numpy as np
-import torch
-
 from fl_sim.data.errors import DataError
-from fl_sim.data.files.images import decode, stack
 from fl_sim.data.sources.base import DatasetRequest, DatasetSource, reads
+from fl_sim.data.sources.bundled import bundled
 
 SIDE = 64
 """Pixels a side, as stored."""
@@ -37,27 +27,4 @@ def source(request: DatasetRequest) -> DatasetSource:
             f"data.image-size = {request.image_size}: the X-rays of 'sample' are {SIDE}x{SIDE};"
             f" allowed are up to {SIDE} (data.name = 'embedded' has sixteen of 256x256)"
         )
-    content = _content()
-    images = content["images"]
-
-    def pictures(indices: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-        for i in indices:
-            name = images[i]["name"]
-            yield name, decode(base64.b64decode(images[i]["jpeg"]), name)
-
-    return DatasetSource(
-        name="sample",
-        labels=torch.tensor([image["label"] for image in images]),
-        patients=tuple(image["patient"] for image in images),
-        names=tuple(image["name"] for image in images),
-        label_names=tuple(content["label_names"]),
-        parts=tuple(image["part"] for image in images),
-        read=lambda i: stack(pictures(i), request.image_size, request.channels, "sample"),
-        attribution=content["attribution"],
-    )
-
-
-@lru_cache(maxsize=1)
-def _content() -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(Path(__file__).with_name("sample.json").read_text())
-    return content
+    return bundled("sample", request, encoding="jpeg", part=lambda image: image["part"])

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from adversary.common import plugins
-from adversary.common.plugins import PluginError, PluginWarning, Registry
+from adversary.common.plugins import PluginError, PluginWarning, Registry, derived_from
 
 
 class Base:
@@ -35,8 +35,7 @@ def registry(monkeypatch):
         return Registry(
             {"ours": Ours},
             group="tests.group",
-            base=Base,
-            fault=lambda name, cls: "does not fit" if cls is Unfit else None,
+            fault=derived_from(Base, lambda name, cls: "does not fit" if cls is Unfit else None),
         )
 
     return make

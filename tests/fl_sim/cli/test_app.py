@@ -324,10 +324,15 @@ def test_lists(topic, names, capsys, monkeypatch):
 
 def test_the_readmes_table_has_every_setting(capsys):
     assert main(["list", "settings", "--markdown"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    keys = [line.split("`")[1] for line in lines[2:]]
+    settings, parameters = (
+        table.splitlines() for table in capsys.readouterr().out.strip().split("\n\n")
+    )
+    keys = [line.split("`")[1] for line in settings[2:]]
     assert keys == [one.key for one in declared_settings()]
-    assert all(line.count("|") == 5 for line in lines)
+    assert all(line.count("|") == 5 for line in settings)
+    assert all(line.count("|") == 4 for line in parameters)
+    assert "| `defence.scale (gaussian-noise)` | `0.1` | a number |" in parameters
+    assert "| `adversary.dlg.iterations` | `300` | an integer |" in parameters
 
 
 def test_help_needs_nothing_heavy():
