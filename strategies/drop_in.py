@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 from collections.abc import Sequence
 from logging import INFO, WARNING
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 
 from adversary import Adversary, Limits, Prior, TrainingRecipe
 from adversary.attacks import Attack, create
+from adversary.common.hints import did_you_mean
 from adversary.observation.observation import Observation
 from adversary.problem.foreign_models import Adapted, Normalisation, adapt
 from adversary.problem.pixel_mean import mean_input
@@ -223,8 +223,7 @@ def _recipe(told: dict[str, Any], adapted: Adapted) -> TrainingRecipe:
     fields = [field.name for field in dataclasses.fields(TrainingRecipe)]
     for name in told:
         if name not in fields:
-            close = difflib.get_close_matches(name, fields, n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
+            hint = did_you_mean(name, fields, {"lr": ("learning-rate", "eta")})
             raise TypeError(f"{name}: unknown argument of curious{hint}")
     single = adapted.output == "sigmoid" or adapted.outputs == 1
     return TrainingRecipe(**({"loss": "bce" if single else "cross-entropy"} | ASSUMED | told))

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from adversary.common.errors import one_line_error
+from adversary.common.errors import UserError, one_line_error
 from adversary.common.torch_state import preserved_rng_state
 
 Output = Literal["logits", "sigmoid", "softmax", "log-softmax"]
@@ -28,7 +28,7 @@ _LARGE = 1e3
 _TOLERANCE = 1e-4
 
 
-class ForeignModelError(ValueError):
+class ForeignModelError(UserError, ValueError):
     """A model, or a shape of its images, that no attack can use; one line."""
 
 
