@@ -192,7 +192,7 @@ class Span:
     limit : float or None
         Upper limit in dB; None where it is not known.
     kind : str
-        A key of :data:`KINDS`; of others the number is kept, and nothing drawn.
+        A key of :data:`KINDS`; others are not drawn.
     auc_std : float or None
         Spread of the AUC.
     """
@@ -239,7 +239,7 @@ _BESIDE = 0.03
 def privacy_utility_chart(
     spans: Sequence[Span], front: Collection[str], marks: Sequence[tuple[float, str]] = ()
 ) -> str:
-    """Return a chart of leakage against utility: a bar a setting, numbered in their order.
+    """Return a chart of leakage against utility: a bar a setting, with its name.
 
     A bar goes from what an attack reached to the upper limit, and to the end of the axis, dashed,
     where none is known. Settings of the same AUC are drawn side by side.
@@ -247,7 +247,7 @@ def privacy_utility_chart(
     Parameters
     ----------
     spans : sequence of Span
-        One a setting. Those without AUC or PSNR keep their number, and are not drawn.
+        One a setting. Those without AUC or PSNR are not drawn.
     front : collection of str
         Names on the Pareto front, whose upper limits are joined.
     marks : sequence of (float, str)
@@ -259,13 +259,13 @@ def privacy_utility_chart(
         SVG without a prolog; empty where there is nothing to draw.
     """
     drawn = [
-        (number, span)
-        for number, span in enumerate(spans, 1)
+        span
+        for span in spans
         if span.kind in KINDS and math.isfinite(span.auc) and not math.isnan(span.reached)
     ]
     if not drawn:
         return ""
-    places = _apart([span.auc for _, span in drawn])
+    places = _apart([span.auc for span in drawn])
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(7.6, 4.8), layout="constrained")
         axes = figure.subplots()
@@ -282,7 +282,7 @@ def privacy_utility_chart(
             )  # fmt: skip
         best = sorted(
             (place, min(span.limit, _TOP))
-            for place, (_, span) in zip(places, drawn, strict=True)
+            for place, span in zip(places, drawn, strict=True)
             if span.name in front and span.limit is not None
         )
         if best:
@@ -290,11 +290,11 @@ def privacy_utility_chart(
                 *zip(*best, strict=True), color=_COLOURS[0], linewidth=2, zorder=1,
                 label="Pareto front of the upper limits",
             )  # fmt: skip
-        for place, (_, span) in zip(places, drawn, strict=True):
+        for place, span in zip(places, drawn, strict=True):
             _bar(axes, place, span)
         axes.set_xlabel("AUC of the model (higher is better)")
         axes.set_ylabel("PSNR, dB, from attack to bound (lower is better)")
-        least = min(span.reached for _, span in drawn)
+        least = min(span.reached for span in drawn)
         axes.set_ylim(min(_DECIDING[0], least) - 12.0, 1.4 * _TOP)
         ticks = [0, 10, 15, 20, 25, 30, 35, 40, 80, _TOP]
         ticks = [tick for tick in ticks if tick >= axes.get_ylim()[0]]
@@ -305,11 +305,11 @@ def privacy_utility_chart(
         axes.xaxis.set_major_formatter(lambda auc, _: f"{auc:.2f}" if 0 <= auc <= 1 else "")
         figure.draw_without_rendering()  # places the axes, so that distances are known
         points = [
-            (number, place, min(span.reached, _TOP))
-            for place, (number, span) in zip(places, drawn, strict=True)
+            (_short(span.name), place, min(span.reached, _TOP))
+            for place, span in zip(places, drawn, strict=True)
         ]
-        along = [p for x, (_, one) in zip(places, drawn, strict=True) for p in _line(one, x)]
-        _number(axes, points, along)
+        along = [p for x, one in zip(places, drawn, strict=True) for p in _line(one, x)]
+        _name(axes, points, along)
         handles, names = axes.get_legend_handles_labels()
         once = dict(zip(names, handles, strict=True))
         axes.legend(once.values(), once.keys(), frameon=False, fontsize=9, ncols=3,
@@ -324,7 +324,7 @@ def _ends_of(span: Span) -> tuple[float, float]:
 
 
 def _line(span: Span, place: float) -> list[tuple[float, float]]:
-    """Return points along a bar, beside which no number should stand."""
+    """Return points along a bar, on which no name should stand."""
     low, high = _squeeze(np.array(_ends_of(span)))
     return [(place, float(y)) for y in _stretch(np.linspace(low, high, 9)[1:])]
 
@@ -380,6 +380,11 @@ def _ends(block: Sequence[int], values: Sequence[float], step: float) -> tuple[f
     return centre - half, centre + half
 
 
+def along_axis(psnr: float) -> float:
+    """Return where a PSNR in dB lies on an axis that is compressed where verdicts do not differ."""
+    return float(_squeeze(np.array(psnr)))
+
+
 def _squeeze(value: np.ndarray) -> np.ndarray:
     """Return PSNR along the axis: in full where verdicts differ, compressed beyond."""
     low, high = _DECIDING
@@ -393,27 +398,55 @@ def _stretch(value: np.ndarray) -> np.ndarray:
     return inside + np.minimum(value - low, 0) / 0.3 + np.maximum(value - high, 0) / 0.06
 
 
-def _number(
+def _name(
     axes: Axes,
-    points: Sequence[tuple[int, float, float]],
+    points: Sequence[tuple[str, float, float]],
     others: Sequence[tuple[float, float]] = (),
 ) -> None:
-    """Write each point's number beside it, on the side that is least crowded."""
-    centres = axes.transData.transform([(x, y) for _, x, y in points])
-    taken = [*centres, *axes.transData.transform([*others]).reshape(-1, 2)]
+    """Write each point's name beside it, moved up or down from names that are there already.
+
+    Names stand to the right of points in the left two thirds, and to the left of others. ``others``
+    are points of lines, of which names keep away where they can.
+    """
     scale = axes.figure.get_dpi() / 72  # pixels a point
-    for (number, x, y), centre in zip(points, centres, strict=True):
-        near = [place for place in taken if place is not centre]
-        sides = [13 * np.array([math.cos(a), math.sin(a)]) for a in np.arange(0, 6.28, 0.785)]
-        side = min(
-            sides,
-            key=lambda s: sum(1 / (1 + float(np.sum((centre + scale * s - o) ** 2))) for o in near),
+    left, right = axes.get_window_extent().x0, axes.get_window_extent().x1
+    lines = axes.transData.transform([*others]).reshape(-1, 2)
+    taken: list[tuple[float, float, float]] = []  # from, to and height, in pixels
+    for text, x, y in points:
+        at, height = axes.transData.transform((x, y))
+        turned = at > left + 0.66 * (right - left)
+        length = scale * (6.2 * len(text) + 9)
+        begin, end = (at - length, at) if turned else (at, at + length)
+        shift = min(
+            np.arange(-66, 67, 11.0),
+            key=lambda up: (
+                _crowding(begin, end, height + scale * up, scale, taken, lines) + 0.02 * abs(up)
+            ),
         )
-        taken.append(centre + scale * side)
+        taken.append((begin, end, height + scale * shift))
         axes.annotate(
-            str(number), (x, y), xytext=tuple(side), textcoords="offset points",
-            ha="center", va="center", fontsize=10,
+            text, (x, y), xytext=(-9 if turned else 9, shift), textcoords="offset points",
+            ha="right" if turned else "left", va="center", fontsize=9, parse_math=False,
+            arrowprops={"arrowstyle": "-", "color": "#8a94a0", "linewidth": 0.6}
+            if abs(shift) > 11 else None,
         )  # fmt: skip
+
+
+def _crowding(
+    begin: float,
+    end: float,
+    height: float,
+    scale: float,
+    taken: Sequence[tuple[float, float, float]],
+    lines: np.ndarray,
+) -> float:
+    """Return how many names and points of lines a name would cover; names count most."""
+    names = sum(
+        begin < other_end and end > other and abs(height - at) < 10 * scale
+        for other, other_end, at in taken
+    )
+    inside = (lines[:, 0] > begin + 3) & (lines[:, 0] < end - 3)
+    return 10 * names + float((inside & (abs(lines[:, 1] - height) < 6 * scale)).sum())
 
 
 def _figure() -> Figure:

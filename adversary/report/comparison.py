@@ -17,8 +17,17 @@ from typing import Any
 import pandas as pd
 
 from adversary.common.files import atomic_write
+from adversary.report.first_page.guarantee import Guarantee, guarantee_of, last_accounts
 from adversary.report.flags import FLAGS
-from adversary.report.leakage_rows import with_levels
+from adversary.report.leakage_rows import Row, with_levels
+from adversary.report.promises import Promise, promise_of
+from adversary.report.run_info import (
+    FEWEST_FOR_AUC,
+    evaluated_images,
+    flattened,
+    mapping,
+    positive,
+)
 from adversary.scoring.verdict import Evidence, Severity, worst_of
 from adversary.storage import csv_table
 from adversary.storage.names import unmasked
@@ -169,6 +178,16 @@ class ComparisonRow:
         known of all of them.
     chance : float or None
         Rate of re-identification by chance.
+    guarantee : Guarantee or None
+        The weakest finite account of a hospital.
+    promise : Promise
+        What the setting claims against the server.
+    data : str
+        What it was run on: figures of different data are not to be ranked.
+    evaluated : int or None
+        Images that the AUC was found on.
+    unfinished : bool
+        Whether a limit cut an attack off, so that it is no evidence of what there is to see.
     unearned : bool
         Whether a privacy mechanism ended without noise, and so without a finite epsilon.
     bound_converged : bool
@@ -181,6 +200,11 @@ class ComparisonRow:
 
     setting: ComparedSetting
     protects: str = ""
+    guarantee: Guarantee | None = None
+    promise: Promise = Promise.NOTHING
+    data: str = ""
+    evaluated: int | None = None
+    unfinished: bool = False
     level: Severity = Severity.UNKNOWN
     attack: str | None = None
     proved: float | None = None
@@ -252,6 +276,7 @@ class _Result:
     info: Mapping[str, Any]
     leakage: pd.DataFrame
     rounds: pd.DataFrame
+    accounts: list[Row]
 
 
 def compare_runs(settings: Iterable[ComparedSetting]) -> list[ComparisonRow]:
@@ -294,12 +319,15 @@ def pareto_front(rows: Iterable[ComparisonRow]) -> set[str]:
 
     On it are those that no other row beats in one without being worse in the other. What an
     attack reached has no say: an attack that failed is no reason to take a defence. Rows without
-    an upper limit are not on it.
+    an upper limit are not on it, nor are those of which an attack had not finished.
     """
     known = [
         (row.label, row.auc, row.limit)
         for row in rows
-        if row.auc is not None and row.limit is not None and math.isfinite(row.limit)
+        if row.auc is not None
+        and row.limit is not None
+        and math.isfinite(row.limit)
+        and not row.unfinished
     ]
     return {
         label
@@ -340,8 +368,12 @@ def _measure(setting: ComparedSetting) -> list[ComparisonRow]:
     if not results:
         status = "failed" if any(run.note for run in setting.runs) else "missing"
         return [ComparisonRow(setting=setting, status=status, note="; ".join(notes))]
+    defence = mapping(results[0].info.get("defence"))
+    guarantee = guarantee_of([row for result in results for row in result.accounts])
     shared: dict[str, Any] = {
-        "protects": str(results[0].info.get("defence", {}).get("protects", "")),
+        "guarantee": guarantee,
+        "data": data_of(results[0].info),
+        "protects": str(defence.get("protects", "")),
         "status": "incomplete" if notes else "completed",
         "runs": len(results),
         "chance": _over(statistics.fmean, [_chance(result.info) for result in results]),
@@ -353,7 +385,11 @@ def _measure(setting: ComparedSetting) -> list[ComparisonRow]:
         for name in names
     ]
     if not rows:
-        return [ComparisonRow(setting=setting, **shared, note="; ".join([*notes, "not attacked"]))]
+        rows = [ComparisonRow(setting=setting, **shared, note="; ".join([*notes, "not attacked"]))]
+    rows = [
+        dataclasses.replace(row, promise=promise_of(row.level, guarantee, defence, setting.defence))
+        for row in rows
+    ]
     return sorted(rows, key=lambda row: row.severity, reverse=True)
 
 
@@ -372,7 +408,13 @@ def _result(run: Run) -> _Result:
     if info.get("status") != "completed":
         reason = info.get("reason")
         raise RunFolderError(f"{info.get('status')}{f': {reason}' if reason else ''}")
-    return _Result(folder, info, unmasked(folder.leakage()), folder.rounds())
+    return _Result(
+        folder=folder,
+        info=info,
+        leakage=unmasked(folder.leakage()),
+        rounds=folder.rounds(),
+        accounts=last_accounts(folder.accounts()),
+    )
 
 
 def _attacks(result: _Result) -> list[str]:
@@ -386,6 +428,11 @@ def _training(results: Sequence[_Result]) -> dict[str, Any]:
         column: [_last(result.rounds[column]) for result in results]
         for column in ("auc", "loss", "epsilon", "delta")
     }
+    evaluated = [evaluated_images(result.info) for result in results]
+    last["auc"] = [
+        auc if many is None or many >= FEWEST_FOR_AUC else None
+        for auc, many in zip(last["auc"], evaluated, strict=True)
+    ]
     seconds = [result.info.get("seconds") for result in results]
     epsilon = _over(max, last["epsilon"])
     unearned = epsilon is not None and not math.isfinite(epsilon)
@@ -394,6 +441,7 @@ def _training(results: Sequence[_Result]) -> dict[str, Any]:
     return {
         "auc": _over(statistics.fmean, last["auc"]),
         "auc_std": _spread(last["auc"]),
+        "evaluated": min((many for many in evaluated if many is not None), default=None),
         "loss": _over(statistics.fmean, last["loss"]),
         "epsilon": epsilon,
         "unearned": unearned,
@@ -425,6 +473,7 @@ def _leakage(results: Sequence[_Result], attack: str, notes: Sequence[str]) -> d
         "certificates": _certificates(images),
         "flags": union_of_flags(row["flags"] for row in images),
         "images": len(images),
+        "unfinished": any("time-limit" in (row["flags"] or "") for row in images),
         "examined": _examined(results, done),
         "note": "; ".join(told),
     }
@@ -498,6 +547,18 @@ def _examined(results: Sequence[_Result], done: Sequence[pd.DataFrame]) -> Exami
             isinstance(threat, Mapping) and threat.get("view") == "aggregate" for threat in views
         ),
     )
+
+
+def data_of(info: Mapping[str, Any]) -> str:
+    """Return in words what a run was run on; empty where run.json does not tell."""
+    data = mapping(info.get("data"))
+    size = flattened(mapping(info.get("settings"))).get("data.image-size")
+    parts = (
+        str(data.get("name") or ""),
+        f"{data['private']} X-rays" if positive(data.get("private")) else "",
+        f"{size} pixels" if size else "",
+    )
+    return ", ".join(filter(None, parts))
 
 
 def _converged(info: Mapping[str, Any]) -> bool:

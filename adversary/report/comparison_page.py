@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import os
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pandas as pd
@@ -17,7 +18,14 @@ from adversary.common.files import atomic_write
 from adversary.report import charts, pictures
 from adversary.report.comparison import ComparisonRow, Run, headlines, pareto_front
 from adversary.report.flags import FLAGS
+from adversary.report.glossary import GLOSSARY
+from adversary.report.leakage_rows import closeness, with_levels
+from adversary.report.notices import NOTICES
+from adversary.report.promises import Promise
 from adversary.report.redaction import REDACTED, is_sensitive
+from adversary.report.ruler import ruler
+from adversary.report.run_info import FEWEST_FOR_AUC
+from adversary.report.span_bars import TICKS, place, span_bar
 from adversary.report.templates.scripts import FILTERS, SORTING
 from adversary.report.templating import epsilon, format_number, percent, template
 from adversary.scoring.verdict import CLOSE_PSNR, Severity
@@ -101,6 +109,25 @@ class Group:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PromiseGroup:
+    """Settings that claim the same against the server, worst first, each with its number."""
+
+    promise: Promise
+    members: list[tuple[int, ComparisonRow]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorstXray:
+    """A setting's own worst X-ray: truth and reconstruction as data URIs, empty where missing."""
+
+    number: int
+    row: ComparisonRow
+    truth: str
+    picture: str
+    where: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Panel:
     """One setting's reconstruction of the patient of the strip; empty ``picture``: ``why``."""
 
@@ -152,38 +179,75 @@ def render(folder: Path, rows: Sequence[ComparisonRow], *, same_conditions: bool
     RunFolderError
         If it cannot be written.
     """
-    first = ordered(headlines(rows))
-    best = pareto_front(first) if _learnt(first) else set()
-    runs = [run for row in first for run in row.setting.runs]
-    hidden = any(map(_is_sensitive, runs))
+    first = headlines(rows)
+    same_data = len({row.data for row in first if row.data}) <= 1
+    first = ordered(first) if same_data else sorted(first, key=lambda row: (row.data, row.label))
+    best = pareto_front(first) if same_data and _learnt(first) else set()
+    hidden = any(_is_sensitive(run) for row in first for run in row.setting.runs)
     if hidden:  # the words of errors may name files
         first = [replace(row, note=REDACTED if row.note else "") for row in first]
     page = template("comparison.html").render(
+        **_words_context(first, best, same_data=same_data),
+        **_table_context(folder, first),
         title=folder.name,
-        rows=first,
-        runs_done=sum(row.runs for row in first),
-        runs_all=len(runs),
-        groups=_groups(first),
-        standings=STANDINGS,
-        summary=summarise(first),
-        examined=_examined(first),
-        cautions=_cautions(first),
-        chart=Markup(_chart(first, best)),  # matplotlib escapes the names in it
-        chart_text=_chart_in_words(first, best),
+        chart=Markup(_chart(first, best)) if same_data else "",  # matplotlib escapes the names
         front=best,
-        flags=[FLAGS[name] for name in FLAGS if any(name in row.flags for row in first)],
-        titles={name: flag.title for name, flag in FLAGS.items()},
         strip=None if hidden else _strip(first),
+        worst=[] if hidden else _worst_xrays(first),
         sensitive=hidden,
+        notice=NOTICES["sensitive" if hidden else "images"],
         same_conditions=same_conditions,
-        defences=sorted({row.setting.defence for row in first}),
-        links={row.label: _links(folder, row.setting.runs) for row in first},
+        same_data=same_data,
         script=Markup(SORTING + FILTERS),
     )
     path = folder / "comparison.html"
     with one_line_io_errors(path), atomic_write(path) as temporary:
         temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
     return path
+
+
+def _words_context(
+    first: Sequence[ComparisonRow], best: set[str], *, same_data: bool
+) -> dict[str, Any]:
+    """Return what the page says in sentences."""
+    return {
+        "summary": summarise(first, same_data=same_data),
+        "examined": _examined(first),
+        "cautions": _cautions(first, same_data=same_data),
+        "chart_text": _chart_in_words(first, best),
+        "flags": [FLAGS[name] for name in FLAGS if any(name in row.flags for row in first)],
+        "titles": {name: flag.title for name, flag in FLAGS.items()},
+        "terms": GLOSSARY,
+        "ruler": ruler(),
+        "about": {"title": "Defences compared"},
+    }
+
+
+def _table_context(folder: Path, first: Sequence[ComparisonRow]) -> dict[str, Any]:
+    """Return what the tables show."""
+    return {
+        "rows": first,
+        "runs_done": sum(row.runs for row in first),
+        "runs_all": sum(len(row.setting.runs) for row in first),
+        "groups": _groups(first),
+        "promises": _by_promise(first),
+        "bars": {row.label: span_bar(row.psnr_worst, row.limit) for row in first},
+        "ticks": [(tick, place(tick)) for tick in TICKS],
+        "standings": STANDINGS,
+        "defences": sorted({row.setting.defence for row in first}),
+        "links": {row.label: _links(folder, row.setting.runs) for row in first},
+        "fewest": FEWEST_FOR_AUC,
+    }
+
+
+def _by_promise(rows: Sequence[ComparisonRow]) -> list[PromiseGroup]:
+    """Return the settings by what they claim against the server, in the order of the page."""
+    numbered = list(enumerate(rows, 1))
+    return [
+        PromiseGroup(promise=promise, members=members)
+        for promise in Promise
+        if (members := [(number, row) for number, row in numbered if row.promise is promise])
+    ]
 
 
 def ordered(rows: Iterable[ComparisonRow]) -> list[ComparisonRow]:
@@ -197,10 +261,11 @@ def _order(row: ComparisonRow) -> tuple[Severity, float]:
     return row.level, -math.inf if row.psnr_worst is None else row.psnr_worst
 
 
-def summarise(rows: Sequence[ComparisonRow]) -> list[str]:
+def summarise(rows: Sequence[ComparisonRow], *, same_data: bool = True) -> list[str]:
     """Return what attacks and bounds settle and what they leave open, a sentence each.
 
-    An attack that failed recommends no defence: only an upper limit does.
+    An attack that failed recommends no defence: only an upper limit does. Of different data no
+    price is told.
     """
     seen = ordered(row for row in rows if row.psnr is not None)
     if not seen:
@@ -222,7 +287,7 @@ def summarise(rows: Sequence[ComparisonRow]) -> list[str]:
         "evidence of safety."
         for row in by_kind["open"]
     ]
-    none = _undefended(seen) if _learnt(seen) else None
+    none = _undefended(seen) if same_data and _learnt(seen) else None
     sentences += [
         f"“{row.label}” protects: {_why(row)}{_cost(row, none)}." for row in by_kind["protects"]
     ]
@@ -263,20 +328,25 @@ def _why(row: ComparisonRow) -> str:
 
 def _privacy(seen: Sequence[ComparisonRow]) -> list[str]:
     """Return which mechanisms earn an epsilon, and which claim none."""
-    private = sorted((row for row in seen if row.epsilon is not None), key=lambda r: r.epsilon or 0)
-    earned = ", ".join(f"“{row.label}” (ε = {epsilon(row.epsilon)})" for row in private)
-    said = [
-        f"Differential privacy limits what can be told of any one image’s part in the training: "
-        f"{earned}."
-    ]
+    promised = [row for row in seen if row.epsilon is not None]
+    said = [f"“{row.label}”: {_epsilon_in_words(row)}" for row in promised]
     return [
-        *(said if private else []),
+        *said,
         *(
             f"“{row.label}” claims no ε: without noise nothing is earned."
             for row in seen
             if row.unearned
         ),
     ]
+
+
+def _epsilon_in_words(row: ComparisonRow) -> str:
+    if row.guarantee is None:
+        return f"ε = {epsilon(row.epsilon)}; of what, and against whom, its run does not tell."
+    against = (
+        "" if row.guarantee.holds_against_server else " It promises nothing against the server."
+    )
+    return f"{row.guarantee.statement}{against}"
 
 
 def _groups(rows: Sequence[ComparisonRow]) -> list[Group]:
@@ -301,9 +371,22 @@ def _examined(rows: Sequence[ComparisonRow]) -> list[str]:
     return [f"Examined under {', '.join(labels)}: {what}." for what, labels in by.items()]
 
 
-def _cautions(rows: Sequence[ComparisonRow]) -> list[str]:
+def _cautions(rows: Sequence[ComparisonRow], *, same_data: bool) -> list[str]:
     none = _undefended(rows)
     cautions = []
+    if not same_data:
+        told = "; ".join(sorted({f"“{row.label}”: {row.data or 'not recorded'}" for row in rows}))
+        cautions.append(f"These runs are on different data, so nothing is ranked: {told}.")
+    if few := [row.label for row in rows if (row.evaluated or FEWEST_FOR_AUC) < FEWEST_FOR_AUC]:
+        cautions.append(
+            f"No AUC is told where fewer than {FEWEST_FOR_AUC} images were evaluated: "
+            f"{', '.join(few)}."
+        )
+    if late := [row.label for row in rows if row.unfinished]:
+        cautions.append(
+            f"An attack was cut off by a limit, which says nothing for these settings: "
+            f"{', '.join(late)}."
+        )
     if none is not None and none.auc is not None and none.auc < LEARNT_AUC:
         cautions.append(
             f"Without a defence the model’s AUC is only {none.auc:.2f}: it has hardly learnt, so "
@@ -424,6 +507,48 @@ def _strip(rows: Sequence[ComparisonRow]) -> Strip | None:
             )
         )
     return Strip(truth=truth, round=server_round, seed=seed, picture=picture, panels=panels)
+
+
+def _worst_xrays(rows: Sequence[ComparisonRow]) -> list[WorstXray]:
+    """Return the worst X-ray of each setting that was attacked, with its own truth."""
+    return [
+        found
+        for number, row in enumerate(rows, 1)
+        if (found := _worst_xray(number, row)) is not None
+    ]
+
+
+def _worst_xray(number: int, row: ComparisonRow) -> WorstXray | None:
+    seen = [
+        (closeness(one), folder, one)
+        for folder, table in _attacked(row)
+        for one in with_levels(table)
+    ]
+    if not seen:
+        return None
+    _, folder, one = max(seen, key=lambda entry: entry[0])
+    images = folder.images(one["round"], str(one["client"]), str(row.attack))
+    return WorstXray(
+        number=number,
+        row=row,
+        truth=_thumbnail(images, "truth", one["image"]),
+        picture=_thumbnail(images, "reconstruction", one["image"]),
+        where=f"{one['truth'] or 'image'} of {one['client']}, round {one['round']}",
+    )
+
+
+def _attacked(row: ComparisonRow) -> Iterator[tuple[RunFolder, pd.DataFrame]]:
+    """Yield the completed runs of a setting, with the rows of its strongest attack."""
+    for run in row.setting.runs:
+        try:
+            folder = RunFolder.open(run.path)
+            leakage = unmasked(folder.leakage())
+            completed = folder.info().get("status") == "completed"
+        except RunFolderError:
+            continue
+        mine = leakage[(leakage["attack"] == row.attack) & (leakage["status"] == "ok")]
+        if completed and len(mine):
+            yield folder, mine
 
 
 def _first_seen(row: ComparisonRow) -> tuple[Run, RunFolder, pd.DataFrame] | None:

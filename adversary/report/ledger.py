@@ -20,6 +20,7 @@ from adversary.report import pictures, run_page
 from adversary.report.redaction import is_sensitive
 from adversary.scoring.identification_scores import ScoredIdentification
 from adversary.scoring.scorer import ScoredResult, Scorer
+from adversary.storage import picture_files
 from adversary.storage.run_folder import ALL_ATTACKS, RunFolder, Status, one_line_io_errors
 
 log = logging.getLogger(__name__)
@@ -95,6 +96,17 @@ class Ledger:
         self.errors: list[str] = []
         self._render_from = 0.0
         folder.note_missing(**self.scorer.missing())
+        self._keep_mean_xray()
+
+    @_never_fails_training
+    def _keep_mean_xray(self) -> None:
+        """Keep the mean public X-ray, to be shown beside what an update adds to it."""
+        prior = self.scorer.prior
+        if prior is not None:
+            place = self.folder.mean_xray()
+            picture_files.write_files(
+                place.parent, {place.name: pictures.encoded(pictures.to_pixels(prior.mean[0]))}
+            )
 
     @_never_fails_training
     def record_observation(self, observation: Observation) -> None:

@@ -192,6 +192,11 @@ def colour_bar() -> str:
     return _data_uri(_encoded(Image.fromarray(np.ascontiguousarray(colours)), "png"), "png")
 
 
+def encoded(pixels: Pixels) -> bytes:
+    """Return a picture as a PNG file."""
+    return _encoded(Image.fromarray(pixels), "png")
+
+
 def _name(kind: str, image: int) -> str:
     return f"{kind}-{image:02d}.png"
 

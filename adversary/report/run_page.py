@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pandas as pd
 from markupsafe import Markup
 
 from adversary.common.files import atomic_write
 from adversary.report import charts, flags, gallery, pictures
+from adversary.report.first_page.actions import next_steps
+from adversary.report.first_page.answers import answers, headline
+from adversary.report.first_page.assessment import OFFICER, assessment
+from adversary.report.first_page.guarantee import last_accounts
+from adversary.report.first_page.situation import Evidence, situation_of
+from adversary.report.glossary import GLOSSARY
 from adversary.report.groups import Group, WorstGroups, by_group, round_client_matrix, worst_of
 from adversary.report.identified import lines, strongest
 from adversary.report.leakage_rows import Row, closeness, records, with_levels
 from adversary.report.members import shares
+from adversary.report.notices import NOTICES
 from adversary.report.redaction import is_sensitive, pseudonyms, redact
 from adversary.report.references import CITATIONS, cited_methods, named
-from adversary.report.summary import AVERAGE, summarise
+from adversary.report.ruler import ruler
+from adversary.report.run_info import (
+    FEWEST_FOR_AUC,
+    evaluated_images,
+    flattened,
+    in_words,
+    mapping,
+)
+from adversary.report.summary import AVERAGE, Summary, summarise
 from adversary.report.templates.scripts import FILTERS
 from adversary.report.templating import format_number, template
 from adversary.report.threat_summary import summarize_threat
@@ -44,80 +62,166 @@ def render(folder: RunFolder) -> Path:
     adversary.storage.run_folder.RunFolderError
         If the folder cannot be read, or the page not be written.
     """
-    info, leakage, rounds = folder.info(), folder.leakage(), folder.rounds()
-    hidden = is_sensitive(info)
-    missing = info.get("missing")
-    if hidden:
-        info = redact(info, folder.path.absolute().name)
-        leakage = leakage.assign(truth=pseudonyms(leakage["truth"]))
-    rows = with_levels(leakage)
-    counted = unmasked(leakage)
+    run = _read(folder)
+    rows = with_levels(run.leakage)
+    counted = with_levels(unmasked(run.leakage))
     identified = lines(folder.identification())
-    summary = summarise(with_levels(counted), info, strongest(identified))
-    by_client = worst_of(by_group(rows, "client"), MAX_GROUPS)
-    by_round = by_group(rows, "round")
+    summary = summarise(counted, run.info, strongest(identified))
     chosen = gallery.select_cards(rows)
-    worst = sorted(rows, key=closeness, reverse=True)[:MAX_ROWS]
-    accounts = _accounts(folder.accounts())
-    members = shares(folder.members(), leakage)
+    context = (
+        _first_page(run, summary, counted, looked_for=bool(identified))
+        | _run_context(run, summary)
+        | _leakage_context(run, rows, summary, chosen)
+        | _pictures_context(run, chosen)
+    )
     page = template("report.html").render(
-        title=str(info.get("title") or folder.path.name),
-        script=Markup(FILTERS),
-        info=info,
-        sensitive=hidden,
-        data=_mapping(info.get("data")),
-        defence=_mapping(info.get("defence")),
-        oracles=list(info.get("oracles") or ()),
-        knowledge=summarize_threat(info),
-        aggregate=_mapping(info.get("threat")).get("view") == "aggregate",
-        bound=_mapping(info.get("bound")),
-        settings=_flatten(_mapping(info.get("settings"))),
-        versions=_flatten(_mapping(info.get("versions"))),
-        failures=list(info.get("failures") or ()),
-        summary=summary,
+        **context,
         named=identified,
+        script=Markup(FILTERS),
         flags_page=flags.PAGE,
         average=AVERAGE,
         null_margin=NULL_MARGIN,
-        members=members,
-        matrix=round_client_matrix(rows, by_client, worst_of(by_round, MAX_GROUPS)),
-        by_client=by_client,
-        trained=len(rounds) > 0,
-        by_round=_with_training(by_round, records(rounds)),
-        charts=_charts(folder, counted, rounds, by_client, chosen),
-        cards=[] if hidden else gallery.cards(folder, chosen),
-        strips=[] if hidden else gallery.strips(folder, chosen),
-        choices={
-            name: sorted({row[name] for row in worst if row[name] is not None})
-            for name in ("round", "client", "attack")
-        },
-        worst=worst,
-        all_rows=len(rows),
-        limit=MAX_ROWS,
-        accounts=accounts,
-        without_images=list(info.get("without_images") or ()),
-        missing=_missing(
-            leakage, rounds, {} if hidden else _mapping(missing), summary.has_truth
-        ),
-        methods=[
-            *cited_methods({row["attack"] for row in rows} - {ALL_ATTACKS}),
-            *named(member.member for member in members),
-        ],
         sources=CITATIONS,
         levels=sorted(Severity, reverse=True),
-        colour_bar=pictures.colour_bar(),
-        error_scale=pictures.ERROR_SCALE,
-    )  # fmt: skip
+        terms=GLOSSARY,
+        ruler=ruler(),
+    )
     path = folder.path / "report.html"
     with one_line_io_errors(path), atomic_write(path) as temporary:
         temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
     return path
 
 
-def _accounts(accounts: pd.DataFrame) -> list[Row]:
-    """Return each client's last account, the largest loss first."""
-    last = accounts.sort_values("round").drop_duplicates("client", keep="last")
-    return records(last.sort_values(["epsilon", "client"], ascending=[False, True]))
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """What is on disk of a run; redacted where it is sensitive."""
+
+    folder: RunFolder
+    info: Mapping[str, Any]
+    leakage: pd.DataFrame
+    rounds: pd.DataFrame
+    accounts: list[Row]
+    missing: Mapping[str, Any]
+    sensitive: bool
+
+
+def _read(folder: RunFolder) -> _Run:
+    info, leakage = folder.info(), folder.leakage()
+    rounds, missing = folder.rounds(), dict(mapping(info.get("missing")))
+    evaluated = evaluated_images(info)
+    if evaluated is not None and evaluated < FEWEST_FOR_AUC:
+        rounds = rounds.assign(auc=float("nan"))
+        missing["auc"] = f"{evaluated} images are too few: fewer than {FEWEST_FOR_AUC}"
+    sensitive = is_sensitive(info)
+    if sensitive:
+        info = redact(info, folder.path.absolute().name)
+        leakage = leakage.assign(truth=pseudonyms(leakage["truth"]))
+        missing = {}
+    return _Run(
+        folder=folder,
+        info=info,
+        leakage=leakage,
+        rounds=rounds,
+        accounts=last_accounts(folder.accounts()),
+        missing=missing,
+        sensitive=sensitive,
+    )
+
+
+def _first_page(
+    run: _Run, summary: Summary, counted: list[Row], *, looked_for: bool
+) -> dict[str, Any]:
+    """Return what the first page and the sections of advice show."""
+    last = run.rounds["round"].max()
+    evidence = Evidence(
+        rows=counted,
+        accounts=run.accounts,
+        recorded=bool(run.folder.recorded_updates()),
+        looked_for=looked_for,
+    )
+    situation = situation_of(run.folder.path, run.info, summary, evidence)
+    kind = "sensitive" if run.sensitive else "synthetic" if situation.about.synthetic else "images"
+    return {
+        "about": situation.about,
+        "answers": answers(situation),
+        "headline": headline(situation),
+        "steps": next_steps(situation),
+        "dpia": assessment(situation),
+        "officer": OFFICER,
+        "notice": NOTICES[kind],
+        "written": "" if pd.isna(last) else f", after round {last}",
+        "folder": "RUN" if run.sensitive else run.folder.path.name,
+        "comparison": _comparison_of(run.folder.path),
+    }
+
+
+def _run_context(run: _Run, summary: Summary) -> dict[str, Any]:
+    """Return what the sections on threat, method and the run itself show."""
+    info = run.info
+    members = shares(run.folder.members(), run.leakage)
+    attacks = set(run.leakage["attack"].dropna()) - {ALL_ATTACKS}
+    return {
+        "info": info,
+        "sensitive": run.sensitive,
+        "data": mapping(info.get("data")),
+        "defence": mapping(info.get("defence")),
+        "oracles": list(info.get("oracles") or ()),
+        "knowledge": summarize_threat(info),
+        "bound": mapping(info.get("bound")),
+        "settings": _told(info.get("settings")),
+        "versions": _told(info.get("versions")),
+        "failures": list(info.get("failures") or ()),
+        "accounts": run.accounts,
+        "members": members,
+        "without_images": list(info.get("without_images") or ()),
+        "missing": _missing(run, summary.has_truth),
+        "methods": [*cited_methods(attacks), *named(member.member for member in members)],
+    }
+
+
+def _leakage_context(
+    run: _Run, rows: list[Row], summary: Summary, chosen: list[Row]
+) -> dict[str, Any]:
+    """Return what the tables and charts show."""
+    by_client = worst_of(by_group(rows, "client"), MAX_GROUPS)
+    by_round = by_group(rows, "round")
+    worst = sorted(rows, key=closeness, reverse=True)[:MAX_ROWS]
+    return {
+        "summary": summary,
+        "matrix": round_client_matrix(rows, by_client, worst_of(by_round, MAX_GROUPS)),
+        "by_client": by_client,
+        "trained": len(run.rounds) > 0,
+        "by_round": _with_training(by_round, records(run.rounds)),
+        "charts": _charts(run, by_client, chosen),
+        "choices": {
+            name: sorted({row[name] for row in worst if row[name] is not None})
+            for name in ("round", "client", "attack")
+        },
+        "worst": worst,
+        "all_rows": len(rows),
+        "limit": MAX_ROWS,
+    }
+
+
+def _pictures_context(run: _Run, chosen: list[Row]) -> dict[str, Any]:
+    """Return pictures, none of a sensitive run."""
+    mean = None if run.sensitive else pictures.read(run.folder.mean_xray())
+    return {
+        "cards": [] if run.sensitive else gallery.cards(run.folder, chosen),
+        "strips": [] if run.sensitive else gallery.strips(run.folder, chosen),
+        "mean_xray": "" if mean is None else pictures.thumbnail(mean),
+        "colour_bar": pictures.colour_bar(),
+        "error_scale": pictures.ERROR_SCALE,
+    }
+
+
+def _comparison_of(path: Path) -> str:
+    """Return the way to the comparison that a run is part of; empty where there is none."""
+    place = path.absolute()
+    if place.parents[1].name != "runs":
+        return ""
+    page = place.parents[2] / "comparison.html"
+    return quote(Path(os.path.relpath(page, place)).as_posix()) if page.exists() else ""
 
 
 def _with_training(groups: list[Group], training: list[Row]) -> list[tuple[int, Row, Group | None]]:
@@ -127,14 +231,9 @@ def _with_training(groups: list[Group], training: list[Row]) -> list[tuple[int, 
     return [(n, trained.get(n, {}), leaked.get(n)) for n in sorted(trained.keys() | leaked.keys())]
 
 
-def _charts(
-    folder: RunFolder,
-    leakage: pd.DataFrame,
-    rounds: pd.DataFrame,
-    by_client: WorstGroups,
-    chosen: list[Row],
-) -> list[tuple[str, str, Markup]]:
+def _charts(run: _Run, by_client: WorstGroups, chosen: list[Row]) -> list[tuple[str, str, Markup]]:
     """Return (title, text for those who do not see it, SVG) of each chart that can be drawn."""
+    leakage = unmasked(run.leakage)
     close = [(CLOSE_PSNR, f"{CLOSE_PSNR:g} dB")]
     clients = [group.key for group in by_client.groups]
     some = f", the worst {len(clients)} of {by_client.of}" if len(clients) < by_client.of else ""
@@ -155,7 +254,7 @@ def _charts(
             "RDLV of reconstructions by round, with each attack’s mean",
             charts.by_round(leakage, "rdlv", "RDLV", [(0.0, "mean public X-ray")]),
         ),
-        ("The model’s training", "Loss and AUC by round", charts.training(rounds)),
+        ("The model’s training", "Loss and AUC by round", charts.training(run.rounds)),
     ]
     if first is not None:
         drawn.append(
@@ -163,7 +262,7 @@ def _charts(
                 "How the worst one was found",
                 f"The attacker’s own score by iteration: {first['client']}, round "
                 f"{first['round']}, {first['attack']}; lower is a better fit to the update",
-                charts.attack_progress_chart(gallery.history(folder, first)),
+                charts.attack_progress_chart(gallery.history(run.folder, first)),
             )
         )
     # The SVG is made by matplotlib, which escapes the names in it.
@@ -184,13 +283,11 @@ _EXPECTED = (
 )
 
 
-def _missing(
-    leakage: pd.DataFrame, rounds: pd.DataFrame, reasons: Mapping[str, Any], has_truth: bool
-) -> list[tuple[str, str, str]]:
+def _missing(run: _Run, has_truth: bool) -> list[tuple[str, str, str]]:
     """Return (column, how many of its values, why) for every column with empty cells."""
-    done = leakage[leakage["status"] == "ok"]
+    done = run.leakage[run.leakage["status"] == "ok"]
     columns = [(name, done[name]) for name in _EXPECTED]
-    columns += [(name, rounds[name]) for name in rounds.columns]
+    columns += [(name, run.rounds[name]) for name in run.rounds.columns]
     found = []
     for name, values in columns:
         empty = int(values.isna().sum())
@@ -202,22 +299,10 @@ def _missing(
             reason = "no usable reconstruction, or no value in that round"
         else:
             reason = "no reason recorded"
-        found.append((name, f"{empty} of {len(values)}", str(reasons.get(name, reason))))
+        found.append((name, f"{empty} of {len(values)}", str(run.missing.get(name, reason))))
     return found
 
 
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _flatten(nested: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+def _told(entries: object) -> list[tuple[str, str]]:
     """Return (dotted key, text) for every entry of nested tables."""
-    flat: list[tuple[str, str]] = []
-    for key, value in nested.items():
-        if isinstance(value, Mapping):
-            flat += _flatten(value, f"{prefix}{key}.")
-        elif isinstance(value, list):
-            flat.append((f"{prefix}{key}", ", ".join(map(str, value)) or "none"))
-        else:
-            flat.append((f"{prefix}{key}", "–" if value is None or value == "" else str(value)))
-    return flat
+    return [(key, in_words(value)) for key, value in flattened(mapping(entries)).items()]

@@ -18,6 +18,7 @@ from adversary.report.leakage_rows import (
     points_to_patient,
     with_levels,
 )
+from adversary.report.run_info import mapping, positive
 from adversary.report.templating import format_number
 from adversary.scoring.verdict import CLOSE_PSNR, COPY_PSNR, Evidence, Severity
 from adversary.storage.names import unmasked
@@ -225,29 +226,21 @@ def _beyond_null(done: list[Row]) -> Share | None:
 
 def _examined(done: list[Row], info: Mapping[str, Any]) -> tuple[str, ...]:
     """Return what was looked at of a federation in words; totals as far as run.json tells them."""
-    clients, settings, data = (_mapping(info.get(name)) for name in ("clients", "settings", "data"))
-    aggregate = _mapping(info.get("threat")).get("view") == "aggregate"
+    clients, settings, data = (mapping(info.get(name)) for name in ("clients", "settings", "data"))
+    aggregate = mapping(info.get("threat")).get("view") == "aggregate"
     hospitals = Share(len({row["client"] for row in done}), len(clients) or None)
     of = f" of {len(clients)} hospitals" if clients else ""
     parts = [f"the mean update{of}" if aggregate else _counted(hospitals, "hospital")]
     parts.append(
         _counted(
-            Share(len({row["round"] for row in done}), _total(settings.get("rounds"))), "round"
+            Share(len({row["round"] for row in done}), positive(settings.get("rounds"))), "round"
         )
     )
     if names := {row["truth"] for row in done if row["truth"] is not None}:
-        parts.append(_counted(Share(len(names), _total(data.get("private"))), "X-ray"))
+        parts.append(_counted(Share(len(names), positive(data.get("private"))), "X-ray"))
     return tuple(parts)
 
 
 def _counted(share: Share, noun: str) -> str:
     number = share.of if str(share) != f"{share.count:,}" else share.count
     return f"{share} {noun}{'' if number == 1 else 's'}"
-
-
-def _total(value: object) -> int | None:
-    return value if isinstance(value, int) and value > 0 else None
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}

@@ -5,10 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
+import re
 from functools import lru_cache
 
 from jinja2 import DictLoader, Environment, StrictUndefined, Template
+from markupsafe import Markup, escape
 
+from adversary.report.glossary import GLOSSARY
 from adversary.report.templates import TEMPLATES
 
 
@@ -30,6 +33,8 @@ def _environment() -> Environment:
     environment.filters["figure"] = format_number
     environment.filters["epsilon"] = epsilon
     environment.filters["percent"] = percent
+    environment.filters["linked"] = linked
+    environment.filters["css"] = css_string
     environment.globals["policy"] = content_security_policy
     return environment
 
@@ -64,3 +69,28 @@ def content_security_policy(script: str) -> str:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     allowed = ("default-src 'none'", "img-src data:", "style-src 'unsafe-inline'")
     return "; ".join((*allowed, f"script-src 'sha256-{digest}'"))
+
+
+def linked(text: str) -> Markup:
+    """Return a sentence, escaped, in which the first of each glossary word links to its entry."""
+    told: set[str] = set()
+
+    def link(found: re.Match[str]) -> str:
+        slug = str(found.lastgroup)
+        if slug in told:
+            return found[0]
+        told.add(slug)
+        return f'<a class="term" href="#term-{slug}">{found[0]}</a>'
+
+    return Markup(_words().sub(link, str(escape(text))))
+
+
+@lru_cache
+def _words() -> re.Pattern[str]:
+    spotted = (f"(?P<{slug}>{one.spotted})" for slug, one in GLOSSARY.items() if one.spotted)
+    return re.compile(rf"(?<![&\w])(?:{'|'.join(spotted)})\b")
+
+
+def css_string(text: str) -> Markup:
+    """Return a text for a double-quoted string of a style sheet within a page."""
+    return Markup("".join(c if c.isalnum() or c in " .,:-()" else f"\\{ord(c):x} " for c in text))

@@ -360,6 +360,10 @@ class RunFolder:
         """Return the folder of one attack's pictures."""
         return self.path / "images" / round_folder(round) / safe_name(client) / safe_name(attack)
 
+    def mean_xray(self) -> Path:
+        """Return the picture of the mean public X-ray, which every attacker has."""
+        return self.path / "images" / "mean-public.png"
+
     def history(self, round: int, client: str, attack: str) -> Path:
         """Return the file of one attack's history."""
         return (

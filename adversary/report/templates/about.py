@@ -33,7 +33,7 @@ SECTION = r"""
   ("seed", info.get("seed", "–")), ("device", info.get("device", "–")), ("revision", info.get("revision", "–")),
   ("data", data.get("name", "–")), ("attribution", data.get("attribution", "–")), ("synthetic images", "yes" if data.get("synthetic") else "no"),
 ]) }}
-{% if settings %}<h3>Settings</h3>{{ pairs(settings) }}{% endif %}
-{% if versions %}<h3>Versions</h3>{{ pairs(versions) }}{% endif %}
+{% if settings %}<details><summary>All settings</summary>{{ pairs(settings) }}</details>{% endif %}
+{% if versions %}<details><summary>Versions of the software</summary>{{ pairs(versions) }}</details>{% endif %}
 </section>
 """

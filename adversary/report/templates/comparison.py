@@ -1,9 +1,9 @@
 """The page of a comparison."""
 
-COMPARISON_PAGE = r"""{% from "macros" import badge %}
+COMPARISON_PAGE = r"""{% from "macros" import badge, glossary, ruler_of, term %}
 {% macro spread(value, std, digits) %}{{ value | figure(digits) }}{% if std is not none %} ± {{ std | figure(digits) }}{% endif %}{% endmacro %}
 {% macro span(row) %}{% if row.psnr_worst is none %}{{ row.status if row.status != "completed" else "not attacked" }}{% else %}{{ row.psnr_worst | figure(1) }} dB, {% if row.bound_psnr_worst is none %}no bound{% else %}bound {{ row.bound_psnr_worst | figure(1) }} dB{% endif %}{% endif %}{% endmacro %}
-{% macro cell(value, text) %}<td class="n" data-value="{{ "" if value is none else value }}">{{ text }}</td>{% endmacro %}
+{% macro bar(row) %}{% set one = bars[row.label] %}{% if one %}<div class="bar-of {{ standings[row.level].kind }}" aria-hidden="true">{% for tick, at in ticks %}<i style="left: {{ "%.1f" | format(at) }}%"{% if loop.last %} class="copies"{% endif %}></i>{% endfor %}<b{% if one.open_ended %} class="endless"{% endif %} style="left: {{ "%.1f" | format(one.start) }}%; width: {{ "%.1f" | format(one.length) }}%"></b></div><span class="axis" aria-hidden="true">{% for tick, at in ticks %}<span style="left: {{ "%.1f" | format(at) }}%">{{ tick }}</span>{% endfor %}</span>{% endif %}{% endmacro %}
 <!DOCTYPE html>
 <html lang="en">
 <head>
@@ -12,7 +12,8 @@ COMPARISON_PAGE = r"""{% from "macros" import badge %}
 <meta http-equiv="Content-Security-Policy" content="{{ policy(script) }}">
 <title>Defences compared: {{ title }}</title>
 <style>
-{% include "style" %}
+{% include "style" %}{% include "print" %}
+@page { size: A4 landscape; }
 .sortable button { font: inherit; color: inherit; background: none; border: 0; padding: 0; text-align: inherit; cursor: pointer; }
 .sortable button::after { content: " \2195"; color: var(--soft); } .sortable [aria-sort=ascending] button::after { content: " \2191"; } .sortable [aria-sort=descending] button::after { content: " \2193"; }
 .sortable button:focus-visible { outline: 3px solid var(--link); }
@@ -28,18 +29,27 @@ COMPARISON_PAGE = r"""{% from "macros" import badge %}
 .standing h3 { margin: 0; } .standing .many { font-size: 1.8rem; font-weight: 650; line-height: 1.2; margin: 0; } .standing p { margin: .2rem 0; font-size: .87rem; }
 .standing ul { list-style: none; padding: 0; margin: .5rem 0 0; font-size: .92rem; } .standing .span { color: var(--soft); white-space: nowrap; }
 .said { display: block; color: var(--soft); font-size: .78rem; margin-top: .15rem; }
+.axis, .bar-of { position: relative; min-width: 15rem; } .bar-of { height: 1.15rem; background: linear-gradient(90deg, #fff, #fff); border: 1px solid var(--line); }
+.bar-of i { position: absolute; top: 0; bottom: 0; border-left: 1px solid var(--line); } .bar-of i.copies { right: 0; background: repeating-linear-gradient(135deg, #f3dede 0 5px, #fff 5px 10px); }
+.bar-of b { position: absolute; top: .2rem; bottom: .2rem; min-width: 3px; background: #a31621; } .bar-of.partly b { background: #b3431e; } .bar-of.open b { background: #fff; border: 2px dashed #4a5563; } .bar-of.protects b { background: #1d6b3c; } .bar-of.unknown b { background: #5c6670; } .bar-of b.endless { border-right: 0; border-top-right-radius: 0; }
+.axis span { position: absolute; transform: translateX(-50%); font-size: .72rem; font-weight: 400; color: var(--soft); } .axis { height: 1rem; display: block; }
+.promise th { background: #e8ecf2; white-space: normal; } .promise span { font-weight: 400; display: block; font-size: .87rem; }
+.pair { display: grid; grid-template-columns: 1fr 1fr; gap: .3rem; } .pairs-of { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(15rem, 100%), 1fr)); gap: 1rem; padding: 0; margin: 0; list-style: none; } .pairs-of li { border: 1px solid var(--line); border-radius: .4rem; padding: .6rem; } .pairs-of strong { display: block; overflow-wrap: anywhere; }
+@media print { .standings { grid-template-columns: repeat(4, 1fr); } .pairs-of { grid-template-columns: repeat(6, 1fr); gap: .4rem; } .pairs-of li, .standing { break-inside: avoid; } .frontier svg { max-width: 17cm; } .bar-of, .bar-of b, .bar-of i { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
+@media (max-width: 40rem) { .axis { display: none; } .bar-of { min-width: 0; } .frontier svg { min-width: 0; } }
 td.wrap { min-width: 10rem; }
 tr.starts td, tr.starts th { border-top: 2px solid #5c6670; }
 @media (max-width: 30rem) { .strip { grid-template-columns: 1fr 1fr; } }
 </style>
 </head>
 <body>
+<p class="notice">{{ notice }}</p>
 <header><div>
 <h1>What protects, and what it costs</h1>
 <p>Defences compared in “{{ title }}”: {{ rows | length }} settings, {{ runs_done }} of {{ runs_all }} runs completed</p>
 </div></header>
 <nav aria-label="Sections"><div><ul>
-<li><a href="#summary">Summary</a></li>{% if chart %}<li><a href="#frontier">Leakage and AUC</a></li>{% endif %}{% if strip %}<li><a href="#patient">One patient</a></li>{% endif %}<li><a href="#table">Table</a></li><li><a href="#defences">The defences</a></li><li><a href="#reading">How to read it</a></li>
+<li><a href="#summary">Summary</a></li>{% if chart %}<li><a href="#frontier">Leakage and AUC</a></li>{% endif %}{% if strip %}<li><a href="#patient">One patient</a></li>{% endif %}{% if worst %}<li><a href="#worst">Worst X-rays</a></li>{% endif %}<li><a href="#table">All settings</a></li><li><a href="#defences">The defences</a></li><li><a href="#reading">How to read it</a></li>
 </ul></div></nav>
 <main>
 <section id="summary" aria-labelledby="h-summary">
@@ -60,11 +70,48 @@ tr.starts td, tr.starts th { border-top: 2px solid #5c6670; }
 {% endfor %}
 </section>
 
+<section id="table" aria-labelledby="h-table">
+<h2 id="h-table">All settings</h2>
+<p>By what a setting claims against the server{% if same_data %}, worst first{% endif %}. Figures are those of the strongest attack run on each setting, in its worst X-ray; {{ "comparison_attacks.csv has a row for every attack." if same_conditions else "their reports have all others." }}</p>
+<form class="filters" hidden aria-label="Show settings of"><label>Defence<select name="defence"><option value="">all</option>{% for name in defences %}<option value="{{ name }}">{{ name }}</option>{% endfor %}</select></label><button type="reset">Show all</button><output aria-live="polite"></output></form>
+<table class="stack sortable">
+<thead><tr><th scope="col">Setting</th><th scope="col">Verdict</th><th scope="col">From attack to limit, dB</th><th scope="col" class="n">ε</th><th scope="col" class="n">AUC</th></tr></thead>
+{% for group in promises %}
+<tbody><tr class="promise"><th scope="rowgroup" colspan="5">{{ group.promise.title }}<span>{{ group.promise.meaning }}</span></th></tr>
+{% for number, row in group.members %}<tr data-filtered="settings" data-defence="{{ row.setting.defence }}"><th scope="row" data-value="{{ row.label }}"><a href="#setting-{{ number }}">{{ row.label }}</a></th><td class="verdict-of" data-value="{{ row.level.value }}">{{ badge(row.level) }}<span class="said">{{ standings[row.level].said }}{% if row.unfinished %}; an attack was cut off{% endif %}</span></td>
+<td data-value="{{ "" if row.psnr_worst is none else row.psnr_worst }}">{{ bar(row) }}<span class="said">{{ span(row) }}</span></td><td class="n" data-value="{{ "" if row.epsilon is none else row.epsilon }}"><span class="on-phone">ε </span>{{ row.epsilon | epsilon }}{% if row.guarantee and row.guarantee.too_large %}<span class="said">too large to promise much</span>{% endif %}</td><td class="n" data-value="{{ "" if row.auc is none else row.auc }}"><span class="on-phone">AUC </span>{{ spread(row.auc, row.auc_std, 3) }}{% if row.auc is not none %}<span class="said">{{ row.runs }} seed{{ "s" if row.runs != 1 }}{% if row.evaluated %}, {{ row.evaluated }} images{% endif %}</span>{% endif %}</td></tr>
+{% endfor %}</tbody>
+{% endfor %}
+</table>
+<p class="small">A bar goes from what the attack reached, a lower limit of the leak, to the upper limit; hollow and dashed: not settled; without an end: no limit is known. Above 40 dB pictures are copies and the axis is broken. ± is the standard deviation over seeds; an AUC of fewer than {{ fewest }} images is not told. A dash is a value that cannot be had.</p>
+<details><summary>All figures</summary>
+<div class="scroll" tabindex="0" role="region" aria-label="All figures"><table class="dense">
+<thead><tr><th scope="col" class="n">No.</th><th scope="col">Setting</th><th scope="col">Attack</th><th scope="col" class="n">{{ term("psnr", "Worst PSNR") }}</th><th scope="col" class="n">{{ term("bound", "Bound, worst") }}</th><th scope="col" class="n">Bound, mean</th><th scope="col" class="n">{{ term("certificate", "Proved") }}</th><th scope="col" class="n">Mean PSNR</th><th scope="col" class="n">{{ term("expected", "Expected") }}</th><th scope="col" class="n">{{ term("null", "Mean X-ray") }}</th><th scope="col" class="n">Null</th><th scope="col" class="n">{{ term("rank", "Re-identified") }}</th><th scope="col">{{ term("flag", "Flags") }}, notes</th></tr></thead>
+<tbody>{% for row in rows %}<tr><td class="n">{{ loop.index }}</td><th scope="row">{{ row.label }}</th><td>{{ row.attack or "–" }}</td><td class="n">{{ row.psnr_worst | figure(1) }}</td><td class="n">{{ row.bound_psnr_worst | figure(1) }}</td><td class="n">{{ row.bound_psnr | figure(1) }}</td><td class="n">{{ row.proved | percent }}</td><td class="n">{{ spread(row.psnr, row.psnr_std, 1) }}</td><td class="n">{{ row.expected_psnr | figure(1) }}</td><td class="n">{{ row.prior_psnr | figure(1) }}</td><td class="n">{{ row.null_psnr | figure(1) }}</td><td class="n">{{ row.reidentified | percent }}</td><td class="wrap">{% for name in row.flags %}{{ titles.get(name, name) }}{{ "; " if not loop.last }}{% endfor %}{% if row.flags and (row.note or row.status != "completed") %}<br>{% endif %}{% if row.status != "completed" %}{{ row.status }}{{ ": " if row.note }}{% endif %}{{ row.note }}</td></tr>
+{% endfor %}</tbody></table></div>
+<div class="scroll" tabindex="0" role="region" aria-label="Further figures"><table class="dense">
+<thead><tr><th scope="col" class="n">No.</th><th scope="col">Setting</th><th scope="col" class="n">{{ term("ssim", "SSIM") }}</th><th scope="col" class="n">{{ term("lpips", "LPIPS") }}</th><th scope="col" class="n">{{ term("rdlv", "RDLV") }}</th><th scope="col" class="n">Labels read</th><th scope="col" class="n">Loss</th><th scope="col" class="n">{{ term("epsilon", "δ") }}</th><th scope="col" class="n">Images</th><th scope="col" class="n">Runs</th><th scope="col" class="n">Seconds</th></tr></thead>
+<tbody>{% for row in rows %}<tr><td class="n">{{ loop.index }}</td><th scope="row">{{ row.label }}</th><td class="n">{{ row.ssim | figure(3) }}</td><td class="n">{{ row.lpips | figure(3) }}</td><td class="n">{{ row.rdlv | figure }}</td><td class="n">{{ row.label_accuracy | percent }}</td><td class="n">{{ row.loss | figure(3) }}</td><td class="n">{{ "–" if row.delta is none else "%.1e" | format(row.delta) }}</td><td class="n">{{ row.images }}</td><td class="n">{{ row.runs }}</td><td class="n">{{ row.seconds | figure(1) }}</td></tr>
+{% endfor %}</tbody></table></div>
+</details>
+</section>
+
 {% if chart %}
 <section id="frontier" aria-labelledby="h-frontier">
 <h2 id="h-frontier">Leakage against AUC</h2>
 <div class="scroll" tabindex="0" role="region" aria-label="Chart of leakage against AUC"><figure class="frontier" role="img" aria-label="{{ chart_text }}">{{ chart }}</figure></div>
-<p class="small">A bar a setting, numbered as in the table: from what the strongest attack reached in the worst image, a lower limit of the leak, up to the bound, an upper one. Dotted with an arrow: no bound is known. Hollow: open, so the truth may lie anywhere along the bar. Settings of nearly the same AUC stand side by side; above 40 dB, where pictures are copies, and below 10 dB the axis is compressed.{% if front %} The line joins the upper limits that no other setting beats without a lower AUC (Pareto front).{% else %} There is no Pareto front: it takes upper limits, and models that have learnt something.{% endif %}</p>
+<p class="small">A bar a setting: from what the strongest attack reached in the worst image, a lower limit of the leak, up to the bound, an upper one. Dotted with an arrow: no bound is known. Hollow: open, so the truth may lie anywhere along the bar. Settings of nearly the same AUC stand side by side; above 40 dB, where pictures are copies, and below 10 dB the axis is compressed.{% if front %} The line joins the upper limits that no other setting beats without a lower AUC (Pareto front).{% else %} There is no Pareto front: it takes upper limits, and models that have learnt something.{% endif %}</p>
+</section>
+{% endif %}
+
+{% if worst %}
+<section id="worst" aria-labelledby="h-worst">
+<h2 id="h-worst">The worst X-ray of each setting</h2>
+<p>Left the truth, right what the server made of the update: of each setting its own worst, so patients differ.</p>
+<ul class="pairs-of">
+{% for one in worst %}<li><strong>{{ one.number }}. {{ one.row.label }}</strong><div class="pair"><div class="thumb">{% if one.truth %}<img src="{{ one.truth }}" alt="The true X-ray that gave away the most under {{ one.row.label }}">{% else %}<span class="none">no picture</span>{% endif %}</div><div class="thumb">{% if one.picture %}<img src="{{ one.picture }}" alt="What {{ one.row.attack }} made of it under {{ one.row.label }}: {{ one.row.psnr_worst | figure(1) }} dB">{% else %}<span class="none">no picture</span>{% endif %}</div></div>{{ badge(one.row.level) }}<span class="said">{{ one.row.psnr_worst | figure(1) }} dB; {{ one.where }}</span></li>
+{% endfor %}
+</ul>
 </section>
 {% endif %}
 
@@ -80,23 +127,6 @@ tr.starts td, tr.starts th { border-top: 2px solid #5c6670; }
 </ul>
 </section>
 {% endif %}
-
-<section id="table" aria-labelledby="h-table">
-<h2 id="h-table">All settings</h2>
-<p>Worst first; open settings stand between those that leak and those that protect. Figures are those of the strongest attack run on each setting, the one whose worst image gives away most; {{ "comparison_attacks.csv has a row for every attack." if same_conditions else "their reports have all others." }}</p>
-<form class="filters" hidden aria-label="Show settings of"><label>Defence<select name="defence"><option value="">all</option>{% for name in defences %}<option value="{{ name }}">{{ name }}</option>{% endfor %}</select></label><button type="reset">Show all</button><output aria-live="polite"></output></form>
-<div class="scroll" tabindex="0" role="region" aria-label="All settings"><table class="dense sortable">
-<thead><tr><th scope="col" class="n">No.</th><th scope="col">Setting</th><th scope="col">Verdict</th><th scope="col" class="n">Worst PSNR, dB</th><th scope="col" class="n">Bound, dB</th><th scope="col" class="n">Proved</th><th scope="col" class="n">Mean PSNR</th><th scope="col" class="n">Mean X-ray</th><th scope="col" class="n">Null</th><th scope="col" class="n">Re-identified</th><th scope="col" class="n">AUC</th><th scope="col" class="n">ε</th><th scope="col">Attack</th><th scope="col">Flags, notes</th></tr></thead>
-<tbody>{% for row in rows %}<tr{% if not loop.first and loop.previtem.level != row.level %} class="starts"{% endif %} data-filtered="settings" data-defence="{{ row.setting.defence }}"><td class="n" data-value="{{ loop.index }}">{{ loop.index }}</td><th scope="row" data-value="{{ row.label }}"><a href="#setting-{{ loop.index }}">{{ row.label }}</a></th><td class="verdict-of" data-value="{{ row.level.value }}">{{ badge(row.level) }}<span class="said">{{ standings[row.level].said }}</span></td>
-{{ cell(row.psnr_worst, row.psnr_worst | figure(1)) }}{{ cell(row.bound_psnr_worst, row.bound_psnr_worst | figure(1)) }}{{ cell(row.proved, row.proved | percent) }}{{ cell(row.psnr, spread(row.psnr, row.psnr_std, 1)) }}{{ cell(row.prior_psnr, row.prior_psnr | figure(1)) }}{{ cell(row.null_psnr, row.null_psnr | figure(1)) }}{{ cell(row.reidentified, row.reidentified | percent) }}{{ cell(row.auc, row.auc | figure(3)) }}{{ cell(row.epsilon, row.epsilon | epsilon) }}<td data-value="{{ row.attack or "" }}">{{ row.attack or "–" }}</td><td class="wrap" data-value="{{ row.flags | length }}">{% for name in row.flags %}{{ titles.get(name, name) }}{{ "; " if not loop.last }}{% endfor %}{% if row.flags and (row.note or row.status != "completed") %}<br>{% endif %}{% if row.status != "completed" %}{{ row.status }}{{ ": " if row.note }}{% endif %}{{ row.note }}</td></tr>
-{% endfor %}</tbody></table></div>
-<p class="small">± is the standard deviation over seeds. A dash is a value that cannot be had.</p>
-<h3>Further figures</h3>
-<div class="scroll" tabindex="0" role="region" aria-label="Further figures"><table class="dense">
-<thead><tr><th scope="col" class="n">No.</th><th scope="col">Setting</th><th scope="col" class="n">Bound, mean</th><th scope="col" class="n">Expected</th><th scope="col" class="n">SSIM</th><th scope="col" class="n">LPIPS</th><th scope="col" class="n">RDLV</th><th scope="col" class="n">Labels read</th><th scope="col" class="n">AUC</th><th scope="col" class="n">Loss</th><th scope="col" class="n">δ</th><th scope="col" class="n">Images</th><th scope="col" class="n">Runs</th><th scope="col" class="n">Seconds</th></tr></thead>
-<tbody>{% for row in rows %}<tr><td class="n">{{ loop.index }}</td><td>{{ row.label }}</td><td class="n">{{ row.bound_psnr | figure(1) }}</td><td class="n">{{ row.expected_psnr | figure(1) }}</td><td class="n">{{ row.ssim | figure(3) }}</td><td class="n">{{ row.lpips | figure(3) }}</td><td class="n">{{ row.rdlv | figure }}</td><td class="n">{{ row.label_accuracy | percent }}</td><td class="n">{{ spread(row.auc, row.auc_std, 3) }}</td><td class="n">{{ row.loss | figure(3) }}</td><td class="n">{{ "–" if row.delta is none else "%.1e" | format(row.delta) }}</td><td class="n">{{ row.images }}</td><td class="n">{{ row.runs }}</td><td class="n">{{ row.seconds | figure(1) }}</td></tr>
-{% endfor %}</tbody></table></div>
-</section>
 
 <section id="defences" aria-labelledby="h-defences">
 <h2 id="h-defences">The defences</h2>
@@ -127,12 +157,10 @@ tr.starts td, tr.starts th { border-top: 2px solid #5c6670; }
 <dt>Verdict</dt><dd>Of the worst image examined. An attack is a lower limit of what leaks, a bound an upper one, so only a bound or the attacker’s posterior says “protected”, and only where it does so of every image.</dd>
 {% for level in standings %}<dt>{{ badge(level) }}</dt><dd>{{ level.meaning }} Given when {{ level.rule }}.</dd>
 {% endfor %}
-<dt>PSNR</dt><dd>Likeness of the reconstruction in decibels; higher gives away more. All chest X-rays look alike, so beside it stand the mean public X-ray (“mean X-ray”), and what the same reconstruction scores beside patients whom it did not come from (“null”). RDLV counts from the mean X-ray: 0 is no more.</dd>
-<dt>Bound</dt><dd>The PSNR that no attack is expected to exceed, given the noise and a prior of public X-rays: here of the image with the most to see. It is an average: a single picture may lie a few dB above it.</dd>
-<dt>Proved, expected</dt><dd>Share of the images of which the attacker can prove, without the truth, that they are right, and the PSNR that it expects of them.</dd>
-<dt>Re-identified</dt><dd>Share of the images for which the right patient comes first among all candidates.</dd>
-<dt>ε and δ</dt><dd>Privacy loss over all rounds, only where the mechanism earns it; whom it protects from is said with the defence. A smaller ε promises more. A mechanism without noise earns none.</dd>
 </dl>
+{{ ruler_of(ruler) }}
+<h3>Words</h3>
+{{ glossary(terms) }}
 <h3>Limits</h3>
 <ul>
 <li>A low PSNR of an attack is no evidence of safety. A bound is one as far as its prior and its noise are right.</li>

@@ -6,20 +6,25 @@ PAGE = r"""<!DOCTYPE html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{{ policy(script) }}">
-<title>Leakage report: {{ title }}</title>
-<style>{% include "style" %}</style>
+<title>{{ headline }} – leakage report of {{ about.title }}, defence {{ about.protection }}</title>
+<style>{% include "style" %}{% include "print" %}</style>
 </head>
 <body>
 <a class="skip" href="#summary">To the summary</a>
+<p class="notice">{{ notice }}</p>
 <header><div>
 <h1>What the server could see of the patients</h1>
-<p>Leakage report of the run “{{ title }}”{% if info.get("started") %}, {{ info.started[:16] | replace("T", " ") }} UTC{% endif %}, status: {{ info.get("status", "unknown") }}</p>
+<p><strong>{{ about.title }}</strong> · {{ about.line }}</p>
+<p class="state">Leakage report{% if info.get("started") %}, begun {{ info.started[:16] | replace("T", " ") }} UTC{% endif %}, status: {{ info.get("status", "unknown") }}{% if comparison %} · <a href="{{ comparison }}">back to the comparison</a>{% endif %}</p>
 </div></header>
 <nav aria-label="Sections"><div><ul>
-<li><a href="#summary">Summary</a></li>{% if named %}<li><a href="#named">Who can be named</a></li>{% endif %}{% if worst %}<li><a href="#leakage">Rounds and clients</a></li>{% endif %}{% if cards %}<li><a href="#gallery">Pictures</a></li>{% endif %}{% if worst %}<li><a href="#figures">Figures</a></li>{% endif %}{% if summary.flags %}<li><a href="#flags">Flags</a></li>{% endif %}{% if accounts %}<li><a href="#privacy">Privacy accounts</a></li>{% endif %}<li><a href="#threat">Threat model</a></li><li><a href="#reading">How to read it</a></li><li><a href="#method">Method and limits</a></li><li><a href="#run">The run</a></li>
+<li><a href="#summary">Summary</a></li>{% if steps %}<li><a href="#next">What to do</a></li>{% endif %}{% if dpia %}<li><a href="#dpia">Impact assessment</a></li>{% endif %}{% if named %}<li><a href="#named">Who can be named</a></li>{% endif %}{% if worst %}<li><a href="#leakage">Rounds and clients</a></li>{% endif %}{% if cards %}<li><a href="#gallery">Pictures</a></li>{% endif %}{% if worst %}<li><a href="#figures">Figures</a></li>{% endif %}{% if summary.flags %}<li><a href="#flags">Flags</a></li>{% endif %}{% if accounts %}<li><a href="#privacy">Privacy accounts</a></li>{% endif %}<li><a href="#threat">Threat model</a></li><li><a href="#reading">How to read it</a></li><li><a href="#method">Method and limits</a></li><li><a href="#run">The run</a></li>
 </ul></div></nav>
 <main>
+{% include "first page" %}
 {% include "summary" %}
+{% include "sign" %}
+{% include "next steps" %}
 {% include "named" %}
 {% include "leakage" %}
 {% include "gallery" %}

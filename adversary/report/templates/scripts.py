@@ -35,19 +35,21 @@ document.querySelectorAll("table.sortable thead th").forEach(function (head, col
   while (head.firstChild) { button.appendChild(head.firstChild); }
   head.appendChild(button);
   button.addEventListener("click", function () {
-    var body = head.closest("table").tBodies[0];
     var down = head.getAttribute("aria-sort") === "ascending";
     var value = function (row) { return row.cells[column].getAttribute("data-value"); };
-    var rows = Array.from(body.rows).sort(function (a, b) {
+    var before = function (a, b) {
       var x = value(a), y = value(b);
       if (x === "" || y === "") { return (x === "") - (y === ""); }
       var order = isNaN(x) || isNaN(y) ? x.localeCompare(y) : x - y;
       return down ? -order : order;
-    });
+    };
     head.parentNode.querySelectorAll("th").forEach(function (other) { other.removeAttribute("aria-sort"); });
     head.setAttribute("aria-sort", down ? "descending" : "ascending");
-    rows.forEach(function (row) { body.appendChild(row); });
+    Array.from(head.closest("table").tBodies).forEach(function (body) {
+      var rows = Array.from(body.rows).filter(function (row) { return row.hasAttribute("data-filtered"); });
+      rows.sort(before).forEach(function (row) { body.appendChild(row); });
+    });
   });
 });
 """
-"""Makes a table sortable: by mouse, and by keyboard, as the heads become buttons."""
+"""Makes a table sortable, each of its bodies by itself: by mouse, and by keyboard."""

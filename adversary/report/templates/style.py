@@ -17,9 +17,19 @@ a { color: var(--link); }
 nav { border-bottom: 1px solid var(--line); background: var(--panel); }
 nav ul { list-style: none; display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; margin: 0; padding: .6rem 0; }
 .verdict { font-size: 1.2rem; margin: 1.75rem 0 1.25rem; padding: 1rem 1.25rem; border-left: .4rem solid; background: var(--panel); }
-.verdict strong { display: block; font-size: 1.45rem; line-height: 1.25; margin-bottom: .25rem; }
+.verdict .headline { font-size: 1.45rem; font-weight: 700; line-height: 1.25; margin: 0; }
+.verdict h3 { margin: .7rem 0 .1rem; } .verdict p { margin: 0; font-size: 1.05rem; }
+.notice { margin: 0; padding: .35rem 1.25rem; background: #7c1210; color: #fff; text-align: center; font-size: .87rem; font-weight: 600; }
+header a { color: #fff; } header p.state { font-size: .87rem; }
+.first { display: grid; grid-template-columns: minmax(0, 1fr) minmax(18rem, 27rem); gap: 1rem 1.5rem; align-items: start; } .first.alone { grid-template-columns: minmax(0, 1fr); }
+.answers { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(19rem, 100%), 1fr)); gap: 1rem; } .answers > div { border: 1px solid var(--line); border-radius: .5rem; padding: .75rem 1.1rem; }
+.answers h3 { margin: 0 0 .3rem; } .answers p { margin: .3rem 0; } .answers ol { margin: .2rem 0; padding-left: 1.2rem; } .answers li { margin: .25rem 0; }
+.term { color: inherit; text-decoration: underline dotted; text-underline-offset: .15em; }
+.steps li { margin: .6rem 0; } code { font: .87em/1.4 ui-monospace, "Liberation Mono", monospace; background: var(--panel); padding: .1rem .3rem; overflow-wrap: anywhere; } .steps code { display: block; margin-top: .2rem; padding: .35rem .6rem; }
+.copy { user-select: all; background: var(--panel); border: 1px solid var(--line); padding: .75rem 1rem; } .blank { color: var(--soft); font-style: italic; }
+.ruler .row { display: grid; grid-template-columns: repeat(auto-fill, minmax(6rem, 1fr)); gap: .5rem; margin: .5rem 0; }
+details > summary { cursor: pointer; font-weight: 600; margin: .75rem 0; }
 .verdict.l5, .verdict.l4 { border-color: #a31621; } .verdict.l3 { border-color: #9a5b00; } .verdict.l2 { border-color: #8a7a52; border-left-style: double; } .verdict.l1 { border-color: #1d6b3c; } .verdict.l0 { border-color: #5c6670; }
-.verdict .examined { display: block; font-size: 1rem; color: var(--soft); margin-top: .4rem; }
 .numbers { display: grid; grid-template-columns: repeat(auto-fit, minmax(12rem, 1fr)); gap: 1rem; margin: 0; padding: 0; }
 .numbers > div { border: 1px solid var(--line); border-radius: .5rem; padding: 1rem 1.25rem; }
 .numbers dt { color: var(--soft); font-weight: 600; }
@@ -42,8 +52,8 @@ td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space:
 .heat .l5 { background: #a31621; color: #fff; } .heat .l4 { background: #fbdcd5; color: #7c1210; }
 .heat .l3 { background: #fdd9a8; color: #5f3800; } .heat .l2 { background: #ece7da repeating-linear-gradient(135deg, transparent 0 6px, #f8f5ec 6px 12px); color: #4a4028; } .heat .l1 { background: #d9efe0; color: #124c2a; } .heat .l0 { background: #e6e9ed; color: #39424d; }
 .legend { list-style: none; display: flex; flex-wrap: wrap; gap: .4rem .6rem; padding: 0; margin: .5rem 0; }
-.worst { display: flex; flex-wrap: wrap; gap: .75rem; margin: 1rem 0 0; }
-.worst figcaption { flex-basis: 100%; } .worst .thumb { flex: 1 1 5.5rem; max-width: 13rem; }
+.worst { display: flex; flex-wrap: wrap; gap: .6rem; margin: 1.75rem 0 0; }
+.worst figcaption { flex-basis: 100%; font-weight: 600; } .worst .thumb { flex: 1 1 5.5rem; max-width: 13rem; }
 .filters { display: flex; flex-wrap: wrap; gap: .5rem 1rem; align-items: end; background: var(--panel); border: 1px solid var(--line); border-radius: .5rem; padding: .75rem 1rem; margin: .75rem 0; }
 .filters[hidden], .filtered-out { display: none !important; }
 .filters label { display: grid; grid-template-columns: minmax(0, 1fr); font-size: .87rem; font-weight: 600; max-width: 100%; }
@@ -66,6 +76,5 @@ figure { margin: 0; } .charts figure { max-width: 36rem; } .charts figcaption { 
 .bar { vertical-align: middle; width: 8rem; height: .7rem; margin: 0 .3rem; }
 dl.words dt { font-weight: 600; margin-top: .6rem; } dl.words dd { margin: 0; }
 footer { margin: 3rem 0 2rem; color: var(--soft); font-size: .87rem; }
-@media (max-width: 40rem) { h1 { font-size: 1.4rem; } .verdict strong { font-size: 1.2rem; } .verdict { font-size: 1.05rem; } .badge { white-space: normal; } .stack thead { position: absolute; left: -100vw; } .stack tr { display: block; border-bottom: 1px solid var(--line); padding: .4rem 0; } .on-phone { display: inline; } .stack .n { text-align: left; } .stack th, .stack td { display: block; border: 0; padding: .15rem 0; } }
-@media print { nav, .filters { display: none; } .grid, .numbers > div { break-inside: avoid; } header { background: #fff; color: #000; } header p { color: #333; } }
+@media (max-width: 40rem) { h1 { font-size: 1.4rem; } .verdict .headline { font-size: 1.2rem; } .verdict { font-size: 1.05rem; } .first { grid-template-columns: minmax(0, 1fr); } .worst { margin-top: 0; } .badge { white-space: normal; } .stack thead { position: absolute; left: -100vw; } .stack tr { display: block; border-bottom: 1px solid var(--line); padding: .4rem 0; } .on-phone { display: inline; } .stack .n { text-align: left; } .stack th, .stack td { display: block; border: 0; padding: .15rem 0; } }
 """

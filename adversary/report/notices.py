@@ -1,0 +1,12 @@
+"""What stands at the top of a page, and on every sheet of it in print."""
+
+from __future__ import annotations
+
+NOTICES = {
+    "images": "Confidential: shows X-rays. Where the data are real, keep and delete this page as "
+    "you do the X-rays.",
+    "synthetic": "Synthetic images: shows no patients. Keep as an internal document.",
+    "sensitive": "Without pictures of patients and names of files. For those who decide on the "
+    "training.",
+}
+"""By what the page shows."""

@@ -1,0 +1,31 @@
+"""The glossary of the documentation is that of the program, and the report links to it."""
+
+import re
+from pathlib import Path
+
+from adversary.report.glossary import GLOSSARY, PAGE, page
+from adversary.report.templating import linked
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def test_the_committed_page_is_up_to_date():
+    assert (ROOT / PAGE).read_text(encoding="utf-8") == page()
+
+
+def test_every_term_has_a_heading_with_its_anchor():
+    assert re.findall(r"\{#([a-z0-9]+)\}$", page(), re.M) == list(GLOSSARY)
+
+
+def test_the_first_of_each_word_is_linked_and_text_stays_escaped():
+    found = linked("<b>12 dB</b>, up to 20 dB by a bound & no update")
+    assert found.count('href="#term-psnr"') == 1
+    assert 'href="#term-bound">bound</a> &amp; no' in found
+    assert found.startswith("&lt;b&gt;12 <a")
+    assert re.sub(r"</?a[^>]*>", "", found) == (
+        "&lt;b&gt;12 dB&lt;/b&gt;, up to 20 dB by a bound &amp; no update"
+    )
+
+
+def test_the_page_is_in_the_documentation():
+    assert "- Glossary: glossary.md" in (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
