@@ -61,6 +61,7 @@ def describe(run: Federation) -> dict[str, Any]:
         "defence": {
             "name": settings.defence.name,
             "protects": run.defence.protects,
+            "alters_updates": run.defence.alters_updates,
             **run.defence.describe(),
         },
     }

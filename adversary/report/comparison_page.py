@@ -195,6 +195,7 @@ def render(folder: Path, rows: Sequence[ComparisonRow], *, same_conditions: bool
         strip=None if hidden else _strip(first),
         worst=[] if hidden else _worst_xrays(first),
         sensitive=hidden,
+        ruler=None if hidden else ruler(),
         notice=NOTICES["sensitive" if hidden else "images"],
         same_conditions=same_conditions,
         same_data=same_data,
@@ -218,7 +219,6 @@ def _words_context(
         "flags": [FLAGS[name] for name in FLAGS if any(name in row.flags for row in first)],
         "titles": {name: flag.title for name, flag in FLAGS.items()},
         "terms": GLOSSARY,
-        "ruler": ruler(),
         "about": {"title": "Defences compared"},
     }
 

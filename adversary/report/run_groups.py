@@ -26,7 +26,7 @@ def settings_of(folders: Sequence[RunFolder]) -> list[ComparedSetting]:
         If a folder cannot be read.
     """
     infos = [folder.info() for folder in folders]
-    chosen = [_chosen(info) for info in infos]
+    chosen = [compared_settings(info) for info in infos]
     hidden = any(map(is_sensitive, infos))
     differing = {
         key
@@ -55,7 +55,8 @@ def _label_setting(key: str, value: object, hidden: bool) -> object:
     return REDACTED if hidden and contains_path(key) else value
 
 
-def _chosen(info: Mapping[str, Any]) -> dict[str, Any]:
+def compared_settings(info: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a run in which like runs do not differ."""
     settings = info.get("settings")
     if not isinstance(settings, Mapping):
         return {}

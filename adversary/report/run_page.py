@@ -72,7 +72,7 @@ def render(folder: RunFolder) -> Path:
         _first_page(run, summary, counted, looked_for=bool(identified))
         | _run_context(run, summary)
         | _leakage_context(run, rows, summary, chosen)
-        | _pictures_context(run, chosen)
+        | _pictures_context(run, summary.worst, chosen)
     )
     page = template("report.html").render(
         **context,
@@ -84,7 +84,7 @@ def render(folder: RunFolder) -> Path:
         sources=CITATIONS,
         levels=sorted(Severity, reverse=True),
         terms=GLOSSARY,
-        ruler=ruler(),
+        ruler=None if run.sensitive else ruler(),
     )
     path = folder.path / "report.html"
     with one_line_io_errors(path), atomic_write(path) as temporary:
@@ -203,11 +203,13 @@ def _leakage_context(
     }
 
 
-def _pictures_context(run: _Run, chosen: list[Row]) -> dict[str, Any]:
+def _pictures_context(run: _Run, worst: Row, chosen: list[Row]) -> dict[str, Any]:
     """Return pictures, none of a sensitive run."""
+    cards = [] if run.sensitive else gallery.cards(run.folder, chosen)
     mean = None if run.sensitive else pictures.read(run.folder.mean_xray())
     return {
-        "cards": [] if run.sensitive else gallery.cards(run.folder, chosen),
+        "cards": cards,
+        "worst_card": next((card for card in cards if card.row == worst), None),
         "strips": [] if run.sensitive else gallery.strips(run.folder, chosen),
         "mean_xray": "" if mean is None else pictures.thumbnail(mean),
         "colour_bar": pictures.colour_bar(),

@@ -66,6 +66,8 @@ class Defence(ABC):
     ----------
     protects : str
         What it protects against whom, and what it does not, in a sentence for the report.
+    alters_updates : bool
+        Whether the server sees anything else than without it; comparisons group settings by it.
     reports_losses : bool
         Whether clients tell the server how the model does on their own images. Those figures
         leave as they are, so a defence whose account is to hold against the server forgoes them.
@@ -75,6 +77,7 @@ class Defence(ABC):
     """
 
     protects: ClassVar[str]
+    alters_updates: ClassVar[bool] = True
     reports_losses: ClassVar[bool] = True
     view: ClassVar[View] = "client"
 

@@ -47,6 +47,7 @@ class CentralDp(Defence):
         "Bounds what those who see the released models alone can learn about any one client. "
         "Protects nothing against the server, which receives every update as it was trained."
     )
+    alters_updates = False
 
     def __post_init__(self) -> None:
         for name, valid, allowed in (

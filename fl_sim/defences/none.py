@@ -12,3 +12,4 @@ class NoDefence(Defence):
     """Send the weights as they were trained."""
 
     protects = "Nothing: the server receives the weights as they were trained."
+    alters_updates = False

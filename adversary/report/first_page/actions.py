@@ -244,7 +244,9 @@ ACTIONS: dict[str, Action] = {
         ),
     ),
     "identify": Action(
-        applies=lambda of: of.recorded and not of.looked_for and not of.level.settled,
+        applies=lambda of: (
+            bool(of.summary.images) and of.recorded and not of.looked_for and not of.level.settled
+        ),
         what=lambda of: "Look for known patients in the updates.",
         why=lambda of: "Where pictures fail, an update may still tell who was in the training.",
         command=lambda of: _command("identify", of.folder),

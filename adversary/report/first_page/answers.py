@@ -129,14 +129,17 @@ def _where(of: Situation) -> Iterator[str]:
     worst = of.summary.worst
     for level, alike in by_level(of.hospitals):
         if level is not None:
-            rounds = sorted({one.leaked.best["round"] for one in alike if one.leaked})
-            told = f"; worst in {_rounds(rounds)}" if len(rounds) <= 3 else ""
+            leaks = level >= Severity.TRACES
+            rounds = sorted({one.leaked.best["round"] for one in alike if one.leaked and leaks})
+            told = f"; worst in {_rounds(rounds)}" if 0 < len(rounds) <= 3 else ""
             every = f" ({len(alike)} of {len(of.hospitals)})" if len(of.hospitals) > 1 else ""
             yield f"{level.label}: {listed(alike)}{every}{told}."
     if worst:
+        what = "Worst X-ray" if of.summary.has_truth else "Best by the attacker’s own score"
+        source = _of(worst, of) if of.about.aggregate else f"the update of {_of(worst, of)}"
         yield (
-            f"Worst X-ray: {_who(worst)}, from the update of {_of(worst, of)} in round "
-            f"{worst['round']}, by the attack {worst['attack']}."
+            f"{what}: {_who(worst)}, from {source} in round {worst['round']}, by the attack "
+            f"{worst['attack']}."
         )
 
 

@@ -59,7 +59,7 @@ def hospitals(rows: Iterable[Row], info: Mapping[str, Any]) -> tuple[Hospital, .
         )
         for client in sorted(known)
     ]
-    return tuple(sorted(found, key=lambda one: -1 if one.level is None else one.level)[::-1])
+    return tuple(sorted(found, key=lambda one: 1 if one.level is None else -one.level))
 
 
 def by_level(found: Sequence[Hospital]) -> list[tuple[Severity | None, list[Hospital]]]:

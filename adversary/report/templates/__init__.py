@@ -9,6 +9,7 @@ from adversary.report.templates import (
     figures,
     first_page,
     gallery,
+    history,
     leakage,
     macros,
     named,
@@ -37,5 +38,6 @@ TEMPLATES = {
     "threat": threat.SECTION,
     "reading": reading.SECTION,
     "about": about.SECTION,
+    "history.html": history.HISTORY_PAGE,
     "comparison.html": comparison.COMPARISON_PAGE,
 }

@@ -158,7 +158,7 @@ tr.starts td, tr.starts th { border-top: 2px solid #5c6670; }
 {% for level in standings %}<dt>{{ badge(level) }}</dt><dd>{{ level.meaning }} Given when {{ level.rule }}.</dd>
 {% endfor %}
 </dl>
-{{ ruler_of(ruler) }}
+{% if ruler %}{{ ruler_of(ruler) }}{% endif %}
 <h3>Words</h3>
 {{ glossary(terms) }}
 <h3>Limits</h3>

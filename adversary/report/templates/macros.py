@@ -14,7 +14,7 @@ MACROS = r"""
 {% macro shown(card, all=false) %}
 {% set patient = who(card.row) %}
 {% if card.truth %}{{ thumb(card.truth, "truth", "True X-ray " ~ patient) }}{% endif %}
-{{ thumb(card.reconstruction, "reconstruction", "Reconstruction of " ~ patient ~ " from the update of " ~ card.row.client ~ " by " ~ card.row.attack) }}
+{{ thumb(card.reconstruction, "reconstruction" if all or card.row.psnr is none else "reconstruction (%s dB)" | format(card.row.psnr | figure(1)), "Reconstruction of " ~ patient ~ " from the update of " ~ card.row.client ~ " by " ~ card.row.attack) }}
 {% if all and card.truth %}{{ thumb(card.error, "error" if card.worst_pixel is none else "error: none" if card.worst_pixel == 0 else "error, at most %.2g" | format(card.worst_pixel), "Absolute error of the reconstruction of " ~ patient) }}{% endif %}
 {% if all and card.bound %}{{ thumb(card.bound, "least error of any attacker", "Least standard deviation by pixel of any reconstruction of " ~ patient ~ ", brightest where it is largest") }}{% endif %}
 {% endmacro %}

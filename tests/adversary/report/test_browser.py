@@ -161,3 +161,39 @@ def test_a_comparison_fits_and_filters(tmp_path, attacked, width):
     assert (found["before"], found["after"]) == (
         "2 of 2 settings shown", "1 of 2 settings shown"
     )  # fmt: skip
+
+
+MOST_PAGES = 6
+"""Of the printed report of four hospitals in three rounds, as the demo has them."""
+
+
+def printed(page):
+    """Return the PDF that chromium prints of a page."""
+    pdf = page.with_suffix(".pdf")
+    browse(page, 1280, "--no-pdf-header-footer", f"--print-to-pdf={pdf}")
+    return pdf.read_bytes()
+
+
+def sheets(pdf):
+    """Return the size in points of each sheet of a PDF."""
+    boxes = re.findall(rb"/MediaBox\s*\[0 0 ([\d.]+) ([\d.]+)\]", pdf)
+    return [tuple(round(float(side)) for side in box) for box in boxes]
+
+
+def test_a_report_is_printed_on_few_upright_sheets(tmp_path, attacked):
+    folder = RunFolder.create(tmp_path / "run", candidates=6)
+    attacked(folder, rounds=3, clients=[f"client-{i:02d}" for i in range(4)])
+    found = sheets(printed(run_page.render(folder)))
+    assert 2 <= len(found) <= MOST_PAGES
+    assert {width < height for width, height in found} == {True}
+
+
+def test_a_comparison_is_printed_across(tmp_path, attacked):
+    run = attacked(RunFolder.create(tmp_path / "none", candidates=4), rounds=1)
+    run.finish("completed")
+    setting = ComparedSetting(
+        label="none", defence="none", parameters="", runs=(Run(seed=1, path=run.path),)
+    )
+    found = sheets(printed(render(tmp_path, compare_runs([setting]))))
+    assert 1 <= len(found) <= MOST_PAGES
+    assert {width > height for width, height in found} == {True}

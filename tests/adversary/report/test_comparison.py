@@ -28,7 +28,10 @@ from adversary.report.comparison import (
     write_tables,
 )
 from adversary.report.comparison_page import ordered, render, summarise
+from adversary.report.first_page.guarantee import Guarantee
 from adversary.report.pictures import draw
+from adversary.report.promises import Promise, promise_of
+from adversary.report.span_bars import place, span_bar
 from adversary.scoring.image_scores import ImageScore
 from adversary.scoring.verdict import Severity
 from adversary.storage import csv_table
@@ -340,11 +343,23 @@ def test_labels_are_escaped_and_only_the_page_s_own_script_may_run(page):
 
 def test_the_strip_shows_one_patient_that_all_have_in_common(page):
     parsed, _ = page
-    assert len(parsed.images) == 3
     assert all(image["src"].startswith("data:image/") for image in parsed.images)
-    assert parsed.images[0]["alt"] == "True X-ray b.png"
-    assert parsed.images[1]["alt"] == f"Reconstruction of b.png under {ODD} by ing: 30.0 dB"
-    assert parsed.images[2]["alt"] == "Reconstruction of b.png under noise by ing: 12.0 dB"
+    strip = [image["alt"] for image in parsed.images if "b.png" in image["alt"]]
+    assert strip == [
+        "True X-ray b.png",
+        f"Reconstruction of b.png under {ODD} by ing: 30.0 dB",
+        "Reconstruction of b.png under noise by ing: 12.0 dB",
+    ]
+
+
+def test_each_setting_shows_its_own_worst_x_ray_beside_its_own_truth(page):
+    parsed, text = page
+    alts = [image["alt"] for image in parsed.images]
+    for label, psnr in ((ODD, "30.0"), ("noise", "14.0")):
+        truth = alts.index(f"The true X-ray that gave away the most under {label}")
+        assert alts[truth + 1] == f"What ing made of it under {label}: {psnr} dB"
+    assert "30.0 dB; b.png of client-00, round 1" in text
+    assert "14.0 dB; c of client-00, round 1" in text
 
 
 def test_reports_are_linked_where_they_are(page):
@@ -357,7 +372,7 @@ def test_reports_are_linked_where_they_are(page):
 def test_cells_hold_what_the_table_sorts_by(page):
     parsed, _ = page
     assert parsed.cells["th"] == [ODD, "noise"]
-    assert {"25.0", "13.0"} <= set(parsed.cells["td"])
+    assert {"30.0", "14.0", "0.9"} <= set(parsed.cells["td"])
     assert "–" not in parsed.cells["td"]  # what is missing sorts as empty
 
 
@@ -402,8 +417,7 @@ def test_only_what_an_upper_limit_protects_has_a_price():
         "“much noise” protects: no attacker is expected to exceed 18.3 dB; the mean public X-ray "
         "has 18.0 dB; it costs 0.010 of AUC.",
         "Without a defence the model’s AUC is 0.950.",
-        "Differential privacy limits what can be told of any one image’s part in the training: "
-        "“much noise” (ε = 1).",
+        "“much noise”: ε = 1; of what, and against whom, its run does not tell.",
     ]
 
 
@@ -449,7 +463,7 @@ def judged(evaluated, tmp_path):
     text = render(tmp_path, rows).read_text(encoding="utf-8")
     body = text[text.index('id="table"') :]
     found = re.findall(r'<tr[^>]*data-filtered="settings".*?</tr>', body, re.S)
-    return text, {label: one for one, label in zip(found, ["none", "noise 3", "safe"], strict=True)}
+    return text, {label: one for one, label in zip(found, ["safe", "noise 3", "none"], strict=True)}
 
 
 def test_only_a_protected_row_is_green_and_an_open_one_says_that_it_is_not_settled(judged):
@@ -464,7 +478,7 @@ def test_only_a_protected_row_is_green_and_an_open_one_says_that_it_is_not_settl
         assert f'<span class="said">{said}</span>' in rows[label]
     assert 'class="badge l1"' not in rows["noise 3"] + rows["none"]
     assert "least leakage" not in text.lower()
-    assert "Below the mean image" in rows["noise 3"]
+    assert text.count("Below the mean image") == 2  # in the table of all figures, and explained
     assert "7.3 dB, bound 30.7 dB" in text
 
 
@@ -508,3 +522,86 @@ def test_the_axis_is_full_between_10_and_40_db_and_can_be_undone(value):
     assert charts._stretch(there)[0] == pytest.approx(value, abs=1e-9)
     if 10 <= value <= 40:
         assert there[0] == value
+
+
+def test_settings_stand_under_what_they_claim_and_do_not_mix(judged):
+    text, _ = judged
+    body = text[text.index('id="table"') :]
+    places = [
+        body.index(one)
+        for one in ("Promises something against", ">safe</a>", "Hides something from",
+                    ">noise 3</a>", "Does nothing against the server", ">none</a>")
+    ]  # fmt: skip
+    assert places == sorted(places)
+
+
+GUARANTEE = {
+    "delta": 1e-5, "neighbours": "add or remove one", "unit": "example", "accountant": "RDP",
+    "rounds": 3, "against": "everyone who sees updates or models, the server included",
+}  # fmt: skip
+OTHERS = "those who see the released models alone, not the server"
+
+
+@pytest.mark.parametrize(
+    ("level", "guarantee", "defence", "name", "promise"),
+    [
+        (Severity.OPEN, Guarantee(epsilon=3.0, **GUARANTEE), {}, "dp-sgd", Promise.LIMIT),
+        (Severity.OPEN, Guarantee(epsilon=5540.0, **GUARANTEE), {}, "dp-sgd", Promise.VEIL),
+        (Severity.VISIBLE, Guarantee(epsilon=1.0, **GUARANTEE | {"against": OTHERS}), {},
+         "central-dp", Promise.NOTHING),
+        (Severity.PROTECTED, None, {}, "gaussian-noise", Promise.LIMIT),
+        (Severity.OPEN, None, {}, "top-k", Promise.VEIL),
+        (Severity.OPEN, None, {}, "none", Promise.NOTHING),
+        (Severity.OPEN, None, {"alters_updates": False}, "of-a-plug-in", Promise.NOTHING),
+    ],
+)  # fmt: skip
+def test_what_a_setting_claims_follows_from_limits_and_accounts(
+    level, guarantee, defence, name, promise
+):
+    assert promise_of(level, guarantee, defence, name) is promise
+
+
+def test_nothing_is_ranked_across_different_data(evaluated, tmp_path):
+    rows = compare_runs([
+        setting(name, evaluated(tmp_path / name, {"a": [image]}, data={"name": name}), defence=name)
+        for name, image in (("none", COPY), ("kermany", SAFE))
+    ])  # fmt: skip
+    text = render(tmp_path, rows).read_text(encoding="utf-8")
+    assert "These runs are on different data, so nothing is ranked" in text
+    assert "<svg" not in text
+    assert "; it costs" not in text
+    assert "Pareto" not in text.replace("no Pareto front", "")
+
+
+def test_no_auc_is_told_of_fewer_than_thirty_images(evaluated, tmp_path):
+    def auc(many):
+        data = {"evaluated_on": "test", "test": many}
+        path = evaluated(tmp_path / str(many), {"a": [SAFE]}, auc=0.8, data=data)
+        return compare_runs([setting("s", path)])[0].auc
+
+    assert (auc(29), auc(30)) == (None, 0.8)
+
+
+def test_an_attack_that_had_not_finished_is_marked_and_out_of_the_front(evaluated, tmp_path):
+    path = evaluated(tmp_path / "1", {"a": [SAFE | {"told": ("time-limit",)}]})
+    rows = compare_runs([setting("s", path)])
+    assert rows[0].unfinished
+    assert pareto_front(rows) == set()
+    assert "an attack was cut off" in render(tmp_path, rows).read_text(encoding="utf-8")
+
+
+@given(st.floats(-20, 200), st.none() | st.floats(-20, 200))
+def test_a_bar_lies_on_the_axis_from_attack_to_limit(reached, limit):
+    bar = span_bar(reached, limit)
+    assert 0 <= bar.start <= 100
+    assert 0 <= bar.length <= 100 - bar.start + 1e-9
+    assert bar.open_ended is (limit is None)
+
+
+def test_the_axis_of_bars_is_widest_where_verdicts_differ():
+    ticks = [place(tick) for tick in (0, 10, 20, 30, 40, 100)]
+    widths = np.diff(ticks)
+    assert ticks[0] == 0
+    assert ticks[-1] == pytest.approx(100)
+    assert widths[1] == pytest.approx(widths[2])
+    assert widths[0] < widths[1] > widths[-1]

@@ -89,14 +89,14 @@ def test_hostile_names_stay_text(tmp_path_factory, check, client, attack, truth)
 
 def test_a_run_without_attacks_yet(folder, check):
     page = check(run_page.render(folder))
-    assert "No attack has finished yet." in page.text
+    assert "no attack has finished yet" in page.text
     assert "Written while the run went on" in page.text
 
 
 def test_only_failures(folder, check):
     folder.add_failure(1, "client-00", "dlg", "shape mismatch")
     page = check(run_page.render(folder))
-    assert "No attack has finished yet." in page.text
+    assert "no attack has finished yet" in page.text
     assert "shape mismatch" in page.text
     assert "Every attack failed." in page.text
 
@@ -114,7 +114,7 @@ def test_without_truth_only_the_attackers_own_score_is_shown(folder, check):
     alts = [image["alt"] for image in page.images]
     assert len([alt for alt in alts if alt.startswith("Reconstruction")]) == 3
     assert not [alt for alt in alts if alt.startswith(("True", "Absolute"))]
-    assert "the server could see" not in page.text
+    assert "From model updates alone the server could see" not in page.text
 
 
 def test_a_run_where_nothing_leaks(tmp_path, check):
@@ -265,7 +265,8 @@ def test_what_a_posterior_protects_is_told_as_such(folder, check):
 def test_a_protected_client_does_not_protect_one_whose_attack_failed(folder, check):
     folder.add_failure(1, "c9", "standard", "out of memory")
     first = first_screen(check(figures(folder, POOR | {"bound_psnr": 18.4})))
-    assert GREEN not in first
+    assert GREEN not in first.partition("Is a patient visible?")[0]
+    assert "Protected: c0 (1 of 2). Not measured: c9 (1 of 2)." in first
     assert "no evidence of safety" in first
 
 
