@@ -10,7 +10,7 @@ STYLE = r"""
   main, header > div { max-width: none; padding: 0; }
   header { background: #fff; color: #000; padding: 0 0 .4rem; } header p, header a { color: #333; } h1 { font-size: 15pt; }
   h2 { font-size: 12.5pt; margin: 1.1rem 0 .35rem; padding-top: .4rem; } h3 { font-size: 10pt; margin: .6rem 0 .2rem; }
-  h2, h3, h4, figcaption, dt, caption { break-after: avoid; } h2 + p, h3 + p { break-before: avoid; }
+  h2, h3, h4, h2 + p, figcaption, dt, caption { break-after: avoid; } h2 + p, h3 + p { break-before: avoid; }
   p, li, dd { orphans: 2; widows: 2; } p { margin: .35rem 0; }
   .grid, .numbers > div, figure, tr, li, .answers > div, .note, .copy { break-inside: avoid; }
   thead { display: table-header-group; } .scroll { overflow: visible; }
@@ -22,8 +22,8 @@ STYLE = r"""
   .sign { display: table; width: 100%; margin-top: .8rem; break-after: page; } .sign + section h2 { border-top: 0; } .sign td { width: 26%; height: 1.1cm; border-bottom: 1px solid #000; }
   .numbers { grid-template-columns: repeat(auto-fit, minmax(3.4cm, 1fr)); gap: .4rem; } .numbers > div { padding: .4rem .6rem; } .numbers .big { font-size: 14pt; }
   .charts { grid-template-columns: 1fr 1fr 1fr; gap: .5rem; }
-  .grids { grid-template-columns: repeat(5, 1fr); gap: .4rem; } .grid { padding: .4rem; } .grid .row { gap: .2rem; margin-top: .2rem; } .grid .small { font-size: 6pt; margin: .1rem 0 0; line-height: 1.2; } .grid figcaption { font-size: 7pt; margin: 0; } .grid .badge { font-size: 6.5pt; }
-  .on-paper { display: block; } dl.words { columns: 2; column-gap: 1.2rem; font-size: 7.6pt; } dl.words dt { margin-top: .25rem; } dl.words dd { break-before: avoid; }
+  .grids { grid-template-columns: repeat(5, 1fr); gap: .4rem; } .grid { padding: .4rem; } .grid .row { grid-template-columns: repeat(auto-fit, minmax(1cm, 1fr)); gap: .2rem; margin-top: .2rem; } .grid .thumb { font-size: 5.5pt; } .grid .small { font-size: 6pt; margin: .1rem 0 0; line-height: 1.2; } .grid figcaption { font-size: 7pt; margin: 0; } .grid .badge { font-size: 6.5pt; }
+  .on-paper { display: block; } dl.words { columns: 3; column-gap: 1rem; font-size: 7.2pt; line-height: 1.25; } #method { font-size: 8pt; line-height: 1.25; } dl.words dt { margin-top: .25rem; } dl.words dd { break-before: avoid; }
   footer { margin: .8rem 0 0; }
 }
 """
