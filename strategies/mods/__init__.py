@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         QuantiseMod,
         TopKMod,
     )
+    from strategies.mods.leakage_guard import GuardPolicy, LeakageGuard, PrivateData
     from strategies.mods.local_dp import CalibratedLocalDpMod
     from strategies.mods.partial_sharing import PartialSharingMod
     from strategies.mods.soteria import SoteriaMod
@@ -28,9 +29,12 @@ if TYPE_CHECKING:
 __all__ = [
     "CalibratedLocalDpMod",
     "GaussianNoiseMod",
+    "GuardPolicy",
+    "LeakageGuard",
     "PartialSharingMod",
     "PercentileNoiseMod",
     "PercentilePrivacyMod",
+    "PrivateData",
     "QuantiseMod",
     "SoteriaMod",
     "TopKMod",
@@ -43,6 +47,9 @@ _HOMES = {
     "QuantiseMod": "defences",
     "TopKMod": "defences",
     "CalibratedLocalDpMod": "local_dp",
+    "GuardPolicy": "leakage_guard",
+    "LeakageGuard": "leakage_guard",
+    "PrivateData": "leakage_guard",
     "PartialSharingMod": "partial_sharing",
     "SoteriaMod": "soteria",
 }

@@ -75,14 +75,21 @@ class UpdateMod(ABC):
         if not is_training(message):
             return call_next(message, context)
         try:
-            sent = arrays_of(message.content).to_torch_state_dict()
-            reply = call_next(message, context)
-            if reply.has_error():
-                return reply
+            sent = dict(arrays_of(message.content).to_torch_state_dict())
+        except ValueError as error:
+            return refusal(message, self.error_text(error))
+        reply = call_next(message, context)
+        if reply.has_error():
+            return reply
+        try:
             self.protect(_update(message, reply, context, sent))
         except (ValueError, RuntimeError) as error:
-            return refusal(message, f"{type(self).__name__}: {one_line_error(error)}")
+            return refusal(message, self.error_text(error))
         return reply
+
+    def error_text(self, error: Exception) -> str:
+        """Return what the server is told of an update that does not leave."""
+        return f"{type(self).__name__}: {one_line_error(error)}"
 
     @abstractmethod
     def protect(self, update: ClientUpdate) -> None:
@@ -133,7 +140,7 @@ def _update(message: Message, reply: Message, context: Context, sent: StateDict)
                 f"the app answers with {name} of shape {tuple(value.shape)}, "
                 f"sent {tuple(sent[name].shape)}"
             )
-    loaded = received(dict(sent), returned)
+    loaded = received(sent, returned)
     return ClientUpdate(
         message=message, reply=reply, context=context, sent=loaded, returned=returned
     )

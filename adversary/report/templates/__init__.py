@@ -9,6 +9,7 @@ from adversary.report.templates import (
     figures,
     first_page,
     gallery,
+    guard,
     history,
     leakage,
     macros,
@@ -39,5 +40,6 @@ TEMPLATES = {
     "reading": reading.SECTION,
     "about": about.SECTION,
     "history.html": history.HISTORY_PAGE,
+    "guard.html": guard.GUARD_PAGE,
     "comparison.html": comparison.COMPARISON_PAGE,
 }
