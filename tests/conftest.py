@@ -8,6 +8,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+pytest_plugins = ["helpers.skips"]
+
 ROOT = Path(__file__).resolve().parents[1]
 
 # The same examples in every run; `pytest --hypothesis-profile=default` looks for new ones.
