@@ -14,7 +14,7 @@ from flwr.app import ConfigRecord, Context, Message
 from flwr.supercore import log
 from torch import nn
 
-from adversary.common.errors import one_line_error
+from adversary.common.errors import UserError, one_line_error
 from adversary.common.types import StateDict
 from adversary.observation.channel import Channel
 from adversary.observation.mechanisms import Mechanism, Nothing, RelativeNoise
@@ -35,7 +35,7 @@ WITHHELD = "the client withholds its update"
 """All that the server is told of an update that does not leave."""
 
 
-class WithheldError(RuntimeError):
+class WithheldError(UserError, RuntimeError):
     """An update that is not to leave; its text goes to the server."""
 
 
