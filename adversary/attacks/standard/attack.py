@@ -33,6 +33,9 @@ from adversary.problem.update_models import select
 MAX_PROVABLE_CHI_SQUARE = 16.0
 """Chi-square, in the ensemble's common units, up to which an estimate may be proved."""
 
+HOPELESS_CHI_SQUARE = 1e6
+"""Chi-square beyond which no other level of rounding explains what is left."""
+
 
 TRIVIAL_MEMBERS = ("mean", "nearest", "linear")
 """Members that look for nothing."""
@@ -94,11 +97,8 @@ class Standard(Attack):
             trials.append(_tried(member, work))
             if certified is not None and certified.estimate is not work.best:
                 certified = None
-            if (
-                certified is None
-                and member.name != "mean"
-                and work.best.chi_square < MAX_PROVABLE_CHI_SQUARE
-            ):
+            provable = work.best.chi_square < MAX_PROVABLE_CHI_SQUARE
+            if certified is None and member.name != "mean" and provable:
                 certified = _certified(work)
             if certified is not None and _ends(work, certified.statement):
                 break
@@ -169,6 +169,9 @@ class _Certified:
 def _certified(work: Work) -> _Certified:
     """Return what can be stated of the best estimate."""
     best = work.best
+    if best.chi_square >= HOPELESS_CHI_SQUARE:
+        statement = Statement(certificate="open", flags=("misfit",))
+        return _Certified(best, best.images.clamp(0, 1), statement, best.chi_square)
     equations = work.referee.equations(best.labels).calibrated(best.images, work.seed)
     residual = equations(best.images)
     unknowns = min(best.images.numel(), len(residual))
