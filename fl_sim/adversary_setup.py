@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -38,6 +39,9 @@ BOUNDS = {
     "on": BoundBudget(work=2e12),
 }
 """What the setting ``adversary.bounds`` spends on an update."""
+
+QUICK_WORK = 0.1
+"""Of the work of an automatic bound, where the effort is ``quick``."""
 
 
 def image_shape(settings: Settings) -> tuple[int, int, int]:
@@ -128,6 +132,9 @@ def make_bound(
     wanted = settings.adversary.bounds
     if wanted == "off":
         return None
+    budget = BOUNDS[wanted]
+    if wanted == "auto" and settings.adversary.effort == "quick":
+        budget = dataclasses.replace(budget, work=QUICK_WORK * budget.work)
 
     def bound_of(observation: Observation, truth: Truth) -> BoundResult:
         problem = build_problem(
@@ -142,7 +149,7 @@ def make_bound(
             problem,
             truth,
             None if prior is None else prior.gaussian,
-            budget=BOUNDS[wanted],
+            budget=budget,
             seed=derive_seed(settings.seed, "bound", observation.round, observation.client),
         )
 
