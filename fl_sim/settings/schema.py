@@ -208,7 +208,9 @@ class AdversarySettings:
         "standard", "attacks, comma-separated", choices=lambda: tuple(ATTACKS), several=True
     )
     effort: str = setting(
-        "standard", "what the standard adversary may cost, and an automatic bound", choices=lambda: tuple(EFFORTS)
+        "standard",
+        "what the standard adversary may cost, and an automatic bound",
+        choices=lambda: tuple(EFFORTS),
     )
     options: Options = setting(
         Options(),
