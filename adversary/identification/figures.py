@@ -48,6 +48,27 @@ def power(members: Tensor, others: Tensor, false_alarms: float) -> Power | None:
     return Power(rate=hits / len(members), low=low, high=high)
 
 
+def chance(hits: int, members: int, others: int, false_alarms: float) -> float:
+    """Return the probability of so many hits or more of :func:`power` if scores say nothing.
+
+    Members and others are then in random order. There are ``hits`` members or more above the
+    threshold if and only if at most as many others as are allowed are among the highest
+    ``hits`` plus that many: hypergeometric. With few others it is more than ``false_alarms``.
+    """
+    if not hits or not others:
+        return 1.0
+    allowed = math.floor(false_alarms * others)
+    return float(stats.hypergeom.cdf(allowed, members + others, others, hits + allowed))
+
+
+def auc_chance(area: float | None, members: int, others: int) -> float:
+    """Return the probability of such an AUC or more if scores say nothing (Mann and Whitney)."""
+    if area is None or not members or not others:
+        return 1.0
+    deviation = math.sqrt((members + others + 1) / (12 * members * others))
+    return float(stats.norm.sf((area - 0.5) / deviation))
+
+
 def interval(hits: int, trials: int, level: float = 0.95) -> tuple[float, float]:
     """Return the exact confidence interval of a probability (Clopper and Pearson, 1934)."""
     half = (1 - level) / 2

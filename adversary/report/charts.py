@@ -20,9 +20,9 @@ from matplotlib.ticker import MaxNLocator
 MANY = 400
 """Images from which a chart sums up: a dot each would make the page large and the chart dark."""
 
-_COLOURS = ("#1f5a96", "#b3431e", "#2e7d4f", "#7a4a9c", "#8a6d00", "#5c6670")
+COLOURS = ("#1f5a96", "#b3431e", "#2e7d4f", "#7a4a9c", "#8a6d00", "#5c6670")
 _MARKERS = "osD^vP"
-_STYLE: Any = {  # typed by matplotlib as one literal a key
+STYLE: Any = {  # typed by matplotlib as one literal a key
     "svg.fonttype": "none",  # text stays text: small files, and readers can find it
     "svg.hashsalt": "leakage report",  # the same data give the same file
     "font.family": "sans-serif",
@@ -59,13 +59,13 @@ def by_round(
     known = leakage[["round", "attack", column]].replace([float("inf")], pd.NA).dropna()
     if known.empty:
         return ""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = _figure()
         axes = figure.subplots()
         for value, name in marks:
             axes.axhline(value, color="#3d454d", linestyle="--", linewidth=1, label=name)
         for number, (attack, rows) in enumerate(known.groupby("attack", sort=True)):
-            colour, marker = _COLOURS[number % 6], _MARKERS[number % 6]
+            colour, marker = COLOURS[number % 6], _MARKERS[number % 6]
             rounds, values = rows["round"].astype(float), rows[column].astype(float)
             shift = 0.06 * (number - (known["attack"].nunique() - 1) / 2)
             by = values.groupby(rounds)
@@ -76,12 +76,12 @@ def by_round(
                 axes.plot(rounds + shift, values, marker, color=colour, alpha=0.35, markersize=5)
             axes.plot(
                 mean.index + shift, mean, color=colour, marker=marker, linewidth=2,
-                label=_short(str(attack)),
+                label=shortened(str(attack)),
             )  # fmt: skip
         axes.set_ylabel(label)
         _count_rounds(axes)
-        _legend(axes)
-        return _svg(figure, column)
+        draw_legend(axes)
+        return as_svg(figure, column)
 
 
 def by_client(
@@ -110,7 +110,7 @@ def by_client(
     if known.empty:
         return ""
     places = {name: place for place, name in enumerate(clients)}
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(5.2, max(3.3, 1.1 + 0.24 * len(places))), layout="constrained")
         axes = figure.subplots()
         for value, name in marks:
@@ -121,19 +121,19 @@ def by_client(
             heights = [
                 places[str(name)] + 0.6 * ((number + 0.5) / attacks - 0.5) for name in by.groups
             ]
-            colour, mean = _COLOURS[number % 6], by.mean()
+            colour, mean = COLOURS[number % 6], by.mean()
             axes.hlines(heights, by.min(), by.max(), color=colour, linewidth=2, alpha=0.5)
             axes.plot(
                 mean, heights, _MARKERS[number % 6], color=colour, markersize=6,
-                label=_short(str(attack)),
+                label=shortened(str(attack)),
             )  # fmt: skip
-        axes.set_yticks(list(places.values()), [_short(name) for name in places])
+        axes.set_yticks(list(places.values()), [shortened(name) for name in places])
         for text in axes.get_yticklabels():
             text.set_parse_math(False)
         axes.set_ylim(len(places) - 0.5, -0.5)
         axes.set_xlabel(label)
-        _legend(axes)
-        return _svg(figure, f"client-{column}")
+        draw_legend(axes)
+        return as_svg(figure, f"client-{column}")
 
 
 def attack_progress_chart(history: pd.DataFrame) -> str:
@@ -147,17 +147,17 @@ def attack_progress_chart(history: pd.DataFrame) -> str:
     known = history.replace([float("inf")], pd.NA).dropna().astype(float)
     if known.empty:
         return ""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = _figure()
         axes = figure.subplots()
         for number, (_, steps) in enumerate(known.groupby("restart")):
             some = steps.iloc[:: -(-len(steps) // 200)]
-            axes.plot(some["iteration"], some["score"], color=_COLOURS[number % 6], linewidth=2)
+            axes.plot(some["iteration"], some["score"], color=COLOURS[number % 6], linewidth=2)
         if known["score"].min() > 0:
             axes.set_yscale("log")
         axes.set_xlabel("iteration")
         axes.set_ylabel("own score")
-        return _svg(figure, "process")
+        return as_svg(figure, "process")
 
 
 def training(rounds: pd.DataFrame) -> str:
@@ -165,16 +165,16 @@ def training(rounds: pd.DataFrame) -> str:
     known = rounds.dropna(subset=["round"])
     if known[["loss", "auc"]].isna().all(axis=None):
         return ""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = _figure()
         above, below = figure.subplots(2, 1, sharex=True)
         for axes, column, name in ((above, "loss", "loss"), (below, "auc", "AUC")):
             line = known[["round", column]].dropna().astype(float)
-            axes.plot(line["round"], line[column], color=_COLOURS[0], marker="o", linewidth=2)
+            axes.plot(line["round"], line[column], color=COLOURS[0], marker="o", linewidth=2)
             axes.set_ylabel(name)
         below.set_ylim(-0.05, 1.05)
         _count_rounds(below)
-        return _svg(figure, "training")
+        return as_svg(figure, "training")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,7 +266,7 @@ def privacy_utility_chart(
     if not drawn:
         return ""
     places = _apart([span.auc for span in drawn])
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.6, 4.8), layout="constrained")
         axes = figure.subplots()
         axes.set_yscale("function", functions=(_squeeze, _stretch))
@@ -287,7 +287,7 @@ def privacy_utility_chart(
         )
         if best:
             axes.plot(
-                *zip(*best, strict=True), color=_COLOURS[0], linewidth=2, zorder=1,
+                *zip(*best, strict=True), color=COLOURS[0], linewidth=2, zorder=1,
                 label="Pareto front of the upper limits",
             )  # fmt: skip
         for place, span in zip(places, drawn, strict=True):
@@ -305,16 +305,16 @@ def privacy_utility_chart(
         axes.xaxis.set_major_formatter(lambda auc, _: f"{auc:.2f}" if 0 <= auc <= 1 else "")
         figure.draw_without_rendering()  # places the axes, so that distances are known
         points = [
-            (_short(span.name), place, min(span.reached, _TOP))
+            (shortened(span.name), place, min(span.reached, _TOP))
             for place, span in zip(places, drawn, strict=True)
         ]
         along = [p for x, one in zip(places, drawn, strict=True) for p in _line(one, x)]
-        _name(axes, points, along)
+        write_names(axes, points, along)
         handles, names = axes.get_legend_handles_labels()
         once = dict(zip(names, handles, strict=True))
         axes.legend(once.values(), once.keys(), frameon=False, fontsize=9, ncols=3,
                     loc="lower left", bbox_to_anchor=(0, 1))  # fmt: skip
-        return _svg(figure, "frontier")
+        return as_svg(figure, "frontier")
 
 
 def _ends_of(span: Span) -> tuple[float, float]:
@@ -398,7 +398,7 @@ def _stretch(value: np.ndarray) -> np.ndarray:
     return inside + np.minimum(value - low, 0) / 0.3 + np.maximum(value - high, 0) / 0.06
 
 
-def _name(
+def write_names(
     axes: Axes,
     points: Sequence[tuple[str, float, float]],
     others: Sequence[tuple[float, float]] = (),
@@ -458,11 +458,13 @@ def _count_rounds(axes: Axes) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
-def _short(name: str) -> str:
+def shortened(name: str) -> str:
+    """Return a name for a legend."""
     return name if len(name) <= 20 else f"{name[:19]}…"
 
 
-def _legend(axes: Axes) -> None:
+def draw_legend(axes: Axes) -> None:
+    """Draw a legend above the axes."""
     handles, labels = axes.get_legend_handles_labels()
     legend = axes.legend(
         handles,
@@ -477,7 +479,8 @@ def _legend(axes: Axes) -> None:
         text.set_parse_math(False)  # a "$" in a name is a "$"
 
 
-def _svg(figure: Figure, name: str) -> str:
+def as_svg(figure: Figure, name: str) -> str:
+    """Return a figure as SVG without a prolog, with ids that begin with ``name``."""
     buffer = io.StringIO()
     with warnings.catch_warnings():
         # Text stays text: the reader's fonts draw it, and may have what matplotlib's has not.

@@ -19,6 +19,7 @@ import pandas as pd
 from adversary.common.files import atomic_write
 from adversary.report.first_page.guarantee import Guarantee, guarantee_of, last_accounts
 from adversary.report.flags import FLAGS
+from adversary.report.identified import naming
 from adversary.report.leakage_rows import Row, with_levels
 from adversary.report.promises import Promise, promise_of
 from adversary.report.run_info import (
@@ -28,7 +29,7 @@ from adversary.report.run_info import (
     mapping,
     positive,
 )
-from adversary.scoring.verdict import Evidence, Severity, worst_of
+from adversary.scoring.verdict import Evidence, Severity, with_names, worst_of
 from adversary.storage import csv_table
 from adversary.storage.names import unmasked
 from adversary.storage.run_folder import RunFolder, RunFolderError, one_line_io_errors
@@ -57,6 +58,9 @@ COMPARISON: csv_table.Schema = {
     "reidentified": "float64",
     "bound_psnr": "float64",
     "bound_psnr_worst": "float64",
+    "identification_auc": "float64",
+    "tpr_1": "float64",
+    "named": "float64",
     "label_accuracy": "float64",
     "images": "Int64",
     "seconds": "float64",
@@ -74,8 +78,11 @@ Means are over the images of a run and then over its runs, one a seed; ``auc_std
 ``psnr_std`` are standard deviations over the runs, empty for a single one. ``psnr_worst`` and
 ``bound_psnr_worst`` are the highest of any image, ``reidentified`` and ``label_accuracy`` are
 rates, ``epsilon`` and ``delta`` the largest that a run ended with, empty where a mechanism earns
-none. ``images`` counts the reconstructions scored, ``seconds`` is the mean wall time of a run and
-``runs`` how many runs are in the row.
+none. ``identification_auc`` is how well those who trained are told from others by the updates
+(``auc`` is the model's), ``tpr_1`` the share of them named at one false alarm in a hundred and
+``named`` at a false discovery rate of 5 %, over the updates of all runs. ``images`` counts the
+reconstructions scored, ``seconds`` is the mean wall time of a run and ``runs`` how many runs are
+in the row.
 """
 
 _MEANS = (
@@ -188,6 +195,8 @@ class ComparisonRow:
         Images that the AUC was found on.
     unfinished : bool
         Whether a limit cut an attack off, so that it is no evidence of what there is to see.
+    naming_chance : float
+        Probability that as many patients are named by chance.
     unearned : bool
         Whether a privacy mechanism ended without noise, and so without a finite epsilon.
     bound_converged : bool
@@ -230,6 +239,10 @@ class ComparisonRow:
     bound_psnr_worst: float | None = None
     bound_converged: bool = True
     limit: float | None = None
+    identification_auc: float | None = None
+    tpr_1: float | None = None
+    named: float | None = None
+    naming_chance: float = 1.0
     label_accuracy: float | None = None
     certificates: Mapping[str, int] = field(default_factory=dict)
     flags: tuple[str, ...] = ()
@@ -340,11 +353,22 @@ def pareto_front(rows: Iterable[ComparisonRow]) -> set[str]:
 
 
 def in_lines(rows: Sequence[ComparisonRow]) -> list[str]:
-    """Return the settings as lines of a terminal: verdict, and worst PSNR to upper limit."""
-    cells = [("setting", "verdict", "worst PSNR to bound")]
-    cells += [(row.label, row.level.label, _span(row)) for row in headlines(rows)]
-    widths = [max(len(row[place]) for row in cells) for place in range(2)]
-    return [f"{one:<{widths[0]}}  {two:<{widths[1]}}  {three}" for one, two, three in cells]
+    """Return the settings as lines of a terminal: verdict, worst PSNR to upper limit, names."""
+    first = headlines(rows)
+    cells: list[tuple[str, ...]] = [("setting", "verdict", "worst PSNR to bound")]
+    cells += [(row.label, row.level.label, _span(row)) for row in first]
+    if any(row.tpr_1 is not None for row in first):
+        names = ["named at 1 % false alarms", *map(_names, first)]
+        cells = [(*cell, name) for cell, name in zip(cells, names, strict=True)]
+    widths = [max(len(row[place]) for row in cells) for place in range(len(cells[0]))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    ]
+
+
+def _names(row: ComparisonRow) -> str:
+    return "not looked for" if row.tpr_1 is None else f"{row.tpr_1:.0%} of patients"
 
 
 def _span(row: ComparisonRow) -> str:
@@ -378,14 +402,18 @@ def _measure(setting: ComparedSetting) -> list[ComparisonRow]:
         "runs": len(results),
         "chance": _over(statistics.fmean, [_chance(result.info) for result in results]),
         **_training(results),
+        **_identified(results),
     }
     names = sorted({name for result in results for name in _attacks(result)})
     rows = [
-        ComparisonRow(setting=setting, attack=name, **shared, **_leakage(results, name, notes))
+        _with_names(
+            ComparisonRow(setting=setting, attack=name, **shared, **_leakage(results, name, notes))
+        )
         for name in names
     ]
     if not rows:
-        rows = [ComparisonRow(setting=setting, **shared, note="; ".join([*notes, "not attacked"]))]
+        alone = ComparisonRow(setting=setting, **shared, note="; ".join([*notes, "not attacked"]))
+        rows = [_with_names(alone)]
     rows = [
         dataclasses.replace(row, promise=promise_of(row.level, guarantee, defence, setting.defence))
         for row in rows
@@ -448,6 +476,21 @@ def _training(results: Sequence[_Result]) -> dict[str, Any]:
         "delta": None if epsilon is None else _over(max, last["delta"]),
         "seconds": _over(statistics.fmean, seconds),
     }
+
+
+def _identified(results: Sequence[_Result]) -> dict[str, Any]:
+    """Return who can be named, over the updates of all runs."""
+    found = naming(result.folder.identification() for result in results)
+    return {
+        "identification_auc": found.auc,
+        "tpr_1": found.tpr_1,
+        "named": found.named,
+        "naming_chance": found.chance,
+    }
+
+
+def _with_names(row: ComparisonRow) -> ComparisonRow:
+    return dataclasses.replace(row, level=with_names(row.level, row.naming_chance))
 
 
 def _leakage(results: Sequence[_Result], attack: str, notes: Sequence[str]) -> dict[str, Any]:

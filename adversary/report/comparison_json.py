@@ -54,6 +54,7 @@ _FIGURES: dict[str, dict[str, str]] = {
     "lpips": {"mean": "lpips"},
     "rdlv": {"mean": "rdlv"},
     "reidentified": {"rate": "reidentified", "chance": "chance"},
+    "identification": {"auc": "identification_auc", "tpr_1": "tpr_1", "named": "named"},
     "label_accuracy": {"rate": "label_accuracy"},
     "auc": {"mean": "auc", "std": "auc_std"},
     "loss": {"mean": "loss"},
@@ -183,6 +184,7 @@ def _run(run: Run, found: _Done | None, hidden: bool) -> dict[str, Any]:
         "training": {column: _last(rounds[column]) for column in _TRAINING},
         "images": [_image(row) for row in with_levels(unmasked(folder.leakage()))],
         "members": _members(folder, hidden),
+        "identification": records(unmasked(folder.identification())),
     }
 
 

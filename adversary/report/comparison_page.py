@@ -15,7 +15,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from adversary.common.files import atomic_write
-from adversary.report import charts, pictures
+from adversary.report import charts, comparison_naming, pictures
 from adversary.report.comparison import ComparisonRow, Run, headlines, pareto_front
 from adversary.report.flags import FLAGS
 from adversary.report.glossary import GLOSSARY
@@ -189,6 +189,9 @@ def render(folder: Path, rows: Sequence[ComparisonRow], *, same_conditions: bool
     page = template("comparison.html").render(
         **_words_context(first, best, same_data=same_data),
         **_table_context(folder, first),
+        **comparison_naming.context(
+            first, lambda level: STANDINGS[level].kind, same_data=same_data
+        ),
         title=folder.name,
         chart=Markup(_chart(first, best)) if same_data else "",  # matplotlib escapes the names
         front=best,
@@ -278,8 +281,8 @@ def summarise(rows: Sequence[ComparisonRow], *, same_data: bool = True) -> list[
         told = "; ".join(_leak(row) for row in by_kind["leaks"])
         sentences.append(f"Shown to leak, for the server saw a patient’s X-ray: {told}.")
     sentences += [
-        f"“{row.label}” leaks in part ({row.level.label.lower()}): the attack got {_worst(row)}, "
-        f"and {_more(row)}."
+        f"“{row.label}” leaks in part ({row.level.label.lower()}): "
+        f"{comparison_naming.clause(row)}the attack got {_worst(row)}, and {_more(row)}."
         for row in by_kind["partly"]
     ]
     sentences += [

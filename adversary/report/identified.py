@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
+from scipy import stats
 
-from adversary.identification.figures import interval
-from adversary.report.leakage_rows import Row, records
+from adversary.identification import figures
+from adversary.report.leakage_rows import Row, mean, records
 from adversary.scoring.identification_scores import ALARMS
+from adversary.scoring.verdict import NAMED_BY_CHANCE
+from adversary.storage.identification_files import Account
+from adversary.storage.names import unmasked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,17 +28,16 @@ class Named:
         Patients named at one false alarm in a hundred, of ``row["members"]``.
     low, high : float
         Exact 95 % interval of that share.
+    chance, auc_chance : float
+        Probability of as many hits or more, and of such an AUC or more, if scores say nothing.
     """
 
     row: Row
     hits: int
     low: float
     high: float
-
-    @property
-    def beyond_chance(self) -> bool:
-        """Whether more are named than false alarms would be."""
-        return self.low > ALARMS
+    chance: float
+    auc_chance: float = 1.0
 
     @property
     def words(self) -> str:
@@ -46,19 +49,105 @@ class Named:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Naming:
+    """What identification came to over the updates of one run or several.
+
+    Parameters
+    ----------
+    lines : tuple of Named
+        Of each run, by client, joined rounds first.
+    chance : float
+        Probability that as many are named by chance in any of them; 1 without any.
+    strongest : Named, optional
+        The line whose share is largest for sure; None where nobody is named beyond chance.
+    """
+
+    lines: tuple[Named, ...] = ()
+    chance: float = 1.0
+    strongest: Named | None = None
+
+    @property
+    def updates(self) -> list[Named]:
+        """The lines of single updates."""
+        return [one for one in self.lines if one.row["round"] is not None]
+
+    @property
+    def auc(self) -> float | None:
+        """Mean area under the ROC curve, members against others, over the updates."""
+        return mean(one.row["auc"] for one in self.updates)
+
+    @property
+    def tpr_1(self) -> float | None:
+        """Share of members named at one false alarm in a hundred, over the updates."""
+        return _share([(one.hits, one.row["members"]) for one in self.updates])
+
+    @property
+    def named(self) -> float | None:
+        """Share of members named at a false discovery rate of 5 %, over the updates."""
+        return _share([
+            (one.row["named"] * one.row["members"], one.row["members"])
+            for one in self.updates
+            if one.row["named"] is not None
+        ])  # fmt: skip
+
+
+def naming(runs: Iterable[pd.DataFrame]) -> Naming:
+    """Return what the tables identification.csv of one run or several say together.
+
+    Each line may be right by chance, so probabilities of the lines of a client count times the
+    lines of its run (Bonferroni); those of clients are independent, and are taken together by
+    Fisher's method or by the smallest of them, whichever is less, times two.
+    """
+    every = [lines(frame) for frame in runs]
+    by_client: dict[tuple[int, str], list[float]] = {}
+    for number, run in enumerate(every):
+        for one in run:
+            by_client.setdefault((number, one.row["client"]), []).append(one.chance)
+    each = [min(1.0, len(own) * min(own)) for own in by_client.values()]
+    if not each:
+        return Naming()
+    together = float(stats.combine_pvalues(each, method="fisher").pvalue)
+    chance = min(1.0, 2 * min(together, len(each) * min(each)))
+    found = tuple(one for run in every for one in run)
+    beyond = chance < NAMED_BY_CHANCE
+    return Naming(lines=found, chance=chance, strongest=_strongest(found) if beyond else None)
+
+
+def claimed(accounts: pd.DataFrame) -> Account:
+    """Return what accounts.csv says that a client has spent by a round, server included."""
+    valid = accounts[accounts["against"].str.contains("server included", na=False)]
+
+    def account(round: int, client: str) -> tuple[float, float] | None:
+        own = valid[(valid["client"] == client) & (valid["round"] <= round)]
+        if not len(own):
+            return None
+        last = own.sort_values("round").iloc[-1]
+        return float(last["epsilon"]), float(last["delta"])
+
+    return account
+
+
 def lines(frame: pd.DataFrame) -> list[Named]:
     """Return the rows of identification.csv that have a figure, by client, joined rounds first."""
-    found = [_named(row) for row in records(frame) if row["tpr_1"] is not None]
+    found = [_named(row) for row in records(unmasked(frame)) if row["tpr_1"] is not None]
     return sorted(found, key=lambda one: (one.row["client"], one.row["round"] or 0))
 
 
-def strongest(found: Iterable[Named]) -> Named | None:
-    """Return the line whose share is largest for sure; None where nobody is named beyond chance."""
-    beyond = [one for one in found if one.beyond_chance]
-    return max(beyond, key=lambda one: (one.low, one.row["round"] is None), default=None)
+def _strongest(found: Sequence[Named]) -> Named:
+    """Return the line whose share is largest for sure; of equal ones that of all rounds."""
+    return max(found, key=lambda one: (one.low, one.row["round"] is None))
 
 
 def _named(row: Row) -> Named:
     hits = round(row["tpr_1"] * row["members"])
-    low, high = interval(hits, row["members"])
-    return Named(row=row, hits=hits, low=low, high=high)
+    low, high = figures.interval(hits, row["members"])
+    others = (row["candidates"] or row["members"]) - row["members"]
+    chance = figures.chance(hits, row["members"], others, ALARMS)
+    ranks = figures.auc_chance(row["auc"], row["members"], others)
+    return Named(row=row, hits=hits, low=low, high=high, chance=chance, auc_chance=ranks)
+
+
+def _share(counts: Sequence[tuple[float, int]]) -> float | None:
+    total = sum(members for _, members in counts)
+    return sum(hits for hits, _ in counts) / total if total else None

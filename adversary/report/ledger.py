@@ -17,6 +17,7 @@ from adversary.common.torch_state import preserved_rng_state
 from adversary.identification.identifier import IdentificationResult
 from adversary.observation.observation import Observation
 from adversary.report import pictures, run_page
+from adversary.report.identified import claimed
 from adversary.report.redaction import is_sensitive
 from adversary.scoring.identification_scores import ScoredIdentification
 from adversary.scoring.scorer import ScoredResult, Scorer
@@ -152,16 +153,7 @@ class Ledger:
     @_never_fails_training
     def sum_up_identification(self) -> None:
         """Write what accounts allow beside who can be named, and each client's rounds joined."""
-        accounts = self.folder.accounts()
-        accounts = accounts[accounts["against"].str.contains("server included", na=False)]
-
-        def account(round: int, client: str) -> tuple[float, float] | None:
-            own = accounts[(accounts["client"] == client) & (accounts["round"] <= round)]
-            if not len(own):
-                return None
-            last = own.sort_values("round").iloc[-1]
-            return float(last["epsilon"]), float(last["delta"])
-
+        account = claimed(self.folder.accounts())
         with one_line_io_errors(self.folder.path):
             self.folder.identified.finish(account, named=self._names_patients)
 

@@ -13,7 +13,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from adversary.common.files import atomic_write
-from adversary.report import charts, flags, gallery, pictures
+from adversary.report import charts, flags, gallery, naming_section, pictures
 from adversary.report.first_page.actions import next_steps
 from adversary.report.first_page.answers import answers, headline
 from adversary.report.first_page.assessment import OFFICER, assessment
@@ -21,7 +21,7 @@ from adversary.report.first_page.guarantee import last_accounts
 from adversary.report.first_page.situation import Evidence, situation_of
 from adversary.report.glossary import GLOSSARY
 from adversary.report.groups import Group, WorstGroups, by_group, round_client_matrix, worst_of
-from adversary.report.identified import lines, strongest
+from adversary.report.identified import naming
 from adversary.report.leakage_rows import Row, closeness, records, with_levels
 from adversary.report.members import shares
 from adversary.report.notices import NOTICES
@@ -65,18 +65,18 @@ def render(folder: RunFolder) -> Path:
     run = _read(folder)
     rows = with_levels(run.leakage)
     counted = with_levels(unmasked(run.leakage))
-    identified = lines(folder.identification())
-    summary = summarise(counted, run.info, strongest(identified))
+    identified = naming([folder.identification()])
+    summary = summarise(counted, run.info, identified)
     chosen = gallery.select_cards(rows)
     context = (
-        _first_page(run, summary, counted, looked_for=bool(identified))
+        _first_page(run, summary, counted, looked_for=bool(identified.lines))
         | _run_context(run, summary)
         | _leakage_context(run, rows, summary, chosen)
         | _pictures_context(run, summary.worst, chosen)
     )
     page = template("report.html").render(
         **context,
-        named=identified,
+        **naming_section.context(folder, counted, identified, run.info, MAX_GROUPS),
         script=Markup(FILTERS),
         flags_page=flags.PAGE,
         average=AVERAGE,

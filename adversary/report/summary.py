@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from adversary.report.flags import FLAGS, Flag
-from adversary.report.identified import Named, lines, strongest
+from adversary.report.identified import Named, Naming, naming
 from adversary.report.leakage_rows import (
     Row,
     closeness,
@@ -20,12 +20,16 @@ from adversary.report.leakage_rows import (
 )
 from adversary.report.run_info import mapping, positive
 from adversary.report.templating import format_number
-from adversary.scoring.verdict import CLOSE_PSNR, COPY_PSNR, Evidence, Severity
+from adversary.scoring.verdict import CLOSE_PSNR, COPY_PSNR, Evidence, Severity, with_names
 from adversary.storage.names import unmasked
 from adversary.storage.run_folder import RunFolder
 
 AVERAGE = "on average over images; a single picture may come out a few dB nearer"
 """What a bound on the expected error leaves open."""
+
+
+NOBODY = Naming()
+"""Nobody was looked for."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +151,7 @@ class Summary:
         if self.has_truth:
             parts.append(f"worst image {psnr}{where}")
         if self.named is not None:
-            parts.append(f"named: {self.named.words}")
+            parts.append(f"the server can name {self.named.words}")
         if self.certified is not None:
             parts.append(f"{self.certified} proved by the attacker itself")
         parts.append(f"examined: {', '.join(self.examined)}")
@@ -164,17 +168,17 @@ def of_folder(folder: RunFolder) -> Summary:
     RunFolderError
         If the folder cannot be read.
     """
-    named = strongest(lines(folder.identification()))
+    named = naming([folder.identification()])
     return summarise(with_levels(unmasked(folder.leakage())), folder.info(), named)
 
 
-def summarise(rows: list[Row], info: Mapping[str, Any], named: Named | None = None) -> Summary:
+def summarise(rows: list[Row], info: Mapping[str, Any], identified: Naming = NOBODY) -> Summary:
     """Return the summary of a run's rows, those of masked updates left out.
 
     Patients who can be named are never less than re-identifiable.
     """
     by_pictures = judged(rows) if any(row["status"] == "ok" for row in rows) else Severity.UNKNOWN
-    level = by_pictures if named is None else max(by_pictures, Severity.IDENTIFIABLE)
+    level = with_names(by_pictures, identified.chance)
     done = [row for row in rows if row["status"] == "ok"]
     seen = [row for row in done if row["level"] >= Severity.IDENTIFIABLE]
     candidates = info.get("candidates")
@@ -183,7 +187,7 @@ def summarise(rows: list[Row], info: Mapping[str, Any], named: Named | None = No
     stated = Counter(row["certificate"] for row in done if row.get("certificate") is not None)
     return Summary(
         level=level,
-        named=named,
+        named=identified.strongest,
         named_alone=level > by_pictures,
         worst=max(done, key=closeness, default={}),
         images=len(done),

@@ -37,6 +37,9 @@ NULL_MARGIN = 1.0
 PRIOR_MARGIN = 1.0
 """dB beyond the mean public X-ray from which a picture that is no copy may show a patient."""
 
+NAMED_BY_CHANCE = 0.05
+"""Probability from which on naming as many patients of a run is put down to chance."""
+
 LUCK = 0.1
 """Probability from which on re-identifications of an update are put down to chance."""
 
@@ -106,7 +109,8 @@ _WORDS = {
         "Patient re-identifiable",
         "The right patient can be singled out among candidates: by a poor picture, or as one who "
         "was in the training.",
-        f"re-identified beyond chance and RDLV above {PRIOR_RDLV:g}, or by its negative",
+        f"re-identified beyond chance and RDLV above {PRIOR_RDLV:g}, or by its negative; or named "
+        f"among candidates beyond chance (p < {NAMED_BY_CHANCE:g})",
     ),
     Severity.VISIBLE: (
         "Patient visible",
@@ -201,6 +205,19 @@ def severity_of(evidence: Evidence) -> Severity:
     if evidence.pointing or beyond_prior:
         return Severity.TRACES
     return Severity.UNKNOWN if rdlv is None and evidence.reidentified is None else Severity.OPEN
+
+
+def with_names(level: Severity, chance: float) -> Severity:
+    """Return a level of pictures with naming: where patients can be named, at least identifiable.
+
+    Parameters
+    ----------
+    level : Severity
+        Of the pictures.
+    chance : float
+        Probability that as many patients are named by chance; 1 where nobody was looked for.
+    """
+    return max(level, Severity.IDENTIFIABLE) if chance < NAMED_BY_CHANCE else level
 
 
 def worst_of(levels: Iterable[Severity]) -> Severity:

@@ -49,7 +49,7 @@ tr.starts td, tr.starts th { border-top: 2px solid #5c6670; }
 <p>Defences compared in “{{ title }}”: {{ rows | length }} settings, {{ runs_done }} of {{ runs_all }} runs completed</p>
 </div></header>
 <nav aria-label="Sections"><div><ul>
-<li><a href="#summary">Summary</a></li>{% if chart %}<li><a href="#frontier">Leakage and AUC</a></li>{% endif %}{% if strip %}<li><a href="#patient">One patient</a></li>{% endif %}{% if worst %}<li><a href="#worst">Worst X-rays</a></li>{% endif %}<li><a href="#table">All settings</a></li><li><a href="#defences">The defences</a></li><li><a href="#reading">How to read it</a></li>
+<li><a href="#summary">Summary</a></li>{% if chart %}<li><a href="#frontier">Leakage and AUC</a></li>{% endif %}{% if naming_chart %}<li><a href="#naming">Who can be named</a></li>{% endif %}{% if strip %}<li><a href="#patient">One patient</a></li>{% endif %}{% if worst %}<li><a href="#worst">Worst X-rays</a></li>{% endif %}<li><a href="#table">All settings</a></li><li><a href="#defences">The defences</a></li><li><a href="#reading">How to read it</a></li>
 </ul></div></nav>
 <main>
 <section id="summary" aria-labelledby="h-summary">
@@ -90,8 +90,8 @@ tr.starts td, tr.starts th { border-top: 2px solid #5c6670; }
 <tbody>{% for row in rows %}<tr><td class="n">{{ loop.index }}</td><th scope="row">{{ row.label }}</th><td>{{ row.attack or "–" }}</td><td class="n">{{ row.psnr_worst | figure(1) }}</td><td class="n">{{ row.bound_psnr_worst | figure(1) }}</td><td class="n">{{ row.bound_psnr | figure(1) }}</td><td class="n">{{ row.proved | percent }}</td><td class="n">{{ spread(row.psnr, row.psnr_std, 1) }}</td><td class="n">{{ row.expected_psnr | figure(1) }}</td><td class="n">{{ row.prior_psnr | figure(1) }}</td><td class="n">{{ row.null_psnr | figure(1) }}</td><td class="n">{{ row.reidentified | percent }}</td><td class="wrap">{% for name in row.flags %}{{ titles.get(name, name) }}{{ "; " if not loop.last }}{% endfor %}{% if row.flags and (row.note or row.status != "completed") %}<br>{% endif %}{% if row.status != "completed" %}{{ row.status }}{{ ": " if row.note }}{% endif %}{{ row.note }}</td></tr>
 {% endfor %}</tbody></table></div>
 <div class="scroll" tabindex="0" role="region" aria-label="Further figures"><table class="dense">
-<thead><tr><th scope="col" class="n">No.</th><th scope="col">Setting</th><th scope="col" class="n">{{ term("ssim", "SSIM") }}</th><th scope="col" class="n">{{ term("lpips", "LPIPS") }}</th><th scope="col" class="n">{{ term("rdlv", "RDLV") }}</th><th scope="col" class="n">Labels read</th><th scope="col" class="n">Loss</th><th scope="col" class="n">{{ term("epsilon", "δ") }}</th><th scope="col" class="n">Images</th><th scope="col" class="n">Runs</th><th scope="col" class="n">Seconds</th></tr></thead>
-<tbody>{% for row in rows %}<tr><td class="n">{{ loop.index }}</td><th scope="row">{{ row.label }}</th><td class="n">{{ row.ssim | figure(3) }}</td><td class="n">{{ row.lpips | figure(3) }}</td><td class="n">{{ row.rdlv | figure }}</td><td class="n">{{ row.label_accuracy | percent }}</td><td class="n">{{ row.loss | figure(3) }}</td><td class="n">{{ "–" if row.delta is none else "%.1e" | format(row.delta) }}</td><td class="n">{{ row.images }}</td><td class="n">{{ row.runs }}</td><td class="n">{{ row.seconds | figure(1) }}</td></tr>
+<thead><tr><th scope="col" class="n">No.</th><th scope="col">Setting</th><th scope="col" class="n">{{ term("ssim", "SSIM") }}</th><th scope="col" class="n">{{ term("lpips", "LPIPS") }}</th><th scope="col" class="n">{{ term("rdlv", "RDLV") }}</th><th scope="col" class="n">Named at 1 %</th><th scope="col" class="n">Named, FDR 5 %</th><th scope="col" class="n">Identification AUC</th><th scope="col" class="n">Labels read</th><th scope="col" class="n">Loss</th><th scope="col" class="n">{{ term("epsilon", "δ") }}</th><th scope="col" class="n">Images</th><th scope="col" class="n">Runs</th><th scope="col" class="n">Seconds</th></tr></thead>
+<tbody>{% for row in rows %}<tr><td class="n">{{ loop.index }}</td><th scope="row">{{ row.label }}</th><td class="n">{{ row.ssim | figure(3) }}</td><td class="n">{{ row.lpips | figure(3) }}</td><td class="n">{{ row.rdlv | figure }}</td><td class="n">{{ row.tpr_1 | percent }}</td><td class="n">{{ row.named | percent }}</td><td class="n">{{ row.identification_auc | figure(3) }}</td><td class="n">{{ row.label_accuracy | percent }}</td><td class="n">{{ row.loss | figure(3) }}</td><td class="n">{{ "–" if row.delta is none else "%.1e" | format(row.delta) }}</td><td class="n">{{ row.images }}</td><td class="n">{{ row.runs }}</td><td class="n">{{ row.seconds | figure(1) }}</td></tr>
 {% endfor %}</tbody></table></div>
 </details>
 </section>
@@ -101,6 +101,14 @@ tr.starts td, tr.starts th { border-top: 2px solid #5c6670; }
 <h2 id="h-frontier">Leakage against AUC</h2>
 <div class="scroll" tabindex="0" role="region" aria-label="Chart of leakage against AUC"><figure class="frontier" role="img" aria-label="{{ chart_text }}">{{ chart }}</figure></div>
 <p class="small">A bar a setting: from what the strongest attack reached in the worst image, a lower limit of the leak, up to the bound, an upper one. Dotted with an arrow: no bound is known. Hollow: open, so the truth may lie anywhere along the bar. Settings of nearly the same AUC stand side by side; above 40 dB, where pictures are copies, and below 10 dB the axis is compressed.{% if front %} The line joins the upper limits that no other setting beats without a lower AUC (Pareto front).{% else %} There is no Pareto front: it takes upper limits, and models that have learnt something.{% endif %}</p>
+</section>
+{% endif %}
+
+{% if naming_chart %}
+<section id="naming" aria-labelledby="h-naming">
+<h2 id="h-naming">Who can be named, against AUC</h2>
+<div class="scroll" tabindex="0" role="region" aria-label="Chart of naming against AUC"><figure class="frontier" role="img" aria-label="{{ naming_text }}">{{ naming_chart }}</figure></div>
+<p class="small">A mark a setting: the share of those who trained whom the server names among candidates at one false alarm in a hundred, over all updates examined. It is what this attacker got, a lower limit; a low mark is no evidence of safety.</p>
 </section>
 {% endif %}
 
@@ -154,6 +162,7 @@ tr.starts td, tr.starts th { border-top: 2px solid #5c6670; }
 {% if not same_conditions %}<dt>Different runs</dt><dd>These runs were made one by one. What they differ in is named with each under “The defences”; a difference in their figures may come from any of it. Runs that differ by their seed alone are one row.</dd>{% else %}
 <dt>Same conditions</dt><dd>Every setting trains on the same images, dealt to the same clients, and is attacked in the same rounds, seed by seed. The attacker knows the defence unless a setting says otherwise.</dd>{% endif %}
 <dt>AUC, loss</dt><dd>Of the global model after the last round, on images that no client has. AUC: 0.5 is guessing, 1 is perfect.</dd>
+<dt>Named, identification AUC</dt><dd>Share of those who trained whom the server names among candidates, at one false alarm in a hundred and at a false discovery rate of 5 %; and how well they are told from others at all (0.5 is guessing). Not to be taken for the model’s AUC.</dd>
 <dt>Verdict</dt><dd>Of the worst image examined. An attack is a lower limit of what leaks, a bound an upper one, so only a bound or the attacker’s posterior says “protected”, and only where it does so of every image.</dd>
 {% for level in standings %}<dt>{{ badge(level) }}</dt><dd>{{ level.meaning }} Given when {{ level.rule }}.</dd>
 {% endfor %}

@@ -36,6 +36,7 @@ from adversary.scoring.image_scores import ImageScore
 from adversary.scoring.verdict import Severity
 from adversary.storage import csv_table
 from adversary.storage.run_folder import RunFolder
+from adversary.storage.schemas import IDENTIFICATION
 
 ODD = """<script>alert(1)</script>"><img src=x onerror='alert(1)'>&$x_{"""
 
@@ -259,6 +260,34 @@ def test_a_mechanism_without_noise_claims_no_epsilon(evaluated, tmp_path):
     assert (both.epsilon, both.unearned) == (None, True)
     said = summarise([clipped])
     assert said[-1] == "“clipped” claims no ε: without noise nothing is earned."
+
+
+def identified(folder, *rows):
+    for row in rows:
+        csv_table.create(folder / "identification.csv", IDENTIFICATION)
+        csv_table.append(folder / "identification.csv", IDENTIFICATION, [row])
+    return folder
+
+
+def test_who_can_be_named_counts_for_the_verdict_and_is_told_apart_from_the_models_auc(
+    evaluated, tmp_path
+):
+    hit = {"round": 1, "client": "client-00", "members": 16, "candidates": 216, "auc": 0.97,
+           "tpr_1": 1.0, "named": 0.75}  # fmt: skip
+    rows = compare_runs([
+        setting("named", identified(evaluated(tmp_path / "1", {"standard": [SAFE]}), hit)),
+        setting("not", identified(evaluated(tmp_path / "2", {"standard": [SAFE]}),
+                                  hit | {"auc": 0.5, "tpr_1": 0.0, "named": 0.0})),
+        setting("nobody asked", evaluated(tmp_path / "3", {"standard": [SAFE]})),
+    ])  # fmt: skip
+    assert [row.level.slug for row in rows] == ["identifiable", "protected", "protected"]
+    assert [row.identification_auc for row in rows] == [0.97, 0.5, None]
+    assert (rows[0].tpr_1, rows[0].named) == (1.0, 0.75)
+    assert rows[0].cells()["tpr_1"] == 1.0
+    assert in_lines(rows)[1].endswith("100% of patients")
+    page = render(tmp_path, rows).read_text()
+    assert "Who can be named, against AUC" in page
+    assert "the server can name 100% of patients at one false alarm in a hundred" in page
 
 
 def test_the_lines_of_a_terminal_go_from_attack_to_bound(evaluated, tmp_path):

@@ -15,6 +15,7 @@ from adversary.scoring.verdict import (
     certificate_of,
     flags_of,
     severity_of,
+    with_names,
     worst_of,
 )
 
@@ -191,3 +192,10 @@ def test_an_attack_that_a_limit_cut_off_certifies_nothing(stopped, certificate, 
     )  # fmt: skip
     assert certificate_of(found) == stated
     assert flags_of(found) == flags
+
+
+@pytest.mark.parametrize("level", list(Severity))
+def test_patients_who_can_be_named_are_never_green(level):
+    assert with_names(level, 1e-6) >= Severity.IDENTIFIABLE
+    assert with_names(level, 1e-6) >= level
+    assert with_names(level, 0.2) is level
