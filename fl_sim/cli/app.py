@@ -30,12 +30,13 @@ from fl_sim.cli.running import (
     LineWriter,
     check_resume,
     check_settings,
+    note_death,
     parallel_runs,
-    print_verdict,
     require_writable,
     run_unseen,
     settings_of_resumed,
 )
+from fl_sim.cli.verdicts import FailOnOption, conclude
 
 if TYPE_CHECKING:
     from adversary.common.convert import Value
@@ -51,6 +52,24 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="See what the model updates of hospitals give away about their X-rays.",
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"fl-sim {version('fl-sim')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print it."),
+    ] = False,
+) -> None:
+    """See what the model updates of hospitals give away about their X-rays."""
 
 
 class Topic(StrEnum):
@@ -80,6 +99,7 @@ def run(
         Engine, typer.Option(help="Flower with Ray, or all in this process, without Ray.")
     ] = Engine.flower,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show all that Flower logs.")] = False,
+    fail_on: FailOnOption = None,
 ) -> None:
     """Train a federation, attack its updates, and write the leakage report."""
     from fl_sim.cli.display import Display
@@ -103,8 +123,8 @@ def run(
         if engine is Engine.flower:
             display.say(f"starting Flower with {settings.clients} clients (some 20 s)")
         ENGINES[engine](settings, display.hear)
-    print_verdict(folder)
     print(folder / "report.html")
+    conclude(folder, fail_on)
 
 
 @app.command()
@@ -170,6 +190,7 @@ def attack(
     jobs: Annotated[
         int, typer.Option(min=0, help="Attacks at once; 0 is one for each core, or for a GPU.")
     ] = 0,
+    fail_on: FailOnOption = None,
 ) -> None:
     """Attack the recorded updates of a run again; needs neither Flower nor Ray."""
     from fl_sim.offline.reattack import reattack
@@ -180,8 +201,8 @@ def attack(
     if device is not None:
         changed["device"] = device
     written = Path(reattack(folder, changed, missing=missing, jobs=jobs)).resolve()
-    print_verdict(written.parent)
     print(written)
+    conclude(written.parent, fail_on)
 
 
 @app.command()
@@ -196,8 +217,8 @@ def identify(
     from fl_sim.offline.identification import identify_run
 
     written = identify_run(folder, candidates=candidates).resolve()
-    print_verdict(written.parent)
     print(written)
+    conclude(written.parent)
 
 
 @app.command(name="check-dp")
@@ -252,6 +273,7 @@ def audit(
     changes: ChangesOption = None,
     out: Annotated[str | None, typer.Option(metavar="DIR", help="Folder of the audit.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an older run.")] = False,
+    fail_on: FailOnOption = None,
 ) -> None:
     """Attack what lies between two checkpoints; needs neither a federation nor Flower."""
     from fl_sim.cli.display import Display
@@ -283,13 +305,16 @@ def audit(
             overwrite=overwrite,
             progress=lambda name, share: display.move(f"{name}: {share:.0%}"),
         )
-    print_verdict(Path(report).parent)
     print(report)
+    conclude(Path(report).parent, fail_on)
 
 
 @app.command()
 def report(
-    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs.")],
+    folders: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...", help="Folders of runs, or one that holds many."),
+    ],
     sensitive: Annotated[
         bool | None,
         typer.Option(
@@ -301,24 +326,32 @@ def report(
         str | None,
         typer.Option(metavar="DIR", help="Folder of comparison.html; default beside the first."),
     ] = None,
+    fail_on: FailOnOption = None,
 ) -> None:
-    """Write the report of a run anew from its files; compare several runs."""
-    from adversary.report import comparison, comparison_page, run_groups
+    """Write the report of a run anew; compare several runs; or index the runs below a folder."""
+    if len(folders) == 1 and out is not None:
+        raise UsageError("--out: is for the comparison of several runs; there is one")
+    if missing := [str(folder) for folder in folders if not folder.is_dir()]:
+        raise UsageError("\n".join(f"{folder}: no such folder" for folder in missing))
+    from adversary.report import comparison, comparison_page, run_groups, run_history
     from adversary.report.run_page import render
     from adversary.storage.run_folder import RunFolder
 
-    if len(folders) == 1 and out is not None:
-        raise UsageError("--out: is for the comparison of several runs; there is one")
+    if len(folders) == 1 and not (folders[0] / "run.json").exists():
+        print(run_history.render(folders[0]).resolve())
+        return
     runs = [RunFolder.open(folder) for folder in folders]
     for run_folder in runs:
         if sensitive is not None:
             run_folder.update(sensitive=sensitive)
-        print_verdict(run_folder.path)
+        note_death(run_folder.path)
         print(render(run_folder).resolve())
     if len(runs) > 1:
         place = folders[0].absolute().parent if out is None else Path(out).expanduser().absolute()
         rows = comparison.compare_runs(run_groups.settings_of(runs))
         print(comparison_page.render(place, rows, same_conditions=False).resolve())
+    for run_folder in runs:
+        conclude(run_folder.path, fail_on)
 
 
 @app.command(name="list")

@@ -63,9 +63,17 @@ def require_writable(folder: Path, *, overwrite: bool) -> None:
             RunFolder.create(folder, overwrite=overwrite)
         except ValueError as error:
             held = not overwrite and (folder / "run.json").exists()
-            hint = " (--overwrite replaces it)" if held else ""
+            hint = _ways_on(folder) if held else ""
             raise UsageError(f"{error}{hint}") from error
         RunFolder.clear(folder)  # the run itself makes it anew, with all that it knows of itself
+
+
+def _ways_on(folder: Path) -> str:
+    """Return what can be done where a run is there already; to go on comes before to replace."""
+    from adversary.storage.run_folder import RunFolder
+
+    unfinished = RunFolder(folder).info().get("status") in ("running", "stopped", "failed")
+    return f" ({'--resume goes on with it, ' if unfinished else ''}--overwrite replaces it)"
 
 
 def _run_with_flower(settings: Settings, hear: Callable[[str], None]) -> None:
@@ -96,8 +104,12 @@ def _run_with_flower(settings: Settings, hear: Callable[[str], None]) -> None:
 def _run_locally(settings: Settings, hear: Callable[[str], None]) -> None:
     from fl_sim.engines.in_process import run_in_process
 
-    with redirect_stdout(LineWriter(hear)):
-        run_in_process(settings)
+    try:
+        with redirect_stdout(LineWriter(hear)):
+            run_in_process(settings)
+    except KeyboardInterrupt:
+        _print_how_to_resume(Path(settings.out))
+        raise
 
 
 def run_unseen(settings: Settings) -> None:
@@ -151,22 +163,37 @@ def _failure(folder: Path) -> str:
     return "" if info["status"] == "completed" else info.get("reason") or info["status"]
 
 
-def print_verdict(folder: Path) -> None:
-    """Print what a run gave away in a line, if an attack has finished."""
-    from adversary.report.summary import of_folder
-    from adversary.storage.run_folder import RunFolder
+def note_death(folder: Path) -> None:
+    """Write that a run is stopped which says that it goes on, where no process writes it any more.
 
-    found = of_folder(RunFolder(folder))
-    if found.images:
-        print(found.line())
+    Of runs of this command alone: they hold a lock on their folder, others may not.
+    """
+    from adversary.storage.run_folder import RunFolder
+    from fl_sim.rounds.resume import ResumeError, run_lock
+
+    run_folder = RunFolder(folder)
+    info = run_folder.info()
+    if info.get("status") != "running" or "settings" not in info:
+        return
+    with suppress(ResumeError), run_lock(run_folder):
+        run_folder.finish("stopped", "Its process ended without a word: killed, or switched off.")
+        _print_how_to_resume(folder)
 
 
 def _print_how_to_resume(folder: Path) -> None:
-    """Say how a run that was stopped goes on."""
+    """Say after which round a run was stopped, where it is kept, and how it goes on."""
     from adversary.storage.run_folder import RunFolder
 
-    print(f"stopped; fl-sim run --resume --out {folder} goes on from here", file=sys.stderr)
-    if waiting := len(RunFolder(folder).recorded_updates()):
+    run_folder = RunFolder(folder)
+    done = [int(number) for number in run_folder.rounds()["round"].dropna()]
+    total = run_folder.info().get("settings", {}).get("rounds")
+    after = f"after round {max(done)}" if done else "before its first round was done"
+    of = f" of {total}" if done and total else ""
+    print(
+        f"stopped {after}{of}; kept in {folder}; fl-sim run --resume --out {folder} goes on",
+        file=sys.stderr,
+    )
+    if waiting := len(run_folder.recorded_updates()):
         print(f"{waiting} updates are kept; fl-sim attack {folder} --missing attacks those left",
               file=sys.stderr)  # fmt: skip
 

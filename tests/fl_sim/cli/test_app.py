@@ -290,7 +290,7 @@ def test_report_is_rendered_anew(flower, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("command", [["run", "--out", "o", "--overwrite"], ["report", "o"]])
-def test_the_verdict_is_told_in_a_line_before_the_report(flower, tmp_path, capsys, command):
+def test_the_verdict_is_told_in_the_last_line(flower, tmp_path, capsys, command):
     row = {"round": 1, "client": "client-03", "attack": "ing", "image": 0, "score": 1.0,
            "truth": "p.png", "psnr": 52.31, "status": "ok"}  # fmt: skip
     flower(rows=[row])
@@ -298,10 +298,63 @@ def test_the_verdict_is_told_in_a_line_before_the_report(flower, tmp_path, capsy
     capsys.readouterr()
     assert main(command) == 0
     assert capsys.readouterr().out.splitlines()[-2:] == [
+        str(tmp_path / "o/report.html"),
         "verdict: Patient visible · worst image 52.3 dB, client-03 in round 1 by ing · examined: "
         "1 hospital, 1 round, 1 X-ray",
-        str(tmp_path / "o/report.html"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("row", "fail_on", "code"),
+    [
+        ({"psnr": 52.31}, "visible", 3),
+        ({"psnr": 9.0, "rdlv": 0.0}, "visible", 0),
+        ({"psnr": 9.0, "rdlv": 0.0, "negative": True}, "identifiable", 3),
+        ({"psnr": 9.0, "rdlv": 0.0}, "identifiable", 0),
+        ({"psnr": 9.0, "rdlv": 0.0}, "open", 3),
+        ({"psnr": 9.0, "rdlv": 0.0, "prior_psnr": 18.0, "bound_psnr": 18.2}, "open", 0),
+    ],
+)
+def test_a_pipeline_fails_from_the_verdict_on_that_it_names(flower, row, fail_on, code):
+    where = {"round": 1, "client": "client-03", "attack": "ing", "image": 0, "score": 1.0,
+             "truth": "p.png", "status": "ok"}  # fmt: skip
+    flower(rows=[where | row])
+    assert main(["run", "--out", "o", "--fail-on", fail_on]) == code
+    assert main(["report", "o", "--fail-on", fail_on]) == code
+
+
+def test_the_version_is_told(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("fl-sim ")
+
+
+def test_a_folder_of_runs_gets_an_index(flower, tmp_path, capsys):
+    flower()
+    assert main(["run", "--out", "o/a"]) == 0
+    capsys.readouterr()
+    assert main(["report", "o"]) == 0
+    assert capsys.readouterr().out.splitlines() == [str(tmp_path / "o/index.html")]
+    assert main(["report", "nowhere"]) == 2
+    assert errors(capsys) == ["nowhere: no such folder"]
+
+
+def test_a_run_whose_process_is_gone_is_told_as_stopped(tmp_path, capsys):
+    folder = RunFolder.create(tmp_path / "o", settings={"rounds": 3})
+    folder.add_round(round=1)
+    assert main(["report", "o"]) == 0
+    assert capsys.readouterr().err.splitlines() == [
+        "stopped after round 1 of 3; kept in o; fl-sim run --resume --out o goes on"
+    ]
+    assert folder.info()["status"] == "stopped"
+    assert "Its process ended without a word" in (tmp_path / "o/report.html").read_text()
+
+
+def test_a_run_that_was_stopped_can_go_on_before_it_is_replaced(flower, capsys):
+    flower(raises=KeyboardInterrupt())
+    assert main(["run", "--out", "o"]) == 130
+    capsys.readouterr()
+    assert main(["run", "--out", "o"]) == 2
+    assert errors(capsys)[0].endswith("(--resume goes on with it, --overwrite replaces it)")
 
 
 @pytest.mark.parametrize(
