@@ -17,6 +17,11 @@ their labels, has the inverse of that image's diagonal block, ``(J_i^T Sigma^-1 
 Its diagonal is never larger (Schur complement), so that it is a limit for the former as well. It
 takes the columns of one image, and converges where the whole does not.
 
+Where levels or signs are sent in place of values there is hardly any noise, and the information at
+a point says nothing of how far the limits of entries lie from it. There the bound is an estimate of
+the posterior's variance: the noise of an entry is taken as what an attacker's own uncertainty makes
+of it (:func:`adversary.problem.interval_equations.self_consistent`).
+
 What they rest on. The noise is Gaussian, independent and of the level said: rounding is neither
 Gaussian nor independent from entry to entry, and at the level of float32 the bounds are a guide
 and no theorem. (The errors of one X-ray's gradient in a GELU ConvNet leave 142.7 dB, to first
@@ -60,6 +65,12 @@ MAX_STANDARD_ERROR = 0.7
 
 SINGLE_IMAGE_WORK = 4.0
 """What the bounds of single images may cost together, in units of :attr:`BoundBudget.work`."""
+
+
+_NO_ESTIMATE_OF_LIMITS = (
+    "no bound: that of levels and signs takes the whole matrix, which is too large here; "
+    "adversary.bounds = 'on' may have it"
+)
 
 
 class NoEstimateError(BoundError):
@@ -273,6 +284,8 @@ def _together(information: FisherInformation, budget: BoundBudget, seed: int) ->
     with _memory_watched():
         if _exact(information, budget, budget.operations):
             return _dense(information)
+        if information.limited:
+            raise NoEstimateError(_NO_ESTIMATE_OF_LIMITS)
         return _stochastic(information, budget, seed)
 
 
@@ -286,6 +299,8 @@ def _of_one(information: FisherInformation, budget: BoundBudget, seed: int) -> B
     with _memory_watched():
         if _exact(information, budget, budget.operations + budget.work):
             return _dense(information)
+        if information.limited:
+            raise BoundError(_NO_ESTIMATE_OF_LIMITS)
         return found or _least(information, budget, seed)
 
 

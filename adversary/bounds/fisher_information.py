@@ -19,6 +19,14 @@ from adversary.common.truth import Truth
 from adversary.common.types import StateDict
 from adversary.observation.mean_gradient import total_step_size
 from adversary.priors.gaussian import GaussianPrior
+from adversary.problem.interval_equations import (
+    Distances,
+    gradient_intervals,
+    has_intervals,
+    prior_noise,
+    rounding_level,
+    self_consistent,
+)
 from adversary.problem.problem import Problem
 from adversary.problem.residuals import jacobian, separable
 from adversary.problem.update_models import UNROLLED_STEPS, assumed_batches, trained_weights
@@ -37,6 +45,11 @@ GRAPH_COPIES_PER_STEP = 4
 
 MAX_RESIDUAL_SIGMAS = 10.0
 """Standard deviations of the noise that the true images may leave of the update."""
+
+UNCERTAINTY_SHARE = 0.5
+"""Of an attacker's own uncertainty, what counts as noise where limits alone are told: that share
+for which the limit is about the highest. In random linear problems of signs and of levels it lies a
+dB above what the best attackers reach (tests/adversary/problem/test_interval_equations.py)."""
 
 CR, BCR = "Cramer-Rao", "Bayesian Cramer-Rao"
 
@@ -127,10 +140,44 @@ class FisherInformation:
             for name in problem.gradient
         }
         self._sigma = {name: sigma[name] for name in problem.gradient}
+        self._limits = self._distances(problem) if has_intervals(problem) else None
         self.entries = sum(g.numel() for g in problem.gradient.values())
         self.equations = sum(
             len(g.flatten()[self._told[name]]) for name, g in problem.gradient.items()
         )
+
+    @property
+    def limited(self) -> bool:
+        """Whether limits are all that is told of entries; then only :meth:`dense` is had."""
+        return self._limits is not None
+
+    def _distances(self, problem: Problem) -> tuple[Distances, Tensor]:
+        """Return where limits lie from the true update, and the rounding of entries, (m,) each.
+
+        Raises
+        ------
+        BoundError
+            Without a prior, or where the true update is not within its limits.
+        """
+        if self.prior is None:
+            raise BoundError(
+                f"{problem.name}: no bound of unbiased attackers where levels or signs are sent"
+            )
+        made, limits = self._observable(self.images), gradient_intervals(problem)
+        lower, upper, floor = [], [], []
+        for name, entries in self._told.items():
+            value = made[name].flatten()[entries]
+            lower.append(limits[name][0].flatten()[entries] - value)
+            upper.append(limits[name][1].flatten()[entries] - value)
+            floor.append(torch.full_like(value, rounding_level(problem, name)))
+        found, rounding = Distances(torch.cat(lower), torch.cat(upper)), torch.cat(floor)
+        beyond = float((found.excess / rounding).square().mean()) ** 0.5
+        if beyond > MAX_RESIDUAL_SIGMAS:
+            raise BoundError(
+                f"{problem.name}: the true images leave the update {beyond:.3g} times its rounding "
+                "beyond its levels; with what else changed it unknown there is no bound"
+            )
+        return found.folded(), rounding
 
     def of_image(self, index: int) -> FisherInformation:
         """Return the information on one image for those who know all others, (n, n) of its pixels.
@@ -153,6 +200,19 @@ class FisherInformation:
         """
         arrays = self._observable(images)
         return torch.cat([arrays[n].flatten()[i] / self._sigma[n] for n, i in self._told.items()])
+
+    def _within_limits(
+        self, distances: Distances, rounding: Tensor, prior: GaussianPrior
+    ) -> Tensor:
+        """Return the precision that limits and prior leave at the true images, (n, n)."""
+
+        def entries(images: Tensor) -> Tensor:
+            arrays = self._observable(images)
+            return torch.cat([arrays[n].flatten()[i] for n, i in self._told.items()])
+
+        rows = jacobian(entries, self.images, DIRECTIONS_PER_CHUNK).T.float()
+        noise = prior_noise(rows, rounding, prior)
+        return self_consistent(rows, distances, noise, rounding, prior, UNCERTAINTY_SHARE)[0]
 
     @functools.cached_property
     def _pullback(self) -> Callable[[Tensor], tuple[Tensor, ...]]:
@@ -208,6 +268,8 @@ class FisherInformation:
     def dense(self) -> Tensor:
         """Return the matrix, from all equations."""
         n = self.size
+        if self._limits is not None and self.prior is not None:
+            return self._within_limits(*self._limits, self.prior)
         if 8 * n * (2 * self.equations + 3 * n) <= MEMORY_BYTES:  # the Jacobian is joined once
             J = jacobian(self.scaled, self.images, DIRECTIONS_PER_CHUNK)
             found = J.T @ J

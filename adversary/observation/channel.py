@@ -11,6 +11,21 @@ from torch import Tensor
 from adversary.common.types import StateDict
 
 
+@dataclass(frozen=True)
+class Interval:
+    """Between what limits the entries of one array of the client's own update lie.
+
+    Parameters
+    ----------
+    lower, upper : Tensor
+        Of the array's shape, in float64: limits of returned minus sent weights (of the gradient,
+        where that is what clients return) before the defence; infinite where there is none.
+    """
+
+    lower: Tensor
+    upper: Tensor
+
+
 @dataclass(frozen=True, kw_only=True)
 class Channel:
     """The defence as an attacker sees it: public parameters, and what they say of one update.
@@ -31,12 +46,17 @@ class Channel:
     observed : mapping of str to Tensor
         Boolean masks by array: entries that tell something of the client's training. Arrays not
         named are observed entirely.
+    intervals : mapping of str to Interval
+        By array, where what was sent stands for all values of an interval, as a level or a sign
+        does. ``noise`` then has the deviation of what was sent from the client's own value, for
+        those who read it as that value.
     """
 
     noise: Mapping[str, float] = field(default_factory=dict)
     clip: float = torch.inf
     example_clip: float = torch.inf
     observed: Mapping[str, Tensor] = field(default_factory=dict)
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
 
     def keep(self, arrays: StateDict) -> StateDict:
         """Return ``arrays`` (..., by name) with the entries that tell nothing set to zero."""

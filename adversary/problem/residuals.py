@@ -94,6 +94,19 @@ class Residuals:
         return len(self._wanted)
 
     @property
+    def scale(self) -> Tensor:
+        """Standard deviation of each matched entry, (m,)."""
+        return self._sigma
+
+    def predicted(self, images: Tensor) -> Tensor:
+        """Return the matched entries of the update that images would make, (m,)."""
+        return self._model(images, self.targets)
+
+    def picked(self, arrays: dict[str, Tensor]) -> Tensor:
+        """Return the matched entries of arrays, (m,)."""
+        return self._picked(arrays)
+
+    @property
     def separable(self) -> bool:
         """Whether every image adds its own share to the update, whatever the others are."""
         return not self.unrolled and separable(self.problem)

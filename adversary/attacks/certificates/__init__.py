@@ -8,6 +8,7 @@ update is explained (:mod:`adversary.attacks.certificates.goodness`), and what f
 from adversary.attacks.certificates.certify import Rival, Statement, certify
 from adversary.attacks.certificates.encoded import Encoded
 from adversary.attacks.certificates.goodness import Goodness, goodness
+from adversary.attacks.certificates.interval_posterior import interval_posterior
 from adversary.attacks.certificates.posterior import Laplace, Posterior, expected_psnr, prior_psnr
 
 __all__ = [
@@ -20,5 +21,6 @@ __all__ = [
     "certify",
     "expected_psnr",
     "goodness",
+    "interval_posterior",
     "prior_psnr",
 ]

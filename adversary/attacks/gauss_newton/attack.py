@@ -23,10 +23,12 @@ from adversary.attacks.gauss_newton.activation_unknowns import (
     ActivationResiduals,
     solve_activations,
 )
+from adversary.attacks.gauss_newton.interval_descent import interval_descent
 from adversary.attacks.gauss_newton.multistart import multistart
 from adversary.attacks.gauss_newton.region_swaps import resolve_swaps, same_label_pairs
 from adversary.attacks.gauss_newton.softplus import SHARPNESS, has_relu, with_softplus
 from adversary.attacks.initial_images import INITIAL_IMAGES
+from adversary.attacks.most_probable import misfit_cost
 from adversary.common.results import Reconstruction
 from adversary.common.seeding import generator
 from adversary.labels.candidates import likely_labels
@@ -40,6 +42,7 @@ from adversary.optim.quadratic_models import (
 )
 from adversary.optim.search import Limits, Progress, Search
 from adversary.priors.gaussian import GaussianPrior
+from adversary.problem.interval_equations import IntervalEquations, has_intervals
 from adversary.problem.problem import Problem, image_prior
 from adversary.problem.residuals import Residuals, residuals
 from adversary.problem.update_models import SingleGradient, Unrolled
@@ -208,6 +211,8 @@ class GaussNewton(Attack):
             Number of the start in the history.
         """
         prior = self._distribution(problem)
+        if prior is not None and has_intervals(problem):
+            return self._within_limits(problem, start, prior, seed, search, restart)
         penalty = _prior_term(prior)
         equations = sum(g.numel() for g in problem.gradient.values())
 
@@ -240,6 +245,35 @@ class GaussNewton(Attack):
             cost = equations * place.chi_square + penalty.value(place.images)
             ends.append(End(place, given, cost if math.isfinite(cost) else math.inf))
             if search.exhausted() or enough(place):
+                break
+        return ends
+
+    def _within_limits(
+        self,
+        problem: Problem,
+        start: Tensor,
+        prior: GaussianPrior,
+        seed: int,
+        search: Search,
+        restart: int,
+    ) -> list[End]:
+        """Return where steps end for each of the candidate labels, where limits alone are told."""
+        ends = []
+        for given in likely_labels(problem, prior.mean.expand(problem.shape)):
+            equations = IntervalEquations(problem, problem.targets(given), seed)
+            place = interval_descent(
+                equations,
+                start,
+                prior,
+                iterations=self.iterations,
+                search=search,
+                restart=restart,
+            )
+            count, unknowns = len(equations), place.images.numel()
+            misfit = place.images.new_tensor(equations.misfit(place.images))
+            distance = float(prior.whiten(place.images).square().sum())
+            ends.append(End(place, given, float(misfit_cost(misfit, count, unknowns)) + distance))
+            if search.exhausted():
                 break
         return ends
 
@@ -395,6 +429,8 @@ class GaussNewton(Attack):
         return _perturb_equal_images(x, distribution, seed).to(problem.device, problem.dtype)
 
     def _notes(self, problem: Problem, end: End, seed: int) -> tuple[str, ...]:
+        if has_intervals(problem):
+            return update_notes(problem, SingleGradient())
         equations = residuals(problem, problem.targets(end.labels), math.inf, seed)
         equations = equations.calibrated(end.place.images, seed)
         residual = equations(end.place.images)

@@ -11,7 +11,16 @@ import torch
 from torch import Tensor
 
 from adversary.attacks.base import Attack, AttackError, require_one_of, update_notes
-from adversary.attacks.certificates import Encoded, Laplace, Posterior, Statement, certify, goodness
+from adversary.attacks.certificates import (
+    Encoded,
+    Goodness,
+    Laplace,
+    Posterior,
+    Statement,
+    certify,
+    goodness,
+    interval_posterior,
+)
 from adversary.attacks.certificates.posterior import MAP_STEPS
 from adversary.attacks.standard.doubts import doubts
 from adversary.attacks.standard.effort import EFFORTS
@@ -26,6 +35,7 @@ from adversary.attacks.standard.referee import Estimate, Referee
 from adversary.common.results import Reconstruction, Trial
 from adversary.labels.candidates import likely_labels
 from adversary.optim.search import Limits, Progress, Search
+from adversary.problem.interval_equations import IntervalEquations
 from adversary.problem.problem import Problem, image_prior
 from adversary.problem.residuals import Residuals
 from adversary.problem.update_models import select
@@ -169,6 +179,8 @@ class _Certified:
 def _certified(work: Work) -> _Certified:
     """Return what can be stated of the best estimate."""
     best = work.best
+    if (limits := work.referee.limits(best.labels)) is not None:
+        return _certified_by_limits(work, limits)
     if best.chi_square >= HOPELESS_CHI_SQUARE:
         statement = Statement(certificate="open", flags=("misfit",))
         return _Certified(best, best.images.clamp(0, 1), statement, best.chi_square)
@@ -189,19 +201,42 @@ def _certified(work: Work) -> _Certified:
         return _Certified(best, clamped, Statement(certificate="open"), chi_square)
     residual = equations(posterior.estimate)
     fit = goodness(equations, residual, posterior.parameters, posterior.by_array)
-    statement = certify(
-        best,
-        posterior,
-        fit,
-        work.prior,
-        equations=len(equations),
-        rivals=[one for one in work.estimates if one is not best],
-        complete=work.complete,
-        confirmed=False,
-    )
+    statement = _stated(work, posterior, fit, len(equations))
     if not found.joint and statement.certificate == "proved":
         statement = Statement(certificate="open", flags=("several-explanations",))
     return _Certified(best, posterior.images, statement, fit.chi_square, posterior.psnr)
+
+
+def _certified_by_limits(work: Work, limits: IntervalEquations) -> _Certified:
+    """Return what can be stated of the best estimate where the update tells limits alone."""
+    best, clamped = work.best, work.best.images.clamp(0, 1)
+    work.explained = False
+    if best.member in TRIVIAL_MEMBERS:
+        statement = Statement(certificate="open", flags=("misfit",))
+        return _Certified(best, clamped, statement, best.chi_square)
+    try:
+        posterior, fit = interval_posterior(limits, best.images, work.prior, work.seed)
+    except (ValueError, RuntimeError, MemoryError) as error:  # what is found is given all the same
+        work.search.notes.append(f"no posterior: {' '.join(str(error).split())}")
+        return _Certified(best, clamped, Statement(certificate="open"), best.chi_square)
+    work.explained = fit.explained
+    statement = _stated(work, posterior, fit, len(limits))
+    psnr = posterior.psnr if fit.explained else None
+    return _Certified(best, posterior.images, statement, fit.chi_square, psnr)
+
+
+def _stated(work: Work, posterior: Posterior, fit: Goodness, equations: int) -> Statement:
+    """Return what follows from posterior and fit of the best estimate."""
+    return certify(
+        work.best,
+        posterior,
+        fit,
+        work.prior,
+        equations=equations,
+        rivals=[one for one in work.estimates if one is not work.best],
+        complete=work.complete,
+        confirmed=False,
+    )
 
 
 def _local(work: Work, equations: Residuals) -> tuple[Laplace | Encoded, Posterior]:

@@ -28,10 +28,11 @@ def doubts(problem: Problem) -> tuple[str, ...]:
 def _compressed(problem: Problem) -> bool:
     """Return whether entries were left out or quantised and the likelihood does not say so.
 
-    Levels are taken for Gaussian noise of their own size, which is not what they are.
+    Levels rounded at random are taken for Gaussian noise of their own size, which is not what they
+    are.
     """
     seen, channel = problem.observation, problem.threat.channel
-    for name in problem.gradient:
+    for name in problem.gradient.keys() - channel.intervals.keys():
         moved = seen.returned[name].double() - seen.sent[name].double()
         told = channel.observed.get(name, torch.ones_like(moved, dtype=torch.bool)).to(moved.device)
         if int(told.sum()) >= 4 * MAX_QUANTISED_LEVELS and (

@@ -17,6 +17,7 @@ from torch import Tensor
 from adversary.attacks.certificates import Rival
 from adversary.attacks.most_probable import misfit_cost
 from adversary.priors.gaussian import GaussianPrior
+from adversary.problem.interval_equations import IntervalEquations, has_intervals
 from adversary.problem.problem import Problem
 from adversary.problem.residuals import Residuals, residuals
 
@@ -81,19 +82,30 @@ class Referee:
         images = images.to(self.problem.device, self.problem.dtype)
         if not bool(torch.isfinite(images).all()):
             raise ValueError("its images hold NaN or infinite values")
-        residual = self.equations(labels)(images)
-        total = float(residual.square().sum())
+        total, count = self._misfit(images, labels)
         if not math.isfinite(total):
             raise ValueError("the update that its images would make is not finite")
-        count = len(residual)
         distance = float(self.prior.whiten(images).square().sum())
         return Estimate(
             member=member,
             images=images,
             labels=labels,
-            cost=float(misfit_cost(residual.new_tensor(total), count, images.numel())) + distance,
+            cost=float(misfit_cost(images.new_tensor(total), count, images.numel())) + distance,
             chi_square=total / count,
         )
+
+    def limits(self, labels: Tensor) -> IntervalEquations | None:
+        """Return the limits of the update under given labels, where limits are what it tells."""
+        if not has_intervals(self.problem):
+            return None
+        return IntervalEquations(self.problem, self.problem.targets(labels), self.seed)
+
+    def _misfit(self, images: Tensor, labels: Tensor) -> tuple[float, int]:
+        """Return the sum of squared residuals, and how many there are."""
+        if (limits := self.limits(labels)) is not None:
+            return limits.misfit(images), len(limits)
+        residual = self.equations(labels)(images)
+        return float(residual.square().sum()), len(residual)
 
     def unscored(self, member: str, images: Tensor, labels: Tensor) -> Estimate:
         """Return an estimate that any other is better than."""

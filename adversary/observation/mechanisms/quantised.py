@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from adversary.common.types import StateDict
-from adversary.observation.channel import Channel
+from adversary.observation.channel import Channel, Interval
 from adversary.observation.mechanisms.base import DefenceError, Mechanism, is_buffer
 from adversary.observation.observation import Observation
 
@@ -70,23 +70,42 @@ class Quantised(Mechanism):
         return left
 
     def channel(self, observation: Observation) -> Channel:
-        r"""Model rounding as noise whose scale is read from the update.
+        r"""Tell between what limits each entry lies, and how that reads as noise.
 
-        With levels the largest entry received is the largest level, which tells the step; the
-        error's standard deviation is step / sqrt(12), at random sqrt(2) times as much. With signs
-        the one magnitude m received is the mean of the client's; for a normal update
-        E[delta | sign] = m sign and the rest has a standard deviation of m sqrt(pi / 2 - 1).
-        The linear reading of signs is right in direction for other updates too (Plan and
-        Vershynin, "Robust 1-bit compressed sensing", IEEE Trans. Inf. Theory 2013).
+        With levels the largest entry received is the largest level, which tells the step s: an
+        entry at a level lies within s/2 of it. A sign leaves half of the line. Rounding at random
+        has no such limits.
+
+        As noise the error of a level has a standard deviation of s / sqrt(12), at random sqrt(2)
+        times as much. With signs the one magnitude m received is the mean of the client's; for a
+        normal update E[delta | sign] = m sign and the rest has a standard deviation of
+        m sqrt(pi / 2 - 1). The linear reading of signs is right in direction for other updates too
+        (Plan and Vershynin, "Robust 1-bit compressed sensing", IEEE Trans. Inf. Theory 2013).
         """
-        noise = {}
+        noise, intervals = {}, {}
         for name, value in observation.returned.items():
-            if not is_buffer(name, value):
-                delta = value.double() - observation.sent[name].double()
-                largest = float(delta.abs().amax())
-                if largest:
-                    noise[name] = largest * self._relative_error
-        return Channel(noise=noise)
+            if is_buffer(name, value):
+                continue
+            delta = value.double() - observation.sent[name].double()
+            largest = float(delta.abs().amax())
+            if largest:
+                noise[name] = largest * self._relative_error
+            if self.rounding == "nearest":
+                intervals[name] = self._interval(delta, largest)
+        return Channel(noise=noise, intervals=intervals)
+
+    def _interval(self, delta: Tensor, largest: float) -> Interval:
+        """Return the limits of an array's entries before they were rounded.
+
+        Of an entry that did not move nothing is said where signs are sent: it may be that the
+        weight's own rounding hid the move.
+        """
+        if self.bits == 1:
+            lower = torch.where(delta > 0, 0.0, -torch.inf).to(delta)
+            return Interval(lower, torch.where(delta < 0, 0.0, torch.inf).to(delta))
+        step = largest / self.levels
+        level = (delta / step).round() if step else delta
+        return Interval((level - 0.5) * step, (level + 0.5) * step)
 
     @property
     def _relative_error(self) -> float:

@@ -27,6 +27,7 @@ from adversary.bounds.fisher_information import (
 )
 from adversary.common.truth import Blends, Truth
 from adversary.observation.channel import Channel
+from adversary.observation.mechanisms import Quantised
 from adversary.priors.gaussian import GaussianPrior
 from adversary.priors.public import Prior
 from adversary.problem.problem import build_problem
@@ -810,3 +811,30 @@ def test_an_aggregate_of_unequal_steps_has_the_weight_decay_of_each(tiny_net):
     for name, value in noise_deviation(problem, truth).items():  # explained to the last digits
         assert value < 1e-5 * float(problem.gradient[name].abs().max()), name
     assert bool((cramer_rao_bound(problem, truth, smooth_prior()).psnr > 30).all())
+
+
+@pytest.mark.parametrize("bits", [1, 6, 12])
+def test_levels_have_the_bound_of_their_limits(bits, tiny_net, update):
+    """More levels tell more; nobody reaches what the values themselves tell."""
+    model, draw = tiny_net(seed=1), torch.Generator().manual_seed(3)
+    image = torch.rand(1, 1, 8, 8, generator=draw)
+    seen = update(model, image, torch.tensor([1]), TrainingRecipe(lr=0.1, batch_size=1))
+    prior = GaussianPrior.fit(torch.rand(24, 1, 8, 8, generator=draw))
+    truth = Truth(images=image, labels=torch.tensor([1]), names=("x",))
+
+    def bound(observation, channel):
+        threat = ThreatModel(channel=channel)
+        problem = build_problem(observation, threat, model, image_shape=(1, 8, 8))
+        return cramer_rao_bound(problem, truth, prior, budget=DENSE)
+
+    mechanism = Quantised(bits=bits)
+    sent = dataclasses.replace(
+        seen, returned=mechanism.release(seen.sent, seen.returned, generator=draw)
+    )
+    whole, limited = bound(seen, Channel()), bound(sent, mechanism.channel(sent))
+    alone = -10 * float(prior.variance.mean().log10())
+    assert alone < float(limited.psnr[0]) < float(whole.psnr[0]) + 1
+    threat = ThreatModel(channel=mechanism.channel(sent))
+    problem = build_problem(sent, threat, model, image_shape=(1, 8, 8))
+    with pytest.raises(BoundError, match="takes the whole matrix"):
+        cramer_rao_bound(problem, truth, prior, budget=BoundBudget(method="stochastic"))
