@@ -128,6 +128,18 @@ def run(
 
 
 @app.command()
+def demo(
+    out: Annotated[str, typer.Option(metavar="DIR", help="Folder of the run.")] = "results/demo",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an older run.")] = False,
+    engine: Annotated[
+        Engine, typer.Option(help="Flower with Ray, or all in this process, without Ray.")
+    ] = Engine.flower,
+) -> None:
+    """Run four hospitals for three rounds, and attack all of their updates."""
+    run(config=Path("demo"), out=out, overwrite=overwrite, engine=engine)
+
+
+@app.command()
 def compare(
     config: Annotated[Path, typer.Option(metavar="FILE.toml", help="Settings, and what differs.")],
     out: Annotated[

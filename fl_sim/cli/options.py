@@ -40,12 +40,13 @@ ChangesOption = Annotated[
 
 def read_config(path: Path | None) -> dict[str, Value]:
     """Return the settings of a TOML file, its tables flattened as Flower does."""
+    from fl_sim.cli.shipped import settings_file
     from fl_sim.settings.parse import flatten_toml
 
     if path is None:
         return {}
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(settings_file(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"--config {path}: {error.strerror}") from error
     except ValueError as error:

@@ -77,19 +77,21 @@ def _ways_on(folder: Path) -> str:
 
 
 def _run_with_flower(settings: Settings, hear: Callable[[str], None]) -> None:
-    from fl_sim.engines.flower import app_root, run_app
+    from fl_sim.engines.bundle import app_root
+    from fl_sim.engines.flower import run_app
     from fl_sim.settings.parse import flatten
 
     folder = Path(settings.out)
     log = folder / "flower.log"
     try:
-        status = run_app(
-            *(app_root(), flatten(settings)),
-            supernodes=settings.clients,
-            log=log,
-            append=settings.resume,
-            on_line=hear,
-        )
+        with app_root() as root:
+            status = run_app(
+                *(root, flatten(settings)),
+                supernodes=settings.clients,
+                log=log,
+                append=settings.resume,
+                on_line=hear,
+            )
     except KeyboardInterrupt:
         _record_end(folder, "stopped")
         _print_how_to_resume(folder)

@@ -18,7 +18,6 @@ import sysconfig
 import tempfile
 import threading
 import time
-import tomllib
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -30,7 +29,6 @@ from typing import Any
 import psutil
 import tomli_w
 
-import fl_sim
 from adversary.common.errors import UserError
 from fl_sim.progress import PREFIX
 
@@ -66,24 +64,6 @@ class RunStatus:
     def completed(self) -> bool:
         """Return whether the run came to its regular end."""
         return self.status == "finished:completed"
-
-
-def app_root() -> Path:
-    """Return the folder that ``flwr run`` can bundle: the checkout that fl_sim lies in.
-
-    Raises
-    ------
-    LaunchError
-        If fl_sim was installed without its checkout.
-    """
-    root = Path(fl_sim.__file__).resolve().parents[1]
-    project = root / "pyproject.toml"
-    if project.is_file() and "app" in _table(tomllib.loads(project.read_text()), "tool", "flwr"):
-        return root
-    raise LaunchError(
-        f"{root} is not a checkout of fl-sim, and Flower can only run one: "
-        "clone the repository and `pip install -e .` there, or use --engine local"
-    )
 
 
 def run_app(
@@ -400,9 +380,3 @@ def _handling(handler: Any, *signals: signal.Signals) -> Iterator[None]:
     finally:
         for number, previous in before.items():
             signal.signal(number, previous)
-
-
-def _table(document: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
-    for key in keys:
-        document = document.get(key, {})
-    return document

@@ -7,6 +7,7 @@ asked for here.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tomllib
@@ -17,7 +18,7 @@ import tomli_w
 
 from adversary.storage.run_folder import RunFolder
 from fl_sim.cli.app import main
-from fl_sim.engines import flower
+from fl_sim.engines import bundle
 
 CLIENT = """
 import os
@@ -63,7 +64,7 @@ def federation(root, tmp_path, monkeypatch):
         (hospital.parent / "pyproject.toml").write_text(
             tomli_w.dumps({"project": about, "tool": {"flwr": {"app": app}}})
         )
-        monkeypatch.setattr(flower, "app_root", lambda: hospital.parent)
+        monkeypatch.setattr(bundle, "app_root", lambda: contextlib.nullcontext(hospital.parent))
         path = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
         monkeypatch.setenv("PYTHONPATH", path)
         changes = (word for change in CHANGES for word in ("--set", change))

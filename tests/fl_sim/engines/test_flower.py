@@ -16,7 +16,7 @@ from flwr.cli.build import build_fab_from_disk
 import fl_sim
 from fl_sim.cli.log_filter import LogFilter
 from fl_sim.engines import flower
-from fl_sim.engines.flower import LaunchError, RunStatus, app_root, run_app
+from fl_sim.engines.flower import LaunchError, RunStatus, run_app
 
 PROJECT = """
 [project]
@@ -223,16 +223,6 @@ def test_a_superlink_that_dies_tells_why(tiny, tmp_path, monkeypatch):
     with pytest.raises(LaunchError, match=r"did not start.*: cannot bind the port$"):
         run_app(tiny, {}, supernodes=3, log=tmp_path / "flower.log")
     assert time.monotonic() - before < 10
-
-
-def test_the_checkout_is_the_app(root):
-    assert app_root() == root
-
-
-def test_without_a_checkout_the_way_out_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(fl_sim, "__file__", str(tmp_path / "site-packages/fl_sim/__init__.py"))
-    with pytest.raises(LaunchError, match="--engine local"):
-        app_root()
 
 
 def test_the_bundle_holds_every_file_that_the_packages_read(root):
