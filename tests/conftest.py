@@ -17,6 +17,22 @@ hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=No
 hypothesis.settings.load_profile("repeatable")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the tester name a checkout of Flower's examples."""
+    parser.addoption(
+        "--examples", metavar="DIR", help="folder of Flower's examples, of a checkout of Flower"
+    )
+
+
+@pytest.fixture
+def examples(request: pytest.FixtureRequest) -> Path:
+    """The folder of Flower's examples that --examples names."""
+    folder = request.config.getoption("--examples")
+    if folder is None:
+        pytest.skip("no checkout of Flower's examples; --examples names one")
+    return Path(folder).resolve()
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The checkout."""
