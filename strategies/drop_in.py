@@ -27,7 +27,7 @@ from adversary.scoring.scorer import Scorer
 from adversary.storage.run_folder import RunFolder
 from strategies.honest_but_curious import HonestButCurious
 from strategies.messages import rate_keys
-from strategies.wrappers.base import StrategyWrapper
+from strategies.wrappers.base import StrategyError, StrategyWrapper
 
 ASSUMED = {"lr": 0.01, "batch_size": 32}
 """Of the recipe, until the update tells better."""
@@ -180,7 +180,7 @@ def curious(
 
     Raises
     ------
-    TypeError, ValueError
+    StrategyError, ForeignModelError, AttackOptionError
         Where something does not fit, in one line.
 
     Examples
@@ -224,7 +224,7 @@ def _recipe(told: dict[str, Any], adapted: Adapted) -> TrainingRecipe:
     for name in told:
         if name not in fields:
             hint = did_you_mean(name, fields, {"lr": ("learning-rate", "eta")})
-            raise TypeError(f"{name}: unknown argument of curious{hint}")
+            raise StrategyError(f"{name}: unknown argument of curious{hint}")
     single = adapted.output == "sigmoid" or adapted.outputs == 1
     return TrainingRecipe(**({"loss": "bce" if single else "cross-entropy"} | ASSUMED | told))
 

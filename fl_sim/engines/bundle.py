@@ -59,7 +59,7 @@ def write_app(folder: Path) -> None:
 
 def _project() -> dict[str, Any]:
     """Return the app's pyproject.toml; nothing is installed for it, all of it is there."""
-    from fl_sim.settings.parse import defaults
+    from fl_sim.settings.declared import defaults
 
     about = metadata.metadata("fl-sim")
     return {

@@ -10,8 +10,13 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
+from adversary.common.errors import UserError
 from strategies.replies import NUM_EXAMPLES, arrays_of, validation_error
 from strategies.wrappers.redirection import redirected
+
+
+class StrategyError(UserError, TypeError):
+    """Something that is no strategy, or no argument of one; one line."""
 
 
 class StrategyWrapper(Strategy):
@@ -31,8 +36,8 @@ class StrategyWrapper(Strategy):
 
     Raises
     ------
-    TypeError
-        If it is no strategy of flwr.serverapp, in one line.
+    StrategyError
+        If it is no strategy of flwr.serverapp.
     """
 
     strategy: Strategy
@@ -44,7 +49,7 @@ class StrategyWrapper(Strategy):
         self, strategy: Strategy, *, client_names: Mapping[int, str] | None = None
     ) -> None:
         if not isinstance(strategy, Strategy):
-            raise TypeError(_refusal(strategy))
+            raise StrategyError(_refusal(strategy))
         self.strategy = strategy
         self._names = dict(client_names or {})
         self._sent: dict[int, ArrayRecord] = {}
