@@ -15,7 +15,7 @@ Each update is kept in ``--out`` as soon as it was attacked, and not attacked ag
 command goes on where it was stopped, and ``--out benchmarks/certificates_updates.jsonl`` where the
 committed page stands. Begin an empty file where certificates have changed.
 
-The last line is JSON {"rows": [{setting, updates, proved,
+The last line is JSON of all updates of the file at that effort, {"rows": [{setting, updates, proved,
 open, nothing, false_proofs, expected_minus_actual_db, open_expected_minus_actual_db,
 beyond_mean_db}], "networks": the same by network, "total": the same of all, "impostors": [{kind,
 updates, proved}], "false": the false proofs, "points": [[expected, actual, certificate]]}.
@@ -464,8 +464,7 @@ def main() -> None:
         source = Source(name="pneumoniamnist", path=str(given.data), images=200, public=64)
     todo = tasks(given.case, given.network, given.most, given.impostors, source, given.effort)
     measure(todo, given.out, given.jobs, lambda line: print(line, file=sys.stderr, flush=True))
-    wanted = {key_of(task.key) for task in todo}
-    found = summary(line for line in read(given.out) if key_of(line) in wanted)
+    found = summary(line for line in read(given.out) if line["effort"] == given.effort)
     if given.picture:
         draw(found["points"], given.picture)
     if not given.json:
