@@ -32,6 +32,17 @@ MAX_UNKNOWN_SHARE = 0.5
 """Share of the equations that unknowns may use up, for a fit of the rest to say anything."""
 
 
+MAX_CURVATURE = 0.05
+"""Of the posterior at most, for it to be normal: at .2 errors of 8 dB were seen, below .01 none."""
+
+MAX_PRIOR_SHARE = 1 / 3
+"""Of the expected squared error that the prior may decide.
+
+The expectation then holds to :data:`PSNR_TOLERANCE_DB` of a patient who is twice as far from the
+mean as public X-rays are: of four times their variance the error is at most 1 + 3/3 times as large.
+"""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rival:
     """Another explanation of the update that was tried.
@@ -108,12 +119,15 @@ def certify(
         rival.cost < estimate.cost + MIN_COST_DIFFERENCE and _differs(estimate, rival, posterior)
         for rival in rivals
     )
+    several |= posterior.curvature > MAX_CURVATURE
     fitted = posterior.parameters > MAX_UNKNOWN_SHARE * equations and not confirmed
     if several or fitted or not complete or not posterior.settled:
         return Statement(certificate="open", flags=("several-explanations",))
     if float(gain.min()) < MIN_GAIN_DB or float(posterior.spread.max()) > PSNR_TOLERANCE_DB:
         fewer = float(gain.min()) < MAX_NULL_GAIN_DB and float(gain.max()) >= MIN_GAIN_DB
         return Statement(certificate="open", flags=("fewer-told",) if fewer else ())
+    if posterior.by_prior > MAX_PRIOR_SHARE:
+        return Statement(certificate="open", flags=("rests-on-prior",))
     return Statement(certificate="proved")
 
 

@@ -18,7 +18,14 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from adversary.attacks.certificates.posterior import Posterior, determined, truncated
+from adversary.attacks.certificates.posterior import (
+    PRIOR_DRAWS,
+    Posterior,
+    curvature,
+    determined,
+    share_of_prior,
+    truncated,
+)
 from adversary.common.banded import Banded, Factor
 from adversary.common.seeding import generator
 from adversary.optim.conjugate_gradients import batched_conjugate_gradients
@@ -109,22 +116,26 @@ class Encoded:
         away = (drawn - self.prior.mean).flatten(1)
         pulls = torch.stack([self._pull(error) for error in errors]) / temperature**0.5
         by_prior = self.prior.precision_matvec(away.to(pulls))
-        draws, done = self._solved(pulls + by_prior, temperature, DRAW_TOLERANCE)
+        rows = torch.cat([pulls + by_prior, by_prior[:PRIOR_DRAWS]])
+        solved, done = self._solved(rows, temperature, DRAW_TOLERANCE)
+        draws, of_prior = solved[:NUM_DRAWS], solved[NUM_DRAWS:]
         if not (whole and done):
             raise ValueError("the posterior's equations are not solved: they are too uneven")
         variance = draws.square().mean(0).view_as(images)
         within, spread = truncated(images, variance)
         told = (draws * self.prior.precision_matvec(draws)).sum(1).mean()
+        parameters = images.numel() - float(told.clamp(0, images.numel()))
+        shaped = draws.view(-1, *images.shape)
         return Posterior(
             images=within.detach(),
             estimate=images.detach(),
             settled=True,
             variance=spread.detach(),
-            parameters=images.numel() - float(told.clamp(0, images.numel())),
-            by_array=determined(
-                self.equations, self.images, draws.view(-1, *images.shape), temperature
-            ),
+            parameters=parameters,
+            by_array=determined(self.equations, self.images, shaped, temperature),
             freedom=_freedom(draws),
+            by_prior=share_of_prior(of_prior, variance),
+            curvature=curvature(self.equations, images, shaped, parameters, temperature),
         )
 
     def _solved(self, rights: Tensor, temperature: float, enough: float) -> tuple[Tensor, bool]:

@@ -61,13 +61,21 @@ def interval_posterior(
     away = torch.linalg.solve_triangular(
         torch.linalg.cholesky(precision).T, draw.to(images), upper=True
     )
-    drawn = seen.shifted((away.to(rows).T @ rows)[0].to(images)).folded()
+    linear = seen.shifted((away.to(rows).T @ rows)[0].to(images))
+    drawn = linear.folded()
     precision, noise = self_consistent(rows, drawn, DRAW_WIDENING * noise, equations.floor, prior)
     covariance = torch.cholesky_inverse(torch.linalg.cholesky(precision))
     ratio = likeliest_factor(seen, noise) ** 2
-    return _posterior(covariance, images, prior, _settled(rows, seen, noise, images, prior)), (
-        Goodness(chi_square=ratio, deviation=0.0, worst=0.0, rounded=ratio)
+    moved = equations.distances(images + away.view_as(images))
+    bend = torch.where(seen.lower.isinf(), moved.upper - linear.upper, moved.lower - linear.lower)
+    posterior = _posterior(
+        covariance,
+        images,
+        prior,
+        settled=_settled(rows, seen, noise, images, prior),
+        bend=float((seen.weights(noise) * bend.square()).sum()),
     )
+    return posterior, Goodness(chi_square=ratio, deviation=0.0, worst=0.0, rounded=ratio)
 
 
 def _settled(
@@ -82,18 +90,23 @@ def _settled(
 
 
 def _posterior(
-    covariance: Tensor, images: Tensor, prior: GaussianPrior, settled: bool
+    covariance: Tensor, images: Tensor, prior: GaussianPrior, *, settled: bool, bend: float
 ) -> Posterior:
+    """Return it with what it states; ``bend`` is the curvature of all unknowns together."""
     size, precision = prior.size, prior.precision()
     own = [covariance[i : i + size, i : i + size] for i in range(0, len(covariance), size)]
     variance = covariance.diagonal().view_as(images)
     within, spread = truncated(images, variance)
+    parameters = images.numel() - float(sum((one * precision).sum() for one in own))
+    decided = sum(float((one @ precision * one).sum()) for one in own)
     return Posterior(
         images=within,
         estimate=images,
         variance=spread,
-        parameters=images.numel() - float(sum((one * precision).sum() for one in own)),
+        parameters=parameters,
         by_array=(),
         freedom=torch.stack([one.trace().square() / one.square().sum() for one in own]),
         settled=settled,
+        by_prior=decided / float(variance.sum()),
+        curvature=bend / max(parameters, 1.0),
     )

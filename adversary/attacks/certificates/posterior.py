@@ -45,6 +45,9 @@ SOLUTION_ERROR, CG_ITERATIONS = 1e-3, 100
 MAP_STEPS = 4
 """With one Jacobian, to the most probable images."""
 
+PRIOR_DRAWS = 2
+"""Of the prior alone, for the share of the error that is in its hands."""
+
 CONVERGED_STEP = 0.01
 """Mean squared step, in standard deviations of the posterior, from which an estimate is settled."""
 
@@ -70,6 +73,13 @@ class Posterior:
         few, the squared error itself varies as chi-square of so many degrees of freedom.
     settled : bool
         Whether the estimate is the most probable one as far as the next step can tell.
+    by_prior : float
+        tr(C P C) / tr(C), estimated, 0 to 1 on average: the share of the expected squared error
+        that grows with the variance of X-rays, because the update does not tell what it is in.
+    curvature : float
+        By how much residuals leave their linear course over the posterior's own spread: mean
+        square of what remains, for each unknown that is determined. Far below 1 where the
+        posterior is the normal distribution that it is taken for.
     """
 
     images: Tensor
@@ -79,6 +89,8 @@ class Posterior:
     by_array: tuple[float, ...]
     freedom: Tensor
     settled: bool
+    by_prior: float
+    curvature: float
 
     @property
     def psnr(self) -> Tensor:
@@ -203,9 +215,10 @@ class Laplace:
             variances.append(covariance.diagonal().clone())
         variance = torch.cat(variances).view_as(self.images)
         images, settled = self._moved(factors, temperature, steps)
-        draws = self._drawn(factors, temperature, seed)
+        draws, of_prior = self._drawn(factors, temperature, seed)
         each = draws.square().flatten(2).mean(2)  # (draws, B)
         within, spread = truncated(images, variance)
+        parameters = images.numel() - by_prior
         nu = variance.flatten(1).sum(1).square() / torch.stack(squares)
         if not self._known:  # as many directions as the simulated errors vary by
             spread = each.mean(0).view(-1, 1, 1, 1).expand_as(spread)
@@ -214,14 +227,18 @@ class Laplace:
             images=within.detach(),
             estimate=images.detach(),
             variance=spread.detach(),
-            parameters=images.numel() - by_prior,
+            parameters=parameters,
             by_array=determined(self.equations, self.images, draws, temperature),
             freedom=nu.detach(),
             settled=settled,
+            by_prior=share_of_prior(of_prior, torch.cat(variances)),
+            curvature=curvature(self.equations, images, draws, parameters, temperature),
         )
 
-    def _drawn(self, factors: list[Tensor], temperature: float, seed: int) -> Tensor:
-        """Return errors of the estimate, simulated, (draws, B, C, H, W).
+    def _drawn(self, factors: list[Tensor], temperature: float, seed: int) -> tuple[Tensor, Tensor]:
+        """Return errors of the estimate, simulated, and those of the prior's alone.
+
+        Each (draws, B, C, H, W).
 
         What rounding e and a draw x of the prior leave: C (J^T e / sqrt(T) + P (x - mu)) has the
         posterior's covariance where e is white ("perturb and optimise", Papandreou and Yuille
@@ -229,13 +246,16 @@ class Laplace:
         """
         draw = generator(seed, "posterior")
         count = len(self.images)
-        pulls = []
+        pulls, of_prior = [], []
         for error in self.equations.errors(self.images, ROUNDING_DRAWS, seed):
             away = (self.prior.sample(count, generator=draw) - self.prior.mean).flatten(1)
             pull = self._pull(error) / temperature**0.5
-            pulls.append(pull + self.prior.precision_matvec(away.to(pull)).flatten())
-        solved, _ = self._solved(factors, temperature, torch.stack(pulls))
-        return solved.view(-1, *self.images.shape)
+            of_prior.append(self.prior.precision_matvec(away.to(pull)).flatten())
+            pulls.append(pull + of_prior[-1])
+        rows = torch.stack([*pulls, *of_prior[:PRIOR_DRAWS]])
+        solved, _ = self._solved(factors, temperature, rows)
+        solved = solved.view(-1, *self.images.shape)
+        return solved[: len(pulls)], solved[len(pulls) :]
 
     def _moved(self, factors: list[Tensor], temperature: float, steps: int) -> tuple[Tensor, bool]:
         """Return where steps with one Jacobian lead, and whether the last of them moved little."""
@@ -302,6 +322,48 @@ def determined(
         found += torch.stack([part.sum() for part in parts]).cpu().double()
     found /= len(draws) * temperature
     return tuple(found.minimum(torch.tensor(counts).double()).tolist())
+
+
+def share_of_prior(draws: Tensor, variance: Tensor) -> float:
+    """Return tr(C P C) / tr(C) from what draws of the prior alone do to the estimate.
+
+    Parameters
+    ----------
+    draws : Tensor
+        (draws, ...), C P (x - mu) of images x of the prior.
+    variance : Tensor
+        Of every pixel; its sum is tr(C).
+    """
+    return float(draws.flatten(1).square().sum(1).mean() / variance.sum())
+
+
+@torch.no_grad()
+def curvature(
+    equations: Residuals, images: Tensor, draws: Tensor, parameters: float, temperature: float
+) -> float:
+    """Return by how much residuals leave their linear course, for each determined unknown.
+
+    Mean of |r(x + d) - r(x) - J d|^2 / T over draws d of the posterior, by ``parameters``.
+
+    Parameters
+    ----------
+    equations : Residuals
+        All.
+    images : Tensor
+        (B, C, H, W), x.
+    draws : Tensor
+        (draws, B, C, H, W), d.
+    parameters : float
+        See :attr:`Posterior.parameters`.
+    temperature : float
+        T.
+    """
+    here = equations(images)
+    beyond = [
+        float((equations(images + d) - here - equations.forward(images, d)).square().sum())
+        for d in draws
+    ]
+    return sum(beyond) / len(beyond) / temperature / max(parameters, 1.0)
 
 
 def truncated(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,9 @@ from adversary import Prior, ThreatModel, TrainingRecipe
 from adversary.attacks import Standard
 from adversary.attacks.certificates import Goodness, Posterior, Rival, certify, prior_psnr
 from adversary.attacks.certificates.certify import (
+    MAX_CURVATURE,
     MAX_NULL_GAIN_DB,
+    MAX_PRIOR_SHARE,
     MAX_UNKNOWN_SHARE,
     MIN_COST_DIFFERENCE,
     MIN_DISTANCE_STD,
@@ -32,7 +34,7 @@ EXPLAINED = Goodness(chi_square=1.0, deviation=0.5, worst=0.5, rounded=1.0)
 MISFIT = Goodness(chi_square=1.2, deviation=9.0, worst=9.0, rounded=1.0)
 
 
-def posterior(*gains, parameters=100.0, settled=True):
+def posterior(*gains, parameters=100.0, settled=True, by_prior=0.0, curvature=0.0):
     """Return one whose images are expected so many dB above the prior's."""
     errors = [10 ** (-(prior_psnr(PRIOR) + gain) / 10) for gain in gains]
     variance = torch.stack([torch.full(SHAPE[1:], error) for error in errors])
@@ -45,6 +47,8 @@ def posterior(*gains, parameters=100.0, settled=True):
         by_array=(),
         freedom=torch.full((len(gains),), 64.0),
         settled=settled,
+        by_prior=by_prior,
+        curvature=curvature,
     )
 
 
@@ -54,11 +58,25 @@ def rival(cost, *, apart=0.0, labels=(0, 1)):
 
 
 def stated(
-    gains=(20.0, 20.0), fit=EXPLAINED, rivals=(), *, parameters=100.0, settled=True, **given
+    gains=(20.0, 20.0),
+    fit=EXPLAINED,
+    rivals=(),
+    *,
+    equations=1000,
+    complete=True,
+    confirmed=False,
+    **given,
 ):
-    given = {"equations": 1000, "complete": True, "confirmed": False, **given}
-    own = posterior(*gains, parameters=parameters, settled=settled)
-    found = certify(rival(0.0), own, fit, PRIOR, rivals=rivals, **given)
+    found = certify(
+        rival(0.0),
+        posterior(*gains, **given),
+        fit,
+        PRIOR,
+        equations=equations,
+        rivals=rivals,
+        complete=complete,
+        confirmed=confirmed,
+    )
     return found.certificate, found.flags
 
 
@@ -88,6 +106,17 @@ def test_little_is_not_enough_for_a_proof():
 
 def test_images_that_the_update_does_not_tell_are_flagged():
     assert stated((20.0, 0.5)) == ("open", ("fewer-told",))
+
+
+def test_what_the_prior_decides_is_not_proved():
+    assert stated(by_prior=0.9 * MAX_PRIOR_SHARE) == ("proved", ())
+    assert stated(by_prior=1.1 * MAX_PRIOR_SHARE) == ("open", ("rests-on-prior",))
+    assert stated((20.0, 0.5), by_prior=0.9) == ("open", ("fewer-told",))
+
+
+def test_a_posterior_that_is_not_normal_over_its_own_spread_proves_nothing():
+    assert stated(curvature=0.9 * MAX_CURVATURE) == ("proved", ())
+    assert stated(curvature=1.1 * MAX_CURVATURE) == ("open", ("several-explanations",))
 
 
 def test_other_images_that_cost_little_more_leave_it_open():

@@ -161,6 +161,47 @@ def test_simulated_rounding_and_the_prior_are_what_is_expected(rounding, monkeyp
         assert float(expected) == pytest.approx(float(exact.trace()) / UNKNOWNS)
 
 
+@pytest.mark.parametrize("precision", [1.0, 20.0, 300.0])
+def test_the_share_of_the_prior_is_how_the_error_grows_with_its_variance(precision):
+    """d log tr(C) / d log s, for precision P / s, by finite differences of the closed form."""
+    images, linear = drawn(12, 5, precision=precision)
+    own = prior()
+    inverse = own.precision()
+
+    def error(scale):
+        return float(torch.linalg.inv(linear.matrix.T @ linear.matrix + inverse / scale).trace())
+
+    expected = (math.log(error(1.001)) - math.log(error(0.999))) / math.log(1.001 / 0.999)
+    found = [Laplace(linear, images, own).at(seed=seed).by_prior for seed in range(0, 1600, 8)]
+    assert np.mean(found) == pytest.approx(expected, rel=0.1, abs=1e-3)
+    assert error(4.0) <= (1 + 3 * expected) * error(1.0)
+
+
+def test_a_linear_model_has_no_curvature_and_a_square_its_own():
+    images, linear = drawn(30, 6)
+    assert Laplace(linear, images, prior()).at().curvature < 1e-20
+
+    class Bent(Linear):
+        """r = A x - b + (c x)^2, in its first entry."""
+
+        c = torch.linspace(1, 2, UNKNOWNS, dtype=torch.float64)
+        first = torch.eye(30, dtype=torch.float64)[0]
+
+        def __call__(self, images):
+            return super().__call__(images) + (self.c @ images.flatten()) ** 2 * self.first
+
+        def forward(self, images, tangent):
+            slope = 2 * (self.c @ images.flatten()) * (self.c @ tangent.flatten())
+            return super().forward(images, tangent) + slope * self.first
+
+    draws = 0.1 * torch.randn(5, *images.shape, generator=torch.Generator().manual_seed(3))
+    along = draws.double().flatten(1) @ Bent.c
+    found = module.curvature(
+        Bent(linear.matrix, linear.wanted), images, draws.double(), parameters=7.0, temperature=2.0
+    )
+    assert found == pytest.approx(float(along.pow(4).mean()) / 2 / 7)
+
+
 def test_steps_end_where_the_next_moves_nothing():
     images, linear = drawn(40, 0)
     assert not Laplace(linear, images, prior()).at(steps=1).settled  # the noise moves it at first
