@@ -15,7 +15,7 @@ Each update is kept in ``--out`` as soon as it was attacked, and not attacked ag
 command goes on where it was stopped, and ``--out benchmarks/certificates_updates.jsonl`` where the
 committed page stands. Begin an empty file where certificates have changed.
 
-The last line is JSON of all updates of the file at that effort, {"rows": [{setting, updates, proved,
+The last line is JSON of all updates in the file, {"rows": [{setting, updates, proved,
 open, nothing, false_proofs, expected_minus_actual_db, open_expected_minus_actual_db,
 beyond_mean_db}], "networks": the same by network, "total": the same of all, "impostors": [{kind,
 updates, proved}], "false": the false proofs, "points": [[expected, actual, certificate]]}.
