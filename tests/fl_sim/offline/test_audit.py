@@ -124,7 +124,7 @@ def test_without_images_there_are_reconstructions_and_the_attackers_own_score(cl
     assert len(leakage) == 2
     assert leakage["psnr"].isna().all()
     assert leakage["score"].notna().all()
-    assert "Not measured: this run has no true images" in report.read_text()
+    assert "Not known from here: this run has no true images" in report.read_text()
     pictures = sorted(f.name for f in (tmp_path / "o/history/round-001/client/ing").iterdir())
     assert pictures == [f"trial-{t:02d}-image-{i:02d}.png" for t in range(2) for i in range(2)]
 
