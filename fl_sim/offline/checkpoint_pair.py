@@ -27,8 +27,8 @@ from fl_sim.models.pretrained import IMAGENET, NORMALISATION
 from fl_sim.settings.schema import Settings
 
 DEFAULTS: dict[str, Value] = {
-    "adversary.attack": "ing",
     "local.max-steps": 0,
+    "rounds": 1,
     "out": "results/audit",
 }
 """Settings that are not as in a run: all images given are taken to have been used."""

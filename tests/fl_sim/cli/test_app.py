@@ -163,7 +163,7 @@ def test_every_mistake_is_a_line_before_anything_starts(flower, capsys):
         (["run", "--engine", "steam"], "Invalid value for '--engine': 'steam'"),
         (["run", "--nonsense"], "No such option"),
         (["rum"], "No such command 'rum'"),
-        (["report", "nowhere"], "nowhere is not the folder of a run"),
+        (["report", "nowhere"], "nowhere: no such folder"),
         (["report"], "Missing argument 'RUN...'"),
         (["list", "everything"], "Invalid value for '[TOPIC]:"),
     ],
