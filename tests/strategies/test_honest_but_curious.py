@@ -338,19 +338,18 @@ def test_the_readme_s_lines_in_a_foreign_app(foreign, tmp_path: Path, monkeypatc
     alone = foreign.bits(app.run(FedAvg(), evaluate_fn=evaluate))
 
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    (lines,) = (
-        b for b in re.findall(r"```python\n(.*?)```", readme, re.S) if "HonestButCurious" in b
-    )
-    for said, here in {"28, 28": "8, 8", "Standard()": 'Standard(effort="quick")'}.items():
+    (lines,) = (b for b in re.findall(r"```python\n(.*?)```", readme, re.S) if "curious" in b)
+    lines = lines.rstrip()
+    for said, here in {"28, 28)": "8, 8)", "batch_size=32)": "batch_size=32, seconds=5)"}.items():
         assert said in lines
         lines = lines.replace(said, here)
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"Net": app.net}
     exec(lines, names)
-    strategy, ledger = names["strategy"], names["ledger"]
-    assert strategy.recipe.lr == foreign.lr
+    strategy = names["strategy"]
     assert foreign.bits(app.run(strategy, evaluate_fn=evaluate)) == alone
 
+    ledger = strategy.ledger
     assert ledger.errors == []
     leakage, rounds = ledger.folder.leakage(), ledger.folder.rounds()
     images = 2 + 3 + 4
@@ -361,7 +360,7 @@ def test_the_readme_s_lines_in_a_foreign_app(foreign, tmp_path: Path, monkeypatc
     assert list(rounds["clients_failed"]) == [0, 0]
     assert rounds["client_loss"].notna().all()
     assert ledger.folder.info()["status"] == "completed"
-    assert (tmp_path / "results" / "mine" / "report.html").read_text().startswith("<!")
+    assert (tmp_path / "results" / "curious" / "report.html").read_text().startswith("<!")
 
 
 def test_only_the_selected_are_attacked_and_training_stays_the_same(foreign, recipe):
