@@ -69,8 +69,8 @@ def test_the_demo_is_a_run_of_its_settings(monkeypatch, tmp_path):
     ran = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(app.ENGINES, app.Engine.local, lambda settings, hear: ran.append(settings))
-    monkeypatch.setattr(app, "print_verdict", lambda folder: None)
+    monkeypatch.setattr(app, "conclude", lambda *given: None)  # there is no run to judge
     assert main(["demo", "--engine", "local"]) == 0
     [settings] = ran
-    assert (settings.rounds, settings.clients, settings.data.name) == (3, 4, "embedded")
+    assert (settings.rounds, settings.clients, settings.data.name) == (3, 4, "sample")
     assert settings.out == str(tmp_path / "results" / "demo")
