@@ -22,8 +22,7 @@ app = ClientApp()
 @cache
 def make_guard(action: str, folder: str, seconds: float) -> LeakageGuard:
     """Return the guard, with the limits that this hospital has set."""
-    limits = {"max_psnr": 28.0, "max_expected_psnr": 28.0}
-    policy = GuardPolicy(**limits, action=action, noise=(1.0, 10.0), seconds=seconds)
+    policy = GuardPolicy(max_psnr=28.0, action=action, noise=(1.0, 10.0), seconds=seconds)
     return LeakageGuard(Net(), private_data, RECIPE, policy, Path(folder))
 
 
