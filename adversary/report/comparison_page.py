@@ -524,7 +524,7 @@ def _worst_xrays(rows: Sequence[ComparisonRow]) -> list[WorstXray]:
 def _worst_xray(number: int, row: ComparisonRow) -> WorstXray | None:
     seen = [
         (closeness(one), folder, one)
-        for folder, table in _attacked(row)
+        for _, folder, table in _attacked(row)
         for one in with_levels(table)
     ]
     if not seen:
@@ -540,7 +540,7 @@ def _worst_xray(number: int, row: ComparisonRow) -> WorstXray | None:
     )
 
 
-def _attacked(row: ComparisonRow) -> Iterator[tuple[RunFolder, pd.DataFrame]]:
+def _attacked(row: ComparisonRow) -> Iterator[tuple[Run, RunFolder, pd.DataFrame]]:
     """Yield the completed runs of a setting, with the rows of its strongest attack."""
     for run in row.setting.runs:
         try:
@@ -551,22 +551,15 @@ def _attacked(row: ComparisonRow) -> Iterator[tuple[RunFolder, pd.DataFrame]]:
             continue
         mine = leakage[(leakage["attack"] == row.attack) & (leakage["status"] == "ok")]
         if completed and len(mine):
-            yield folder, mine
+            yield run, folder, mine
 
 
 def _first_seen(row: ComparisonRow) -> tuple[Run, RunFolder, pd.DataFrame] | None:
     """Return the first run of a setting with images of its strongest attack, and their rows."""
-    for run in row.setting.runs:
-        try:
-            folder = RunFolder.open(run.path)
-            leakage = unmasked(folder.leakage())
-            completed = folder.info().get("status") == "completed"
-        except RunFolderError:
-            continue
-        mine = leakage[(leakage["attack"] == row.attack) & (leakage["status"] == "ok")]
-        mine = mine.dropna(subset=["truth", "round", "image"])
-        if completed and len(mine):
-            return run, folder, mine
+    for run, folder, mine in _attacked(row):
+        seen = mine.dropna(subset=["truth", "round", "image"])
+        if len(seen):
+            return run, folder, seen
     return None
 
 
