@@ -69,6 +69,15 @@ def is_buffer(name: str, value: Tensor) -> bool:
     return not value.is_floating_point() or name.rpartition(".")[2] in _STATISTICS
 
 
+def weight_changes(sent: StateDict, returned: StateDict) -> StateDict:
+    """Return what was added to each weight, in float64; buffers are left out."""
+    return {
+        name: value.double() - sent[name].double()
+        for name, value in returned.items()
+        if not is_buffer(name, value)
+    }
+
+
 def received(sent: StateDict, returned: StateDict) -> StateDict:
     """Return ``sent`` in the types in which a client returns it.
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from adversary.common.types import StateDict
 from adversary.observation.channel import Channel, apply_clipping
-from adversary.observation.mechanisms.base import DefenceError, Mechanism, is_buffer
+from adversary.observation.mechanisms.base import DefenceError, Mechanism, is_buffer, weight_changes
 from adversary.observation.observation import Observation
 
 
@@ -50,11 +50,7 @@ class ClippedGaussian(Mechanism):
         self, sent: StateDict, returned: StateDict, *, generator: torch.Generator
     ) -> StateDict:
         """Return the weights after a clipped and noisy update; buffers as they are."""
-        deltas = {
-            name: value.double() - sent[name].double()
-            for name, value in returned.items()
-            if not is_buffer(name, value)
-        }
+        deltas = weight_changes(sent, returned)
         bounded = apply_clipping(deltas, self.clip)
         return {
             name: self._noisy(sent[name], bounded[name], generator) if name in bounded else value

@@ -11,7 +11,7 @@ import torch
 
 from adversary.common.types import StateDict
 from adversary.observation.channel import Channel
-from adversary.observation.mechanisms.base import DefenceError, Mechanism, is_buffer
+from adversary.observation.mechanisms.base import DefenceError, Mechanism, is_buffer, weight_changes
 from adversary.observation.observation import Observation
 
 
@@ -84,9 +84,5 @@ class PercentileNoise(Mechanism):
 
 def _entries(sent: StateDict, returned: StateDict) -> np.ndarray:
     """Return how far each weight moved, all arrays in one."""
-    moved = [
-        (value.double() - sent[name].double()).abs().flatten()
-        for name, value in returned.items()
-        if not is_buffer(name, value)
-    ]
+    moved = [delta.abs().flatten() for delta in weight_changes(sent, returned).values()]
     return torch.cat(moved).numpy()

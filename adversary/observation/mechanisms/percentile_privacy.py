@@ -10,7 +10,7 @@ import torch
 
 from adversary.common.types import StateDict
 from adversary.observation.channel import Channel
-from adversary.observation.mechanisms.base import DefenceError, Mechanism, is_buffer
+from adversary.observation.mechanisms.base import DefenceError, Mechanism, is_buffer, weight_changes
 from adversary.observation.observation import Observation
 
 _AT_THE_LIMIT = 1 - 1e-3
@@ -47,11 +47,7 @@ class PercentilePrivacy(Mechanism):
         self, sent: StateDict, returned: StateDict, *, generator: torch.Generator
     ) -> StateDict:
         """Return the weights changed by what is shared; buffers as they are."""
-        deltas = {
-            name: value.double() - sent[name].double()
-            for name, value in returned.items()
-            if not is_buffer(name, value)
-        }
+        deltas = weight_changes(sent, returned)
         entries = torch.cat([delta.abs().flatten() for delta in deltas.values()])
         cutoff = float(np.percentile(entries.numpy(), self.percentile))
         left = dict(returned)

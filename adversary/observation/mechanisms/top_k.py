@@ -10,7 +10,7 @@ from torch import Tensor
 
 from adversary.common.types import StateDict
 from adversary.observation.channel import Channel
-from adversary.observation.mechanisms.base import DefenceError, Mechanism, is_buffer
+from adversary.observation.mechanisms.base import DefenceError, Mechanism, is_buffer, weight_changes
 from adversary.observation.observation import Observation
 
 SCOPES = ("array", "global")
@@ -45,11 +45,7 @@ class TopK(Mechanism):
         self, sent: StateDict, returned: StateDict, *, generator: torch.Generator
     ) -> StateDict:
         """Return the weights with only the largest entries changed; buffers as they are."""
-        moved = {
-            name: (value.double() - sent[name].double()).abs()
-            for name, value in returned.items()
-            if not is_buffer(name, value)
-        }
+        moved = {name: delta.abs() for name, delta in weight_changes(sent, returned).items()}
         kept = self._kept(moved)
         return {
             name: torch.where(kept[name], value, sent[name]) if name in kept else value
