@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from adversary import Adversary, Limits, Prior, ThreatModel, TrainingRecipe
-from adversary.attacks import ATTACKS, AttackOptionError, create, option_types
+from adversary.attacks import ATTACKS, AttackOptionError, create, options_of
 from adversary.attacks.base import Attack
 from adversary.attacks.gradient_matching import GradientMatching
 from adversary.optim.loop import minimise
@@ -307,7 +307,7 @@ def test_every_attack_says_what_it_is(name):
     assert cls.title
     assert cls.reference
     assert cls.__doc__
-    assert option_types(cls).keys() & {"iterations", "effort"}
+    assert options_of(cls).keys() & {"iterations", "effort"}
 
 
 class Broken(Attack):
