@@ -12,6 +12,7 @@ import time
 import torch
 
 from adversary.attacks.encgrad.encodings import consistent_encodings
+from adversary.problem.head import Head
 from benchmarks import common
 
 KIB_PER_MIB = 1024
@@ -39,7 +40,8 @@ def main() -> None:
 
     before_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     before = time.perf_counter()
-    found = consistent_encodings(G_W, G_b, W, b, targets, loss="cross-entropy", noise=noise)
+    head = Head(weight=W, bias=b, weight_gradient=G_W, bias_gradient=G_b)
+    found = consistent_encodings(head, targets, noise=noise)
     seconds = time.perf_counter() - before
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     error = float((found.values - H).square().mean())

@@ -1,6 +1,7 @@
 """The files that a reply passes on its way to a row of leakage.csv, in order of their first call.
 
-``python -m benchmarks route`` runs a small federation in this process, DLG in line, and prints
+``python -m benchmarks route`` runs a small federation in this process, DLG in line and without
+identification, and prints
 each file of the project in which something is called from ``HonestButCurious.aggregate_train`` on.
 The last line is JSON {"files": [...]}. docs/architecture.md has them by step, which a test checks.
 """
@@ -25,7 +26,7 @@ from strategies.honest_but_curious import HonestButCurious
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("adversary", "strategies", "fl_sim")
 
-SETTINGS: dict[str, str | int] = {
+SETTINGS: dict[str, str | int | bool] = {
     "clients": 1,
     "rounds": 1,
     "model.name": "lenet",
@@ -33,6 +34,7 @@ SETTINGS: dict[str, str | int] = {
     "adversary.attack": "dlg",
     "adversary.options": "dlg.iterations=3",
     "adversary.bounds": "off",
+    "adversary.identify": False,
 }
 
 

@@ -237,13 +237,11 @@ def _local(
         model.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach().clone()))
     torch.manual_seed(derive_seed(seed, "training", round, client))
     run.defence.train(
-        model,
+        model.to(run.device),
         inputs,
         part.labels,
         run.recipe,
         batches,
-        device=run.device,
-        proximal_mu=run.recipe.proximal_mu,
         generator=generator(seed, "defended training", round, client),
     )
     trained, used = _copied(model.state_dict()), run.used_indices(round, client)

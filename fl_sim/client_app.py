@@ -68,13 +68,11 @@ def train_model(message: Message, context: Context) -> Message:
     np.random.seed(rounding % 2**32)  # noqa: NPY002 (SecAgg+ rounds by it)
     with limited_threads(THREADS):
         loss = run.defence.train(
-            model,
+            model.to(run.device),
             inputs,
             part.labels,
             recipe,
             batches,
-            device=run.device,
-            proximal_mu=recipe.proximal_mu,
             generator=generator(settings.seed, "defended training", server_round, number),
         )
         used = run.used_indices(server_round, number)

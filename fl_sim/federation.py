@@ -81,15 +81,9 @@ class Federation:
     def model(self) -> Classifier:
         """Return the classifier with its first weights, on the CPU."""
         settings = self.settings
-        plain = models.create(
-            settings.model.name,
-            channels=settings.data.channels,
-            image_size=settings.data.image_size,
-            outputs=num_outputs(self.splits.private, settings),
-            activation=settings.model.activation,
-            norm=settings.model.norm,
-            seed=derive_seed(settings.seed, "model"),
-        )
+        spec = model_spec(settings, num_outputs(self.splits.private, settings))
+        seed = derive_seed(settings.seed, "model")
+        plain = models.build(spec, norm=settings.model.norm, seed=seed)
         pretrained.load_pretrained(settings.model.weights, settings.model.name, plain)
         normalisation.apply(plain, settings.model.mean, settings.model.std, settings.data.channels)
         return freeze(self.defence.model(plain), settings.local.freeze)
@@ -315,6 +309,17 @@ def dataset_request(settings: Settings) -> DatasetRequest:
         patients=wanted.patients,
         max_value=wanted.max_value,
         on_error=wanted.on_error,
+    )
+
+
+def model_spec(settings: Settings, outputs: int) -> models.Spec:
+    """Return which classifier the settings ask for."""
+    return models.Spec(
+        name=settings.model.name,
+        channels=settings.data.channels,
+        image_size=settings.data.image_size,
+        outputs=outputs,
+        activation=settings.model.activation,
     )
 
 

@@ -6,17 +6,14 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from adversary.attacks.adversary import Adversary
 from adversary.common.errors import one_line_error
-from adversary.common.results import AttackResult
-from adversary.identification.identifier import IdentificationResult
-from adversary.observation.observation import Observation
+from adversary.observation.observation import Observation, UpdateKey
 from adversary.observation.threat_model import ThreatModel
-
-if TYPE_CHECKING:
-    from adversary.report.ledger import Ledger
+from adversary.scoring.identification_scores import ScoredIdentification
+from adversary.scoring.scorer import Result, Scored, ScoredResult
 
 Threat = Callable[[Observation], ThreatModel]
 Watch = Callable[[Observation, str, float], None]
@@ -33,18 +30,30 @@ class Attacked:
 
     Parameters
     ----------
-    round, client
+    update : Observation or UpdateKey
         Whose update it is.
-    outcome : AttackResult or IdentificationResult
-        What came of the attack.
-    enter : callable
-        Writes it to a ledger and returns its verdict in a few words.
+    result : AttackResult, IdentificationResult, or either beside the truth
+        What came of the attack; scored where the truth was at hand.
     """
 
-    round: int
-    client: str
-    outcome: AttackResult | IdentificationResult
-    enter: Callable[[Ledger], str | None]
+    update: Observation | UpdateKey
+    result: Result | Scored
+
+    @property
+    def round(self) -> int:
+        """Of the update."""
+        return self.update.round
+
+    @property
+    def client(self) -> str:
+        """Whose it is."""
+        return self.update.client
+
+    @property
+    def outcome(self) -> Result:
+        """What the attack gave."""
+        scored = isinstance(self.result, ScoredResult | ScoredIdentification)
+        return self.result.outcome if scored else self.result  # type: ignore[union-attr, return-value]
 
 
 @dataclass(frozen=True)
@@ -123,19 +132,12 @@ class InlineQueue(AttackQueue):
         """Return at once: updates wait in memory alone."""
 
     def _examine(self, observation: Observation) -> Iterator[Attacked | Unattacked]:
-        whose = observation.round, observation.client
-
         def progress(attack: str, share: float) -> None:
             self.watch(observation, attack, share)
 
-        def entry(
-            outcome: AttackResult | IdentificationResult,
-        ) -> Callable[[Ledger], str | None]:
-            return lambda ledger: ledger.record_result(observation, outcome)
-
         try:
             threat = self.threat(observation)
-            for outcome in self.adversary.run(observation, threat, progress=progress):
-                yield Attacked(*whose, outcome, entry(outcome))
+            for result in self.adversary.run(observation, threat, progress=progress):
+                yield Attacked(observation, result)
         except Exception as error:
-            yield Unattacked(*whose, one_line_error(error))
+            yield Unattacked(observation.round, observation.client, one_line_error(error))

@@ -265,7 +265,8 @@ class HonestButCurious(RunLog):
         self._unusable(server_round, client, reason)
 
     def _finished(self, attacked: Attacked) -> None:
-        verdict = self._enter(attacked.enter)
+        update, result = attacked.update, attacked.result
+        verdict = self._enter(lambda ledger: ledger.record_result(update, result))
         whose = attacked.round, attacked.client
         self._tell(self._countdown.finished(*whose, attacked.outcome, verdict))
 

@@ -71,6 +71,24 @@ ENTRIES = 14
 """At the top of adversary/, with ``__init__.py`` and ``py.typed``."""
 
 
+MAX_LINES = 50
+"""Of a function, without its docstring."""
+
+MAX_ARGUMENTS = 6
+"""Of a call, unless it makes an object."""
+
+DRAWING = (
+    "adversary/report/charts.py",
+    "adversary/report/comparison_page.py",
+    "adversary/report/run_page.py",
+    "fl_sim/data/sources/phantom.py",
+)
+"""Files that draw or fill in a page: line by line, and by calls with an argument for each trait."""
+
+FOREIGN_CALLS = ("subprocess.run",)
+"""Functions of others that need more arguments."""
+
+
 def modules(place: str) -> list[Path]:
     path = ROOT / place
     return [path] if path.is_file() else sorted(path.rglob("*.py"))
@@ -184,6 +202,55 @@ def test_every_error_and_warning_is_one_for_the_user(package):
                 own = bases - {"ValueError", "RuntimeError"}
                 assert own
                 assert all(name.endswith("Error") for name in own), node.name
+
+
+def outside_drawing() -> Iterator[tuple[str, ast.Module]]:
+    """Yield the name and the syntax of each file of the three packages that draws nothing."""
+    for file in [path for package in FLOORS for path in modules(package)]:
+        name = file.relative_to(ROOT).as_posix()
+        if name not in DRAWING:
+            yield name, ast.parse(file.read_text(encoding="utf-8"))
+
+
+def lines_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Return how long a function is, without its docstring."""
+    first, last = function.body[0], function.end_lineno or 0
+    documented = ast.get_docstring(function) is not None
+    docstring = (first.end_lineno or 0) - first.lineno + 1 if documented else 0
+    return last - function.lineno + 1 - docstring
+
+
+def makes_an_object(call: ast.Call) -> bool:
+    """Whether a call is of a class, or makes a changed copy of an object."""
+    last = ast.unparse(call.func).split(".")[-1].lstrip("_")
+    return last[:1].isupper() or last in ("cls", "replace")
+
+
+def test_functions_are_short():
+    assert not [
+        f"{name}: {node.name} has {lines_of(node)} lines"
+        for name, tree in outside_drawing()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and lines_of(node) > MAX_LINES
+    ]
+
+
+def test_calls_have_few_arguments():
+    assert not [
+        f"{name}:{node.lineno}: {ast.unparse(node.func)}"
+        for name, tree in outside_drawing()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and len(node.args) + len(node.keywords) > MAX_ARGUMENTS
+        and not makes_an_object(node)
+        and ast.unparse(node.func) not in FOREIGN_CALLS
+    ]
+
+
+def test_no_default_is_made_by_a_call():
+    files = [path for package in FLOORS for path in modules(package)]
+    marked = [p.name for p in files if "noqa: B008" in p.read_text(encoding="utf-8")]
+    assert not marked
 
 
 def test_attacks_cannot_name_the_truth():

@@ -11,11 +11,12 @@ To add one: a file with a class of :class:`Attack`, a line in ``_BUILT_IN``, a c
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Mapping
 from typing import Any, get_type_hints
 
-from adversary.attacks.base import Attack, AttackError, AttackOptionError
+from adversary.attacks.base import Attack, AttackError, Run
 from adversary.attacks.batch_statistics import BatchStatistics
 from adversary.attacks.dlg import DLG
 from adversary.attacks.encgrad import EncGradInversion
@@ -25,12 +26,14 @@ from adversary.attacks.igi import IGI
 from adversary.attacks.ing import ING
 from adversary.attacks.initial_images import INITIAL_IMAGES
 from adversary.attacks.most_probable import MostProbable
+from adversary.attacks.options import AttackOptionError, option
 from adversary.attacks.recursive import Recursive
 from adversary.attacks.standard import Standard
 from adversary.attacks.stg import STG
 from adversary.common.convert import KINDS, Value, convert
 from adversary.common.hints import did_you_mean
 from adversary.common.plugins import Registry, derived_from
+from adversary.common.results import Solution
 
 
 def _plugin_error(name: str, cls: type[Attack]) -> str | None:
@@ -78,8 +81,11 @@ __all__ = [
     "GaussNewton",
     "MostProbable",
     "Recursive",
+    "Run",
+    "Solution",
     "Standard",
     "create",
+    "option",
     "options_of",
     "typed_option",
 ]
@@ -95,6 +101,11 @@ def _parameters(cls: type[Attack]) -> dict[str, tuple[Any, Any]]:
     found: dict[str, tuple[Any, Any]] = {}
     for owner in reversed(cls.__mro__):
         if "__init__" not in vars(owner) or owner is object:
+            continue
+        if "__dataclass_fields__" in vars(owner):
+            hints = get_type_hints(owner)
+            for field in dataclasses.fields(owner):
+                found[field.name] = hints[field.name], field.default
             continue
         constructor = vars(owner)["__init__"]
         hints = get_type_hints(constructor)

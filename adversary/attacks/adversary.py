@@ -41,7 +41,7 @@ class Adversary:
         Public X-rays.
     seed : int
         Every attack's randomness derives from (seed, attack, round, client).
-    limits : Limits
+    limits : Limits, optional
         Of each attack.
     device : str
         "auto" (the first CUDA device, else the CPU), "cpu", "cuda" or "cuda:N".
@@ -65,7 +65,7 @@ class Adversary:
         attacks: Sequence[Attack],
         prior: Prior | None = None,
         seed: int = 0,
-        limits: Limits = Limits(),  # noqa: B008 (frozen)
+        limits: Limits | None = None,
         device: str = "auto",
         threads: int = 1,
         identifier: Identifier | None = None,
@@ -91,12 +91,13 @@ class Adversary:
     def run_attacks(
         self,
         observation: Observation,
-        threat: ThreatModel = ThreatModel(),  # noqa: B008 (frozen)
+        threat: ThreatModel | None = None,
         *,
         only: Collection[str] | None = None,
         progress: Progress | None = None,
     ) -> Iterator[AttackResult]:
         """Yield one :class:`AttackResult` an attack as it is done; of those named in ``only``."""
+        threat = threat or ThreatModel()
         for attack in self.attacks:
             if only is not None and attack.name not in only:
                 continue
@@ -132,12 +133,13 @@ class Adversary:
     def run(
         self,
         observation: Observation,
-        threat: ThreatModel = ThreatModel(),  # noqa: B008 (frozen)
+        threat: ThreatModel | None = None,
         *,
         only: Collection[str] | None = None,
         progress: Progress | None = None,
     ) -> Iterator[AttackResult | IdentificationResult]:
         """Yield a result as each of :attr:`names` is done; of those in ``only``, where given."""
+        threat = threat or ThreatModel()
         yield from self.run_attacks(observation, threat, only=only, progress=progress)
         if self.identifier is not None and (only is None or identification.NAME in only):
             with preserved_rng_state(), limited_threads(self.threads):

@@ -1,44 +1,65 @@
-"""What every attack is, and what those that match gradients by iteration share."""
+"""What every attack is: one way from a problem to a reconstruction, of which it fills in steps."""
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import ClassVar, final
 
+from adversary.attacks.options import check_options
 from adversary.common.errors import UserError
-from adversary.common.results import Reconstruction
-from adversary.optim.search import Limits, Progress
+from adversary.common.results import Reconstruction, Solution
+from adversary.optim.search import Limits, Progress, Search
 from adversary.problem.problem import Problem
-from adversary.problem.update_models import UpdateModel
+from adversary.problem.update_models import UpdateModel, select
 
 
 class AttackError(UserError, RuntimeError):
     """An attack ended without a usable image; the message says why."""
 
 
-class AttackOptionError(UserError, ValueError):
-    """A parameter of an attack is wrong; the message names it, the value and what is allowed."""
+@dataclass(frozen=True)
+class Run:
+    """One run of an attack: what it knows, and its clock, limits, seed and history."""
+
+    problem: Problem
+    search: Search
+
+    @property
+    def seed(self) -> int:
+        """Of every random choice."""
+        return self.search.seed
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Attack(ABC):
     """From a problem to a reconstruction, by what an honest-but-curious server has.
 
-    Subclasses set ``name``, ``title`` and ``reference``, take their parameters by keyword, and
-    implement :meth:`run`. They see a :class:`~adversary.problem.problem.Problem` and nothing else.
+    Subclasses set ``name``, ``title`` and ``reference``, implement :meth:`solve`, and override
+    what else of :meth:`run` they do in another way. Their options are fields of a dataclass
+    (:func:`~adversary.attacks.options.option`) or keywords of a constructor. They see a
+    :class:`~adversary.problem.problem.Problem` and nothing else.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     reference: ClassVar[str]
 
-    @abstractmethod
+    no_result: ClassVar[str] = "no finite score was reached"
+    """What is said where the score is not finite."""
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+    @final
     def run(
         self,
         problem: Problem,
         *,
         seed: int = 0,
-        limits: Limits = Limits(),  # noqa: B008 (frozen)
+        limits: Limits | None = None,
         progress: Progress | None = None,
     ) -> Reconstruction:
         """Reconstruct the images of one update.
@@ -49,7 +70,7 @@ class Attack(ABC):
             What the attacker knows.
         seed : int
             Of every random choice.
-        limits : Limits
+        limits : Limits, optional
             Time and evaluations at most; the best so far is returned when one is reached.
         progress : callable, optional
             Told the share of the work that is done.
@@ -59,43 +80,66 @@ class Attack(ABC):
         AttackError
             If no usable image was found.
         """
-
-    def __repr__(self) -> str:
-        options = ", ".join(f"{k}={v!r}" for k, v in sorted(vars(self).items()))
-        return f"{type(self).__name__}({options})"
-
-
-def update_notes(problem: Problem, reading: UpdateModel) -> tuple[str, ...]:
-    """Return how an update of several steps was read, and what Adam left to read."""
-    steps, recipe = problem.observation.steps, problem.observation.recipe
-    notes = [f"{steps} local steps, {reading.name} reading"] if steps > 1 else []
-    if recipe.optimizer == "adam" and steps > 1:
-        notes.append("Adam clients: the update holds ratios of gradients, their scale is lost")
-    elif recipe.optimizer == "adam":
-        notes.append(
-            f"Adam clients: {problem.told:.0%} of the gradient's entries are told, of others "
-            "their sign"
-        )
-    return tuple(notes)
-
-
-def require_one_of(attack: Attack, option: str, value: str, allowed: Iterable[str]) -> None:
-    """Raise :class:`AttackOptionError` unless the value is among those allowed."""
-    if value not in (names := list(allowed)):
-        raise AttackOptionError(
-            f"{attack.name}.{option} = {value!r}: must be one of {', '.join(names)}"
+        run = Run(self.prepare(problem), self.search(seed, limits or Limits(), progress))
+        solution = self.solve(run)
+        if not self.usable(solution):
+            raise self.failure(self.no_result)
+        search, images = run.search, solution.images.clamp(0, 1).float().cpu()
+        parts = {f.name: getattr(solution, f.name) for f in dataclasses.fields(solution)}
+        parts |= {"images": images, "labels": solution.labels.cpu()}
+        parts["notes"] = (*self.notes(run, solution), *search.notes, *self.update_notes(run))
+        return Reconstruction(
+            **parts,
+            seconds=search.seconds,
+            evaluations=search.evaluations,
+            stopped=search.stopped,
+            history=search.history,
+            frames=search.frames,
         )
 
+    @abstractmethod
+    def solve(self, run: Run) -> Solution:
+        """Return the images that this attack takes for the client's, with its own score of them."""
 
-def require_positive(attack: Attack, **values: float) -> None:
-    """Raise :class:`AttackOptionError` for the first value that is not above 0."""
-    for name, value in values.items():
-        if not value > 0:
-            raise AttackOptionError(f"{attack.name}.{name} = {value!r}: must be > 0")
+    def prepare(self, problem: Problem) -> Problem:
+        """Return the problem in this attack's arithmetic.
 
+        Raises
+        ------
+        AttackError
+            If the attack can do nothing with such an update.
+        """
+        return problem
 
-def require_non_negative(attack: Attack, **values: float) -> None:
-    """Raise :class:`AttackOptionError` for the first value below 0."""
-    for name, value in values.items():
-        if not value >= 0:
-            raise AttackOptionError(f"{attack.name}.{name} = {value!r}: must be >= 0")
+    def search(self, seed: int, limits: Limits, progress: Progress | None) -> Search:
+        """Return the books of one run."""
+        return Search(self.name, seed, limits, progress)
+
+    def read(self, problem: Problem) -> UpdateModel:
+        """Return how this attack reads an update of several local steps."""
+        return select("auto", problem.observation)
+
+    def usable(self, solution: Solution) -> bool:
+        """Return whether a solution may be given as a result."""
+        return math.isfinite(solution.score)
+
+    def notes(self, run: Run, solution: Solution) -> tuple[str, ...]:
+        """Return what the attacker learnt about its own chances."""
+        return solution.notes
+
+    def update_notes(self, run: Run) -> tuple[str, ...]:
+        """Return how an update of several steps was read, and what Adam left to read."""
+        steps, recipe = run.problem.observation.steps, run.problem.observation.recipe
+        notes = [f"{steps} local steps, {self.read(run.problem).name} reading"] if steps > 1 else []
+        if recipe.optimizer == "adam" and steps > 1:
+            notes.append("Adam clients: the update holds ratios of gradients, their scale is lost")
+        elif recipe.optimizer == "adam":
+            notes.append(
+                f"Adam clients: {run.problem.told:.0%} of the gradient's entries are told, of "
+                "others their sign"
+            )
+        return tuple(notes)
+
+    def failure(self, reason: str) -> AttackError:
+        """Return an error of this attack, to be raised."""
+        return AttackError(f"{self.name}: {reason}")

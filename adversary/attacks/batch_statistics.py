@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
-from adversary.attacks.base import Attack, AttackError, AttackOptionError, require_positive
-from adversary.common.results import Reconstruction
+from adversary.attacks.base import Attack, Run
+from adversary.attacks.options import option
+from adversary.common.results import Solution
 from adversary.common.seeding import generator
 from adversary.common.types import StateDict, Variables
 from adversary.labels import recovery
@@ -19,9 +21,8 @@ from adversary.observation.batch_statistics import (
     observed_statistics,
     simulated_statistics,
 )
-from adversary.optim.loop import Objective, minimise
+from adversary.optim.loop import Objective, Recording, minimise
 from adversary.optim.optimizers import LBFGS
-from adversary.optim.search import Limits, Progress, Search
 from adversary.priors.gaussian import GaussianPrior
 from adversary.problem.problem import Problem, image_prior
 from adversary.problem.update_models import assumed_batches
@@ -38,6 +39,7 @@ class StatisticsDrift(NamedTuple):
     deviation: Tensor
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class BatchStatistics(Attack):
     """The most probable images with the batch statistics of the update, shallow layers first.
 
@@ -82,44 +84,35 @@ class BatchStatistics(Attack):
     DRAWN = 8
     """Images of the prior by which to measure what the way of the weights does."""
 
-    def __init__(
-        self,
-        *,
-        iterations: int = 300,
-        stages: int = 4,
-        depth: float = 0.5,
-        error: float = 3e-3,
-        memory: int = 30,
-    ) -> None:
-        require_positive(self, iterations=iterations, stages=stages, error=error, memory=memory)
-        if not 0 < depth <= 1:
-            raise AttackOptionError(f"{self.name}.depth = {depth!r}: must be > 0 and <= 1")
-        self.iterations = iterations
-        self.stages = stages
-        self.depth = depth
-        self.error = error
-        self.memory = memory
+    no_result: ClassVar[str] = "the statistics gave no finite misfit"
 
-    def run(
-        self,
-        problem: Problem,
-        *,
-        seed: int = 0,
-        limits: Limits = Limits(),  # noqa: B008 (frozen)
-        progress: Progress | None = None,
-    ) -> Reconstruction:
-        """See :meth:`adversary.attacks.base.Attack.run`."""
-        problem = problem.to(torch.float32)
-        observed = self._observed(problem)
-        prior = image_prior(problem)
+    iterations: int = option(300, above=0)
+    stages: int = option(4, above=0)
+    depth: float = option(0.5, above=0, maximum=1)
+    error: float = option(3e-3, above=0)
+    memory: int = option(30, above=0)
+
+    def prepare(self, problem: Problem) -> Problem:
+        """Return the problem in float32; refuse one without the statistics of one client."""
+        seen = problem.observation
+        told = observed_statistics(seen, problem.model)
+        if not told or seen.recipe.batch_norm != "train":
+            raise self.failure(f"{seen.name} carries no batch statistics")
+        if seen.view != "client":
+            raise self.failure("the statistics of several clients are mixed")
+        return problem.to(torch.float32)
+
+    def solve(self, run: Run) -> Solution:
+        """Return where the last stage ends, each of which goes on from the one before."""
+        problem, prior = run.problem, image_prior(run.problem)
+        observed = _observed(problem)
         weights = [interpolated_weights(problem, at) for at in step_positions(problem.observation)]
-        drawn = prior.sample(self.DRAWN, generator=generator(seed, "way"))
+        drawn = prior.sample(self.DRAWN, generator=generator(run.seed, "way"))
         way = _statistics_drift(problem, drawn, list(observed))
-        search = Search(self.name, seed, limits, progress)
-        found: Variables = {"whitened": self._start(problem, seed)}
+        found: Variables = {"whitened": self._start(problem, run.seed)}
         score = math.inf
         for stage in range(self.stages):
-            if stage and search.exhausted():
+            if stage and run.search.exhausted():
                 break
             used = math.ceil(len(observed) * self.depth * (stage + 1) / self.stages)
             found, scores = minimise(
@@ -127,39 +120,23 @@ class BatchStatistics(Attack):
                 found,
                 LBFGS(memory=self.memory),
                 iterations=self.iterations,
-                search=search,
-                first_restart=stage,
+                search=run.search,
+                recording=Recording(first_restart=stage),
             )
             score = float(scores[0])
-            search.report((stage + 1) / self.stages)
-        if not math.isfinite(score):
-            raise AttackError(f"{self.name}: the statistics gave no finite misfit")
-        notes = [f"statistics of {used} of {len(observed)} batch-norm layers"]
-        if (steps := problem.observation.steps) > 1:
-            notes.append(f"{steps} local steps, at weights between those sent and those returned")
-        return Reconstruction(
-            images=prior.colour(found["whitened"][0]).clamp(0, 1).cpu(),
-            labels=recovery.recover(problem).cpu(),
+            run.search.report((stage + 1) / self.stages)
+        return Solution(
+            images=prior.colour(found["whitened"][0]),
+            labels=recovery.recover(problem),
             score=score,
-            seconds=search.seconds,
-            evaluations=search.evaluations,
-            stopped=search.stopped,
-            history=search.history,
-            notes=tuple(notes),
+            notes=(f"statistics of {used} of {len(observed)} batch-norm layers",),
         )
 
-    def _observed(self, problem: Problem) -> dict[str, LayerStatistics]:
-        """Return the statistics of the batches, by layer, in the order of the layers."""
-        seen = problem.observation
-        told = observed_statistics(seen, problem.model)
-        if not told or seen.recipe.batch_norm != "train":
-            raise AttackError(f"{self.name}: {seen.name} carries no batch statistics")
-        if seen.view != "client":
-            raise AttackError(f"{self.name}: the statistics of several clients are mixed")
-        return {
-            n: LayerStatistics(*(v.to(problem.device, problem.dtype) for v in values))
-            for n, values in told.items()
-        }
+    def update_notes(self, run: Run) -> tuple[str, ...]:
+        """Return at which weights the statistics of several steps are taken to be."""
+        steps = run.problem.observation.steps
+        note = f"{steps} local steps, at weights between those sent and those returned"
+        return (note,) if steps > 1 else ()
 
     def _start(self, problem: Problem, seed: int) -> Tensor:
         """Return (1, B, n) near the mean: alone at it, several apart, as equals stay equal."""
@@ -201,6 +178,14 @@ class BatchStatistics(Attack):
             return torch.stack(apart).sum() + whitened.square().sum()
 
         return lambda variables: torch.stack([misfit(z) for z in variables["whitened"]])
+
+
+def _observed(problem: Problem) -> dict[str, LayerStatistics]:
+    """Return the statistics of the batches, by layer, in the order of the layers."""
+    return {
+        n: LayerStatistics(*(v.to(problem.device, problem.dtype) for v in values))
+        for n, values in observed_statistics(problem.observation, problem.model).items()
+    }
 
 
 def _statistics_drift(

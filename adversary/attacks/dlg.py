@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from adversary.attacks.base import require_positive
 from adversary.attacks.gradient_matching import GradientMatching
+from adversary.attacks.options import option
 from adversary.common.seeding import generator
 from adversary.common.types import Variables
 from adversary.labels import recovery
@@ -18,6 +19,7 @@ from adversary.optim.optimizers import LBFGS
 from adversary.problem.problem import Problem
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class DLG(GradientMatching):
     """L-BFGS on the images and, where they are not granted, on the labels jointly.
 
@@ -46,10 +48,8 @@ class DLG(GradientMatching):
     reference: ClassVar[str] = "Zhu, Liu and Han, NeurIPS 2019"
     dtype: ClassVar[torch.dtype] = torch.float64
 
-    def __init__(self, *, iterations: int = 300, memory: int = 50, **shared: Any) -> None:
-        super().__init__(iterations=iterations, **shared)
-        require_positive(self, memory=memory)
-        self.memory = memory
+    iterations: int = option(300, above=0)
+    memory: int = option(50, above=0)
 
     def method(self, seed: int) -> LBFGS:
         """Return a fresh L-BFGS."""
@@ -72,7 +72,7 @@ class DLG(GradientMatching):
         def score(variables: Variables) -> Tensor:
             images = variables["images"]
             if granted is None:
-                targets = _soft(problem, variables["labels"])
+                targets = problem.head.outputs(variables["labels"])
             else:
                 targets = granted.expand(len(images), -1, -1)
             return squared_distance(
@@ -85,9 +85,5 @@ class DLG(GradientMatching):
         """Return the granted labels, or the most likely of the optimised ones."""
         if "labels" not in variables:
             return recovery.recover(problem)
-        soft = _soft(problem, variables["labels"])
+        soft = problem.head.outputs(variables["labels"])
         return soft.argmax(-1) if problem.loss == "cross-entropy" else soft.round()
-
-
-def _soft(problem: Problem, logits: Tensor) -> Tensor:
-    return logits.softmax(-1) if problem.loss == "cross-entropy" else logits.sigmoid()

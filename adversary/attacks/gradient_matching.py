@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import abstractmethod
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from adversary.attacks.base import (
-    Attack,
-    AttackError,
-    AttackOptionError,
-    require_non_negative,
-    require_one_of,
-    require_positive,
-    update_notes,
-)
+from adversary.attacks.base import Attack, Run
 from adversary.attacks.initial_images import INITIAL_IMAGES
+from adversary.attacks.options import AttackOptionError, option
 from adversary.common.device_memory import available_bytes, out_of_memory
-from adversary.common.results import Reconstruction
+from adversary.common.results import Solution
 from adversary.common.seeding import generator
 from adversary.common.types import Variables
 from adversary.labels import recovery
 from adversary.optim.backends import EXECUTIONS
-from adversary.optim.loop import Objective, Optimizer, minimise
+from adversary.optim.loop import Objective, Optimizer, Recording, minimise
+from adversary.optim.optimizers import Projected
 from adversary.optim.precision import PRECISIONS
 from adversary.optim.search import Limits, Progress, Search
 from adversary.problem.problem import Problem
 from adversary.problem.update_models import UPDATE_MODELS, UpdateModel, select
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class GradientMatching(Attack):
     """Minimise a distance between the gradient of dummy images and the observed one.
 
@@ -43,7 +39,7 @@ class GradientMatching(Attack):
         Independent starts; the one with the best own score is returned. They run as one batch
         where memory allows.
     start : str
-        One of :data:`STARTS`, or ``"image"``.
+        One of :data:`~adversary.attacks.initial_images.INITIAL_IMAGES`, or ``"image"``.
     start_image : Tensor, optional
         (C, H, W) or (B, C, H, W) in [0, 1], for ``start="image"``.
     reading : str
@@ -59,41 +55,29 @@ class GradientMatching(Attack):
         Where an objective cannot be compiled or captured, they are plain ones, and a note says so.
     """
 
+    no_result: ClassVar[str] = "no restart reached a finite score"
     dtype: ClassVar[torch.dtype] = torch.float32
     keep: ClassVar[Literal["best", "last"]] = "best"
     label_rule: ClassVar[str] = "consistent"
 
-    def __init__(
-        self,
-        *,
-        iterations: int,
-        restarts: int = 1,
-        start: str = "randn",
-        start_image: Tensor | None = None,
-        reading: str = "auto",
-        frames: int = 0,
-        precision: str = "full",
-        execution: str = "eager",
-    ) -> None:
-        require_positive(self, iterations=iterations, restarts=restarts)
-        require_non_negative(self, frames=frames)
-        require_one_of(self, "reading", reading, ["auto", *UPDATE_MODELS])
-        require_one_of(self, "start", start, [*INITIAL_IMAGES, "image"])
-        require_one_of(self, "execution", execution, EXECUTIONS)
+    iterations: int = option(above=0)
+    restarts: int = option(1, above=0)
+    start: str = option("randn", choices=lambda: [*INITIAL_IMAGES, "image"])
+    start_image: Tensor | None = None
+    reading: str = option("auto", choices=lambda: ["auto", *UPDATE_MODELS])
+    frames: int = option(0, minimum=0)
+    precision: str = option("full", choices=lambda: PRECISIONS)
+    execution: str = option("eager", choices=lambda: EXECUTIONS)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         # Float64 is for digits that the others throw away.
-        require_one_of(
-            self, "precision", precision, PRECISIONS if self.dtype == torch.float32 else ["full"]
-        )
-        if start == "image" and start_image is None:
+        if self.dtype != torch.float32 and self.precision != "full":
+            raise AttackOptionError(
+                f"{self.name}.precision = {self.precision!r}: must be one of full"
+            )
+        if self.start == "image" and self.start_image is None:
             raise AttackOptionError("adversary.start = 'image': adversary.start-image is empty")
-        self.iterations = iterations
-        self.restarts = restarts
-        self.start = start
-        self.start_image = start_image
-        self.reading = reading
-        self.frames = frames
-        self.precision = precision
-        self.execution = execution
 
     @abstractmethod
     def objective(self, problem: Problem) -> Objective:
@@ -130,29 +114,21 @@ class GradientMatching(Attack):
         """Return how many restarts to run together."""
         return max_parallel_restarts(problem, self.restarts)
 
-    def run(
-        self,
-        problem: Problem,
-        *,
-        seed: int = 0,
-        limits: Limits = Limits(),  # noqa: B008
-        progress: Progress | None = None,
-    ) -> Reconstruction:
-        """See :meth:`Attack.run`."""
-        problem = problem.to(self.dtype)
-        search = self.search(seed, limits, progress)
-        best: Variables | None = None
-        best_score = torch.inf
-        at_once = self.at_once(problem)
-        objective = self.objective(problem)
-        reading = self.read(problem)
-        first = 0
-        while first < self.restarts and not (first and search.exhausted()):
+    def prepare(self, problem: Problem) -> Problem:
+        """Return the problem in :attr:`dtype`."""
+        return problem.to(self.dtype)
+
+    def solve(self, run: Run) -> Solution:
+        """Return the best of all restarts, as many at a time as memory allows."""
+        best, best_score, first = None, torch.inf, 0
+        at_once = self.at_once(run.problem)
+        objective = self.objective(run.problem)
+        while first < self.restarts and not (first and run.search.exhausted()):
             restarts = range(first, min(first + at_once, self.restarts))
-            result = self._minimised(problem, objective, reading, restarts, search)
+            result = self._minimised(run, objective, restarts)
             if result is None:
                 at_once = len(restarts) // 2
-                search.notes.append(f"memory was short: {at_once} restarts at a time")
+                run.search.notes.append(f"memory was short: {at_once} restarts at a time")
                 continue
             found, scores = result
             winner = int(scores.argmin())
@@ -161,50 +137,44 @@ class GradientMatching(Attack):
                 best = {name: value[winner] for name, value in found.items()}
             first = restarts.stop
         if best is None:
-            raise AttackError(f"{self.name}: no restart reached a finite score")
-        return Reconstruction(
-            images=best["images"].clamp(0, 1).float().cpu(),
-            labels=self.final_labels(problem, best).cpu(),
-            score=best_score,
-            seconds=search.seconds,
-            evaluations=search.evaluations,
-            stopped=search.stopped,
-            history=search.history,
-            frames=search.frames,
-            notes=(*update_notes(problem, reading), *search.notes),
-        )
+            raise self.failure(self.no_result)
+        labels = self.final_labels(run.problem, best)
+        return Solution(images=best["images"], labels=labels, score=best_score)
 
     def search(self, seed: int, limits: Limits, progress: Progress | None) -> Search:
         """Return the books of one run of this attack."""
-        return Search(
-            self.name, seed, limits, progress, precision=self.precision, execution=self.execution
-        )
+        books = super().search(seed, limits, progress)
+        return dataclasses.replace(books, precision=self.precision, execution=self.execution)
 
     def _minimised(
-        self,
-        problem: Problem,
-        objective: Objective,
-        reading: UpdateModel,
-        restarts: range,
-        search: Search,
+        self, run: Run, objective: Objective, restarts: range
     ) -> tuple[Variables, Tensor] | None:
         """Return the best of each of these restarts; None where memory is short for so many."""
         try:
             return minimise(
                 objective,
-                self.variables(problem, [search.seed + r for r in restarts]),
-                self.method(search.seed + restarts.start),
+                self.variables(run.problem, [run.seed + r for r in restarts]),
+                self._projected(self.method(run.seed + restarts.start), run.problem),
                 iterations=self.iterations,
-                search=search,
-                project=_projection(self, reading),
-                first_restart=restarts.start,
-                keep=self.keep,
-                frames=self.frames,
+                search=run.search,
+                recording=Recording(
+                    first_restart=restarts.start, keep=self.keep, frames=self.frames
+                ),
             )
         except Exception as error:
             if len(restarts) == 1 or not out_of_memory(error):
                 raise
         return None
+
+    def _projected(self, method: Optimizer, problem: Problem) -> Optimizer:
+        """Return a method that keeps all variables in their allowed sets, where they have any."""
+        for bound, base in (
+            (self.project, GradientMatching.project),
+            (self.read(problem).project, UpdateModel.project),
+        ):
+            if getattr(bound, "__func__", None) is not base:
+                method = Projected(method, bound)
+        return method
 
     def _start(self, problem: Problem, seed: int) -> Tensor:
         if self.start == "image":
@@ -215,34 +185,14 @@ class GradientMatching(Attack):
         return image.to(problem.device, problem.dtype)
 
 
-def _projection(
-    attack: GradientMatching, reading: UpdateModel
-) -> Callable[[Variables], None] | None:
-    """Return what puts all variables back into their allowed sets; None where nothing has to."""
-    parts = [
-        bound
-        for bound, base in (
-            (attack.project, GradientMatching.project),
-            (reading.project, UpdateModel.project),
-        )
-        if getattr(bound, "__func__", None) is not base
-    ]
-    if not parts:
-        return None
-
-    def project(variables: Variables) -> None:
-        for part in parts:
-            part(variables)
-
-    return project
-
-
 def max_parallel_restarts(problem: Problem, restarts: int) -> int:
     """Return how many restarts fit in memory together, at least 1.
 
     A restart holds its own gradient, the graph behind it and the gradient's gradient: about ten
     times the parameters, and activations that are a few hundred times the images.
     """
+    if restarts == 1:
+        return 1
     cell = torch.finfo(problem.dtype).bits // 8
     parameters = sum(g.numel() for g in problem.gradient.values())
     pixels = torch.Size(problem.shape).numel()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from adversary.attacks.base import require_non_negative, require_positive
 from adversary.attacks.gradient_matching import GradientMatching
+from adversary.attacks.options import option
 from adversary.common.types import Variables
 from adversary.optim.distances import squared_distance
 from adversary.optim.loop import Objective
@@ -17,6 +18,7 @@ from adversary.priors.total_variation import total_variation
 from adversary.problem.problem import Problem
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class IGI(GradientMatching):
     """Squared distance, total variation, clip and scale terms, by L-BFGS with restored labels.
 
@@ -55,23 +57,11 @@ class IGI(GradientMatching):
     dtype: ClassVar[torch.dtype] = torch.float64
     label_rule: ClassVar[str] = "zero-shot"
 
-    def __init__(
-        self,
-        *,
-        iterations: int = 600,
-        tv: float = 1e-8,
-        clip: float = 1e-2,
-        scale: float = 1e-9,
-        memory: int = 50,
-        **shared: Any,
-    ) -> None:
-        super().__init__(iterations=iterations, **shared)
-        require_positive(self, memory=memory)
-        require_non_negative(self, tv=tv, clip=clip, scale=scale)
-        self.tv = tv
-        self.clip = clip
-        self.scale = scale
-        self.memory = memory
+    iterations: int = option(600, above=0)
+    tv: float = option(1e-8, minimum=0)
+    clip: float = option(1e-2, minimum=0)
+    scale: float = option(1e-9, minimum=0)
+    memory: int = option(50, above=0)
 
     def method(self, seed: int) -> LBFGS:
         """Return a fresh L-BFGS."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
-from adversary.attacks.base import require_non_negative, require_positive
 from adversary.attacks.gradient_matching import GradientMatching
+from adversary.attacks.options import option
 from adversary.common.types import Variables
 from adversary.optim.distances import cosine_distance, norm
 from adversary.optim.loop import Objective
@@ -16,6 +17,7 @@ from adversary.priors.total_variation import total_variation
 from adversary.problem.problem import Problem
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class ING(GradientMatching):
     """Cosine distance and total variation, signed Adam, boxed, step decay.
 
@@ -40,14 +42,9 @@ class ING(GradientMatching):
     title: ClassVar[str] = "Inverting gradients"
     reference: ClassVar[str] = "Geiping, Bauermeister, Dröge and Moeller, NeurIPS 2020"
 
-    def __init__(
-        self, *, iterations: int = 4800, lr: float = 0.1, tv: float = 1e-2, **shared: Any
-    ) -> None:
-        super().__init__(iterations=iterations, **shared)
-        require_positive(self, lr=lr)
-        require_non_negative(self, tv=tv)
-        self.lr = lr
-        self.tv = tv
+    iterations: int = option(4800, above=0)
+    lr: float = option(0.1, above=0)
+    tv: float = option(1e-2, minimum=0)
 
     def method(self, seed: int) -> Adam:
         """Return a fresh signed Adam with step decay."""

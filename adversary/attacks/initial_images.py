@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from adversary.attacks.base import AttackOptionError
+from adversary.attacks.options import AttackOptionError
 from adversary.problem.problem import Problem
 
 

@@ -16,19 +16,21 @@ the prior stays in force however small the noise is.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from adversary.attacks.base import Attack, AttackError, require_positive, update_notes
-from adversary.common.results import Reconstruction
+from adversary.attacks.base import Attack, Run
+from adversary.attacks.options import option
+from adversary.common.results import Solution
 from adversary.common.seeding import generator
 from adversary.common.types import StateDict, Variables
 from adversary.labels.candidates import likely_labels
 from adversary.optim.loop import Objective, minimise
 from adversary.optim.optimizers import LBFGS
-from adversary.optim.search import Limits, Progress, Search
+from adversary.optim.search import Search
 from adversary.priors.gaussian import GaussianPrior
 from adversary.problem.problem import Problem, image_prior
 from adversary.problem.residuals import residuals
@@ -56,6 +58,7 @@ def misfit_cost(total: Tensor, count: int, unknowns: int) -> Tensor:
     return torch.where(excess > 1, beyond, total)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class MostProbable(Attack):
     """L-BFGS on the posterior in whitened coordinates, for all labels that may be right at once.
 
@@ -81,46 +84,27 @@ class MostProbable(Attack):
     APART = 0.1
     """Of the images of a batch at the start, in standard deviations: equals would stay equal."""
 
-    def __init__(self, *, iterations: int = 1000, memory: int = 30) -> None:
-        require_positive(self, iterations=iterations, memory=memory)
-        self.iterations = iterations
-        self.memory = memory
+    no_result: ClassVar[str] = "no images gave a finite score"
 
-    def run(
-        self,
-        problem: Problem,
-        *,
-        seed: int = 0,
-        limits: Limits = Limits(),  # noqa: B008 (frozen)
-        progress: Progress | None = None,
-    ) -> Reconstruction:
-        """See :meth:`adversary.attacks.base.Attack.run`."""
-        prior = image_prior(problem.to(torch.float64))
+    iterations: int = option(1000, above=0)
+    memory: int = option(30, above=0)
+
+    def solve(self, run: Run) -> Solution:
+        """Return the most probable images under the labels that gain most at first."""
+        problem, prior = run.problem, image_prior(run.problem.to(torch.float64))
         candidates = likely_labels(problem, prior.mean.to(problem.dtype).expand(problem.shape))
-        problem, low = problem.to(torch.float32), prior.to(dtype=torch.float32)
-        search = Search(self.name, seed, limits, progress)
-        found = self._start(problem, len(candidates), seed)
+        low = _Posterior(problem.to(torch.float32), prior.to(dtype=torch.float32), run.search)
+        found = self._start(low.problem, len(candidates), run.seed)
         best, iterations = list(range(len(candidates))), self.iterations
         if len(candidates) > 1:
             scout = min(self.SCOUT, iterations)
-            found, scores = self._minimised(problem, low, candidates, found, scout, search)
+            found, scores = self._minimised(low, candidates, found, scout)
             best, iterations = [int(scores.argmin())], iterations - scout
         labels = candidates[best[0]]
-        found, scores = self._minimised(
-            problem, low, [labels], {"whitened": found["whitened"][best]}, iterations, search
-        )
-        if not math.isfinite(float(scores[0])):
-            raise AttackError(f"{self.name}: no images gave a finite score")
-        return Reconstruction(
-            images=low.colour(found["whitened"][0]).clamp(0, 1).cpu(),
-            labels=labels.cpu(),
-            score=float(scores[0]),
-            seconds=search.seconds,
-            evaluations=search.evaluations,
-            stopped=search.stopped,
-            history=search.history,
-            notes=update_notes(problem, select("auto", problem.observation)),
-        )
+        start: Variables = {"whitened": found["whitened"][best]}
+        found, scores = self._minimised(low, [labels], start, iterations)
+        images = low.prior.colour(found["whitened"][0])
+        return Solution(images=images, labels=labels, score=float(scores[0]))
 
     def _start(self, problem: Problem, count: int, seed: int) -> Variables:
         """Return (R, B, n) near the mean."""
@@ -130,16 +114,10 @@ class MostProbable(Attack):
         return {"whitened": start.expand(count, *shape).clone().to(problem.device, problem.dtype)}
 
     def _minimised(
-        self,
-        problem: Problem,
-        prior: GaussianPrior,
-        labels: list[Tensor],
-        start: Variables,
-        iterations: int,
-        search: Search,
+        self, posterior: _Posterior, labels: list[Tensor], start: Variables, iterations: int
     ) -> tuple[Variables, Tensor]:
         """Return where L-BFGS ends: after so many steps, or where they gain nothing that counts."""
-        objective = _objective(problem, prior, labels, search.seed)
+        objective, search = posterior.objective(labels), posterior.search
         method, before = LBFGS(memory=self.memory), math.inf
         found, scores = start, torch.full((len(labels),), math.inf)
         for first in range(0, max(iterations, 1), self.SCOUT):
@@ -155,25 +133,33 @@ class MostProbable(Attack):
         return found, scores
 
 
-def _objective(
-    problem: Problem, prior: GaussianPrior, labels: list[Tensor], seed: int
-) -> Objective:
-    """Return the score of whitened images, of candidates each with labels of its own."""
-    targets = torch.stack([problem.targets(given) for given in labels])
-    exact = problem.to(torch.float64)
-    equations = residuals(exact, exact.targets(labels[0]), math.inf, seed)
-    mean = prior.mean.double().expand(problem.shape)
-    sigma, count = equations.calibrated(mean, seed).sigma, len(equations)
-    reading, unknowns = select("auto", problem.observation), math.prod(problem.shape)
+@dataclass(frozen=True)
+class _Posterior:
+    """What is minimised, in float32, under given labels."""
 
-    def score(variables: Variables) -> Tensor:
-        whitened = variables["whitened"]
-        read = reading.variables(problem, len(whitened)) | {"images": prior.colour(whitened)}
-        found = reading.gradients(problem, read, targets)
-        total = _total(found, problem.gradient, sigma)
-        return misfit_cost(total, count, unknowns) + whitened.square().sum((1, 2))
+    problem: Problem
+    prior: GaussianPrior
+    search: Search
 
-    return score
+    def objective(self, labels: list[Tensor]) -> Objective:
+        """Return the score of whitened images, of candidates each with labels of its own."""
+        problem, seed = self.problem, self.search.seed
+        targets = torch.stack([problem.targets(given) for given in labels])
+        exact = problem.to(torch.float64)
+        equations = residuals(exact, exact.targets(labels[0]), math.inf, seed)
+        mean = self.prior.mean.double().expand(problem.shape)
+        sigma, count = equations.calibrated(mean, seed).sigma, len(equations)
+        reading, unknowns = select("auto", problem.observation), math.prod(problem.shape)
+
+        def score(variables: Variables) -> Tensor:
+            whitened = variables["whitened"]
+            images = {"images": self.prior.colour(whitened)}
+            read = reading.variables(problem, len(whitened)) | images
+            found = reading.gradients(problem, read, targets)
+            total = _total(found, problem.gradient, sigma)
+            return misfit_cost(total, count, unknowns) + whitened.square().sum((1, 2))
+
+        return score
 
 
 def _total(found: StateDict, observed: StateDict, sigma: dict[str, float]) -> Tensor:

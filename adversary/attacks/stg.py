@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.func import vmap
 
-from adversary.attacks.base import require_non_negative, require_positive
 from adversary.attacks.gradient_matching import GradientMatching
+from adversary.attacks.options import option
 from adversary.common.types import Variables
 from adversary.observation.batch_statistics import (
     LayerStatistics,
@@ -25,6 +26,7 @@ from adversary.priors.total_variation import total_variation
 from adversary.problem.problem import Problem
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class STG(GradientMatching):
     """Layer-wise L2 distance with fidelity and group-consistency terms, by noisy Adam.
 
@@ -66,30 +68,14 @@ class STG(GradientMatching):
     reference: ClassVar[str] = "Yin et al., CVPR 2021"
     label_rule: ClassVar[str] = "column-minimum"
 
-    def __init__(
-        self,
-        *,
-        iterations: int = 2000,
-        restarts: int = 8,
-        lr: float = 0.1,
-        noise: float = 0.2,
-        tv: float = 1e-4,
-        norm: float = 1e-6,
-        batch_norm: float = 0.1,
-        group: float = 1e-2,
-        **shared: Any,
-    ) -> None:
-        super().__init__(iterations=iterations, restarts=restarts, **shared)
-        require_positive(self, lr=lr)
-        require_non_negative(
-            self, noise=noise, tv=tv, norm=norm, batch_norm=batch_norm, group=group
-        )
-        self.lr = lr
-        self.noise = noise
-        self.tv = tv
-        self.norm = norm
-        self.batch_norm = batch_norm
-        self.group = group
+    iterations: int = option(2000, above=0)
+    restarts: int = option(8, above=0)
+    lr: float = option(0.1, above=0)
+    noise: float = option(0.2, minimum=0)
+    tv: float = option(1e-4, minimum=0)
+    norm: float = option(1e-6, minimum=0)
+    batch_norm: float = option(0.1, minimum=0)
+    group: float = option(1e-2, minimum=0)
 
     def method(self, seed: int) -> Optimizer:
         """Return a fresh Adam with warm-up, cosine decay and noise."""

@@ -57,30 +57,20 @@ class Trial:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reconstruction:
-    """An attack's best guess, chosen by its own score among its restarts.
+class Solution:
+    """An attack's best guess, and what it can say of it without the truth.
 
     Parameters
     ----------
     images : Tensor
-        (B, C, H, W) in [0, 1], on the CPU.
+        (B, C, H, W).
     labels : Tensor
         (B,) class indices, or (B, C) multi-hot for sigmoid heads; recovered or granted.
     score : float
         The attacker's own objective at ``images``, lower is better; never a true error.
-    history : list of Step
-        Score by iteration for every restart that ran.
-    frames : list of Frame
-        Pictures of the process, where they were asked for; the last of each restart is its result.
     notes : tuple of str
         What the attacker learnt about its own chances, in words, e.g. how many encodings the
         update determines.
-    seconds : float
-        Wall time.
-    evaluations : int
-        Gradient-matching evaluations, over all restarts.
-    stopped : str
-        Why it ended: "iterations", "converged", "seconds" or "evaluations".
     expected_psnr : tuple of float or None
         PSNR in dB that the attacker expects of each image, from its posterior covariance.
     certificate : {"proved", "open", "nothing"} or None
@@ -96,17 +86,39 @@ class Reconstruction:
     images: Tensor
     labels: Tensor
     score: float
-    seconds: float
-    evaluations: int
-    stopped: str = "iterations"
-    history: list[IterationRecord] = field(default_factory=list)
-    frames: list[Frame] = field(default_factory=list)
     notes: tuple[str, ...] = ()
     expected_psnr: tuple[float, ...] | None = None
     certificate: Certificate | None = None
     member: str = ""
     trials: tuple[Trial, ...] = ()
     flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reconstruction(Solution):
+    """The :class:`Solution` that a run of an attack ended with, and what the run took.
+
+    ``images`` are in [0, 1], and they and ``labels`` on the CPU.
+
+    Parameters
+    ----------
+    seconds : float
+        Wall time.
+    evaluations : int
+        Gradient-matching evaluations, over all restarts.
+    stopped : str
+        Why it ended: "iterations", "converged", "seconds" or "evaluations".
+    history : list of IterationRecord
+        Score by iteration for every restart that ran.
+    frames : list of Frame
+        Pictures of the process, where they were asked for; the last of each restart is its result.
+    """
+
+    seconds: float
+    evaluations: int
+    stopped: str = "iterations"
+    history: list[IterationRecord] = field(default_factory=list)
+    frames: list[Frame] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)

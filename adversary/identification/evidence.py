@@ -309,7 +309,8 @@ def features(
     for place, point in enumerate(update.points):
         scale = _scale(update, point) / update.images
         for batch in _groups(len(images), at_once, mixed, generator):
-            rows = _rows(model, update, point, images[batch], targets[batch], observation, channel)
+            examples = images[batch], targets[batch]
+            rows = _rows(model, update, point, examples, observation, channel)
             found[batch, place] = rows * scale
             progress((place + len(batch) / len(images)) / len(update.points))
     return _masked(found, update, channel)
@@ -345,12 +346,12 @@ def _rows(
     model: nn.Module,
     update: Update,
     point: Point,
-    images: Tensor,
-    targets: Tensor,
+    examples: tuple[Tensor, Tensor],
     observation: Observation,
     channel: Channel,
 ) -> Tensor:
-    recipe = observation.recipe
+    """Return what each of the examples, images and targets, adds at a point, (n, P)."""
+    recipe, (images, targets) = observation.recipe, examples
     weights = torch.tensor(recipe.class_weights) if recipe.class_weights else None
     statistics: dict[str, Tensor] = {}
     hooks = [

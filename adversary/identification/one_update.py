@@ -303,8 +303,7 @@ class _Attack:
         return rehearse(
             self.model,
             self.observation,
-            self.known.images[drawn],
-            self.targets(self.known.labels[drawn]),
+            (self.known.images[drawn], self.targets(self.known.labels[drawn])),
             steps=steps,
             generator=self.generator,
             example_clip=self.channel.example_clip,

@@ -83,8 +83,7 @@ def mini_batches(
 def rehearse(
     model: nn.Module,
     observation: Observation,
-    images: Tensor,
-    targets: Tensor,
+    examples: tuple[Tensor, Tensor],
     *,
     steps: int,
     generator: torch.Generator,
@@ -98,8 +97,9 @@ def rehearse(
         From :func:`in_training_mode`; not changed.
     observation : Observation
         What was sent, and the recipe.
-    images, targets : Tensor
-        (n, C, H, W), and (n, outputs) as of :func:`adversary.problem.losses.mean_loss`.
+    examples : tuple of Tensor
+        Images, (n, C, H, W), and targets, (n, outputs) as of
+        :func:`adversary.problem.losses.mean_loss`.
     steps : int
         Local steps, >= 1.
     generator : torch.Generator
@@ -107,7 +107,7 @@ def rehearse(
     example_clip : float
         L2 norm to which DP-SGD clips the gradient of each image.
     """
-    recipe = observation.recipe
+    recipe, (images, targets) = observation.recipe, examples
     weights, names = start(model, observation), trained_names(model, observation)
     sent = {name: weights[name] for name in names}
     first, second = (
@@ -118,9 +118,8 @@ def rehearse(
     drawn = mini_batches(recipe, len(images), steps, generator)
     for number, (batch, rate) in enumerate(zip(drawn, recipe.rates(steps), strict=True), 1):
         weights = dict(weights)
-        gradient = _gradient(
-            model, weights, names, images[batch], targets[batch], recipe, example_clip
-        )
+        drawn_examples = images[batch], targets[batch]
+        gradient = _gradient(model, weights, names, drawn_examples, recipe, example_clip)
         root = {}
         for name in names:
             pull = gradient[name] + recipe.weight_decay * weights[name]
@@ -144,12 +143,12 @@ def _gradient(
     model: nn.Module,
     weights: StateDict,
     names: Sequence[str],
-    images: Tensor,
-    targets: Tensor,
+    examples: tuple[Tensor, Tensor],
     recipe: TrainingRecipe,
     example_clip: float,
 ) -> StateDict:
     """Return the gradient of a step; buffers in ``weights`` are moved on."""
+    images, targets = examples
     class_weights = torch.tensor(recipe.class_weights) if recipe.class_weights else None
     at = {n: weights[n].detach().requires_grad_(True) for n in names}
     buffers = {n: v.clone() for n, v in weights.items() if n not in at}

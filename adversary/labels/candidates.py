@@ -11,7 +11,7 @@ from torch import Tensor
 
 from adversary.labels import recovery
 from adversary.optim.distances import array_distance
-from adversary.problem.problem import Problem, head_name
+from adversary.problem.problem import Problem
 from adversary.problem.update_models import assumed_batches, unrolled
 
 MAX_ENUMERATED = 256
@@ -66,10 +66,9 @@ def told_by_bias(problem: Problem) -> bool:
     Under cross-entropy its gradient is p - y, lowest at the label and negative there alone; under
     binary cross-entropy the sign of each entry tells. What noise may have turned is not told.
     """
-    _, bias = problem.head_gradient
+    name, bias = problem.head.bias_name, problem.head.bias_gradient
     if bias is None or problem.beyond:
         return False
-    name = f"{head_name(problem.model)}.bias"
     masked = problem.threat.channel.observed.get(name)
     if masked is not None and not bool(masked.all()):
         return False

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from adversary.common.seeding import generator
 from adversary.common.types import RANK_CUTOFF
-from adversary.problem.losses import output_gradients
+from adversary.problem.head import Head
 
 ROUNDS = 40  # of encodings and outputs in turn; they settle by about half a round
 TRIES = 8
@@ -17,15 +17,11 @@ EVALUATIONS = 4000  # candidates looked at, at most: seconds for a batch of 8 an
 
 
 def multi_labels(
-    weight_gradient: Tensor,
-    bias_gradient: Tensor,
-    weight: Tensor,
-    bias: Tensor,
+    head: Head,
     counts: Tensor,
     batch: int,
     *,
     noise: float,
-    class_weights: Tensor | None = None,
     seed: int = 0,
 ) -> Tensor:
     """Return the multi-hot labels of a batch with which its gradient can be explained.
@@ -40,18 +36,14 @@ def multi_labels(
 
     Parameters
     ----------
-    weight_gradient, bias_gradient : Tensor
-        G_W, (C, n_h), and G_b, (C,), of the mean binary cross-entropy.
-    weight, bias : Tensor
-        W and b of the last layer.
+    head : Head
+        The last layer, of sigmoid outputs, with all of its gradient.
     counts : Tensor
         (C,) integers, how many of the images carry each label.
     batch : int
         B < C.
     noise : float
         Standard deviation of an entry of G_W.
-    class_weights : Tensor, optional
-        (C,), of the positive images of each output.
     seed : int
         Of the random places.
 
@@ -60,9 +52,7 @@ def multi_labels(
     Tensor
         (B, C) of 0 and 1, float64; the order of the images is arbitrary.
     """
-    system = _System.of(
-        weight_gradient, bias_gradient, weight, bias, counts, batch, noise, class_weights
-    )
+    system = _System.of(head.double(), counts, batch, noise)
     best, best_cost, looked_at = torch.empty(0), torch.inf, 0
     for attempt in range(TRIES):
         labels = _initial_assignment(counts, batch, attempt, seed)
@@ -90,33 +80,23 @@ class _System:
     mean_output: Tensor
     cutoff: float
     floor: float
-    class_weights: Tensor | None
+    head: Head
 
     @classmethod
-    def of(
-        cls,
-        G_W: Tensor,
-        G_b: Tensor,
-        W: Tensor,
-        b: Tensor,
-        counts: Tensor,
-        B: int,
-        noise: float,
-        class_weights: Tensor | None,
-    ) -> _System:
-        G_W, G_b = G_W.double(), G_b.double()
+    def of(cls, head: Head, counts: Tensor, B: int, noise: float) -> _System:
+        (G_W, G_b), (W, b), class_weights = head.gradient, head.layer, head.class_weights
         scale = B * len(G_b)
         V = torch.linalg.svd(G_W, full_matrices=False).Vh.T
         # Of outputs that are all the same, by C G_b = (1 - f) p + f w (p - 1).
         positive = counts / B * (1 if class_weights is None else class_weights.to(G_b))
         return cls(
             rhs=scale * G_W @ V,
-            weight=W.double() @ V,
-            bias=b.double(),
+            weight=W @ V,
+            bias=b,
             mean_output=(len(G_b) * G_b + positive) / (1 - counts / B + positive),
             cutoff=noise * scale,
             floor=2 * noise * G_W.numel() ** 0.5 / float(G_W.norm()),
-            class_weights=class_weights,
+            head=head,
         )
 
     def cost(self, labels: Tensor) -> Tensor:
@@ -127,16 +107,15 @@ class _System:
         labels = labels.to(self.rhs.device)
         P = self.mean_output.expand_as(labels)
         for _ in range(ROUNDS):
-            A = self.errors(P, labels).mT
+            A = self.head.errors(P, labels).mT
             H = torch.linalg.pinv(A, atol=self.cutoff, rtol=RANK_CUTOFF) @ self.rhs
             P = (H @ self.weight.T + self.bias).sigmoid()
-        misfit = (self.errors(P, labels).mT @ H - self.rhs).norm(dim=(-2, -1)) / self.rhs.norm()
+        misfit = (self.head.errors(P, labels).mT @ H - self.rhs).norm(
+            dim=(-2, -1)
+        ) / self.rhs.norm()
         equal = (labels[:, :, None] == labels[:, None]).all(-1).tril(-1).any(-1)  # to one before
         distinct = (~equal).sum(-1) / labels.shape[1]
         return torch.where(misfit < self.floor, self.floor * distinct, misfit)
-
-    def errors(self, P: Tensor, labels: Tensor) -> Tensor:
-        return output_gradients(P, labels, "bce", self.class_weights)
 
 
 def _initial_assignment(counts: Tensor, batch: int, attempt: int, seed: int) -> Tensor:

@@ -12,7 +12,8 @@ from adversary.labels.multi_label import multi_labels
 from adversary.labels.without_last_layer import labels_by_backbone_gradient
 from adversary.observation.observation import ObservationError
 from adversary.observation.recipe import Loss
-from adversary.problem.problem import Problem, head_name
+from adversary.problem.head import Head
+from adversary.problem.problem import Problem
 
 STAND_INS = 16  # noise images that stand in for public ones where there are none
 
@@ -148,14 +149,10 @@ def _round_to_batch(expected: Tensor, batch: int) -> Tensor:
 
 
 def jointly_estimated_counts(
-    head_weight_gradient: Tensor,
-    head_bias_gradient: Tensor,
-    weight: Tensor,
-    bias: Tensor,
+    head: Head,
     probabilities: Tensor,
     batch: int,
     *,
-    class_weights: Tensor | None = None,
     rounds: int = 20,
     inner: int = 10,
 ) -> Tensor:
@@ -168,16 +165,12 @@ def jointly_estimated_counts(
 
     Parameters
     ----------
-    head_weight_gradient, head_bias_gradient : Tensor
-        G_W, (C, n_h), and G_b, (C,), of the mean cross-entropy.
-    weight, bias : Tensor
-        W and b of the last layer.
+    head : Head
+        The last layer, of softmax outputs, with all of its gradient.
     probabilities : Tensor
         (C,), a first estimate of the mean softmax output.
     batch : int
         B.
-    class_weights : Tensor, optional
-        (C,), by which an image counts for its class.
     rounds, inner : int
         Times the counts, and within them the encodings, are solved for at most.
 
@@ -186,8 +179,8 @@ def jointly_estimated_counts(
     Tensor
         (C,) integers >= 0 that sum to B.
     """
-    G_W, G_b = head_weight_gradient.double(), head_bias_gradient.double()
-    W, b = weight.double(), bias.double()
+    (G_W, G_b), (W, b) = head.double().gradient, head.double().layer
+    class_weights = head.class_weights
     w = torch.ones_like(b) if class_weights is None else class_weights.to(b)
     found = plain = label_counts(G_b, probabilities.double(), batch, class_weights)
     for _ in range(rounds):
@@ -270,7 +263,7 @@ def recover(problem: Problem, rule: str = "consistent") -> Tensor:
     """
     if problem.threat.labels is not None:
         return problem.threat.labels.to(problem.device)
-    if all(part is None for part in problem.head_gradient):
+    if not problem.head.observed:
         return labels_by_backbone_gradient(problem, _proxy_images(problem).mean(0, keepdim=True))
     batch, single = problem.shape[0], problem.shape[0] == 1
     if problem.observation.recipe.optimizer == "adam" and not single:
@@ -286,16 +279,11 @@ def recover(problem: Problem, rule: str = "consistent") -> Tensor:
 
 def _multi_hot(problem: Problem, found: Tensor) -> Tensor:
     """Return (B, C) labels that occur as often as found, (C,): together in an image if it tells."""
-    batch, (weight, bias) = problem.shape[0], problem.head_gradient
-    if weight is None or bias is None or batch >= len(found):
+    batch, head = problem.shape[0], problem.head
+    if not head.complete or batch >= len(found):
         places = torch.arange(batch, device=found.device)[:, None]
         return (places < found).to(problem.dtype)
-    head = problem.head
-    labels = multi_labels(
-        *(weight, bias, head.weight, head.bias, found, batch),
-        noise=problem.sigma(f"{head_name(problem.model)}.weight"),
-        class_weights=problem.class_weights,
-    )
+    labels = multi_labels(head, found, batch, noise=problem.sigma(head.weight_name))
     return labels.to(problem.device, problem.dtype)
 
 
@@ -305,19 +293,14 @@ def _zero_shot(problem: Problem) -> Tensor:
 
 
 def _consistent(problem: Problem) -> Tensor:
-    weight, bias = problem.head_gradient
-    if weight is None or bias is None:
+    if not problem.head.complete:
         return _zero_shot(problem)
-    head = problem.head
-    found = jointly_estimated_counts(
-        *(weight, bias, head.weight, head.bias, _mean_output(problem), problem.shape[0]),
-        class_weights=problem.class_weights,
-    )
+    found = jointly_estimated_counts(problem.head, _mean_output(problem), problem.shape[0])
     return _repeat_by_count(found)
 
 
 def _column_minimum(problem: Problem) -> Tensor:
-    weight, _ = problem.head_gradient
+    weight = problem.head.weight_gradient
     weighted = problem.class_weights is not None  # images that hardly count hide behind others
     if weight is None or weighted or problem.shape[0] > len(weight):
         return _zero_shot(problem)
@@ -343,7 +326,7 @@ def _repeat_by_count(found: Tensor) -> Tensor:
 
 def _bias_gradient(problem: Problem) -> Tensor:
     """Return G_b as sent, else as G_W tells it."""
-    weight, bias = problem.head_gradient
+    weight, bias = problem.head.weight_gradient, problem.head.bias_gradient
     if bias is not None:
         return bias
     if weight is None:
@@ -361,17 +344,9 @@ def _proxy_images(problem: Problem) -> Tensor:
 
 def _mean_output(problem: Problem) -> Tensor:
     """Return the model's mean output on public images or their stand-ins, (C,)."""
-    logits = problem.model(_proxy_images(problem))
-    found = logits.softmax(-1) if problem.loss == "cross-entropy" else logits.sigmoid()
-    return found.mean(0)
+    return problem.head.outputs(problem.model(_proxy_images(problem))).mean(0)
 
 
 def _mean_encoding(problem: Problem) -> Tensor:
     """Return the mean input of the last layer on public images or their stand-ins, (n_h,)."""
-    seen: list[Tensor] = []
-    hook = problem.head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    try:
-        problem.model(_proxy_images(problem))
-    finally:
-        hook.remove()
-    return seen[0].mean(0)
+    return problem.encode(_proxy_images(problem)).mean(0)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -34,6 +34,13 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 
 class ObservationError(UserError, ValueError):
     """An update that cannot be read or that no attack can use; the message names what and where."""
+
+
+class UpdateKey(NamedTuple):
+    """Whose update it is, of which round."""
+
+    round: int
+    client: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ To add an optimiser: a class with ``step`` and ``stalled``, see
 :class:`~adversary.optim.loop.Optimizer`.
 """
 
-from adversary.optim.loop import Objective, Optimizer, minimise
+from adversary.optim.loop import Objective, Optimizer, Recording, minimise
 from adversary.optim.search import Limits, Progress, Search
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Objective",
     "Optimizer",
     "Progress",
+    "Recording",
     "Search",
     "minimise",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from torch import Tensor
 
@@ -97,19 +97,32 @@ class Iterate:
         return float(self.residual @ self.residual) / temperature + penalty.value(self.images)
 
 
-def levenberg_marquardt(
-    equations: E,
-    place: Iterate,
-    penalty: P,
-    make_model: Callable[[E, Tensor, Tensor, P], QuadraticModel],
-    *,
-    iterations: int,
-    search: Search,
-    restart: int = 0,
-    enough: float = 0.0,
-    worth: Callable[[Iterate, float], bool] = lambda place, temperature: True,
-) -> Iterate:
-    """Minimise ||r||^2 + penalty by at most so many accepted steps.
+@dataclass(frozen=True, kw_only=True)
+class DescentOptions:
+    """How far a descent goes.
+
+    Parameters
+    ----------
+    iterations : int
+        Accepted steps at most.
+    target : float
+        Chi-square at which to stop.
+    restart : int
+        Number of the descent in the history.
+    """
+
+    iterations: int
+    target: float = 0.0
+    restart: int = 0
+
+
+KeepGoing = Callable[[Iterate, float], bool]
+"""Whether to go on from an iterate, given it and the temperature at which its step began."""
+
+
+@dataclass(frozen=True)
+class LevenbergMarquardt(Generic[E, P]):
+    """Minimises ||r||^2 + penalty by at most so many accepted steps.
 
     Far from the solution the residuals are thousands of standard deviations and the linear model
     cannot explain their last digits; a step that tries moves the images along directions that
@@ -127,84 +140,97 @@ def levenberg_marquardt(
     ----------
     equations : Equations
         r(x), in standard deviations.
-    place : Place
-        Where to start.
-    penalty : Penalty
+    prior_term : PriorTerm
         What is added to the misfit, and the metric in which steps are damped.
     make_model : callable
         :class:`~adversary.optim.quadratic_models.DenseModel` or
         :class:`~adversary.optim.quadratic_models.CGModel`.
-    iterations : int
-        Accepted steps at most.
     search : Search
-        Clock, limits and history; gains one step each.
-    restart : int
-        Number of the descent in the history.
-    enough : float
-        Chi-square at which to stop.
-    worth : callable
-        Whether to go on from a place, given it and the temperature at which the step to it began.
+        Clock, limits and history; gains one record a step.
+    options : DescentOptions
+        How far to go.
     """
-    lowest, held = math.inf, 0
-    if not len(search.history):
-        search.history.append(IterationRecord(restart, 0, place.chi_square, search.seconds))
-    for _ in range(iterations):
-        if search.exhausted():
-            break
-        model = make_model(equations, place.images, place.residual, penalty)
-        moved = _step(equations, place, penalty, model, search)
-        search.evaluations += model.evaluations
-        if moved is None:  # the digits of float64 are used up
-            place.settled = True
-            break
-        before = place.temperature
-        place, decrement = moved
-        count = len(search.history)
-        search.history.append(IterationRecord(restart, count, place.chi_square, search.seconds))
-        still = decrement < CONVERGED_STEP * place.images.numel()
-        place.settled = still and place.temperature in (1, before)
-        if not worth(place, before) or place.settled or place.chi_square < enough:
-            break
-        falls = place.temperature == 1 or place.chi_square < MIN_DECREASE * lowest
-        lowest, held = min(lowest, place.chi_square), 0 if falls else held + 1
-        if held > PATIENCE_STEPS:
-            break
-    return place
 
+    equations: E
+    prior_term: P
+    make_model: Callable[[E, Tensor, Tensor, P], QuadraticModel]
+    search: Search
+    options: DescentOptions
 
-def _step(
-    equations: Equations, place: Iterate, penalty: PriorTerm, model: QuadraticModel, search: Search
-) -> tuple[Iterate, float] | None:
-    """Return the next place and d^T H d of the step to it; None where no step goes down."""
-    x = place.images
-    pull = equations.pullback(x)
-    damping, cooling = place.damping, place.cooling if place.temperature > 1 else 0.0
-    for _ in range(MAX_TRIALS):
-        temperature = max(1.0, place.temperature * math.exp(-cooling))
-        if model.factorise(1 / temperature, damping):
-            gradient = model.gradient()
-            step = model.solve(-gradient)
-            curvature = model.curvature(step)
-            promised = -2 * (step @ gradient).item() - curvature
-            bend = equations.bend(x, step.view_as(x))
-            turn = -0.5 * model.solve(pull(bend / temperature))
-            search.evaluations += 4
-            if 2 * penalty.length(turn) <= MAX_CURVATURE_RATIO * penalty.length(step):
-                moved = x + (step + turn).view_as(x)
-                reached = Iterate(moved, equations(moved), temperature)
-                gained = place.cost(penalty, temperature) - reached.cost(penalty, temperature)
-                quality = gained / promised
-                if quality > (0.5 if cooling else 0.0):
-                    reached.temperature = max(temperature, reached.chi_square / MAX_CHI_SQUARE)
-                    reached.damping, reached.cooling = _update_damping(damping, cooling, quality)
-                    return reached, curvature
-            if not cooling and curvature < CONVERGED_STEP * x.numel():
-                return None  # shorter steps gain even less
-        if cooling:
-            cooling = cooling / 3 if cooling > MIN_RATE else 0.0
-        else:
-            damping = max(6 * damping, 1e-3)
-    return None
+    def minimise(self, place: Iterate, keep_going: KeepGoing | None = None) -> Iterate:
+        """Return where steps end that begin at a place."""
+        search, options = self.search, self.options
+        lowest, held = math.inf, 0
+        if not len(search.history):
+            self._record(place)
+        for _ in range(options.iterations):
+            if search.exhausted():
+                break
+            moved = self._step(place)
+            if moved is None:  # the digits of float64 are used up
+                place.settled = True
+                break
+            before = place.temperature
+            place, decrement = moved
+            self._record(place)
+            still = decrement < CONVERGED_STEP * place.images.numel()
+            place.settled = still and place.temperature in (1, before)
+            ended = keep_going is not None and not keep_going(place, before)
+            if ended or place.settled or place.chi_square < options.target:
+                break
+            falls = place.temperature == 1 or place.chi_square < MIN_DECREASE * lowest
+            lowest, held = min(lowest, place.chi_square), 0 if falls else held + 1
+            if held > PATIENCE_STEPS:
+                break
+        return place
+
+    def _record(self, place: Iterate) -> None:
+        history, restart = self.search.history, self.options.restart
+        history.append(
+            IterationRecord(restart, len(history), place.chi_square, self.search.seconds)
+        )
+
+    def _step(self, place: Iterate) -> tuple[Iterate, float] | None:
+        """Return the next place and d^T H d of the step to it; None where no step goes down."""
+        model = self.make_model(self.equations, place.images, place.residual, self.prior_term)
+        moved = self._trials(place, model)
+        self.search.evaluations += model.evaluations
+        return moved
+
+    def _trials(self, place: Iterate, model: QuadraticModel) -> tuple[Iterate, float] | None:
+        """Try coolings first, then dampings."""
+        equations, penalty = self.equations, self.prior_term
+        x = place.images
+        pull = equations.pullback(x)
+        damping, cooling = place.damping, place.cooling if place.temperature > 1 else 0.0
+        for _ in range(MAX_TRIALS):
+            temperature = max(1.0, place.temperature * math.exp(-cooling))
+            if model.factorise(1 / temperature, damping):
+                gradient = model.gradient()
+                step = model.solve(-gradient)
+                curvature = model.curvature(step)
+                promised = -2 * (step @ gradient).item() - curvature
+                bend = equations.bend(x, step.view_as(x))
+                turn = -0.5 * model.solve(pull(bend / temperature))
+                self.search.evaluations += 4
+                if 2 * penalty.length(turn) <= MAX_CURVATURE_RATIO * penalty.length(step):
+                    moved = x + (step + turn).view_as(x)
+                    reached = Iterate(moved, equations(moved), temperature)
+                    gained = place.cost(penalty, temperature) - reached.cost(penalty, temperature)
+                    quality = gained / promised
+                    if quality > (0.5 if cooling else 0.0):
+                        reached.temperature = max(temperature, reached.chi_square / MAX_CHI_SQUARE)
+                        reached.damping, reached.cooling = _update_damping(
+                            damping, cooling, quality
+                        )
+                        return reached, curvature
+                if not cooling and curvature < CONVERGED_STEP * x.numel():
+                    return None  # shorter steps gain even less
+            if cooling:
+                cooling = cooling / 3 if cooling > MIN_RATE else 0.0
+            else:
+                damping = max(6 * damping, 1e-3)
+        return None
 
 
 def _update_damping(damping: float, cooling: float, quality: float) -> tuple[float, float]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -41,6 +42,25 @@ class Optimizer(Protocol):
         """Return whether no candidate can be improved any more."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Recording:
+    """What a search keeps of the candidates of one minimisation.
+
+    Parameters
+    ----------
+    first_restart : int
+        Number of the first candidate, for the history.
+    keep : {"best", "last"}
+        Whether a candidate's result is its best-scored iterate or its last finite one.
+    frames : int
+        Pictures of each candidate's ``images``, its result among them.
+    """
+
+    first_restart: int = 0
+    keep: Literal["best", "last"] = "best"
+    frames: int = 0
+
+
 def minimise(
     objective: Objective,
     variables: Variables,
@@ -48,10 +68,7 @@ def minimise(
     *,
     iterations: int,
     search: Search,
-    project: Callable[[Variables], None] | None = None,
-    first_restart: int = 0,
-    keep: str = "best",
-    frames: int = 0,
+    recording: Recording | None = None,
 ) -> tuple[Variables, Tensor]:
     """Minimise ``objective`` for all candidates at once and return each one's best iterate.
 
@@ -64,21 +81,15 @@ def minimise(
         Scores of independent candidates; their sum is differentiated.
     variables : dict of str to Tensor
         Starts, (R, ...); moved in place.
-    method : Method
+    method : Optimizer
         The optimiser.
     iterations : int
         Steps at most.
     search : Search
-        Clock, limits, history and how to evaluate; gains one :class:`Step` a candidate and
-        iteration.
-    project : callable, optional
-        Puts the variables back into their allowed set after a step.
-    first_restart : int
-        Number of the first candidate, for the history.
-    keep : {"best", "last"}
-        Whether a candidate's result is its best-scored iterate or its last finite one.
-    frames : int
-        Pictures of each candidate's ``images`` that ``search`` gains, its result among them.
+        Clock, limits, history and how to evaluate; gains one :class:`IterationRecord` a candidate
+        and iteration.
+    recording : Recording, optional
+        What it gains besides, and which iterate is a candidate's result.
 
     Returns
     -------
@@ -87,81 +98,98 @@ def minimise(
     score : Tensor
         (R,), infinity for a candidate that never had a finite score.
     """
-    names = list(variables)
-    count = len(variables[names[0]])
-    device = variables[names[0]].device
-
-    def scores_and_gradients(*values: Tensor) -> tuple[Tensor, ...]:
-        leaves = [value.detach().requires_grad_() for value in values]
-        with torch.enable_grad():
-            scores = objective(dict(zip(names, leaves, strict=True)))
-            return scores.detach(), *torch.autograd.grad(scores.sum(), leaves)
-
-    with matmul_precision(search.precision, device):
-        worked_out, note_on_it = prepare_function(
-            search.execution,
-            scores_and_gradients,
-            tuple(variables.values()),
-            tolerance=TOLERANCE[search.precision],
-        )
-    if note_on_it is not None and note_on_it not in search.notes:
-        search.notes.append(note_on_it)
-
-    def evaluate(at: Variables) -> Evaluation:
-        with matmul_precision(search.precision, device):
-            scores, *gradients = worked_out(*(at[n] for n in names))
-        search.evaluations += count
-        return scores, dict(zip(names, gradients, strict=True))
-
-    best = {n: v.detach().clone() for n, v in variables.items()}
-    score = torch.full((count,), torch.inf, device=best[names[0]].device, dtype=torch.float64)
-    trace: list[Tensor] = []
-    times: list[float] = []
-    moments = _frame_iterations(iterations, frames)
-    pictures: dict[int, Tensor] = {}
-
-    def note(scores: Tensor) -> None:
-        nonlocal score
-        better = torch.isfinite(scores)
-        if keep == "best":
-            better = better & (scores < score)
-        score = torch.where(better, scores.double(), score)
-        for n in names:
-            mask = better.view(-1, *[1] * (best[n].ndim - 1))
-            best[n] = torch.where(mask, variables[n].detach(), best[n])
-        if len(trace) in moments:
-            pictures[len(trace)] = variables["images"].detach().clone()
-        trace.append(scores)
-        times.append(search.seconds)
-
+    evaluate = _Evaluator(objective, variables, search)
+    trace = _Trace(variables, iterations, search, recording or Recording())
     at = evaluate(variables)
-    note(at[0])
+    trace.note(variables, at[0])
     for iteration in range(1, iterations + 1):
         if search.exhausted():
             break
         after = method.step(variables, at, evaluate)
-        if project is not None:
-            project(variables)
-            after = None
         at = evaluate(variables) if after is None else after
-        note(at[0])
+        trace.note(variables, at[0])
         if iteration % REPORT_EVERY == 0:
             search.report(iteration / iterations)
         if method.stalled():
             search.stopped = "converged"
             break
-    rows = torch.stack(trace).double().cpu()
-    search.history += [
-        IterationRecord(first_restart + r, i, float(rows[i, r]), seconds)
-        for r in range(count)
-        for i, seconds in enumerate(times)
-    ]
-    if frames:
-        last = len(trace) - 1
-        for i in sorted(pictures.keys() - {last}):
-            search.frames += _frames(first_restart, i, rows[i], pictures[i])
-        search.frames += _frames(first_restart, last, score, best["images"])
-    return best, score
+    trace.close()
+    return trace.best, trace.score
+
+
+class _Evaluator:
+    """From variables to scores and gradients, carried out as a search asks for."""
+
+    def __init__(self, objective: Objective, variables: Variables, search: Search) -> None:
+        self._names, self._search = list(variables), search
+        first = variables[self._names[0]]
+        self._count, self._device = len(first), first.device
+
+        def scores_and_gradients(*values: Tensor) -> tuple[Tensor, ...]:
+            leaves = [value.detach().requires_grad_() for value in values]
+            with torch.enable_grad():
+                scores = objective(dict(zip(self._names, leaves, strict=True)))
+                return scores.detach(), *torch.autograd.grad(scores.sum(), leaves)
+
+        with matmul_precision(search.precision, self._device):
+            self._function, note = prepare_function(
+                search.execution,
+                scores_and_gradients,
+                tuple(variables.values()),
+                tolerance=TOLERANCE[search.precision],
+            )
+        if note is not None and note not in search.notes:
+            search.notes.append(note)
+
+    def __call__(self, at: Variables) -> Evaluation:
+        with matmul_precision(self._search.precision, self._device):
+            scores, *gradients = self._function(*(at[n] for n in self._names))
+        self._search.evaluations += self._count
+        return scores, dict(zip(self._names, gradients, strict=True))
+
+
+class _Trace:
+    """Each candidate's best iterate so far, and what the history will say."""
+
+    def __init__(
+        self, variables: Variables, iterations: int, search: Search, recording: Recording
+    ) -> None:
+        self.best = {n: v.detach().clone() for n, v in variables.items()}
+        first = next(iter(self.best.values()))
+        self.score = torch.full((len(first),), torch.inf, device=first.device, dtype=torch.float64)
+        self._search, self._recording = search, recording
+        self._scores: list[Tensor] = []
+        self._times: list[float] = []
+        self._moments = _frame_iterations(iterations, recording.frames)
+        self._pictures: dict[int, Tensor] = {}
+
+    def note(self, variables: Variables, scores: Tensor) -> None:
+        """Take in the scores of an iteration."""
+        better = torch.isfinite(scores)
+        if self._recording.keep == "best":
+            better = better & (scores < self.score)
+        self.score = torch.where(better, scores.double(), self.score)
+        for n, kept in self.best.items():
+            mask = better.view(-1, *[1] * (kept.ndim - 1))
+            self.best[n] = torch.where(mask, variables[n].detach(), kept)
+        if len(self._scores) in self._moments:
+            self._pictures[len(self._scores)] = variables["images"].detach().clone()
+        self._scores.append(scores)
+        self._times.append(self._search.seconds)
+
+    def close(self) -> None:
+        """Write the history, and the pictures that were asked for, into the search."""
+        rows = torch.stack(self._scores).double().cpu()
+        first, last = self._recording.first_restart, len(rows) - 1
+        self._search.history += [
+            IterationRecord(first + r, i, float(rows[i, r]), seconds)
+            for r in range(rows.shape[1])
+            for i, seconds in enumerate(self._times)
+        ]
+        if self._recording.frames:
+            for i in sorted(self._pictures.keys() - {last}):
+                self._search.frames += _frames(first, i, rows[i], self._pictures[i])
+            self._search.frames += _frames(first, last, self.score, self.best["images"])
 
 
 def _frame_iterations(iterations: int, frames: int) -> set[int]:

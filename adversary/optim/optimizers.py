@@ -128,6 +128,35 @@ class Langevin:
         return False
 
 
+class Projected:
+    """Any method, with the variables put back into their allowed set after each step.
+
+    Parameters
+    ----------
+    method : Optimizer
+        Moves the variables.
+    project : callable
+        Puts them back, in place.
+    """
+
+    def __init__(self, method: Optimizer, project: Callable[[Variables], None]) -> None:
+        self.method, self.project = method, project
+
+    def step(
+        self,
+        variables: Variables,
+        at: Evaluation,
+        evaluate: Callable[[Variables], Evaluation],
+    ) -> None:
+        """Move ``variables`` in place; what the method evaluated was before they were put back."""
+        self.method.step(variables, at, evaluate)
+        self.project(variables)
+
+    def stalled(self) -> bool:
+        """Return whether the method is."""
+        return self.method.stalled()
+
+
 class LBFGS:
     """Limited-memory BFGS (Liu and Nocedal 1989) with backtracking, for R candidates at once.
 

@@ -8,6 +8,8 @@ import math
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +28,7 @@ from adversary.priors.gaussian import GaussianPrior
 from adversary.priors.public import Prior
 from adversary.priors.smooth import smooth_prior
 from adversary.problem import losses
+from adversary.problem.head import Head, head_name
 
 FLOAT32_GRADIENT_ERROR = 3e-7
 """Error of float32 arithmetic in a gradient, relative to the largest entry of its array."""
@@ -86,29 +89,33 @@ class Problem:
         """Precision of the attack."""
         return next(iter(self.gradient.values())).dtype
 
-    @property
-    def head(self) -> nn.Linear:
+    @cached_property
+    def head(self) -> Head:
         """The last linear layer, whose gradient tells labels and encodings."""
-        return self.model.get_submodule(head_name(self.model))  # type: ignore[return-value]
-
-    @property
-    def head_gradient(self) -> tuple[Tensor | None, Tensor | None]:
-        """(G_W, G_b) of the last linear layer; None for what was not sent."""
+        unknown = Head(loss=self.loss, class_weights=self.class_weights)
         try:
             name = head_name(self.model)
         except ObservationError:
-            return None, None
-        return self.gradient.get(f"{name}.weight"), self.gradient.get(f"{name}.bias")
+            return unknown
+        layer = cast(nn.Linear, self.model.get_submodule(name))
+        return dataclasses.replace(
+            unknown,
+            weight=layer.weight,
+            bias=layer.bias,
+            weight_gradient=self.gradient.get(f"{name}.weight"),
+            bias_gradient=self.gradient.get(f"{name}.bias"),
+            name=name,
+        )
 
     @property
     def outputs(self) -> int:
         """C, the number of outputs."""
-        try:
-            return self.head.out_features
-        except ObservationError:  # no linear layer: what the model puts out
-            blank = torch.zeros(2, *self.shape[1:], device=self.device, dtype=self.dtype)
-            with torch.no_grad():
-                return self.model(blank).shape[1]
+        if self.head.weight is not None:
+            return len(self.head.weight)
+        # no linear layer: what the model puts out
+        blank = torch.zeros(2, *self.shape[1:], device=self.device, dtype=self.dtype)
+        with torch.no_grad():
+            return self.model(blank).shape[1]
 
     def encode(self, images: Tensor) -> Tensor:
         """Return the encodings, the inputs of the last linear layer, of images, (N, C, H, W)."""
@@ -116,7 +123,8 @@ class Problem:
         if encoder is not None:
             return encoder(images)
         seen: list[Tensor] = []
-        hook = self.head.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+        layer = self.model.get_submodule(head_name(self.model))
+        hook = layer.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
         try:
             self.model(images)
         finally:
@@ -295,14 +303,6 @@ def _noise(observation: Observation, threat: ThreatModel, parameter: str) -> flo
     """Return the noise of the way on an entry of what :func:`mean_gradient` returns."""
     added = threat.channel.noise.get(parameter, 0.0) / total_step_size(observation)
     return math.hypot(added, rounding_noise(observation, parameter))
-
-
-def head_name(model: nn.Module) -> str:
-    """Return the name of the last linear layer: ``head`` if there is one, else the last found."""
-    names = [n for n, m in model.named_modules() if isinstance(m, nn.Linear)]
-    if not names:
-        raise ObservationError("the model has no linear layer to read labels from")
-    return "head" if "head" in names else names[-1]
 
 
 def _load(model: nn.Module, observation: Observation) -> None:

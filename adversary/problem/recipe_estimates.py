@@ -244,14 +244,13 @@ def _rate_of_absent_class(problem: Problem) -> float | None:
     encoding of the images weighted by :math:`p_c`, at which the layer gives :math:`\bar p_c`.
     Exact for one image and one step.
     """
-    matrix, bias = problem.head_gradient
-    fewer = problem.shape[0] < problem.outputs
-    if matrix is None or bias is None or problem.loss != "cross-entropy" or not fewer:
+    head, fewer = problem.head, problem.shape[0] < problem.outputs
+    if not head.complete or problem.loss != "cross-entropy" or not fewer:
         return None
-    rates = []
+    (matrix, bias), (weight, offset), rates = head.gradient, head.layer, []
     for index in torch.nonzero(bias > 0.1 * bias.max()).flatten().tolist():
         encoding = matrix[index] / bias[index]
-        probability = (problem.head.weight @ encoding + problem.head.bias).softmax(0)[index]
+        probability = (weight @ encoding + offset).softmax(0)[index]
         rates.append(float(bias[index] / probability))
     return max(rates, default=None)
 
@@ -266,7 +265,7 @@ def _rate_by_surrogates(problem: Problem) -> float | None:
     images = _surrogates(problem, max(2, min(problem.shape[0], MAX_SURROGATES)), draw)
     with torch.no_grad():
         outputs = problem.model(images).softmax(1).mean(0)
-    _, bias = problem.head_gradient
+    bias = problem.head.bias_gradient
     if problem.loss != "cross-entropy" or bias is None or not bool((bias > 0).any()):
         return _median_ratio(problem, images, torch.full_like(outputs, 1 / len(outputs)))
     least = float((bias / outputs).max())

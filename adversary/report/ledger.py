@@ -12,15 +12,14 @@ import pandas as pd
 
 from adversary.bounds.cramer_rao import BoundResult
 from adversary.common.errors import one_line_error
-from adversary.common.results import AttackResult, Pictures
+from adversary.common.results import Pictures
 from adversary.common.torch_state import preserved_rng_state
-from adversary.identification.identifier import IdentificationResult
-from adversary.observation.observation import Observation
+from adversary.observation.observation import Observation, UpdateKey
 from adversary.report import pictures, run_page
 from adversary.report.identified import claimed
 from adversary.report.redaction import is_sensitive
 from adversary.scoring.identification_scores import ScoredIdentification
-from adversary.scoring.scorer import ScoredResult, Scorer
+from adversary.scoring.scorer import Result, Scored, ScoredResult, Scorer
 from adversary.storage import picture_files
 from adversary.storage.run_folder import ALL_ATTACKS, RunFolder, Status, one_line_io_errors
 
@@ -121,25 +120,30 @@ class Ledger:
         self.folder.add_failure(round, client, ALL_ATTACKS, reason)
 
     @_never_fails_training
-    def record_result(
-        self, observation: Observation, outcome: AttackResult | IdentificationResult
-    ) -> str:
-        """Score and write what came of an update; return its verdict in a few words."""
-        scored = self.scorer.score_result(observation, outcome)
-        self._write(observation.round, observation.client, scored)
-        return scored.verdict
+    def record_result(self, update: Observation | UpdateKey, result: Result | Scored) -> str:
+        """Write what came of an update beside the truth; return its verdict in a few words.
 
-    @_never_fails_training
-    def record_scored(
-        self, round: int, client: str, scored: ScoredResult | ScoredIdentification
-    ) -> str:
-        """Write what was scored elsewhere; return its verdict in a few words."""
+        Parameters
+        ----------
+        update : Observation or UpdateKey
+            Whose it is; the observation where the result is to be scored here.
+        result : AttackResult, IdentificationResult, or either scored elsewhere
+            What came of it.
+        """
+        scored = self._scored(update, result)
         if scored.fault:
             raise RuntimeError(scored.fault)
-        self._write(round, client, scored)
+        self._write(update.round, update.client, scored)
         return scored.verdict
 
-    def _write(self, round: int, client: str, scored: ScoredResult | ScoredIdentification) -> None:
+    def _scored(self, update: Observation | UpdateKey, result: Result | Scored) -> Scored:
+        if isinstance(result, ScoredResult | ScoredIdentification):
+            return result
+        if isinstance(update, UpdateKey):
+            raise TypeError(f"{update.client}: without its update a result cannot be scored")
+        return self.scorer.score_result(update, result)
+
+    def _write(self, round: int, client: str, scored: Scored) -> None:
         if isinstance(scored, ScoredIdentification):
             with one_line_io_errors(self.folder.path):
                 self.folder.identified.add(round, client, scored, named=self._names_patients)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -80,6 +81,13 @@ class ScoredResult:
         return f"{worst_of(map(severity_of, evidence)).label} · {nearest}"
 
 
+Result = AttackResult | IdentificationResult
+"""What came of an attack, or of looking for candidates."""
+
+Scored = ScoredResult | ScoredIdentification
+"""The same beside the truth."""
+
+
 class Scorer:
     """Scores reconstructions against the truth; it can be sent to another process.
 
@@ -129,9 +137,7 @@ class Scorer:
         missing = {"lpips": no_lpips} if no_lpips else {}
         return missing if self.bound else {**missing, "bound_psnr": "not asked for"}
 
-    def score_result(
-        self, observation: Observation, outcome: AttackResult | IdentificationResult
-    ) -> ScoredResult | ScoredIdentification:
+    def score_result(self, observation: Observation, outcome: Result) -> Scored:
         """Return what came of an update beside the truth; see :meth:`score`."""
         if isinstance(outcome, AttackResult):
             return self.score(observation, outcome)
@@ -165,11 +171,9 @@ class Scorer:
             scores = score_images(
                 outcome.reconstruction,
                 truth,
-                prior=self.prior,
-                candidates=self.candidates,
-                lpips=load_lpips()[0],
                 bound_psnr=None if bound is None else bound.psnr,
                 oracles=outcome.oracles,
+                **self._baselines(),
             )
         return ScoredResult(
             outcome=outcome,
@@ -178,6 +182,10 @@ class Scorer:
             bound=bound,
             no_bound=no_bound,
         )
+
+    def _baselines(self) -> dict[str, Any]:
+        """Return what all images of a run are compared with."""
+        return {"prior": self.prior, "candidates": self.candidates, "lpips": load_lpips()[0]}
 
     def _bound_of(self, observation: Observation, truth: Truth) -> tuple[BoundResult | None, str]:
         """Return the bound, found once for all attacks on an update, or why there is none."""

@@ -253,35 +253,50 @@ def check_dp(
         print(line)
 
 
+def _with_options(changes: list[str] | None, settings: dict[str, Value | None]) -> dict[str, Value]:
+    """Return the settings that options gave, beside those of ``--set``."""
+    given = parse_changes(changes) | {k: v for k, v in settings.items() if v is not None}
+    if settings.get("data.path") is not None:
+        given.setdefault("data.name", "folder")
+    return given
+
+
+Before = Annotated[
+    str, typer.Option(metavar="WEIGHTS", help="Before training: a file, or RUN or RUN@ROUND.")
+]
+After = Annotated[str, typer.Option(metavar="WEIGHTS", help="After training, likewise.")]
+ImagesOption = Annotated[
+    str | None, typer.Option(metavar="FILE.csv", help="The client's X-rays, by which to score.")
+]
+IndicesOption = Annotated[
+    str | None, typer.Option(metavar="0,3,5-9", help="Which of them were used; default all.")
+]
+AttackOption = Annotated[
+    str | None, typer.Option("--attack", metavar="NAMES", help="Attacks, comma-separated.")
+]
+NormaliseOption = Annotated[
+    str | None, typer.Option(metavar="MEAN,STD", help="Of the model's input.")
+]
+FramesOption = Annotated[
+    int, typer.Option(min=0, help="Pictures of the process to keep of each trial.")
+]
+
+
 @app.command()
 def audit(
-    init: Annotated[
-        str,
-        typer.Option(metavar="WEIGHTS", help="Before training: a file, or RUN or RUN@ROUND."),
-    ],
-    trained: Annotated[str, typer.Option(metavar="WEIGHTS", help="After training, likewise.")],
+    init: Before,
+    trained: After,
     model: Annotated[str | None, typer.Option(help="Architecture; a run tells it.")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate; a run tells it.")] = None,
-    images: Annotated[
-        str | None,
-        typer.Option(metavar="FILE.csv", help="The client's X-rays, by which to score."),
-    ] = None,
-    indices: Annotated[
-        str | None, typer.Option(metavar="0,3,5-9", help="Which of them were used; default all.")
-    ] = None,
-    names: Annotated[
-        str | None, typer.Option("--attack", metavar="NAMES", help="Attacks, comma-separated.")
-    ] = None,
+    images: ImagesOption = None,
+    indices: IndicesOption = None,
+    names: AttackOption = None,
     batch_size: Annotated[int | None, typer.Option(help="Images a local step.")] = None,
     steps: Annotated[int | None, typer.Option(help="Local steps; default one epoch.")] = None,
     loss: Annotated[str | None, typer.Option(help="cross-entropy or bce.")] = None,
     batch_norm: Annotated[str | None, typer.Option(help="train or eval.")] = None,
-    normalise: Annotated[
-        str | None, typer.Option(metavar="MEAN,STD", help="Of the model's input.")
-    ] = None,
-    frames: Annotated[
-        int, typer.Option(min=0, help="Pictures of the process to keep of each trial.")
-    ] = 8,
+    normalise: NormaliseOption = None,
+    frames: FramesOption = 8,
     changes: ChangesOption = None,
     out: Annotated[str | None, typer.Option(metavar="DIR", help="Folder of the audit.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an older run.")] = False,
@@ -289,10 +304,9 @@ def audit(
 ) -> None:
     """Attack what lies between two checkpoints; needs neither a federation nor Flower."""
     from fl_sim.cli.display import Display
-    from fl_sim.offline.audit import audit, parse_indices, parse_normalisation
+    from fl_sim.offline.audit import AuditOptions, audit, parse_indices, parse_normalisation
 
-    given = parse_changes(changes)
-    options: dict[str, Value | None] = {
+    settings: dict[str, Value | None] = {
         "model.name": model,
         "local.lr": lr,
         "data.path": images,
@@ -303,20 +317,15 @@ def audit(
         "model.batch-norm": batch_norm,
         "out": out,
     }
-    given |= {key: value for key, value in options.items() if value is not None}
-    if images is not None:
-        given.setdefault("data.name", "folder")
+    given = _with_options(changes, settings)
+    how = AuditOptions(
+        indices=None if indices is None else parse_indices(indices),
+        normalise=None if normalise is None else parse_normalisation(normalise),
+        frames=frames,
+        overwrite=overwrite,
+    )
     with Display() as display, redirect_stdout(LineWriter(display.hear)):
-        report = audit(
-            init,
-            trained,
-            given,
-            indices=None if indices is None else parse_indices(indices),
-            normalise=None if normalise is None else parse_normalisation(normalise),
-            frames=frames,
-            overwrite=overwrite,
-            progress=lambda name, share: display.move(f"{name}: {share:.0%}"),
-        )
+        report = audit(init, trained, given, how, progress=display.progress)
     print(report)
     conclude(Path(report).parent, fail_on)
 

@@ -56,6 +56,10 @@ class Display:
         """Show what goes on in the line that moves; nothing of it stays."""
         self._spinner.update(self._task, description=text)
 
+    def progress(self, name: str, share: float) -> None:
+        """Show how much of something is done."""
+        self.move(f"{name}: {share:.0%}")
+
     def hear(self, line: str, *, passing: bool = False) -> None:
         """Take one line of the run's output; its progress stays unless it is ``passing``."""
         if self._verbose:

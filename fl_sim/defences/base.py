@@ -163,14 +163,11 @@ class Defence(ABC):
         recipe: TrainingRecipe,
         batches: Sequence[Tensor],
         *,
-        device: torch.device,
-        proximal_mu: float,
         generator: torch.Generator,
     ) -> float:
-        """Train ``model`` in place; see :func:`~fl_sim.training.local_training.train`."""
-        return local_training.train(
-            model, images, labels, recipe, batches, device=device, proximal_mu=proximal_mu
-        )
+        """Train ``model`` where it is; see :func:`~fl_sim.training.local_training.train`."""
+        device = local_training.device_of(model)
+        return local_training.train(model, images, labels, recipe, batches, device=device)
 
     def apply(self, update: LocalUpdate, *, generator: torch.Generator) -> StateDict:
         """Return what leaves the client in place of ``update.returned``.

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,9 @@ from fl_sim.models import Classifier
 from fl_sim.models.adapt import batch_to_group_norm
 from fl_sim.models.freezing import set_mode
 from fl_sim.training import local_training
+
+if TYPE_CHECKING:
+    from opacus.optimizers import DPOptimizer
 
 BATCH_NORMS = ("group", "frozen")
 CHUNK_ENTRIES = 2**25
@@ -140,36 +143,13 @@ class DpSgd(Defence):
         recipe: TrainingRecipe,
         batches: Sequence[Tensor],
         *,
-        device: torch.device,
-        proximal_mu: float,
         generator: torch.Generator,
     ) -> float:
         """Train ``model`` in place; return the mean loss of the images drawn, NaN for none."""
-        from opacus.optimizers import DPOptimizer  # slow to import
-
-        set_mode(model.to(device), training=recipe.batch_norm == "train")
+        device = local_training.device_of(model)
+        set_mode(model, training=recipe.batch_norm == "train")
         named = {n: p for n, p in model.named_parameters() if p.requires_grad}
-        sent = {n: p.detach().clone() for n, p in named.items()}
-        seed = int(torch.randint(2**62, (), generator=generator))
-        optimizer = DPOptimizer(
-            torch.optim.SGD(
-                named.values(),
-                lr=recipe.lr,
-                momentum=recipe.momentum,
-                weight_decay=recipe.weight_decay,
-            ),
-            noise_multiplier=self.noise(recipe, len(images)),
-            max_grad_norm=self.clip,
-            expected_batch_size=recipe.batch_size,
-            generator=torch.Generator(device).manual_seed(seed),
-        )
-
-        def pull_back(_: DPOptimizer) -> None:  # it sees no image: needs neither clip nor noise
-            for name, parameter in named.items():
-                parameter.grad += proximal_mu * (parameter.detach() - sent[name])  # type: ignore[operator]
-
-        if proximal_mu:
-            optimizer.attach_step_hook(pull_back)
+        optimizer = self._optimizer(named, recipe, len(images), generator)
         at_once = max(1, CHUNK_ENTRIES // sum(p.numel() for p in named.values()))
         loss = local_training.make_loss(recipe, model)
         total, count = 0.0, 0
@@ -189,6 +169,41 @@ class DpSgd(Defence):
                     optimizer.step()
                     optimizer.zero_grad()
         return total / count if count else math.nan
+
+    def _optimizer(
+        self,
+        named: dict[str, nn.Parameter],
+        recipe: TrainingRecipe,
+        examples: int,
+        generator: torch.Generator,
+    ) -> DPOptimizer:
+        """Return SGD that clips the gradient of each image and adds noise to their sum."""
+        from opacus.optimizers import DPOptimizer  # slow to import
+
+        seed = int(torch.randint(2**62, (), generator=generator))
+        device = next(iter(named.values())).device
+        optimizer = DPOptimizer(
+            torch.optim.SGD(
+                named.values(),
+                lr=recipe.lr,
+                momentum=recipe.momentum,
+                weight_decay=recipe.weight_decay,
+            ),
+            noise_multiplier=self.noise(recipe, examples),
+            max_grad_norm=self.clip,
+            expected_batch_size=recipe.batch_size,
+            generator=torch.Generator(device).manual_seed(seed),
+        )
+        sent = {n: p.detach().clone() for n, p in named.items()}
+
+        def pull_back(_: DPOptimizer) -> None:  # it sees no image: needs neither clip nor noise
+            for name, parameter in named.items():
+                apart = parameter.detach() - sent[name]
+                parameter.grad += recipe.proximal_mu * apart  # type: ignore[operator]
+
+        if recipe.proximal_mu:
+            optimizer.attach_step_hook(pull_back)
+        return optimizer
 
     def channel(self, observation: Observation) -> Channel:
         """Return the clipping of each image, and the noise that all steps together leave.

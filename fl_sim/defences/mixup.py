@@ -15,7 +15,6 @@ from adversary.common.truth import Blends
 from adversary.observation.recipe import TrainingRecipe
 from fl_sim.defences.base import Defence, DefenceError
 from fl_sim.models import Classifier
-from fl_sim.training import local_training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,22 +60,13 @@ class MixUp(Defence):
         recipe: TrainingRecipe,
         batches: Sequence[Tensor],
         *,
-        device: torch.device,
-        proximal_mu: float,
         generator: torch.Generator,
     ) -> float:
         """Train on the blends; the loss is that of blended labels."""
         outputs = model.head.out_features
         seen = self.blends(images, labels, recipe, batches, outputs=outputs, generator=generator)
-        return local_training.train(
-            model,
-            seen.images,
-            seen.labels,
-            recipe,
-            seen.batches[0],
-            device=device,
-            proximal_mu=proximal_mu,
-        )
+        batches = seen.batches[0]
+        return super().train(model, seen.images, seen.labels, recipe, batches, generator=generator)
 
     def blends(
         self,

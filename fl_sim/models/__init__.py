@@ -7,6 +7,7 @@ with a function from :class:`Spec` to :class:`Classifier`, and a line in ``MODEL
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -23,7 +24,7 @@ from fl_sim.models.resnet18 import resnet18
 from fl_sim.models.resnet18_sigmoid import resnet18_sigmoid
 from fl_sim.models.resnet50 import resnet50
 
-__all__ = ["MODELS", "NORMS", "Classifier", "ModelError", "Spec", "create"]
+__all__ = ["MODELS", "NORMS", "Classifier", "ModelError", "Spec", "build", "create"]
 
 MODELS: dict[str, Callable[[Spec], Classifier]] = {
     "lenet": lenet,
@@ -40,30 +41,18 @@ MODELS: dict[str, Callable[[Spec], Classifier]] = {
 NORMS = ("batch", "group")
 
 
-def create(
-    name: str,
-    *,
-    channels: int,
-    image_size: int,
-    outputs: int,
-    activation: str = "relu",
-    norm: str = "batch",
-    seed: int = 0,
-) -> Classifier:
+def create(name: str, *, norm: str = "batch", seed: int = 0, **spec: Any) -> Classifier:
+    """Build a classifier; further keywords are fields of :class:`Spec`. As :func:`build`."""
+    return build(Spec(**{"activation": "relu", **spec, "name": name}), norm=norm, seed=seed)
+
+
+def build(spec: Spec, *, norm: str = "batch", seed: int = 0) -> Classifier:
     """Build a classifier; equal arguments give equal weights, and no global seed is touched.
 
     Parameters
     ----------
-    name : str
-        A key of :data:`MODELS`.
-    channels : {1, 3}
-        Channels of the images.
-    image_size : int
-        Height and width of the images in pixels.
-    outputs : int
-        Number of classes (cross-entropy) or of labels (binary cross-entropy), >= 1.
-    activation : str
-        Activation of ``convnet``; the other architectures bring their own.
+    spec : Spec
+        Which, for which images and outputs.
     norm : {"batch", "group"}
         ``group`` replaces batch normalisation by group normalisation.
     seed : int
@@ -74,20 +63,17 @@ def create(
     ModelError
         If there is no such model, or it does not suit the images.
     """
-    if name not in MODELS:
-        raise ModelError(f"model.name = {name!r}: must be one of {', '.join(MODELS)}")
-    if channels not in (1, 3):
-        raise ModelError(f"data.channels = {channels}: must be 1 or 3")
-    if outputs < 1:
-        raise ModelError(f"{name}: needs at least 1 output, not {outputs}")
+    if spec.name not in MODELS:
+        raise ModelError(f"model.name = {spec.name!r}: must be one of {', '.join(MODELS)}")
+    if spec.channels not in (1, 3):
+        raise ModelError(f"data.channels = {spec.channels}: must be 1 or 3")
+    if spec.outputs < 1:
+        raise ModelError(f"{spec.name}: needs at least 1 output, not {spec.outputs}")
     if norm not in NORMS:
         raise ModelError(f"model.norm = {norm!r}: must be one of {', '.join(NORMS)}")
-    spec = Spec(
-        name=name, channels=channels, image_size=image_size, outputs=outputs, activation=activation
-    )
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed GPUs too
-        model = MODELS[name](spec)
+        model = MODELS[spec.name](spec)
     if norm == "group" and not batch_to_group_norm(model):
-        raise ModelError(f"model.norm = 'group': {name} has no batch normalisation to replace")
+        raise ModelError(f"model.norm = 'group': {spec.name} has no batch normalisation to replace")
     return model

@@ -14,6 +14,7 @@ from adversary.common.errors import UserError, one_line_error
 from adversary.common.truth import Truth
 from adversary.observation.channel import Channel
 from adversary.observation.observation import Observation
+from adversary.observation.recipe import TrainingRecipe
 from adversary.observation.threat_model import ThreatModel
 from adversary.optim.search import Progress
 from adversary.priors.public import Prior
@@ -92,15 +93,35 @@ class Audit:
         return self.defence.channel(self.observation) if alone else Channel()
 
 
+@dataclass(frozen=True, kw_only=True)
+class AuditOptions:
+    """What an audit is told besides settings.
+
+    Parameters
+    ----------
+    indices : sequence of int, optional
+        Which images of the data set these are, from 0; by default all of them.
+    normalise : (float, float), optional
+        Mean and standard deviation by which the model was given its images, of values in
+        [0, 1]; by default as the project's own models do.
+    frames : int
+        Pictures of the process to keep of each trial, >= 0.
+    overwrite : bool
+        Whether the files of an earlier run at ``out`` are removed.
+    """
+
+    indices: Sequence[int] | None = None
+    normalise: tuple[float, float] | None = None
+    frames: int = 8
+    overwrite: bool = False
+
+
 def audit(
     init: str,
     trained: str,
     changes: Mapping[str, Value] | None = None,
+    options: AuditOptions | None = None,
     *,
-    indices: Sequence[int] | None = None,
-    normalise: tuple[float, float] | None = None,
-    frames: int = 8,
-    overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Path:
     """Attack the change from one checkpoint to another and write it up as a run's folder.
@@ -114,15 +135,8 @@ def audit(
     changes : mapping, optional
         Settings that differ, flat. With ``data.name`` or ``data.path`` among them the images
         behind the update are known, and what is reconstructed is scored.
-    indices : sequence of int, optional
-        Which images of the data set these are, from 0; by default all of them.
-    normalise : (float, float), optional
-        Mean and standard deviation by which the model was given its images, of values in
-        [0, 1]; by default as the project's own models do.
-    frames : int
-        Pictures of the process to keep of each trial, >= 0.
-    overwrite : bool
-        Whether the files of an earlier run at ``out`` are removed.
+    options : AuditOptions, optional
+        What else it is told.
     progress : callable, optional
         Told the share of an attack that is done.
 
@@ -138,12 +152,15 @@ def audit(
     AuditFailedError
         If no attack came to an end; the report says so too.
     """
-    posed = prepare(init, trained, changes, indices=indices, normalise=normalise)
+    options = options or AuditOptions()
+    posed = prepare(init, trained, changes, options)
     adversary = adversary_setup.make_adversary(
-        posed.settings, posed.model, posed.prior, frames=frames
+        posed.settings, posed.model, posed.prior, frames=options.frames
     )
     folder = RunFolder.create(
-        Path(posed.settings.out).absolute(), overwrite=overwrite, **_describe(posed, adversary)
+        Path(posed.settings.out).absolute(),
+        overwrite=options.overwrite,
+        **_describe(posed, adversary),
     )
     ledger = _ledger(posed, folder)
     try:
@@ -166,12 +183,10 @@ def prepare(
     init: str,
     trained: str,
     changes: Mapping[str, Value] | None = None,
-    *,
-    indices: Sequence[int] | None = None,
-    normalise: tuple[float, float] | None = None,
+    options: AuditOptions | None = None,
 ) -> Audit:
     """Read and check all that :func:`audit` needs; its arguments, and what it raises."""
-    changes = changes or {}
+    changes, options = changes or {}, options or AuditOptions()
     before = pair.read(f"--init {init}", init, 0)
     after = pair.read(f"--trained {trained}", trained, 1)
     given = overlay(pair.DEFAULTS, pair.settings_from_run(before, after), changes)
@@ -180,30 +195,23 @@ def prepare(
     settings = parse(given)
     adversary_setup.device(settings)
     known = bool({"data.name", "data.path"} & changes.keys())
-    images = _images(settings, indices, known=known)
+    images = _images(settings, options.indices, known=known)
     number = None if images is None else len(images.used)
     sizes = pair.client_sizes(settings, after, number, told="clients" not in changes)
     if "local.batch-size" not in given and images is not None:
         settings = pair.with_batch_size(settings, max(sizes.values()))
     defence = defences.create(settings.defence.name, settings.defence.options)
-    start, end = (pair.model_of(one, settings, defence, normalise) for one in (before, after))
+    start, end = (
+        pair.model_of(one, settings, defence, options.normalise) for one in (before, after)
+    )
     settings = pair.with_freezing(settings, start, end, after, chosen="local.freeze" in given)
     for model in (start, end):
         freeze(model, settings.local.freeze)
     if images is not None:
         used = with_class_numbers(images.used, start.head.out_features, settings.model.loss)
         images = dataclasses.replace(images, used=used)
-    several = len(sizes) > 1
-    observation = Observation(
-        round=after.round or 1,
-        client=MEAN if several else CLIENT,
-        sent=trainable_state_dict(start),
-        returned=trainable_state_dict(end),
-        num_examples=sum(sizes.values()),
-        recipe=defence.recipe(recipe_from(settings)),
-        view="aggregate" if several else "client",
-        members=sizes if several else {},
-    )
+    recipe = defence.recipe(recipe_from(settings))
+    observation = _observation((start, end), sizes, recipe, after.round or 1)
     pair.check_number(observation, number)
     pair.warn_if_inconsistent(observation, settings)
     return Audit(
@@ -214,6 +222,27 @@ def prepare(
         defence=defence,
         prior=_prior(settings, images),
         images=images,
+    )
+
+
+def _observation(
+    models: tuple[Classifier, Classifier],
+    sizes: dict[str, int],
+    recipe: TrainingRecipe,
+    round: int,
+) -> Observation:
+    """Return what the models before and after training show of clients of these sizes."""
+    several = len(sizes) > 1
+    sent, returned = map(trainable_state_dict, models)
+    return Observation(
+        round=round,
+        client=MEAN if several else CLIENT,
+        sent=sent,
+        returned=returned,
+        num_examples=sum(sizes.values()),
+        recipe=recipe,
+        view="aggregate" if several else "client",
+        members=sizes if several else {},
     )
 
 

@@ -20,6 +20,7 @@ from adversary.storage.run_folder import RunFolder, RunFolderError
 from fl_sim import models
 from fl_sim.client_names import client_name
 from fl_sim.defences import Defence
+from fl_sim.federation import model_spec
 from fl_sim.models import Classifier, ModelError, checkpoints, normalisation
 from fl_sim.models.checkpoints import CheckpointError
 from fl_sim.models.freezing import FROZEN_PARTS, freeze
@@ -236,14 +237,7 @@ def model_of(
         If the weights do not fit it, or are not finite.
     """
     wanted, data = settings.model, settings.data
-    model = models.create(
-        wanted.name,
-        channels=data.channels,
-        image_size=data.image_size,
-        outputs=_outputs(checkpoint),
-        activation=wanted.activation,
-        norm=wanted.norm,
-    )
+    model = models.build(model_spec(settings, _outputs(checkpoint)), norm=wanted.norm)
     if wanted.weights == IMAGENET:
         model.mean, model.std = NORMALISATION
     try:

@@ -15,7 +15,7 @@ import torch
 from adversary.common.errors import UserError, one_line_error
 from adversary.common.torch_state import limited_threads
 from adversary.identification import Gallery, IdentificationResult, Identifier, check_public
-from adversary.observation.observation import Observation, ObservationError
+from adversary.observation.observation import Observation, ObservationError, UpdateKey
 from adversary.report import run_page
 from adversary.report.ledger import Ledger
 from adversary.scoring.identification_scores import ScoredIdentification
@@ -112,15 +112,15 @@ def _identify(folder: RunFolder, run: Federation, identifier: Identifier, ledger
         try:
             observation = Observation.load(update)
         except ObservationError as error:  # the others go on
-            where = round_of(update), update.stem
+            where = UpdateKey(round_of(update), update.stem)
             failed = IdentificationResult(seconds=0.0, failure=one_line_error(error))
             scored = ScoredIdentification(outcome=failed)
         else:
-            where = observation.round, observation.client
+            where = UpdateKey(observation.round, observation.client)
             with limited_threads(run.settings.adversary.num_cpus):
                 found = identifier.run(observation, run.threat_model(observation))
             scored = ledger.scorer.score_identification(observation, found)
-        verdict = ledger.record_scored(*where, scored)
+        verdict = ledger.record_result(where, scored)
         report_progress(countdown.finished(*where, scored.outcome, verdict))
     ledger.sum_up_identification()
     run_page.render(folder)

@@ -13,10 +13,10 @@ from joblib import cpu_count, delayed
 from adversary.attacks.adversary import Adversary
 from adversary.common.convert import Value
 from adversary.common.errors import UserError, one_line_error
-from adversary.observation.observation import Observation, ObservationError
+from adversary.observation.observation import Observation, ObservationError, UpdateKey
 from adversary.report import run_page
 from adversary.report.ledger import Ledger
-from adversary.scoring.scorer import Scorer
+from adversary.scoring.scorer import Scored, Scorer
 from adversary.storage.names import round_of
 from adversary.storage.run_folder import RunFolder
 from fl_sim import run_metadata
@@ -28,7 +28,7 @@ from fl_sim.settings.layers import overlay
 from fl_sim.settings.parse import parse
 from fl_sim.settings.rules import SettingsError
 from fl_sim.settings.schema import Settings
-from fl_sim.workers.attack_task import MAX_PARALLEL_ATTACKS, Scored, attack_and_score
+from fl_sim.workers.attack_task import MAX_PARALLEL_ATTACKS, attack_and_score
 from fl_sim.workers.parallel import parallel_jobs
 from strategies.time_left import TimeLeft
 
@@ -118,7 +118,7 @@ def _reattack(folder: RunFolder, changes: dict[str, Value], *, missing: bool, jo
             unusable.setdefault(update, found)
             continue
         folder.forget(round, client, attack)
-        verdict = ledger.record_scored(round, client, found)
+        verdict = ledger.record_result(UpdateKey(round, client), found)
         report_progress(countdown.finished(round, client, found.outcome, verdict))
         left[update] -= 1
         if missing and not settings.adversary.record and not left[update]:  # it only waited there

@@ -176,7 +176,6 @@ def train(
     batches: Sequence[Tensor],
     *,
     device: str | torch.device,
-    proximal_mu: float = 0.0,
 ) -> float:
     """Train what is not frozen of ``model`` in place, one step a mini-batch.
 
@@ -193,14 +192,12 @@ def train(
         (N,) classes, or (N, L) zeros and ones for ``bce``; for training also soft labels, as
         floats (N, C) or (N, L).
     recipe : TrainingRecipe
-        Loss, optimiser, learning rate and its schedule, momentum, weight decay and the mode of
-        batch normalisation.
+        Loss, optimiser, learning rate and its schedule, momentum, weight decay, the mode of batch
+        normalisation, and the weight of FedProx's term, mu / 2 * ||w - w_sent||^2 (Li et al. 2020).
     batches : sequence of Tensor
         Indices into the images, from :func:`minibatches`.
     device : str or torch.device
         Where to train.
-    proximal_mu : float
-        Weight of FedProx's term, mu / 2 * ||w - w_sent||^2 (Li et al. 2020); 0 is none.
 
     Returns
     -------
@@ -214,6 +211,7 @@ def train(
     """
     set_mode(model.to(device), training=recipe.batch_norm == "train")
     parameters = [p for p in model.parameters() if p.requires_grad]
+    proximal_mu = recipe.proximal_mu
     sent = [p.detach().clone() for p in parameters] if proximal_mu else []
     optimizer = OPTIMIZERS[recipe.optimizer](parameters, recipe)
     loss_function = make_loss(recipe, model)
@@ -233,6 +231,11 @@ def train(
             loss.backward()
             optimizer.step()
     return float(total) / sum(map(len, batches))
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Return where a model computes."""
+    return next(model.parameters()).device
 
 
 def _logits(model: nn.Module, images: Tensor) -> Tensor:

@@ -13,11 +13,8 @@ from adversary.identification.identifier import NAME, IdentificationResult
 from adversary.observation.observation import Observation
 from adversary.report.ledger import draw
 from adversary.scoring.identification_scores import ScoredIdentification
-from adversary.scoring.scorer import ScoredResult, Scorer
+from adversary.scoring.scorer import Result, Scored, ScoredResult, Scorer
 from strategies.attack_queue import Threat
-
-Scored = ScoredResult | ScoredIdentification
-"""What is written of one attack, or of identification."""
 
 MAX_PARALLEL_ATTACKS = 8
 """Attacks at once where the settings leave it open: each is a process with torch in it."""
@@ -45,9 +42,7 @@ def attack_and_score(
         return one_line_error(error)
 
 
-def _scored(
-    scorer: Scorer, observation: Observation, outcome: AttackResult | IdentificationResult
-) -> Scored:
+def _scored(scorer: Scorer, observation: Observation, outcome: Result) -> Scored:
     try:
         scored = scorer.score_result(observation, outcome)
         if isinstance(scored, ScoredIdentification):
@@ -57,7 +52,7 @@ def _scored(
         return _fault(outcome, one_line_error(error))
 
 
-def _fault(outcome: AttackResult | IdentificationResult, reason: str) -> Scored:
+def _fault(outcome: Result, reason: str) -> Scored:
     """Return an outcome of which scoring went wrong."""
     if isinstance(outcome, IdentificationResult):
         return ScoredIdentification(outcome=outcome, fault=reason)

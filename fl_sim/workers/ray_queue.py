@@ -7,7 +7,7 @@ import itertools
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
@@ -19,12 +19,11 @@ from numpy.typing import NDArray
 from adversary.attacks.adversary import Adversary
 from adversary.common.errors import one_line_error
 from adversary.common.types import StateDict
-from adversary.observation.observation import Observation, ObservationError
-from adversary.report.ledger import Ledger
-from adversary.scoring.scorer import Scorer
+from adversary.observation.observation import Observation, ObservationError, UpdateKey
+from adversary.scoring.scorer import Scored, Scorer
 from adversary.storage.names import round_of
 from adversary.storage.run_folder import RunFolder, RunFolderError
-from fl_sim.workers.attack_task import MAX_PARALLEL_ATTACKS, Scored, attack_and_score, failed
+from fl_sim.workers.attack_task import MAX_PARALLEL_ATTACKS, attack_and_score, failed
 from strategies.attack_queue import Attacked, AttackQueue, Threat, Unattacked
 
 Packed = dict[str, NDArray[Any]]
@@ -201,8 +200,7 @@ class RayQueue(AttackQueue):
             yield Unattacked(update.round, update.client, found)
         else:
             for one in found:
-                entry = _entry(update.round, update.client, one)
-                yield Attacked(update.round, update.client, one.outcome, entry)
+                yield Attacked(UpdateKey(update.round, update.client), one)
         if not self.keep:
             self.folder.forget_update(update.path)
 
@@ -232,10 +230,6 @@ def _read(update: _Update) -> Observation:
 def in_ray_cluster() -> bool:
     """Return whether this process has joined a Ray cluster, as Flower's simulation does."""
     return "ray" in sys.modules and sys.modules["ray"].is_initialized()
-
-
-def _entry(round: int, client: str, scored: Scored) -> Callable[[Ledger], str | None]:
-    return lambda ledger: ledger.record_scored(round, client, scored)
 
 
 def _worker_placements(nodes: list[dict[str, Any]], gpus: float) -> Iterator[Any]:

@@ -97,9 +97,9 @@ def test_the_proximal_term_reaches_clients(quick, tmp_path, monkeypatch):
     seen = []
     real = local_training.train
 
-    def spy(*args, proximal_mu, **more):
-        seen.append(proximal_mu)
-        return real(*args, proximal_mu=proximal_mu, **more)
+    def spy(model, images, labels, recipe, batches, **more):
+        seen.append(recipe.proximal_mu)
+        return real(model, images, labels, recipe, batches, **more)
 
     monkeypatch.setattr(local_training, "train", spy)
     off = {"adversary__enabled": False, "rounds": 1}

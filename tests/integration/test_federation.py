@@ -185,7 +185,7 @@ def test_the_attacker_unrolls_the_clients_own_training(quick, case):
     batches = parts.batches(1, 0)
     sent = {name: value.clone() for name, value in trainable_state_dict(model).items()}
     recipe = dataclasses.replace(parts.recipe, proximal_mu=0.3)
-    local_training.train(model, inputs, labels, recipe, batches, device="cpu", proximal_mu=0.3)
+    local_training.train(model, inputs, labels, recipe, batches, device="cpu")
     seen = Observation(
         round=1, client="client-00", sent=sent, returned=trainable_state_dict(model),
         num_examples=len(labels), recipe=recipe,

@@ -36,10 +36,10 @@ def _no_drawing(monkeypatch):
 class Killed(DLG):
     """Is killed with its process, by the system, whenever it attacks one client."""
 
-    def run(self, problem, **how):
-        if problem.observation.client == client_name(1):
+    def solve(self, run):
+        if run.problem.observation.client == client_name(1):
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().run(problem, **how)
+        return super().solve(run)
 
 
 def attacked(settings, tmp_path, attack, between=lambda folder: None):

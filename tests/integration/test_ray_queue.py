@@ -62,10 +62,10 @@ def test_the_same_tables_as_in_line_in_the_same_order(quick, tmp_path, in_line):
 class Fatal(DLG):
     """Takes its process with it on one client's update."""
 
-    def run(self, problem, **how):
-        if problem.observation.client == client_name(1):
+    def solve(self, run):
+        if run.problem.observation.client == client_name(1):
             os._exit(1)
-        return super().run(problem, **how)
+        return super().solve(run)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import operator
 import random
 import re
 from pathlib import Path
@@ -264,8 +263,7 @@ class Later(AttackQueue):
         if timeout and self.waiting:
             update = self.waiting.pop(0)
             [found] = self.adversary.run(update, ThreatModel(), progress=lambda *_: None)
-            entry = operator.methodcaller("record_result", update, found)
-            yield Attacked(update.round, update.client, found, entry)
+            yield Attacked(update, found)
 
     @property
     def pending(self):

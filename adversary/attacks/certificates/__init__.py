@@ -5,7 +5,7 @@ update is explained (:mod:`adversary.attacks.certificates.goodness`), and what f
 (:mod:`adversary.attacks.certificates.certify`). Imports problem, residuals and priors; no attack.
 """
 
-from adversary.attacks.certificates.certify import Rival, Statement, certify
+from adversary.attacks.certificates.certify import Rival, Statement, Tried, certify
 from adversary.attacks.certificates.encoded import Encoded
 from adversary.attacks.certificates.goodness import Goodness, goodness
 from adversary.attacks.certificates.interval_posterior import interval_posterior
@@ -18,6 +18,7 @@ __all__ = [
     "Posterior",
     "Rival",
     "Statement",
+    "Tried",
     "certify",
     "expected_psnr",
     "goodness",

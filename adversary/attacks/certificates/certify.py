@@ -63,6 +63,28 @@ class Rival:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tried:
+    """What was tried beside the estimate.
+
+    Parameters
+    ----------
+    equations : int
+        Number of entries that the update tells.
+    rivals : sequence of Rival
+        All others that were found, of other labels or from other starts.
+    complete : bool
+        Whether every label that may be right was tried to its end, and no limit cut in.
+    confirmed : bool
+        Whether another start led to the same images.
+    """
+
+    equations: int
+    rivals: Sequence[Rival]
+    complete: bool
+    confirmed: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Statement:
     """What the attacker states of its reconstruction.
 
@@ -83,11 +105,7 @@ def certify(
     posterior: Posterior,
     fit: Goodness,
     prior: GaussianPrior,
-    *,
-    equations: int,
-    rivals: Sequence[Rival],
-    complete: bool,
-    confirmed: bool,
+    tried: Tried,
 ) -> Statement:
     """Return what can be stated of an estimate.
 
@@ -101,14 +119,8 @@ def certify(
         Of it.
     prior : GaussianPrior
         Of each image.
-    equations : int
-        Number of entries that the update tells.
-    rivals : sequence of Rival
-        All others that were found, of other labels or from other starts.
-    complete : bool
-        Whether every label that may be right was tried to its end, and no limit cut in.
-    confirmed : bool
-        Whether another start led to the same images.
+    tried : Tried
+        What else was tried.
     """
     gain = posterior.psnr - prior_psnr(prior)
     if not fit.explained:
@@ -117,11 +129,11 @@ def certify(
         return Statement(certificate="nothing")
     several = any(
         rival.cost < estimate.cost + MIN_COST_DIFFERENCE and _differs(estimate, rival, posterior)
-        for rival in rivals
+        for rival in tried.rivals
     )
     several |= posterior.curvature > MAX_CURVATURE
-    fitted = posterior.parameters > MAX_UNKNOWN_SHARE * equations and not confirmed
-    if several or fitted or not complete or not posterior.settled:
+    fitted = posterior.parameters > MAX_UNKNOWN_SHARE * tried.equations and not tried.confirmed
+    if several or fitted or not tried.complete or not posterior.settled:
         return Statement(certificate="open", flags=("several-explanations",))
     if float(gain.min()) < MIN_GAIN_DB or float(posterior.spread.max()) > PSNR_TOLERANCE_DB:
         fewer = float(gain.min()) < MAX_NULL_GAIN_DB and float(gain.max()) >= MIN_GAIN_DB

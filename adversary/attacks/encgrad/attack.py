@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from adversary.attacks.base import (
-    AttackError,
-    require_non_negative,
-    require_one_of,
-    require_positive,
-    update_notes,
-)
+from adversary.attacks.base import AttackError, Run
 from adversary.attacks.encgrad.encodings import (
     Encodings,
     consistent_encodings,
@@ -24,43 +19,38 @@ from adversary.attacks.encgrad.encodings import (
 )
 from adversary.attacks.encgrad.map_inversion import map_images
 from adversary.attacks.gradient_matching import GradientMatching
+from adversary.attacks.initial_images import INITIAL_IMAGES
+from adversary.attacks.options import option
 from adversary.common.device_memory import CPU_BYTES
-from adversary.common.results import Frame, Reconstruction
+from adversary.common.results import Frame, Solution
 from adversary.common.seeding import generator
 from adversary.common.types import RANK_CUTOFF, Variables
 from adversary.labels import recovery
 from adversary.optim.distances import squared_distance
-from adversary.optim.loop import Objective, minimise
-from adversary.optim.optimizers import LBFGS, Adam, one_cycle
-from adversary.optim.search import Limits, Progress, Search
+from adversary.optim.loop import Objective, Recording, minimise
+from adversary.optim.optimizers import LBFGS, Adam, Projected, one_cycle
+from adversary.optim.search import Search
 from adversary.priors.total_variation import total_variation
-from adversary.problem.losses import output_gradients
-from adversary.problem.problem import Problem, head_name
+from adversary.problem.head import Head
+from adversary.problem.problem import Problem
 
 
 def _oha(problem: Problem, targets: Tensor, seed: int) -> Encodings:
-    G_W, G_b, found = _single_labels(problem, "oha")
-    return _linear(problem, targets, oha(G_W, G_b, found))
+    found = _single_labels(problem, "oha")
+    return _linear(problem, targets, oha(*_head(problem).gradient, found))
 
 
 def _gra(problem: Problem, targets: Tensor, seed: int) -> Encodings:
-    G_W, G_b, found = _single_labels(problem, "gra")
-    return _linear(problem, targets, gra(G_W, G_b, found))
+    found = _single_labels(problem, "gra")
+    return _linear(problem, targets, gra(*_head(problem).gradient, found))
 
 
 def _consistent(problem: Problem, targets: Tensor, seed: int) -> Encodings:
-    G_W, G_b = _head_gradient(problem)
-    noise = problem.noise(f"{head_name(problem.model)}.weight")
-    head = problem.head
-    system = (G_W, G_b, head.weight, head.bias, targets)
-    common: dict[str, Any] = {
-        "loss": problem.loss,
-        "noise": noise,
-        "class_weights": problem.class_weights,
-    }
-    found = consistent_encodings(*system, **common)
+    head = _head(problem)
+    noise = problem.noise(head.weight_name)
+    found = consistent_encodings(head, targets, noise=noise)
     if found.rank < len(targets):
-        found = refine_encodings(*system, found, **common, seed=seed)
+        found = refine_encodings(head, targets, found, noise=noise, seed=seed)
     return found
 
 
@@ -85,6 +75,7 @@ MAX_ENCODING_SIGMAS = 10.0
 """Misfit of an encoding, in standard deviations, up to which its image is taken as found."""
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class EncGradInversion(GradientMatching):
     """Three phases: encodings h_i, images with these encodings, images with the whole gradient.
 
@@ -125,31 +116,16 @@ class EncGradInversion(GradientMatching):
     title: ClassVar[str] = "EncGradInversion"
     reference: ClassVar[str] = "Dao and Lee, IEEE Internet of Things Journal 2025"
 
-    def __init__(
-        self,
-        *,
-        encodings: str = "consistent",
-        inversion: str = "map",
-        iterations: int = 800,
-        lr: float = 0.05,
-        tv: float = 1e-5,
-        sixth: float = 0.0,
-        refine: int = 200,
-        start: str = "grey",
-        **shared: Any,
-    ) -> None:
-        super().__init__(iterations=max(iterations, 1), start=start, **shared)
-        require_positive(self, lr=lr)
-        require_non_negative(self, iterations=iterations, tv=tv, sixth=sixth, refine=refine)
-        require_one_of(self, "encodings", encodings, ENCODINGS)
-        require_one_of(self, "inversion", inversion, INVERSIONS)
-        self.encodings = encodings
-        self.inversion = inversion
-        self.iterations = iterations
-        self.lr = lr
-        self.tv = tv
-        self.sixth = sixth
-        self.refine = refine
+    no_result: ClassVar[str] = "the images are not finite"
+
+    encodings: str = option("consistent", choices=lambda: ENCODINGS)
+    inversion: str = option("map", choices=lambda: INVERSIONS)
+    iterations: int = option(800, minimum=0)
+    lr: float = option(0.05, above=0)
+    tv: float = option(1e-5, minimum=0)
+    sixth: float = option(0.0, minimum=0)
+    refine: int = option(200, minimum=0)
+    start: str = option("grey", choices=lambda: [*INITIAL_IMAGES, "image"])
 
     def method(self, seed: int) -> Adam:
         """Return the optimiser of phase 2."""
@@ -177,31 +153,23 @@ class EncGradInversion(GradientMatching):
         sixth = images.pow(6).mean((-4, -3, -2, -1)) if self.sixth else 0.0
         return self.tv * total_variation(images) + self.sixth * sixth
 
-    def run(
-        self,
-        problem: Problem,
-        *,
-        seed: int = 0,
-        limits: Limits = Limits(),  # noqa: B008 (frozen)
-        progress: Progress | None = None,
-    ) -> Reconstruction:
-        """See :meth:`adversary.attacks.base.Attack.run`."""
-        search = self.search(seed, limits, progress)
-        found_labels = recovery.recover(problem)
-        targets = problem.targets(found_labels)
-        encodings = ENCODINGS[self.encodings](problem, targets, seed)
-        batch = len(targets)
-        notes = [
-            f"the update determines {encodings.rank} of {batch} image encodings",
-            *update_notes(problem, self.read(problem)),
-        ]
+    def prepare(self, problem: Problem) -> Problem:
+        """Return the problem as it is: the phases differ in their arithmetic."""
+        return problem
 
-        images, note = self._images_from(encodings, targets, problem, search, seed)
+    def solve(self, run: Run) -> Solution:
+        """Return the images of phase 2, or of phase 3 where that comes nearer to the gradient."""
+        problem, search = run.problem, run.search
+        labels = recovery.recover(problem)
+        targets = problem.targets(labels)
+        encodings = ENCODINGS[self.encodings](problem, targets, run.seed)
+        notes = [f"the update determines {encodings.rank} of {len(targets)} image encodings"]
+        images, note = self._images_from(encodings, targets, run)
         notes.append(note)
         score = self._gradient_distance(problem, images)
         self._film(search, score, images)
         if self.refine and not search.exhausted():
-            refined = self._refine(problem, images, score, search)
+            refined = self._refine(run, images, score)
             refined_score = self._gradient_distance(problem, refined)
             search.evaluations += 1
             if refined_score < score and _total_variation_ratio(
@@ -212,19 +180,11 @@ class EncGradInversion(GradientMatching):
                 notes.append("phase 3 came nearer to the gradient than phase 2 and was taken")
             else:
                 notes.append("phase 3 did not improve on phase 2 and was left out")
-        if not torch.isfinite(images).all():
-            raise AttackError("encgrad: the images are not finite")
-        return Reconstruction(
-            images=images.clamp(0, 1).float().cpu(),
-            labels=found_labels.cpu(),
-            score=score,
-            seconds=search.seconds,
-            evaluations=search.evaluations,
-            stopped=search.stopped,
-            history=search.history,
-            frames=search.frames,
-            notes=(*notes, *search.notes),
-        )
+        return Solution(images=images, labels=labels, score=score, notes=tuple(notes))
+
+    def usable(self, solution: Solution) -> bool:
+        """Return whether all pixels are finite, however far the images are from the gradient."""
+        return bool(torch.isfinite(solution.images).all())
 
     def _film(self, search: Search, score: float, images: Tensor) -> None:
         """Keep a picture of what a phase came to, if pictures are kept."""
@@ -232,12 +192,10 @@ class EncGradInversion(GradientMatching):
             shown = images.clamp(0, 1).float().cpu()
             search.frames.append(Frame(0, search.evaluations, score, shown))
 
-    def _images_from(
-        self, encodings: Encodings, targets: Tensor, problem: Problem, search: Search, seed: int
-    ) -> tuple[Tensor, str]:
+    def _images_from(self, encodings: Encodings, targets: Tensor, run: Run) -> tuple[Tensor, str]:
         """Phase 2: images (B, C, H, W) with the given encodings, and how they were found."""
-        batch = problem.shape[0]
-        starts = torch.stack([self._start(problem, seed + r) for r in range(self.restarts)])
+        problem, search, batch = run.problem, run.search, len(targets)
+        starts = torch.stack([self._start(problem, run.seed + r) for r in range(self.restarts)])
         note = "phase 2 by Adam"
         if self.inversion == "map" and _has_jacobian(problem, encodings.values.shape[1]):
             precise = problem.to(torch.float64)
@@ -255,16 +213,15 @@ class EncGradInversion(GradientMatching):
         if not self.iterations:
             return starts[0], "phase 2 left out"
         if self.start == "grey" and batch > 1:  # equal encodings must not mean equal images
-            draw = torch.randn(starts.shape, generator=generator(seed, "nudge"))
+            draw = torch.randn(starts.shape, generator=generator(run.seed, "nudge"))
             starts = starts + 0.01 * draw.to(starts)
         values = encodings.values.to(problem.dtype).repeat(self.restarts, 1)
         best, scores = minimise(
             lambda v: self._misfit(problem, v["images"], values) + self.prior(v["images"]),
             {"images": starts.flatten(0, 1)[:, None]},  # every image is a candidate of its own
-            self.method(seed),
+            Projected(self.method(run.seed), self.project),
             iterations=self.iterations,
             search=search,
-            project=self.project,
         )
         scores = scores.view(self.restarts, batch)
         images = best["images"].view(self.restarts, *problem.shape)
@@ -276,9 +233,9 @@ class EncGradInversion(GradientMatching):
         difference = problem.encode(images.flatten(0, 1)) - encodings
         return difference.norm(dim=1) / encodings.square().sum(1)
 
-    def _refine(self, problem: Problem, images: Tensor, score: float, search: Search) -> Tensor:
+    def _refine(self, run: Run, images: Tensor, score: float) -> Tensor:
         """Phase 3: the whole gradient, from the images of phase 2 and in units of their score."""
-        precise = problem.to(torch.float64)
+        precise = run.problem.to(torch.float64)
         distance = self.objective(precise)
         unit = max(score, torch.finfo(torch.float64).tiny)
         best, _ = minimise(
@@ -286,10 +243,10 @@ class EncGradInversion(GradientMatching):
             {"images": images.to(precise.dtype)[None].clone()},
             LBFGS(),
             iterations=self.refine,
-            search=search,
-            first_restart=len(images) * self.restarts,
+            search=run.search,
+            recording=Recording(first_restart=len(images) * self.restarts),
         )
-        return best["images"][0].clamp(0, 1).to(problem.dtype)
+        return best["images"][0].clamp(0, 1).to(run.problem.dtype)
 
     def _gradient_distance(self, problem: Problem, images: Tensor) -> float:
         precise = problem.to(torch.float64)
@@ -312,34 +269,34 @@ def _has_jacobian(problem: Problem, encoding: int) -> bool:
     return not coupled and fits and encoding <= LARGEST_ENCODING
 
 
-def _head_gradient(problem: Problem) -> tuple[Tensor, Tensor]:
-    G_W, G_b = problem.head_gradient
-    head = head_name(problem.model)
+def _head(problem: Problem) -> Head:
+    """Return the last layer, with all of its gradient."""
+    head = problem.head
     if problem.observation.recipe.optimizer == "adam":
         raise AttackError("encgrad: steps of Adam tell no gradient of the last layer")
-    hidden = [n for n in (f"{head}.weight", f"{head}.bias") if n in problem.threat.channel.observed]
-    if hidden:
+    names = (head.weight_name, head.bias_name)
+    if hidden := [n for n in names if n in problem.threat.channel.observed]:
         raise AttackError(f"encgrad: the defence hides entries of {hidden[0]}, so no encodings")
-    if G_W is None or G_b is None:
+    if not head.complete:
         raise AttackError("encgrad: the last layer's gradient was not sent, so no encodings")
-    return G_W, G_b
+    return head
 
 
-def _single_labels(problem: Problem, rule: str) -> tuple[Tensor, Tensor, Tensor]:
+def _single_labels(problem: Problem, rule: str) -> Tensor:
+    """Return class indices; refuse what the rule is not made for."""
     if problem.loss != "cross-entropy":
         raise AttackError(f"encgrad.encodings = '{rule}': needs one label an image; use consistent")
     if problem.class_weights is not None:
         raise AttackError(f"encgrad.encodings = '{rule}': knows no class weights; use consistent")
-    G_W, G_b = _head_gradient(problem)
-    return G_W, G_b, recovery.recover(problem)
+    return recovery.recover(problem)
 
 
 def _linear(problem: Problem, targets: Tensor, H: Tensor) -> Encodings:
     """Return what OHA or GRA found in the form of the consistent method."""
-    G_W, _ = _head_gradient(problem)
-    head = problem.head
-    outputs = (H @ head.weight.double().T + head.bias.double()).softmax(1)
-    seen = len(targets) * G_W.double()
+    head = _head(problem).double()
+    (G_W, _), (W, b) = head.gradient, head.layer
+    outputs = head.outputs(H @ W.T + b)
+    seen = len(targets) * G_W
     misfit = (outputs - targets.double()).T @ H - seen
     return Encodings(
         values=H,
@@ -356,14 +313,12 @@ def deviation(problem: Problem, encodings: Encodings, targets: Tensor) -> Tensor
     The noise of s G_W, by the larger of what is known of it and what encodings and outputs leave
     unexplained, through the solution of A H = s G_W; and the victim's own rounding of H.
     """
-    G_W, _ = _head_gradient(problem)
-    batch, outputs = targets.shape
-    scale = batch if problem.loss == "cross-entropy" else batch * outputs
-    name = f"{head_name(problem.model)}.weight"
+    head = _head(problem)
+    G_W, _ = head.gradient
     unexplained = encodings.residual * float(G_W.double().square().mean().sqrt())
-    noise = scale * max(problem.noise(name), unexplained)
-    A = output_gradients(encodings.outputs, targets.double(), problem.loss, problem.class_weights).T
+    noise = head.terms(*targets.shape) * max(problem.noise(head.weight_name), unexplained)
+    A = head.errors(encodings.outputs, targets.double()).T
     solution = torch.linalg.pinv(A, rtol=RANK_CUTOFF)
-    eps = torch.finfo(problem.observation.returned[name].dtype).eps
+    eps = torch.finfo(problem.observation.returned[head.weight_name].dtype).eps
     own = eps * encodings.values.square().mean(1).sqrt()
     return torch.hypot(noise * solution.norm(dim=1), own)

@@ -21,8 +21,7 @@ from torch import Tensor
 
 from adversary.common.seeding import generator
 from adversary.common.types import RANK_CUTOFF
-from adversary.observation.recipe import Loss
-from adversary.problem.losses import output_gradients
+from adversary.problem.head import Head
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,15 +104,10 @@ def gra(weight_gradient: Tensor, bias_gradient: Tensor, labels: Tensor) -> Tenso
 
 
 def consistent_encodings(
-    weight_gradient: Tensor,
-    bias_gradient: Tensor,
-    weight: Tensor,
-    bias: Tensor,
+    head: Head,
     targets: Tensor,
     *,
-    loss: Loss,
     noise: float,
-    class_weights: Tensor | None = None,
     rounds: int = 50,
     tolerance: float = 1e-14,
 ) -> Encodings:
@@ -125,27 +119,19 @@ def consistent_encodings(
 
     Parameters
     ----------
-    weight_gradient, bias_gradient : Tensor
-        G_W, (C, n_h), and G_b, (C,).
-    weight, bias : Tensor
-        W, (C, n_h), and b, (C,), as they were sent.
+    head : Head
+        The last layer, with all of its gradient.
     targets : Tensor
         Y, (B, C), one-hot or multi-hot.
-    loss : {"cross-entropy", "bce"}
-        Softmax or sigmoid outputs.
     noise : float
         Standard deviation of an entry of G_W; singular values of A that are drowned by it are
         left out.
-    class_weights : Tensor, optional
-        (C,), of the loss; see :mod:`adversary.problem.losses`.
     rounds : int
         Iterations at most.
     tolerance : float
         Change of the outputs at which they stand still.
     """
-    system = _HeadEquations.of(
-        weight_gradient, bias_gradient, weight, bias, targets, loss, class_weights
-    )
+    system = _HeadEquations.of(head, targets)
     P = system.mean_output().clamp(0, 1).expand_as(system.targets)
     H = torch.empty(0)
     # An error e in A H moves H by e / s along a singular vector: beyond the size of H itself,
@@ -169,16 +155,11 @@ def consistent_encodings(
 
 
 def refine_encodings(
-    weight_gradient: Tensor,
-    bias_gradient: Tensor,
-    weight: Tensor,
-    bias: Tensor,
+    head: Head,
     targets: Tensor,
     start: Encodings,
     *,
-    loss: Loss,
     noise: float,
-    class_weights: Tensor | None = None,
     seed: int = 0,
     steps: int = 60,
     tries: int = 3,
@@ -194,9 +175,7 @@ def refine_encodings(
 
     Parameters are those of :func:`consistent_encodings`; ``start`` is its result.
     """
-    system = _HeadEquations.of(
-        weight_gradient, bias_gradient, weight, bias, targets, loss, class_weights
-    )
+    system = _HeadEquations.of(head, targets)
     _, s, Vh = torch.linalg.svd(system.rhs[:, :-1], full_matrices=False)
     cutoff = noise * system.scale * sum(side**0.5 for side in system.weight.shape)
     V = Vh[s > cutoff].T
@@ -244,28 +223,21 @@ class _HeadEquations:
     """E^T [H, 1] = s [G_W, G_b] with E = P - Y, or as class weights have it, in float64."""
 
     rhs: Tensor
-    weight: Tensor
-    bias: Tensor
+    head: Head
     targets: Tensor
-    loss: Loss
     scale: float
-    class_weights: Tensor | None
 
     @classmethod
-    def of(
-        cls,
-        G_W: Tensor,
-        G_b: Tensor,
-        W: Tensor,
-        b: Tensor,
-        targets: Tensor,
-        loss: Loss,
-        class_weights: Tensor | None,
-    ) -> _HeadEquations:
-        B, C = targets.shape
-        scale = float(B if loss == "cross-entropy" else B * C)
-        rhs = scale * torch.cat([G_W.double(), G_b.double()[:, None]], dim=1)
-        return cls(rhs, W.double(), b.double(), targets.double(), loss, scale, class_weights)
+    def of(cls, head: Head, targets: Tensor) -> _HeadEquations:
+        exact = head.double()
+        scale = float(head.terms(*targets.shape))
+        G_W, G_b = exact.gradient
+        rhs = scale * torch.cat([G_W, G_b[:, None]], dim=1)
+        return cls(rhs, exact, targets.double(), scale)
+
+    @property
+    def weight(self) -> Tensor:
+        return self.head.layer[0]
 
     def mean_output(self) -> Tensor:
         """Return the output that explains G_b if all images have it; without weights the mean."""
@@ -274,11 +246,11 @@ class _HeadEquations:
         return (self.rhs[:, -1] / len(zero) - offset) / (self.errors(one).mean(0) - offset)
 
     def errors(self, P: Tensor) -> Tensor:
-        return output_gradients(P, self.targets, self.loss, self.class_weights)
+        return self.head.errors(P, self.targets)
 
     def outputs(self, H: Tensor) -> Tensor:
-        logits = H @ self.weight.T + self.bias
-        return logits.softmax(1) if self.loss == "cross-entropy" else logits.sigmoid()
+        weight, bias = self.head.layer
+        return self.head.outputs(H @ weight.T + bias)
 
     def residual(self, H: Tensor, noise: float) -> Tensor:
         ones = torch.ones_like(H[:, :1])
@@ -287,7 +259,7 @@ class _HeadEquations:
 
     def project(self, V: Tensor) -> _HeadEquations:
         rhs = torch.cat([self.rhs[:, :-1] @ V, self.rhs[:, -1:]], dim=1)
-        return replace(self, rhs=rhs, weight=self.weight @ V)
+        return replace(self, rhs=rhs, head=replace(self.head, weight=self.weight @ V))
 
 
 def _levenberg_marquardt(

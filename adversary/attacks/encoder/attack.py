@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from adversary.attacks.base import Attack, AttackError, require_positive, update_notes
+from adversary.attacks.base import Attack, Run
 from adversary.attacks.certificates import Encoded
 from adversary.attacks.encoder.encoding_equations import (
     BandedModel,
     EncodingEquations,
     EncodingError,
 )
-from adversary.common.results import IterationRecord, Reconstruction
+from adversary.attacks.options import option
+from adversary.common.results import IterationRecord, Solution
 from adversary.common.seeding import generator
 from adversary.labels.candidates import likely_labels
-from adversary.optim.levenberg_marquardt import Iterate, levenberg_marquardt
-from adversary.optim.search import Limits, Progress, Search
+from adversary.optim.levenberg_marquardt import DescentOptions, Iterate, LevenbergMarquardt
+from adversary.optim.search import Search
 from adversary.priors.gaussian import GaussianPrior
 from adversary.priors.random_field import RandomField
 from adversary.problem.problem import Problem, image_prior
 from adversary.problem.residuals import Residuals, residuals
-from adversary.problem.update_models import SingleGradient
 
 INITIAL_TEMPERATURE = 1e3
 """Variance of the noise that is assumed at first, in units of the misfit: a step at the level of
@@ -35,6 +36,7 @@ MAX_FULL_STEPS = 5
 """Steps on the whole update at most."""
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Encoder(Attack):
     """One image from what the last layer is given, to float32's last digits.
 
@@ -67,50 +69,40 @@ class Encoder(Attack):
     FLOOR = 2.0
     """Reduced chi-square at which the noise floor counts as reached."""
 
-    def __init__(self, *, starts: int = 3, iterations: int = 40) -> None:
-        require_positive(self, starts=starts, iterations=iterations)
-        self.starts = starts
-        self.iterations = iterations
+    no_result: ClassVar[str] = "no start gave a finite residual"
 
-    def run(
-        self,
-        problem: Problem,
-        *,
-        seed: int = 0,
-        limits: Limits = Limits(),  # noqa: B008 (frozen)
-        progress: Progress | None = None,
-    ) -> Reconstruction:
-        """See :meth:`adversary.attacks.base.Attack.run`."""
-        problem = problem.to(torch.float64)
-        search = Search(self.name, seed, limits, progress)
+    starts: int = option(3, above=0)
+    iterations: int = option(40, above=0)
+
+    def prepare(self, problem: Problem) -> Problem:
+        """Return the problem in float64."""
+        return problem.to(torch.float64)
+
+    def solve(self, run: Run) -> Solution:
+        """Return the image of the encoding, moved by the whole update if it explains that."""
+        problem = run.problem
         try:
             equations = EncodingEquations(problem)
         except EncodingError as error:
-            raise AttackError(f"{self.name}: {error}") from error
+            raise self.failure(str(error)) from error
         prior = image_prior(problem)
-        place = self._encoded(equations, prior, search)
+        place = self._encoded(equations, prior, run.search)
         if not math.isfinite(place.chi_square):
-            raise AttackError(f"{self.name}: no start gave a finite residual")
+            raise self.failure(self.no_result)
         labels = likely_labels(problem, place.images)[0]
-        whole = residuals(problem, problem.targets(labels), math.inf, seed).completed()
-        whole = whole.calibrated(place.images, seed)
+        whole = residuals(problem, problem.targets(labels), math.inf, run.seed).completed()
+        whole = whole.calibrated(place.images, run.seed)
         images, chi_square = place.images, float(whole(place.images).square().mean())
         if place.chi_square < self.FLOOR:
-            images, chi_square = self._finished(whole, images, equations, prior, search)
-        return Reconstruction(
-            images=images.clamp(0, 1).float().cpu(),
-            labels=labels.cpu(),
+            images, chi_square = self._finished(whole, images, equations, prior, run.search)
+        reached = "the noise floor is reached" if chi_square < self.FLOOR else "above the floor"
+        return Solution(
+            images=images,
+            labels=labels,
             score=chi_square,
-            seconds=search.seconds,
-            evaluations=search.evaluations,
-            stopped=search.stopped,
-            history=search.history,
             notes=(
                 f"{len(equations)} values of the encoding, of {images.numel()} pixels",
-                f"reduced chi-square {chi_square:.3g}: "
-                + ("the noise floor is reached" if chi_square < self.FLOOR else "above the floor"),
-                *search.notes,
-                *update_notes(problem, SingleGradient()),
+                f"reduced chi-square {chi_square:.3g}: {reached}",
             ),
         )
 
@@ -123,16 +115,9 @@ class Encoder(Attack):
         for number, images in enumerate(_starts(prior, self.starts, search.seed)):
             residual = equations(images)
             hot = INITIAL_TEMPERATURE * float(residual.square().mean())
-            found = levenberg_marquardt(
-                equations,
-                Iterate(images, residual, hot),
-                field,
-                BandedModel,
-                iterations=self.iterations,
-                search=search,
-                restart=number,
-                enough=self.FLOOR,
-            )
+            options = DescentOptions(iterations=self.iterations, target=self.FLOOR, restart=number)
+            descent = LevenbergMarquardt(equations, field, BandedModel, search, options)
+            found = descent.minimise(Iterate(images, residual, hot))
             if best is None or found.chi_square < best.chi_square:
                 best = found
             search.report((number + 1) / (self.starts + 1))

@@ -18,7 +18,7 @@ from adversary.common.banded import Banded
 from adversary.common.errors import UserError
 from adversary.optim.quadratic_models import Quadratic
 from adversary.priors.random_field import RandomField
-from adversary.problem.problem import Problem, head_name
+from adversary.problem.problem import Problem
 from adversary.problem.residuals import second_directional_derivative
 from adversary.problem.sparse_jacobian import SparseJacobian
 
@@ -133,22 +133,22 @@ def told_encoding(problem: Problem) -> tuple[Tensor, Tensor]:
     EncodingError
         If the bias tells nothing to divide by.
     """
-    weight, bias = problem.head_gradient
+    head = problem.head
+    weight, bias = head.weight_gradient, head.bias_gradient
     if weight is None or bias is None:
         raise EncodingError("the gradient of the last layer or its bias was not sent")
-    name = head_name(problem.model)
-    if f"{name}.bias" in problem.threat.channel.observed:
+    if head.bias_name in problem.threat.channel.observed:
         raise EncodingError("the defence hides entries of the last layer's bias")
     weight, bias = weight.double(), bias.double()
-    of_weight, of_bias = problem.noise(f"{name}.weight"), problem.noise(f"{name}.bias")
+    of_weight, of_bias = problem.noise(head.weight_name), problem.noise(head.bias_name)
     if float(bias.norm()) < MIN_BIAS_SIGMAS * of_bias:
         raise EncodingError("the gradient of the last layer's bias is no larger than its noise")
-    seen = problem.threat.channel.observed.get(f"{name}.weight")
+    seen = problem.threat.channel.observed.get(head.weight_name)
     mask = torch.ones_like(weight) if seen is None else seen.to(weight)
     size = mask.T @ bias.square()
     h = torch.where(size > 0, (mask * weight).T @ bias / size, 0)
     rms = float(h[size > 0].square().mean().sqrt())
-    eps = torch.finfo(problem.observation.returned[f"{name}.weight"].dtype).eps
+    eps = torch.finfo(problem.observation.returned[head.weight_name].dtype).eps
     own = math.hypot(eps, of_bias / float(bias.norm())) * rms
     return h, ((of_weight / size.sqrt()).square() + own**2).sqrt()
 

@@ -1,12 +1,14 @@
 """Gauss-Newton: Levenberg-Marquardt on all residuals of an update in units of their noise.
 
-``attack`` holds the attack. ReLU networks are approached through ``softplus`` ones, and their
-``activation_unknowns`` solved for; several images of one label begin by ``multistart`` in few
-``principal_components``, and ``region_swaps`` mends what is left exchanged.
+``attack`` holds the attack, ``descent`` its steps under given labels. ReLU networks are approached
+through ``softplus`` ones, and their ``activation_unknowns`` solved for; several images of one label
+begin by ``multistart`` in few ``principal_components``, and ``region_swaps`` mends what is left
+exchanged.
 """
 
 from adversary.attacks.gauss_newton.activation_unknowns import ActivationResiduals
-from adversary.attacks.gauss_newton.attack import MEMORY_BYTES, GaussNewton
+from adversary.attacks.gauss_newton.attack import GaussNewton
+from adversary.attacks.gauss_newton.descent import MEMORY_BYTES
 from adversary.attacks.gauss_newton.softplus import has_relu
 
 __all__ = [

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.func import jvp, vmap
 
 from adversary.common.results import IterationRecord
-from adversary.optim.levenberg_marquardt import Iterate
+from adversary.optim.levenberg_marquardt import DescentOptions, Iterate
 from adversary.optim.prior_terms import PriorTerm
 from adversary.optim.quadratic_models import symmetric_product
 from adversary.optim.search import Search
@@ -127,49 +127,46 @@ class ActivationResiduals:
 def solve_activations(
     equations: Residuals,
     place: Iterate,
-    penalty: PriorTerm,
-    *,
-    iterations: int,
+    prior_term: PriorTerm,
     search: Search,
-    restart: int = 0,
-    enough: float = 0.0,
+    options: DescentOptions,
 ) -> Iterate:
-    """Take steps over pixels and switches until the residuals are at ``enough`` or do not fall.
+    """Take steps over pixels and switches until the residuals are at the target or do not fall.
 
     The noise of a step is taken as large as the misfit that it leaves (discrepancy principle,
     Morozov 1966): far from the images that is the curvature that the step neglects. Residuals jump
     where units switch, so that progress is told by the misfit with the switches in doubt left open.
-    Arguments are those of :func:`adversary.optim.levenberg_marquardt.levenberg_marquardt`.
+    Arguments are those of :class:`adversary.optim.levenberg_marquardt.LevenbergMarquardt`.
 
     Returns
     -------
-    Place
+    Iterate
         That of the least residual, the first one included.
     """
     switched = ActivationResiduals(equations)
     best = Iterate(place.images, equations(place.images))
     images, residual = best.images, best.residual
     misfits: list[float] = []
-    for _ in range(iterations):
+    for _ in range(options.iterations):
         if search.exhausted():
             break
         rows = switched.rows(images, int(UNKNOWNS_PER_PIXEL * images.numel()))
         search.evaluations += len(rows)
-        step, misfit = _step(rows, residual, images, penalty)
+        step, misfit = _step(rows, residual, images, prior_term)
         images = images + step
         residual = equations(images)
-        count = len(search.history)
+        reached, count = Iterate(images, residual), len(search.history)
         search.history.append(
-            IterationRecord(restart, count, float(residual.square().mean()), search.seconds)
+            IterationRecord(options.restart, count, reached.chi_square, search.seconds)
         )
         misfits.append(misfit)
-        if float(residual.square().mean()) < best.chi_square:
-            best = Iterate(images, residual)
+        if reached.chi_square < best.chi_square:
+            best = reached
         stuck = (
             len(misfits) > PATIENCE_STEPS
             and not misfit < MIN_DECREASE * misfits[-1 - PATIENCE_STEPS]
         )
-        if best.chi_square < enough or stuck:
+        if best.chi_square < options.target or stuck:
             break
     return best
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from adversary.attacks.gauss_newton.principal_components import SubspaceResiduals
 from adversary.common.seeding import generator
-from adversary.optim.levenberg_marquardt import Iterate, levenberg_marquardt
+from adversary.optim.levenberg_marquardt import DescentOptions, Iterate, LevenbergMarquardt
 from adversary.optim.prior_terms import GaussianTerm
 from adversary.optim.quadratic_models import DenseModel
 from adversary.optim.search import Search
@@ -102,9 +102,9 @@ def _descended(few: SubspaceResiduals, start: Tensor, steps: int, search: Search
         before, lowest = lowest, min(lowest, _cost(place))
         return temperature > 1 or lowest < MIN_DECREASE * before
 
-    place = levenberg_marquardt(
-        equations, place, penalty, DenseModel, iterations=steps, search=clock, worth=falling
-    )
+    options = DescentOptions(iterations=steps)
+    descent = LevenbergMarquardt(equations, penalty, DenseModel, clock, options)
+    place = descent.minimise(place, falling)
     search.evaluations += clock.evaluations
     return place
 

@@ -57,7 +57,7 @@ class SubspaceResiduals:
     Somersalo, "Statistical and Computational Inverse Problems" 2005, section 5.8): to first order
     that of their normal distribution, beyond that of draws. Coordinates are principal components in
     standard deviations. The interface is that of :class:`~adversary.problem.residuals.Residuals`,
-    for :func:`adversary.optim.levenberg_marquardt.levenberg_marquardt`.
+    for :class:`adversary.optim.levenberg_marquardt.LevenbergMarquardt`.
 
     Parameters
     ----------

@@ -17,9 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from adversary.optim.levenberg_marquardt import Iterate, ModelMaker, levenberg_marquardt
+from adversary.optim.levenberg_marquardt import Iterate, LevenbergMarquardt
 from adversary.optim.prior_terms import PriorTerm
-from adversary.optim.search import Search
 from adversary.problem.residuals import Residuals
 
 SMOOTHING_SIGMAS = (1.0, 2.0)
@@ -38,17 +37,7 @@ MAX_RELATIVE_COST = 0.99
 """Of the cost of a place, what a better one costs at most."""
 
 
-def resolve_swaps(
-    equations: Residuals,
-    place: Iterate,
-    penalty: PriorTerm,
-    make_model: ModelMaker,
-    *,
-    iterations: int,
-    search: Search,
-    restart: int = 0,
-    enough: float = 0.0,
-) -> Iterate:
+def resolve_swaps(descent: LevenbergMarquardt[Residuals, PriorTerm], place: Iterate) -> Iterate:
     """Return the most probable place that exchanges lead to; the one given if no other is better.
 
     From what an exchange makes of the images a descent begins at the noise of its misfit. It is
@@ -56,20 +45,35 @@ def resolve_swaps(
 
     Parameters
     ----------
-    equations : Residuals
-        r(x), in standard deviations.
-    place : Place
+    descent : LevenbergMarquardt
+        Takes the steps, from what each exchange makes of the images.
+    place : Iterate
         Where a descent has ended.
-    penalty, make_model, iterations, search, restart, enough
-        See :func:`~adversary.optim.levenberg_marquardt.levenberg_marquardt`; iterations are those
-        of one descent.
     """
+    equations = descent.equations
 
     def misfit(images: Tensor) -> float:
         return float(equations(images).square().mean())
 
     best = Iterate(place.images, equations(place.images), place.temperature)
-    wins = False
+    for _ in range(MAX_SWAPS):
+        for one in candidate_swaps(misfit, best.images, equations.targets)[:MAX_CANDIDATES]:
+            rival = _rival(descent, best, one.of(best.images))
+            if rival is not None:
+                place = best = rival
+                break
+            if descent.search.exhausted():
+                return place
+        else:
+            break
+    return place
+
+
+def _rival(
+    descent: LevenbergMarquardt[Residuals, PriorTerm], best: Iterate, images: Tensor
+) -> Iterate | None:
+    """Return where a descent from other images ends; None where that costs as much as the best."""
+    penalty, wins = descent.prior_term, False
 
     def winning(rival: Iterate, temperature: float) -> bool:
         """Note whether a rival costs less, at the noise for which it has last been improved."""
@@ -79,30 +83,10 @@ def resolve_swaps(
         )
         return wins
 
-    for _ in range(MAX_SWAPS):
-        for one in candidate_swaps(misfit, best.images, equations.targets)[:MAX_CANDIDATES]:
-            wins = False
-            images = one.of(best.images)
-            residual = equations(images)
-            rival = levenberg_marquardt(
-                equations,
-                Iterate(images, residual, float(residual.square().mean())),
-                penalty,
-                make_model,
-                iterations=iterations,
-                search=search,
-                restart=restart,
-                enough=enough,
-                worth=winning,
-            )
-            if wins:
-                place = best = rival
-                break
-            if search.exhausted():
-                return place
-        else:
-            break
-    return place
+    residual = descent.equations(images)
+    start = Iterate(images, residual, float(residual.square().mean()))
+    rival = descent.minimise(start, winning)
+    return rival if wins else None
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from adversary.attacks.base import Attack, AttackError, require_positive, update_notes
+from adversary.attacks.base import Attack, Run
+from adversary.attacks.options import option
 from adversary.attacks.recursive.feature_inversion import invert_features
 from adversary.attacks.recursive.image_scales import image_scales
 from adversary.attacks.recursive.layer_graph import LayerGraph
@@ -25,14 +27,14 @@ from adversary.attacks.recursive.least_absolute_deviations import (
     LadResult,
     least_absolute_deviations,
 )
-from adversary.common.results import Reconstruction
+from adversary.common.results import Solution
 from adversary.labels import recovery
-from adversary.optim.search import Limits, Progress, Search
+from adversary.optim.levenberg_marquardt import DescentOptions
+from adversary.optim.search import Search
 from adversary.priors.gaussian import GaussianPrior
 from adversary.problem.problem import Problem, image_prior
 from adversary.problem.residuals import residuals
 from adversary.problem.sparse_jacobian import SparseJacobian
-from adversary.problem.update_models import SingleGradient
 
 MEMORY_BYTES = 8 * 2**30
 """What the normal equations of an image may take, before gradient steps are taken instead."""
@@ -59,6 +61,7 @@ CHECKED_ENTRIES_PER_PIXEL = 4.0
 """Entries of the update for every pixel at which the images are checked in the end."""
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Recursive(Attack):
     """What each layer was given, from the head down, and the images from the first one that tells.
 
@@ -97,46 +100,12 @@ class Recursive(Attack):
     FLOOR = 2.0
     """Reduced chi-square at which the noise floor counts as reached."""
 
-    def __init__(self, *, iterations: int = 80) -> None:
-        require_positive(self, iterations=iterations)
-        self.iterations = iterations
+    no_result: ClassVar[str] = "what the layers tell gives no finite images"
 
-    def run(
-        self,
-        problem: Problem,
-        *,
-        seed: int = 0,
-        limits: Limits = Limits(),  # noqa: B008 (frozen)
-        progress: Progress | None = None,
-    ) -> Reconstruction:
-        """See :meth:`adversary.attacks.base.Attack.run`."""
-        self._check(problem)
-        problem = problem.to(torch.float64)
-        search = Search(self.name, seed, limits, progress)
-        try:
-            peeling = LayerRecursion(problem)
-            lowest, scales, found = self._trusted(peeling)
-        except LayerRecursionError as error:
-            raise AttackError(f"{self.name}: {error}") from error
-        images = self._images(peeling, lowest, scales, search)
-        equations = residuals(problem, problem.targets(found), CHECKED_ENTRIES_PER_PIXEL, seed)
-        residual = equations.calibrated(images, seed)(images)
-        chi_square = float(residual.square().mean())
-        if not math.isfinite(chi_square):
-            raise AttackError(f"{self.name}: what the layers tell gives no finite images")
-        return Reconstruction(
-            images=images.clamp(0, 1).float().cpu(),
-            labels=found.cpu(),
-            score=chi_square,
-            seconds=search.seconds,
-            evaluations=search.evaluations,
-            stopped=search.stopped,
-            history=search.history,
-            notes=self._notes(problem, peeling, lowest, scales, chi_square),
-        )
+    iterations: int = option(80, above=0)
 
-    def _check(self, problem: Problem) -> None:
-        """Refuse what is no plain gradient of images one by one."""
+    def prepare(self, problem: Problem) -> Problem:
+        """Return the problem in float64; refuse what is no plain gradient of images one by one."""
         channel = problem.threat.channel
         norms = [m for m in problem.model.modules() if isinstance(m, _BatchNorm)]
         reason = ""
@@ -149,7 +118,23 @@ class Recursive(Attack):
         elif any(m.training or m.running_mean is None for m in norms):
             reason = "batch normalisation by the batch's own statistics mixes the images"
         if reason:
-            raise AttackError(f"{self.name}: {reason}")
+            raise self.failure(reason)
+        return problem.to(torch.float64)
+
+    def solve(self, run: Run) -> Solution:
+        """Return the images that give the lowest layers' outputs, once these are known."""
+        try:
+            peeling = LayerRecursion(run.problem)
+            lowest, scales, found = self._trusted(peeling)
+        except LayerRecursionError as error:
+            raise self.failure(str(error)) from error
+        images = self._images(peeling, lowest, scales, run.search)
+        targets = run.problem.targets(found)
+        equations = residuals(run.problem, targets, CHECKED_ENTRIES_PER_PIXEL, run.seed)
+        residual = equations.calibrated(images, run.seed)(images)
+        chi_square = float(residual.square().mean())
+        notes = (*_recursion_notes(peeling, lowest, scales), self._floor_note(chi_square))
+        return Solution(images=images, labels=found, score=chi_square, notes=notes)
 
     def _trusted(self, peeling: LayerRecursion) -> tuple[list[LayerEstimate], Tensor, Tensor]:
         """Return the lowest layers that fit those above them, each image's factor, the labels.
@@ -219,13 +204,13 @@ class Recursive(Attack):
         more = last.told != first.told and last.effort <= MAX_VALUES_TIMES_PIXELS
         found = LadResult(prior.mean)
         for equations in stages if more else stages[:1]:
+            iterations = equations.affordable(self.iterations)
             found = least_absolute_deviations(
                 equations.jacobian,
                 *equations.of(image),
                 prior,
-                iterations=equations.affordable(self.iterations),
                 search=search,
-                restart=image,
+                options=DescentOptions(iterations=iterations, restart=image),
                 start=found.image,
             )
             if found.holds:
@@ -236,35 +221,31 @@ class Recursive(Attack):
         self, equations: _Equations, image: int, prior: GaussianPrior, search: Search
     ) -> LadResult:
         """Return an image that is too large for linear equations."""
+        iterations = GRADIENT_STEPS_PER_SOLVE * self.iterations
         return invert_features(
             equations.function,
             *equations.of(image),
             prior,
-            iterations=GRADIENT_STEPS_PER_SOLVE * self.iterations,
             search=search,
-            restart=image,
+            options=DescentOptions(iterations=iterations, restart=image),
         )
 
-    def _notes(
-        self,
-        problem: Problem,
-        peeling: LayerRecursion,
-        lowest: list[LayerEstimate],
-        scales: Tensor,
-        chi_square: float,
-    ) -> tuple[str, ...]:
+    def _floor_note(self, chi_square: float) -> str:
         reached = (
             "the noise floor is reached" if chi_square < self.FLOOR else "above the noise floor"
         )
-        hidden = int(scales.isnan().sum())
-        sure = f"{hidden} of {len(scales)} images hidden by noise: the model is too sure of them"
-        return (
-            *([sure] if hidden else []),
-            f"inputs of {len(peeling.known)} layers found, down to {lowest[0].node.name}",
-            *(["too large for linear equations: by gradient steps"] if _large(problem) else []),
-            f"reduced chi-square {chi_square:.3g}: {reached}",
-            *update_notes(problem, SingleGradient()),
-        )
+        return f"reduced chi-square {chi_square:.3g}: {reached}"
+
+
+def _recursion_notes(
+    peeling: LayerRecursion, lowest: list[LayerEstimate], scales: Tensor
+) -> Iterator[str]:
+    """Yield how far down the recursion came, and of how many images."""
+    if hidden := int(scales.isnan().sum()):
+        yield f"{hidden} of {len(scales)} images hidden by noise: the model is too sure of them"
+    yield f"inputs of {len(peeling.known)} layers found, down to {lowest[0].node.name}"
+    if _large(peeling.problem):
+        yield "too large for linear equations: by gradient steps"
 
 
 class _Equations:

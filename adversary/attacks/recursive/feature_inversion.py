@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from adversary.attacks.recursive.least_absolute_deviations import LadResult
-from adversary.optim.loop import minimise
+from adversary.optim.levenberg_marquardt import DescentOptions
+from adversary.optim.loop import Recording, minimise
 from adversary.optim.optimizers import LBFGS
 from adversary.optim.search import Search
 from adversary.priors.gaussian import GaussianPrior
@@ -31,9 +32,8 @@ def invert_features(
     on: Tensor,
     prior: GaussianPrior,
     *,
-    iterations: int,
     search: Search,
-    restart: int = 0,
+    options: DescentOptions,
 ) -> LadResult:
     """Return the image with which a layer gives outputs that come near the known ones.
 
@@ -45,7 +45,7 @@ def invert_features(
     ----------
     layer : callable
         From (1, C, H, W) to (1, m), what a ReLU is given or the outputs themselves.
-    outputs, on, prior, iterations, search, restart
+    outputs, on, prior, search, options
         As of
         :func:`~adversary.attacks.recursive.least_absolute_deviations.least_absolute_deviations`.
     """
@@ -62,8 +62,8 @@ def invert_features(
         lambda variables: torch.stack([misfit(z) for z in variables["whitened"]]),
         {"whitened": torch.zeros(1, 1, prior.size).to(outputs)},
         method,
-        iterations=iterations,
+        iterations=options.iterations,
         search=search,
-        first_restart=restart,
+        recording=Recording(first_restart=options.restart),
     )
     return LadResult(prior.colour(best["whitened"][0]), settled=method.stalled())

@@ -57,7 +57,7 @@ def image_scales(peeling: LayerRecursion, at: LayerEstimate) -> tuple[Tensor, Te
     ]
     if not all(found):
         raise LayerRecursionError("no factor of an image explains its own gradient")
-    bias = peeling.problem.head_gradient[1]
+    bias = peeling.problem.head.bias_gradient
     assert bias is not None
     told, signs = float(bias @ peeling.direction), peeling.signs.tolist()
 

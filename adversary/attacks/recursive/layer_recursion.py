@@ -198,7 +198,8 @@ class LayerRecursion:
 
     def _of_logits(self) -> tuple[Tensor, float | None]:
         """Return v, and f of a single image."""
-        weight, bias = self.problem.head_gradient
+        head = self.problem.head
+        weight, bias = head.weight_gradient, head.bias_gradient
         layer = self.graph.layer(self.graph.result)
         if not isinstance(layer, nn.Linear):
             raise LayerRecursionError("its last layer is not linear")

@@ -19,6 +19,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from adversary.common.results import IterationRecord
+from adversary.optim.levenberg_marquardt import DescentOptions
 from adversary.optim.search import Search
 from adversary.priors.gaussian import GaussianPrior
 from adversary.problem.sparse_jacobian import SparseJacobian
@@ -67,9 +68,8 @@ def least_absolute_deviations(
     on: Tensor,
     prior: GaussianPrior,
     *,
-    iterations: int,
     search: Search,
-    restart: int = 0,
+    options: DescentOptions,
     start: Tensor | None = None,
 ) -> LadResult:
     """Invert a layer by least absolute deviations.
@@ -88,12 +88,10 @@ def least_absolute_deviations(
         Which of them are positive, of the same shape; of the others it is known that they are not.
     prior : GaussianPrior
         Of the image.
-    iterations : int
-        Steps at most.
     search : Search
-        Clock, limits and history; gains one step each.
-    restart : int
-        Number of the image, for the history.
+        Clock, limits and history; gains one record a step.
+    options : DescentOptions
+        Steps at most, and the number of the image for the history.
     start : Tensor, optional
         Image to begin with; the prior's mean unless given.
     """
@@ -104,7 +102,7 @@ def least_absolute_deviations(
     largest = float(outputs.abs().max())
     least = INITIAL_SCALE * largest
     scales: list[float] = []
-    for _ in range(iterations):
+    for _ in range(options.iterations):
         if search.exhausted():
             break
         image = x.view(shape)
@@ -120,7 +118,7 @@ def least_absolute_deviations(
         ):
             least *= SCALE_DECAY
         scale = max(scale, least)
-        search.history.append(IterationRecord(restart, len(scales), scale, search.seconds))
+        search.history.append(IterationRecord(options.restart, len(scales), scale, search.seconds))
         stuck = len(scales) > PATIENCE_STEPS and scale > 0.9 * min(scales[:-PATIENCE_STEPS])
         if least <= FINAL_SCALE * largest or stuck:
             return LadResult(image, settled=True, holds=float(size.max()) < INITIAL_SCALE * largest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from dataclasses import dataclass
@@ -10,20 +11,22 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from adversary.attacks.base import Attack, AttackError, require_one_of, update_notes
+from adversary.attacks.base import Attack, AttackError, Run
 from adversary.attacks.certificates import (
     Encoded,
     Goodness,
     Laplace,
     Posterior,
     Statement,
+    Tried,
     certify,
     goodness,
     interval_posterior,
 )
 from adversary.attacks.certificates.posterior import MAP_STEPS
+from adversary.attacks.options import option
 from adversary.attacks.standard.doubts import doubts
-from adversary.attacks.standard.effort import EFFORTS
+from adversary.attacks.standard.effort import EFFORTS, Effort
 from adversary.attacks.standard.members import (
     MEMBERS,
     Member,
@@ -32,13 +35,11 @@ from adversary.attacks.standard.members import (
     gradient_operations,
 )
 from adversary.attacks.standard.referee import Estimate, Referee
-from adversary.common.results import Reconstruction, Trial
+from adversary.common.results import Solution, Trial
 from adversary.labels.candidates import likely_labels
-from adversary.optim.search import Limits, Progress, Search
 from adversary.problem.interval_equations import IntervalEquations
 from adversary.problem.problem import Problem, image_prior
 from adversary.problem.residuals import Residuals
-from adversary.problem.update_models import select
 
 MAX_PROVABLE_CHI_SQUARE = 16.0
 """Chi-square, in the ensemble's common units, up to which an estimate may be proved."""
@@ -51,6 +52,7 @@ TRIVIAL_MEMBERS = ("mean", "nearest", "linear")
 """Members that look for nothing."""
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Standard(Attack):
     """A fixed ensemble that needs no choice: the strongest attack for the update at hand.
 
@@ -79,27 +81,28 @@ class Standard(Attack):
     title: ClassVar[str] = "Standard adversary"
     reference: ClassVar[str] = "this project, after AutoAttack (Croce and Hein, ICML 2020)"
 
-    def __init__(self, *, effort: str = "standard", also: str = "") -> None:
-        require_one_of(self, "effort", effort, EFFORTS)
-        self.effort = effort
-        self.also = also
-        self._members = (*MEMBERS, *(foreign(name) for name in filter(None, also.split("+"))))
+    effort: str = option("standard", choices=lambda: EFFORTS)
+    also: str = ""
 
-    def run(
-        self,
-        problem: Problem,
-        *,
-        seed: int = 0,
-        limits: Limits = Limits(),  # noqa: B008 (frozen)
-        progress: Progress | None = None,
-    ) -> Reconstruction:
-        """See :meth:`adversary.attacks.base.Attack.run`."""
-        search = Search(self.name, seed, limits)
-        work = _begun(problem.to(torch.float64), self.effort, search)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _ = self._members  # a name that no attack has should not wait for a run
+
+    @functools.cached_property
+    def _members(self) -> tuple[Member, ...]:
+        return (*MEMBERS, *(foreign(name) for name in filter(None, self.also.split("+"))))
+
+    def prepare(self, problem: Problem) -> Problem:
+        """Return the problem in float64."""
+        return problem.to(torch.float64)
+
+    def solve(self, run: Run) -> Solution:
+        """Return the most probable of the members' estimates, with what can be stated of it."""
+        work = _begun(run, EFFORTS[self.effort])
         trials: list[Trial] = []
         certified: _Certified | None = None
         for place, member in enumerate(self._members):
-            if place and search.exhausted():
+            if place and run.search.exhausted():
                 work.cut = True
                 break
             if not member.suits(work):
@@ -112,9 +115,13 @@ class Standard(Attack):
                 certified = _certified(work)
             if certified is not None and _ends(work, certified.statement):
                 break
-            if progress is not None:
-                progress(self.name, (place + 1) / len(self._members))
-        return _reconstruction(work, certified or _certified(work), trials)
+            run.search.report((place + 1) / len(self._members))
+        run.search.stopped = "seconds" if work.cut else "converged"
+        return _solution(work, certified or _certified(work), trials)
+
+    def usable(self, solution: Solution) -> bool:
+        """Return True: the mean public X-ray is a result where nothing better was found."""
+        return True
 
 
 def _ends(work: Work, statement: Statement) -> bool:
@@ -127,9 +134,9 @@ def _ends(work: Work, statement: Statement) -> bool:
     return statement.certificate == "proved" and work.best.member not in TRIVIAL_MEMBERS
 
 
-def _begun(problem: Problem, effort: str, search: Search) -> Work:
-    prior = image_prior(problem)
-    referee, mean = Referee(problem, prior, search.seed), prior.mean.expand(problem.shape)
+def _begun(run: Run, effort: Effort) -> Work:
+    problem, prior = run.problem, image_prior(run.problem)
+    referee, mean = Referee(problem, prior, run.seed), prior.mean.expand(problem.shape)
     labels = likely_labels(problem, mean)
     return Work(
         problem=problem,
@@ -137,9 +144,9 @@ def _begun(problem: Problem, effort: str, search: Search) -> Work:
         referee=referee,
         labels=labels,
         estimates=[referee.unscored("mean", mean.clone(), labels[0])],
-        effort=EFFORTS[effort],
-        search=search,
-        seed=search.seed,
+        effort=effort,
+        search=run.search,
+        seed=run.seed,
         operations=gradient_operations(problem),
     )
 
@@ -227,16 +234,12 @@ def _certified_by_limits(work: Work, limits: IntervalEquations) -> _Certified:
 
 def _stated(work: Work, posterior: Posterior, fit: Goodness, equations: int) -> Statement:
     """Return what follows from posterior and fit of the best estimate."""
-    return certify(
-        work.best,
-        posterior,
-        fit,
-        work.prior,
+    tried = Tried(
         equations=equations,
         rivals=[one for one in work.estimates if one is not work.best],
         complete=work.complete,
-        confirmed=False,
     )
+    return certify(work.best, posterior, fit, work.prior, tried)
 
 
 def _local(work: Work, equations: Residuals) -> tuple[Laplace | Encoded, Posterior]:
@@ -258,8 +261,8 @@ def _local(work: Work, equations: Residuals) -> tuple[Laplace | Encoded, Posteri
     return found, found.at(steps=MAP_STEPS)
 
 
-def _reconstruction(work: Work, found: _Certified, trials: list[Trial]) -> Reconstruction:
-    search, statement = work.search, found.statement
+def _solution(work: Work, found: _Certified, trials: list[Trial]) -> Solution:
+    statement = found.statement
     doubted = doubts(work.problem)
     flags, certificate, psnr = list(statement.flags), statement.certificate, found.psnr
     if work.cut or doubted:
@@ -271,20 +274,14 @@ def _reconstruction(work: Work, found: _Certified, trials: list[Trial]) -> Recon
     flags += [] if math.isfinite(found.estimate.cost) else ["diverged"]
     flags += doubted
     members = dict.fromkeys(trial.member for trial in trials)
-    return Reconstruction(
-        images=found.images.float().cpu(),
-        labels=found.estimate.labels.cpu(),
+    return Solution(
+        images=found.images,
+        labels=found.estimate.labels,
         score=found.chi_square,
-        seconds=search.seconds,
-        evaluations=search.evaluations,
-        stopped="seconds" if work.cut else "converged",
-        history=search.history,
         notes=(
             f"{found.estimate.member} of {', '.join(members)}",
             f"reduced chi-square {found.chi_square:.4g}",
             *(f"{trial.member}: {trial.note}" for trial in trials if trial.note),
-            *search.notes,
-            *update_notes(work.problem, select("auto", work.problem.observation)),
         ),
         expected_psnr=None if psnr is None else tuple(psnr.tolist()),
         certificate=certificate,

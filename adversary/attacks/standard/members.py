@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
-from adversary.attacks.base import Attack
+from adversary.attacks.base import Attack, Run
 from adversary.attacks.batch_statistics import BatchStatistics
 from adversary.attacks.certificates import Laplace
 from adversary.attacks.certificates.posterior import fits
@@ -167,7 +167,7 @@ class Work:
     def clock(self, member: str, gradients: float) -> Search:
         """Return the books of one member."""
         seed = derive_seed(self.seed, member, self.starts)
-        return Search(member, seed, self.limits(gradients), self.search.progress)
+        return Search(member, seed, self.limits(gradients))
 
 
 @dataclass(frozen=True)
@@ -290,12 +290,7 @@ def _recursive(work: Work) -> Iterator[Found]:
 
 def _tells_encodings(work: Work) -> bool:
     one_step = work.problem.observation.steps == 1
-    return (
-        one_step
-        and not work.noisy
-        and work.problem.outputs > 2
-        and all(part is not None for part in work.problem.head_gradient)
-    )
+    return one_step and not work.noisy and work.problem.outputs > 2 and work.problem.head.complete
 
 
 def _encgrad(work: Work) -> Iterator[Found]:
@@ -328,7 +323,7 @@ def _descended(work: Work) -> Iterator[Found]:
     search = work.clock(attack.name, GRADIENTS_PER_COLUMN * work.problem.observation.steps)
     start = _start(work)
     work.starts += 1
-    ends = attack.descents(work.problem, start, seed=search.seed, search=search)
+    ends = attack.descents(Run(work.problem, search), start)
     work.search.evaluations += search.evaluations
     work.search.history += [
         IterationRecord(work.starts - 1, step.iteration, step.score, step.seconds)

@@ -20,16 +20,54 @@ SPLITS: tuple[Part, ...] = get_args(Part)
 
 @dataclass(frozen=True)
 class DatasetRequest:
-    """The arguments of :func:`fl_sim.data.load`, where each of them is explained."""
+    """Which X-rays are wanted, and in what form.
+
+    Parameters
+    ----------
+    name : str
+        A key of :data:`fl_sim.data.DATASETS`.
+    path : str
+        File or folder of the data; ``embedded``, ``sample`` and ``phantom`` need none, and those
+        of MedMNIST are downloaded without one.
+    image_size : int
+        Side of the square images in pixels, 8 to 1024.
+    channels : int
+        1 (grey) or 3 (grey repeated; colour kept).
+    num_images : int
+        At most so many images in the three splits together; 0 for all (``phantom``: 512).
+    public : int, optional
+        Public images, as nearly as whole patients allow; by default those that the data set
+        itself calls public, or four where it calls none so or ``num_images`` are taken.
+    test_fraction : float
+        Share of the images held out for testing, in [0, 1). A test split of the data set's own
+        is used instead, whole unless ``num_images`` is given; 0 means no test images at all.
+        ``embedded`` is too small to hold out any.
+    seed : int
+        Decides which patients are drawn, and what a phantom looks like.
+    labels : str
+        Label columns of a ``folder``'s CSV file, comma-separated; empty for all.
+    uncertain : str
+        One of :data:`fl_sim.data.entries.UNCERTAIN`: what uncertain labels of a CSV file count as.
+    columns : str
+        What columns of a table mean whose names do not tell: ``path = File, patient = Who``; see
+        :data:`fl_sim.data.files.columns.ROLES`.
+    patients : str
+        A key of :data:`fl_sim.data.identity.PATIENTS`: what tells who is in an image.
+    max_value : float
+        The number that is white in pictures of more bits than they use; 0 is the format's own.
+    on_error : str
+        One of :data:`fl_sim.data.loading.ON_ERROR`: whether a file that cannot be read ends it, or
+        is left out.
+    """
 
     name: str
-    path: str
-    image_size: int
-    channels: int
-    num_images: int
-    public: int | None
-    test_fraction: float
-    seed: int
+    path: str = ""
+    image_size: int = 64
+    channels: int = 1
+    num_images: int = 0
+    public: int | None = None
+    test_fraction: float = 0.2
+    seed: int = 0
     labels: str = ""
     uncertain: str = "refuse"
     columns: str = ""

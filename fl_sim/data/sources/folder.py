@@ -32,7 +32,7 @@ from fl_sim.data.files.tree import (
 from fl_sim.data.identity import PATIENTS, Sighting, cleaned, in_words
 from fl_sim.data.layout import SPLITS, Place, arrange
 from fl_sim.data.sources import mimic
-from fl_sim.data.sources.base import DatasetRequest, DatasetSource, Part, reads
+from fl_sim.data.sources.base import UNREAD, DatasetRequest, DatasetSource, Part, reads
 
 __all__ = ["SUFFIXES", "UNCERTAIN", "source"]
 
@@ -108,7 +108,7 @@ class _Paths:
         return read_file(self.paths[name])
 
 
-@reads("path", "labels", "uncertain", "columns", "patients", "max_value", "on_error")
+@reads(*UNREAD)
 def source(request: DatasetRequest) -> DatasetSource:
     """Return the images of a folder, zip archive or table.
 

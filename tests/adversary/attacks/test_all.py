@@ -65,7 +65,7 @@ def test_every_attack_runs_on_every_kind_of_update(tiny_net, update, name, batch
     assert 0 <= found.images.min() <= found.images.max() <= 1
     assert found.labels.shape == targets.shape
     assert found.evaluations > 0
-    if type(attack).run is GradientMatching.run:  # one phase, one objective
+    if type(attack).solve is GradientMatching.solve:  # one phase, one objective
         assert found.score == min(s.score for s in found.history if s.score == s.score)
 
 
@@ -317,7 +317,7 @@ class Broken(Attack):
     def __init__(self, error: BaseException) -> None:
         self.error = error
 
-    def run(self, problem, *, seed=0, limits=None, progress=None):
+    def solve(self, run):
         torch.rand(1)  # an attack that does not keep to its own generator
         raise self.error
 

@@ -121,8 +121,7 @@ def test_a_rehearsal_trains_as_a_client_does(options):
     made = rehearse(
         mode,
         observation,
-        images,
-        targets,
+        (images, targets),
         steps=recipe.steps(12),
         generator=torch.Generator().manual_seed(5),
     )
@@ -155,7 +154,7 @@ def test_one_step_is_the_sum_of_its_images(name, options):
     observation, _ = trained(model, images, labels, recipe)
     mode, targets = in_training_mode(model, recipe), F.one_hot(labels, 2).float()
     draws = torch.Generator().manual_seed(0)
-    made = rehearse(mode, observation, images, targets, steps=1, generator=draws)
+    made = rehearse(mode, observation, (images, targets), steps=1, generator=draws)
     update = read(mode, observation, Channel(), [made], most=10**9, generator=draws)
     rows = features(mode, update, images, targets, observation, Channel(), generator=draws)
     summed = rows.sum((0, 1))

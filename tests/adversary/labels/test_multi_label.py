@@ -8,10 +8,11 @@ from torch.nn import functional
 from adversary import Prior, ThreatModel, TrainingRecipe
 from adversary.labels import recovery
 from adversary.labels.multi_label import multi_labels
+from adversary.problem.head import Head
 from adversary.problem.problem import build_problem
 
 
-def head_gradients(encodings, truth, seed, scale, class_weights=None):
+def head_of(encodings, truth, seed, scale, class_weights=None):
     draw = torch.Generator().manual_seed(seed)
     shape = (truth.shape[1], encodings.shape[1])
     weight = (scale * torch.randn(shape, generator=draw, dtype=torch.float64)).requires_grad_()
@@ -19,7 +20,10 @@ def head_gradients(encodings, truth, seed, scale, class_weights=None):
     logits = encodings @ weight.T + bias
     loss = functional.binary_cross_entropy_with_logits(logits, truth, pos_weight=class_weights)
     found = torch.autograd.grad(loss, (weight, bias))
-    return [*found, weight.detach(), bias.detach()]
+    return Head(
+        loss="bce", class_weights=class_weights, weight=weight.detach(), bias=bias.detach(),
+        weight_gradient=found[0], bias_gradient=found[1],
+    )  # fmt: skip
 
 
 def rows_in_error(found, truth):
@@ -41,9 +45,9 @@ def test_labels_are_found_together_in_their_images(batch, outputs, seed, scale):
     truth = sparse_labels(batch, outputs, seed)
     draw = torch.Generator().manual_seed(seed)
     encodings = torch.rand(batch, 40, generator=draw, dtype=torch.float64)
-    system = head_gradients(encodings, truth, seed, scale)
+    head = head_of(encodings, truth, seed, scale)
     counts = truth.sum(0).long()
-    found = multi_labels(*system, counts, batch, noise=1e-9)
+    found = multi_labels(head, counts, batch, noise=1e-9)
     assert torch.equal(found.sum(0).long(), counts)
     assert rows_in_error(found, truth) <= 2 * (batch > 4)  # one label in the wrong image
     stacked = (torch.arange(batch)[:, None] < counts).double()
@@ -56,8 +60,8 @@ def test_class_weights_are_allowed_for(seed):
     draw = torch.Generator().manual_seed(seed)
     encodings = torch.rand(4, 40, generator=draw, dtype=torch.float64)
     weights = 0.5 + 10 * torch.rand(14, generator=draw, dtype=torch.float64)
-    system = head_gradients(encodings, truth, seed, 0.1, weights)
-    found = multi_labels(*system, truth.sum(0).long(), 4, noise=1e-9, class_weights=weights)
+    head = head_of(encodings, truth, seed, 0.1, weights)
+    found = multi_labels(head, truth.sum(0).long(), 4, noise=1e-9)
     assert rows_in_error(found, truth) == 0
 
 
@@ -65,9 +69,7 @@ def test_images_are_not_told_apart_in_vain():
     """Equal encodings: labels on one image or on two explain the gradient, one is simpler."""
     truth = torch.tensor([[1, 1, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0]]).double()
     encodings = torch.rand(2, 20, dtype=torch.float64).sort(0).values
-    found = multi_labels(
-        *head_gradients(encodings, truth, 1, 0.01), truth.sum(0).long(), 2, noise=1e-9
-    )
+    found = multi_labels(head_of(encodings, truth, 1, 0.01), truth.sum(0).long(), 2, noise=1e-9)
     assert rows_in_error(found, truth) == 0
 
 
@@ -75,8 +77,8 @@ def test_no_labels_at_all_and_labels_everywhere():
     encodings = torch.rand(3, 20, dtype=torch.float64)
     for value in (0.0, 1.0):
         truth = torch.full((3, 6), value, dtype=torch.float64)
-        system = head_gradients(encodings, truth, 0, 0.01)
-        found = multi_labels(*system, truth.sum(0).long(), 3, noise=1e-9)
+        head = head_of(encodings, truth, 0, 0.01)
+        found = multi_labels(head, truth.sum(0).long(), 3, noise=1e-9)
         assert torch.equal(found, truth)
 
 

@@ -6,6 +6,7 @@ from torch.nn import functional
 
 from adversary import Prior, ThreatModel, TrainingRecipe
 from adversary.labels import recovery
+from adversary.problem.head import Head
 from adversary.problem.problem import build_problem
 
 
@@ -155,7 +156,8 @@ def test_consistent_counts_do_without_a_good_estimate_of_the_output(seed, weight
     expected = truth.bincount(minlength=20)
     assert not torch.equal(recovery.label_counts(G_b, uniform, 12, weights), expected)
     assert weighted or torch.equal(recovery.label_counts(G_b, P.mean(0), 12), expected)
-    found = recovery.jointly_estimated_counts(G_W, G_b, W, b, uniform, 12, class_weights=weights)
+    head = Head(weight=W, bias=b, weight_gradient=G_W, bias_gradient=G_b, class_weights=weights)
+    found = recovery.jointly_estimated_counts(head, uniform, 12)
     assert torch.equal(found, expected)
 
 
@@ -164,7 +166,8 @@ def test_consistent_counts_are_the_plain_ones_where_every_class_occurs():
     encodings = torch.rand(4, 6, dtype=torch.float64)
     W, b, G_W, G_b, P = head_gradients(encodings, truth, 3, scale=0.1)
     estimate = P.mean(0)
-    found = recovery.jointly_estimated_counts(G_W, G_b, W, b, estimate, 4)
+    head = Head(weight=W, bias=b, weight_gradient=G_W, bias_gradient=G_b)
+    found = recovery.jointly_estimated_counts(head, estimate, 4)
     assert torch.equal(found, recovery.label_counts(G_b, estimate, 4))
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from adversary.optim.levenberg_marquardt import Iterate, levenberg_marquardt
+from adversary.optim.levenberg_marquardt import DescentOptions, Iterate, LevenbergMarquardt
 from adversary.optim.prior_terms import GaussianTerm, NoPriorTerm
 from adversary.optim.quadratic_models import DenseModel
 from adversary.optim.search import Limits, Search
@@ -55,13 +55,16 @@ def truth_of(seed=0):
     return smooth_prior((1, 4, 4)).sample(2, generator=draw)
 
 
-def run(equations, penalty, start, **options):
-    search = Search("test", 0, options.pop("limits", Limits()))
+def run(equations, penalty, start, limits=None):
+    search = Search("test", 0, limits or Limits())
     residual = equations(start)
     place = Iterate(start, residual, float(residual.square().mean()))
-    return levenberg_marquardt(
-        equations, place, penalty, DenseModel, search=search, iterations=30, **options
-    ), search
+    return descent(equations, penalty, search).minimise(place), search
+
+
+def descent(equations, penalty, search, iterations=30):
+    options = DescentOptions(iterations=iterations)
+    return LevenbergMarquardt(equations, penalty, DenseModel, search, options)
 
 
 @pytest.mark.parametrize("sigma", [1e-6, 1e-2, 1.0])
@@ -95,9 +98,7 @@ def test_no_damping_is_tried_where_only_rounding_is_left():
     both = equations(place.images), equations(place.images)
     place.residual = min(both, key=torch.linalg.norm)
     search = Search("test", 0, Limits())
-    after = levenberg_marquardt(
-        equations, place, NoPriorTerm(), DenseModel, search=search, iterations=30
-    )
+    after = descent(equations, NoPriorTerm(), search).minimise(place)
     assert after.settled
     assert search.evaluations <= 2 * (place.images.numel() + 4)
 
@@ -132,9 +133,7 @@ def test_the_assumed_noise_falls_to_the_true_one(seed):
     search, temperatures = Search("test", 0, Limits()), [place.temperature]
     while not place.settled:
         prior = GaussianTerm(smooth_prior((1, 4, 4)))
-        place = levenberg_marquardt(
-            equations, place, prior, DenseModel, search=search, iterations=1
-        )
+        place = descent(equations, prior, search, iterations=1).minimise(place)
         temperatures.append(place.temperature)
     assert temperatures == sorted(temperatures, reverse=True)
     assert temperatures[-1] == 1

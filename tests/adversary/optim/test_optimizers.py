@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy.optimize import minimize, rosen, rosen_der
 
-from adversary.optim.loop import minimise
+from adversary.optim.loop import Recording, minimise
 from adversary.optim.optimizers import LBFGS, Adam, Langevin, one_cycle, step_decay, warm_cosine
 from adversary.optim.search import Limits, Search
 
@@ -77,7 +77,8 @@ def test_the_best_iterate_is_kept_not_the_last():
 def test_history_has_a_line_for_every_restart_and_iteration():
     looked = search()
     starts = {"x": torch.zeros(2, 2, dtype=torch.float64)}
-    minimise(rosenbrock, starts, Adam(lr=0.1), iterations=7, search=looked, first_restart=4)
+    recording = Recording(first_restart=4)
+    minimise(rosenbrock, starts, Adam(lr=0.1), iterations=7, search=looked, recording=recording)
     assert [(s.restart, s.iteration) for s in looked.history] == [
         (r, i) for r in (4, 5) for i in range(8)
     ]

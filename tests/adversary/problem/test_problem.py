@@ -11,7 +11,8 @@ from torch.nn import functional
 from adversary import ObservationError, Prior, ThreatModel, TrainingRecipe
 from adversary.optim.distances import cosine_distance, layer_distance, squared_distance
 from adversary.priors.total_variation import total_variation
-from adversary.problem.problem import build_problem, head_name
+from adversary.problem.head import head_name
+from adversary.problem.problem import build_problem
 
 
 def make(tiny_net, update, *, batch=2, norm=False, mode="train", channels=1, loss="cross-entropy"):

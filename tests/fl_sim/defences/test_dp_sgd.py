@@ -35,7 +35,6 @@ SMALLEST = {
     "efficientnet0": 16,
 }
 WITH_BATCH_NORM = ("resnet18", "densenet121", "resnet18-sigmoid", "efficientnet-b0")
-CPU = torch.device("cpu")
 
 
 def generator(seed=0):
@@ -55,10 +54,8 @@ def examples(count, *, loss="cross-entropy", size=16, outputs=3, seed=0):
 
 
 def train(defence, model, images, labels, recipe, batches, *, mu=0.0, seed=0):
-    return defence.train(
-        model, images, labels, recipe, batches, device=CPU, proximal_mu=mu,
-        generator=generator(seed),
-    )  # fmt: skip
+    recipe = dataclasses.replace(recipe, proximal_mu=mu)
+    return defence.train(model, images, labels, recipe, batches, generator=generator(seed))
 
 
 def loop(model, images, labels, loss, weights=None):

@@ -19,7 +19,6 @@ from fl_sim.models import create as create_model
 from fl_sim.training.local_training import LOSSES
 
 RECIPE = TrainingRecipe(lr=0.1, batch_size=3)
-CALL = {"device": torch.device("cpu"), "proximal_mu": 0.0}
 
 
 def net(outputs):
@@ -59,7 +58,7 @@ def test_training_is_sgd_on_the_blends(loss):
     batches = [torch.tensor([4, 1, 0]), torch.tensor([2, 3, 5]), torch.tensor([6])]
     found = net(outputs)
     value = create("mixup").train(
-        found, images, labels, recipe, batches, generator=torch.Generator().manual_seed(5), **CALL
+        found, images, labels, recipe, batches, generator=torch.Generator().manual_seed(5)
     )
     expected, draw, losses = net(outputs), torch.Generator().manual_seed(5), []
     for b in batches:
@@ -87,9 +86,7 @@ def test_it_needs_two_images_a_batch_and_draws_from_its_generator_alone():
     for globally, own in ((1, 7), (2, 7), (1, 8)):
         torch.manual_seed(globally)
         model, draw = net(3), torch.Generator().manual_seed(own)
-        create("mixup").train(
-            model, images, labels, RECIPE, [torch.arange(3)], generator=draw, **CALL
-        )
+        create("mixup").train(model, images, labels, RECIPE, [torch.arange(3)], generator=draw)
         ends.append(copy.deepcopy(model.head.weight))
     assert torch.equal(ends[0], ends[1])
     assert not torch.equal(ends[0], ends[2])

@@ -102,8 +102,6 @@ def test_a_client_goes_on_with_its_own_arrays(quick):
                 run.parts[number].labels,
                 run.recipe,
                 run.batches(server_round, number),
-                device=run.device,
-                proximal_mu=0.0,
                 generator=torch.Generator(),
             )
         expected.append(copy.deepcopy(model.state_dict()))

@@ -20,6 +20,7 @@ from fl_sim.models import checkpoints, create
 from fl_sim.models.freezing import freeze
 from fl_sim.offline.audit import (
     AuditFailedError,
+    AuditOptions,
     audit,
     parse_indices,
     parse_normalisation,
@@ -97,7 +98,7 @@ def test_a_client_of_a_plain_checkpoint_is_seen_and_scored(client, xrays, tmp_pa
             "adversary.options": "dlg.iterations=100",
             "out": str(tmp_path / "o"),
         },
-        indices=[4],
+        AuditOptions(indices=[4]),
     )
     folder = RunFolder.open(report.parent)
     (row,) = folder.leakage().to_dict("records")
@@ -124,7 +125,7 @@ def test_a_client_of_a_plain_checkpoint_is_seen_and_scored(client, xrays, tmp_pa
 def test_without_images_there_are_reconstructions_and_the_attackers_own_score(client, tmp_path):
     init, trained = client([0, 1], suffix=".pth.tar")
     changes = {**BASE, **FAST, "local.batch-size": 2, "out": str(tmp_path / "o")}
-    report = audit(init, trained, changes, frames=3)
+    report = audit(init, trained, changes, AuditOptions(frames=3))
     leakage = RunFolder.open(report.parent).leakage()
     assert len(leakage) == 2
     assert leakage["psnr"].isna().all()
@@ -166,16 +167,17 @@ def test_a_run_tells_its_settings_and_its_clients(quick, tmp_path):
 def test_several_steps_are_read_as_such(client, xrays):
     files = client([0, 1, 4, 5], batch=2)
     images = {"data.name": "folder", "data.path": str(xrays)}
-    posed = prepare(*files, {**BASE, **images, "local.max-steps": 2}, indices=[0, 1, 4, 5])
+    whose = AuditOptions(indices=[0, 1, 4, 5])
+    posed = prepare(*files, {**BASE, **images, "local.max-steps": 2}, whose)
     assert posed.observation.steps == 2
     assert posed.observation.recipe.batch_size == 2
     assert posed.truth().names == ("0.png", "1.png", "4.png", "5.png")
     assert torch.allclose(posed.truth().images, pixels(xrays, [0, 1, 4, 5]))
-    one = prepare(*files, {**BASE, **images}, indices=[0, 1, 4, 5])
+    one = prepare(*files, {**BASE, **images}, whose)
     assert (one.observation.steps, one.observation.recipe.batch_size) == (1, 4)
     alone = prepare(*files, {**BASE, "local.max-steps": 3, "local.batch-size": 2})
     assert (alone.observation.steps, alone.observation.images) == (3, 6)
-    mean = prepare(*files, {**BASE, **images, "clients": 2}, indices=[0, 1, 4, 5])
+    mean = prepare(*files, {**BASE, **images, "clients": 2}, whose)
     assert mean.observation.members == {"client-00": 2, "client-01": 2}
     assert mean.observation.images == 4
 
@@ -244,7 +246,7 @@ def test_public_rows_are_the_attackers_and_never_the_clients(client, xrays):
     assert posed.truth().names == ("0.png", "1.png")
     assert torch.allclose(posed.prior.images, pixels(xrays, [2]))
     with pytest.raises(ValueError, match="--indices 2: '2.png' is a public image"):
-        prepare(*files, {**BASE, **images}, indices=[0, 2])
+        prepare(*files, {**BASE, **images}, AuditOptions(indices=[0, 2]))
 
 
 def test_images_may_be_of_any_data_set_and_colour_is_told_by_the_stem(tmp_path):
@@ -255,7 +257,7 @@ def test_images_may_be_of_any_data_set_and_colour_is_told_by_the_stem(tmp_path):
             for value in model.parameters():
                 value.add_(0.01)
     files = [str(tmp_path / f"{name}.safetensors") for name in ("a", "b")]
-    posed = prepare(*files, {**BASE, "data.name": "embedded"}, indices=[1, 0])
+    posed = prepare(*files, {**BASE, "data.name": "embedded"}, AuditOptions(indices=[1, 0]))
     assert posed.truth().images.shape == (2, 3, SIZE, SIZE)
     assert posed.prior.images.shape == (4, 3, SIZE, SIZE)
     assert posed.images.candidates.shape == (11, 3, SIZE, SIZE)  # patients
@@ -274,7 +276,7 @@ def test_an_audit_that_is_stopped_says_so(client, tmp_path, monkeypatch):
 
 
 def test_normalisation_is_as_told(client):
-    posed = prepare(*client([0]), BASE, normalise=(0.4, 0.2))
+    posed = prepare(*client([0]), BASE, AuditOptions(normalise=(0.4, 0.2)))
     assert (posed.model.mean, posed.model.std) == (0.4, 0.2)
 
 
@@ -286,7 +288,9 @@ def test_known_labels_are_an_oracle_that_is_told(client, xrays, tmp_path):
         "adversary.labels-known": True,
     }
     report = audit(
-        *files, {**BASE, **FAST, **images, "out": str(tmp_path / "o")}, indices=[0, 1], frames=0
+        *files,
+        {**BASE, **FAST, **images, "out": str(tmp_path / "o")},
+        AuditOptions(indices=[0, 1], frames=0),
     )
     assert RunFolder.open(report.parent).info()["oracles"] == ["labels known"]
     assert not (tmp_path / "o/history/round-001/client/ing").exists()

@@ -218,7 +218,7 @@ def test_steps_follow_the_rule_of_sgd_by_hand(momentum, weight_decay, mu):
                 v.mul_(momentum).add_(g + weight_decay * p + mu * (p - s))
                 p.sub_(RECIPE.lr * v)
     recipe = replace(RECIPE, momentum=momentum, weight_decay=weight_decay)
-    train(model, x, y, recipe, drawn, device="cpu", proximal_mu=mu)
+    train(model, x, y, replace(recipe, proximal_mu=mu), drawn, device="cpu")
     for ours, theirs in zip(model.parameters(), hand.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs)
 

@@ -10,7 +10,7 @@ import torch
 
 from adversary import Prior, ThreatModel, TrainingRecipe
 from adversary.attacks import Standard
-from adversary.attacks.certificates import Goodness, Posterior, Rival, certify, prior_psnr
+from adversary.attacks.certificates import Goodness, Posterior, Rival, Tried, certify, prior_psnr
 from adversary.attacks.certificates.certify import (
     MAX_CURVATURE,
     MAX_NULL_GAIN_DB,
@@ -67,16 +67,8 @@ def stated(
     confirmed=False,
     **given,
 ):
-    found = certify(
-        rival(0.0),
-        posterior(*gains, **given),
-        fit,
-        PRIOR,
-        equations=equations,
-        rivals=rivals,
-        complete=complete,
-        confirmed=confirmed,
-    )
+    tried = Tried(equations=equations, rivals=rivals, complete=complete, confirmed=confirmed)
+    found = certify(rival(0.0), posterior(*gains, **given), fit, PRIOR, tried)
     return found.certificate, found.flags
 
 

@@ -13,6 +13,7 @@ from adversary.attacks.encgrad.encodings import (
     oha,
     refine_encodings,
 )
+from adversary.problem.head import Head
 
 
 def last_layer(
@@ -37,6 +38,16 @@ def last_layer(
 
 def rounding(G_W):
     return float(torch.finfo(G_W.dtype).eps * G_W.abs().max())
+
+
+def head_of(system, loss="cross-entropy", class_weights=None):
+    """Return a head, and the targets, of (G_W, G_b, W, b, targets)."""
+    G_W, G_b, W, b, targets = system
+    head = Head(
+        loss=loss, class_weights=class_weights, weight=W, bias=b, weight_gradient=G_W,
+        bias_gradient=G_b,
+    )  # fmt: skip
+    return head, targets
 
 
 def error(found, truth, labels=None):
@@ -81,7 +92,7 @@ def test_consistent_encodings_of_distinct_labels_are_exact_to_rounding(
     batch, outputs, spread, dtype
 ):
     H, system = last_layer(range(batch), outputs, 32, spread=spread, dtype=dtype, seed=batch)
-    found = consistent_encodings(*system, loss="cross-entropy", noise=rounding(system[0]))
+    found = consistent_encodings(*head_of(system), noise=rounding(system[0]))
     assert found.rank == batch if batch < outputs else found.rank >= batch - 1
     if batch < outputs:  # the C rows of a softmax's gradient add up to zero
         limit = 1e-9 if dtype == torch.float32 else 1e-22
@@ -97,7 +108,7 @@ def test_consistent_encodings_of_distinct_labels_are_exact_to_rounding(
 def test_multi_label_heads_are_solved_with_sigmoid_outputs(seed):
     Y = torch.tensor([[1, 0, 0, 1, 0, 0], [0, 1, 0, 0, 0, 0], [0, 0, 0, 0, 1, 1]])
     H, system = last_layer(Y, 6, 20, seed=seed, loss="bce")
-    found = consistent_encodings(*system, loss="bce", noise=rounding(system[0]))
+    found = consistent_encodings(*head_of(system, "bce"), noise=rounding(system[0]))
     assert found.rank == 3
     assert error(found.values, H) < 1e-20
 
@@ -109,10 +120,10 @@ def test_class_weights_change_the_system_and_not_its_solution(seed, loss):
     weights = torch.tensor([0.3, 4.0, 1.0, 1.0, 2.0, 9.0]).double()
     H, system = last_layer(Y, 6, 20, seed=seed, loss=loss, class_weights=weights)
     noise = rounding(system[0])
-    found = consistent_encodings(*system, loss=loss, noise=noise, class_weights=weights)
+    found = consistent_encodings(*head_of(system, loss, weights), noise=noise)
     assert found.rank == 3
     assert error(found.values, H) < 1e-18
-    blind = consistent_encodings(*system, loss=loss, noise=noise)
+    blind = consistent_encodings(*head_of(system, loss), noise=noise)
     assert error(blind.values, H) > 1e-6
 
 
@@ -125,13 +136,13 @@ def test_what_the_noise_of_the_gradient_drowns_is_left_out(loss):
     outputs = logits.softmax(1) if loss == "cross-entropy" else logits.sigmoid()
     least = float(torch.linalg.svdvals((outputs - Y).T)[-1])
     terms = 3 if loss == "cross-entropy" else 3 * 6
-    assert consistent_encodings(*system, loss=loss, noise=0.9 * least / terms).rank == 3
-    assert consistent_encodings(*system, loss=loss, noise=2.0 * least / terms).rank < 3
+    assert consistent_encodings(*head_of(system, loss), noise=0.9 * least / terms).rank == 3
+    assert consistent_encodings(*head_of(system, loss), noise=2.0 * least / terms).rank < 3
 
 
 def test_a_binary_head_determines_one_mixture():
     H, system = last_layer([0, 1], 2, 20)
-    found = consistent_encodings(*system, loss="cross-entropy", noise=rounding(system[0]))
+    found = consistent_encodings(*head_of(system), noise=rounding(system[0]))
     assert found.rank == 1
     # What there is: the mixture explains the gradient although the parts are unknown.
     assert found.residual < 1e-6
@@ -143,9 +154,9 @@ def test_a_binary_head_determines_one_mixture():
 def test_refinement_tells_images_of_one_label_apart(labels, dtype):
     H, system = last_layer(labels, 40, 24, dtype=dtype, seed=2)
     noise = rounding(system[0])
-    start = consistent_encodings(*system, loss="cross-entropy", noise=noise)
+    start = consistent_encodings(*head_of(system), noise=noise)
     assert start.rank == len(set(labels))
-    found = refine_encodings(*system, start, loss="cross-entropy", noise=noise)
+    found = refine_encodings(*head_of(system), start, noise=noise)
     assert found.rank == len(labels)
     baseline = error(gra(system[0], system[1], torch.tensor(labels)), H, labels)
     assert error(found.values, H, labels) < 1e-6 * baseline
@@ -154,11 +165,9 @@ def test_refinement_tells_images_of_one_label_apart(labels, dtype):
 def test_refinement_tries_again_where_one_start_does_not_reach_the_noise():
     _, system = last_layer([0, 0, 1, 2], 40, 24)
     noise = rounding(system[0])
-    start = consistent_encodings(*system, loss="cross-entropy", noise=noise)
+    start = consistent_encodings(*head_of(system), noise=noise)
     one, three = (
-        refine_encodings(
-            *system, start, loss="cross-entropy", noise=noise, steps=5, tries=tries
-        ).residual
+        refine_encodings(*head_of(system), start, noise=noise, steps=5, tries=tries).residual
         for tries in (1, 3)
     )
     assert three < 0.1 * one
@@ -168,8 +177,8 @@ def test_refinement_does_not_read_what_is_drowned_in_noise():
     _, (G_W, *rest) = last_layer([0, 0, 1, 2], 40, 24, seed=2)
     noise = 1e-6
     G_W = G_W + noise * torch.randn(G_W.shape, generator=torch.Generator().manual_seed(0)).double()
-    start = consistent_encodings(G_W, *rest, loss="cross-entropy", noise=noise)
-    found = refine_encodings(G_W, *rest, start, loss="cross-entropy", noise=noise)
+    start = consistent_encodings(*head_of((G_W, *rest)), noise=noise)
+    found = refine_encodings(*head_of((G_W, *rest)), start, noise=noise)
     told = torch.linalg.svd(G_W, full_matrices=False).Vh[:4]  # of four images; the rest is noise
     assert found is not start
     torch.testing.assert_close(found.values @ told.T @ told, found.values, rtol=0, atol=1e-9)
@@ -177,16 +186,16 @@ def test_refinement_does_not_read_what_is_drowned_in_noise():
 
 def test_no_more_is_determined_than_there_are_images():
     _, system = last_layer([0, 0, 1, 2], 40, 24, seed=2)
-    start = consistent_encodings(*system, loss="cross-entropy", noise=1e-20)
-    assert refine_encodings(*system, start, loss="cross-entropy", noise=1e-20).rank == 4
+    start = consistent_encodings(*head_of(system), noise=1e-20)
+    assert refine_encodings(*head_of(system), start, noise=1e-20).rank == 4
 
 
 def test_refinement_keeps_what_it_cannot_better():
     """Where encodings of one label hardly differ, rounding hides by how much."""
     _, system = last_layer([0, 0, 1, 2], 40, 24, dtype=torch.float32, spread=1e-5)
     noise = rounding(system[0])
-    start = consistent_encodings(*system, loss="cross-entropy", noise=noise)
-    assert refine_encodings(*system, start, loss="cross-entropy", noise=noise) is start
+    start = consistent_encodings(*head_of(system), noise=noise)
+    assert refine_encodings(*head_of(system), start, noise=noise) is start
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(6, 4), (4, 6), (5, 5)])

@@ -22,7 +22,7 @@ from adversary.attacks.encoder.encoding_equations import (
 )
 from adversary.observation.channel import Channel
 from adversary.optim.conjugate_gradients import batched_conjugate_gradients
-from adversary.optim.levenberg_marquardt import Iterate, levenberg_marquardt
+from adversary.optim.levenberg_marquardt import DescentOptions, Iterate, LevenbergMarquardt
 from adversary.optim.search import Search
 from adversary.priors.random_field import RandomField
 from adversary.problem.problem import build_problem, image_prior
@@ -151,7 +151,9 @@ def test_of_a_linear_encoder_the_end_is_the_closed_form(posed):
     search = Search("test", 0)
     hot = float(residual.square().mean())
     place = Iterate(start, residual, hot)
-    found = levenberg_marquardt(equations, place, field, BandedModel, iterations=20, search=search)
+    options = DescentOptions(iterations=20)
+    descent = LevenbergMarquardt(equations, field, BandedModel, search, options)
+    found = descent.minimise(place)
     J = jacrev(equations)(start).flatten(1)
     precision = torch.zeros(256, 256, dtype=torch.float64)
     field.add(precision, 0.0)
@@ -203,9 +205,9 @@ def test_the_whole_update_adds_digits(posed):
     residual = equations(field.mean)
     place = Iterate(field.mean, residual, 1e3 * float(residual.square().mean()))
     search = Search("test", 0)
-    alone = levenberg_marquardt(
-        equations, place, field, BandedModel, iterations=30, search=search
-    ).images
+    options = DescentOptions(iterations=30)
+    descent = LevenbergMarquardt(equations, field, BandedModel, search, options)
+    alone = descent.minimise(place).images
     found = Encoder().run(problem)
     assert psnr(found.images, images) > psnr(alone, images) + 1
     assert found.score < float(whole(alone).square().mean())

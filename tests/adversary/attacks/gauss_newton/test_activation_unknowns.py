@@ -14,7 +14,7 @@ from adversary.attacks.gauss_newton.activation_unknowns import (
     solve_activations,
 )
 from adversary.observation.channel import Channel
-from adversary.optim.levenberg_marquardt import Iterate
+from adversary.optim.levenberg_marquardt import DescentOptions, Iterate
 from adversary.optim.prior_terms import GaussianTerm, NoPriorTerm
 from adversary.optim.search import Limits, Search
 from adversary.priors.smooth import smooth_prior
@@ -102,7 +102,9 @@ def test_units_on_the_wrong_side_are_found_out(tiny_net, update, penalty, seed):
     assert int((sides[0] != sides[1]).sum()) > 3
     search = Search("test", 0)
     place = Iterate(start, equations(start))
-    found = solve_activations(equations, place, penalty(), iterations=12, search=search, enough=2.0)
+    found = solve_activations(
+        equations, place, penalty(), search, DescentOptions(iterations=12, target=2.0)
+    )
     assert found.chi_square < 2
     assert psnr(found.images, images) > 60
     assert 0 < len(search.history) <= 12
@@ -113,7 +115,7 @@ def test_it_gives_up_where_the_misfit_does_not_fall_and_keeps_the_best(tiny_net,
     wrong = residuals(problem, targets.flip(1), math.inf, 0)
     search, start = Search("test", 0), near(images, 0.3)
     place = Iterate(start, wrong(start))
-    found = solve_activations(wrong, place, NoPriorTerm(), iterations=50, search=search)
+    found = solve_activations(wrong, place, NoPriorTerm(), search, DescentOptions(iterations=50))
     assert len(search.history) < 50
     assert found.chi_square <= place.chi_square
 
@@ -123,7 +125,7 @@ def test_limits_are_kept(tiny_net, update):
     equations = residuals(problem, targets, math.inf, 0)
     search = Search("test", 0, Limits(evaluations=1))
     place = Iterate(near(images, 0.3), equations(near(images, 0.3)))
-    solve_activations(equations, place, NoPriorTerm(), iterations=50, search=search)
+    solve_activations(equations, place, NoPriorTerm(), search, DescentOptions(iterations=50))
     assert len(search.history) == 1
     assert search.stopped == "evaluations"
 

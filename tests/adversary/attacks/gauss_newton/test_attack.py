@@ -8,9 +8,10 @@ from torch.nn import functional
 
 from adversary import Limits, ThreatModel, TrainingRecipe
 from adversary.attacks import GaussNewton
-from adversary.attacks.base import AttackOptionError
-from adversary.attacks.gauss_newton.attack import End
+from adversary.attacks.base import Run
+from adversary.attacks.gauss_newton.descent import End
 from adversary.attacks.gauss_newton.region_swaps import with_region_swapped
+from adversary.attacks.options import AttackOptionError
 from adversary.observation.channel import Channel
 from adversary.optim.levenberg_marquardt import Iterate
 from adversary.optim.search import Search
@@ -56,7 +57,7 @@ def test_where_no_step_leads_away_from_grey_the_mean_is_the_next_start(
     problem = dataclasses.replace(problem, prior=Prior(smooth_images(40)))
     begun = []
 
-    def descents(self, problem, start, **_):
+    def descents(self, run, start, *_):
         begun.append(start)
         place = Iterate(start + moved, torch.full((4,), left**0.5).double())
         return [End(place, torch.tensor([1]), left)]
@@ -102,12 +103,8 @@ def test_every_label_is_followed_to_its_end_where_noise_may_hide_the_right_one(
     monkeypatch.setattr(
         "adversary.attacks.gauss_newton.attack.likely_labels", lambda *_: list(candidates)
     )
-    found = GaussNewton().descents(
-        problem.to(torch.float64),
-        torch.full((1, 1, 8, 8), 0.5).double(),
-        seed=1,
-        search=Search("gauss-newton", 1),
-    )
+    run = Run(problem.to(torch.float64), Search("gauss-newton", 1))
+    found = GaussNewton().descents(run, torch.full((1, 1, 8, 8), 0.5).double())
     assert len(found) == (3 if noise else 1)
 
 
@@ -119,12 +116,8 @@ def test_the_label_that_explains_the_update_best_after_a_few_steps_is_followed_f
     monkeypatch.setattr(
         "adversary.attacks.gauss_newton.attack.likely_labels", lambda *_: list(candidates)
     )
-    found = GaussNewton().descents(
-        problem.to(torch.float64),
-        torch.full((1, 1, 8, 8), 0.5).double(),
-        seed=1,
-        search=Search("gauss-newton", 1),
-    )
+    run = Run(problem.to(torch.float64), Search("gauss-newton", 1))
+    found = GaussNewton().descents(run, torch.full((1, 1, 8, 8), 0.5).double())
     assert [end.labels.tolist() for end in found] == [[1]]
 
 
@@ -196,7 +189,7 @@ def test_a_limit_of_evaluations_is_kept(tiny_net, update):
 
 def test_a_problem_too_large_for_memory_is_solved_by_products_alone(tiny_net, update, monkeypatch):
     image = smooth_images(1)
-    monkeypatch.setattr("adversary.attacks.gauss_newton.attack.MEMORY_BYTES", 1000)
+    monkeypatch.setattr("adversary.attacks.gauss_newton.descent.MEMORY_BYTES", 1000)
     monkeypatch.setattr("adversary.optim.quadratic_models.CG_ITERATIONS", 20)
     problem = problem_of(tiny_net, update, image, torch.tensor([1]))
     found = GaussNewton(iterations=2).run(problem)
@@ -249,7 +242,7 @@ def test_each_restart_looks_for_starts_of_its_own_unless_one_is_chosen(
         asked.append(seed)
         return prior.mean.repeat(3, 1, 1, 1)
 
-    monkeypatch.setattr("adversary.attacks.gauss_newton.attack.multistart", noted)
+    monkeypatch.setattr("adversary.attacks.gauss_newton.descent.multistart", noted)
     monkeypatch.setattr(GaussNewton, "FLOOR", 0.0)
     labels = torch.tensor([1, 0, 1])
     model = tiny_net(seed=3)
@@ -268,12 +261,14 @@ def test_regions_are_exchanged_under_all_labels_that_stay_above_the_floor(
     candidates = [torch.tensor([1, 0, 0]), labels, torch.tensor([0, 1, 2])]
     tried = []
 
-    def noted(equations, place, *_, **__):
-        tried.append(equations.targets.argmax(1).tolist())
+    def noted(descent, place):
+        tried.append(descent.equations.targets.argmax(1).tolist())
         return place
 
-    module = "adversary.attacks.gauss_newton.attack"
-    monkeypatch.setattr(f"{module}.likely_labels", lambda *_: candidates)
+    module = "adversary.attacks.gauss_newton.descent"
+    monkeypatch.setattr(
+        "adversary.attacks.gauss_newton.attack.likely_labels", lambda *_: candidates
+    )
     monkeypatch.setattr(f"{module}.multistart", lambda *_: smooth_images(3).double() + 0.3)
     monkeypatch.setattr(f"{module}.resolve_swaps", noted)
     monkeypatch.setattr(GaussNewton, "FLOOR", 0.0)
@@ -291,11 +286,11 @@ def test_a_region_that_two_images_have_exchanged_is_exchanged_back(
     images, labels = smooth_images(3), torch.tensor([1, 0, 1])
     left = (torch.arange(8) < 4).expand(8, 8)
     wrong = with_region_swapped(images.double(), 0, 2, left)
-    monkeypatch.setattr("adversary.attacks.gauss_newton.attack.multistart", lambda *given: wrong)
+    monkeypatch.setattr("adversary.attacks.gauss_newton.descent.multistart", lambda *given: wrong)
     if not undone:
         monkeypatch.setattr(
-            "adversary.attacks.gauss_newton.attack.resolve_swaps",
-            lambda equations, place, *_, **__: place,
+            "adversary.attacks.gauss_newton.descent.resolve_swaps",
+            lambda descent, place: place,
         )
     model = tiny_net(seed=3)
     seen = update(model, images, labels, TrainingRecipe(lr=0.3, batch_size=3))

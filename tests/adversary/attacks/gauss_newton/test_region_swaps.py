@@ -14,10 +14,10 @@ from adversary.attacks.gauss_newton.region_swaps import (
     smoothed,
     with_region_swapped,
 )
-from adversary.optim.levenberg_marquardt import Iterate, levenberg_marquardt
+from adversary.optim.levenberg_marquardt import DescentOptions, Iterate, LevenbergMarquardt
 from adversary.optim.prior_terms import GaussianTerm
 from adversary.optim.quadratic_models import DenseModel
-from adversary.optim.search import Limits, Search
+from adversary.optim.search import Search
 from adversary.priors.smooth import smooth_prior
 
 SIDE = 12
@@ -139,6 +139,12 @@ def test_the_region_that_was_taken_wrong_is_the_softest():
     assert away(after, truth) < 0.02
 
 
+def descent_of(equations, prior, search=None, **options):
+    options = DescentOptions(iterations=30, **options)
+    search = search or Search("test", 0)
+    return LevenbergMarquardt(equations, GaussianTerm(prior), DenseModel, search, options)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_a_descent_does_not_leave_a_wrong_minimum_and_an_exchange_does(seed):
     truth, prior = islands(seed), smooth_prior((1, SIDE, SIDE))
@@ -146,10 +152,10 @@ def test_a_descent_does_not_leave_a_wrong_minimum_and_an_exchange_does(seed):
     wrong = with_region_swapped(truth, 0, 1, regions(truth[0] - truth[1], 1.0)[1])
     residual = equations(wrong)
     place = Iterate(wrong, residual, float(residual.square().mean()))
-    options = {"iterations": 30, "search": Search("test", 0, Limits())}
-    stuck = levenberg_marquardt(equations, place, GaussianTerm(prior), DenseModel, **options)
+    descent = descent_of(equations, prior)
+    stuck = descent.minimise(place)
     assert away(stuck.images, truth) > 0.1
-    found = resolve_swaps(equations, stuck, GaussianTerm(prior), DenseModel, enough=2.0, **options)
+    found = resolve_swaps(descent_of(equations, prior, descent.search, target=2.0), stuck)
     assert away(found.images, truth) < 0.02
     assert cost(found, prior) < cost(stuck, prior)
 
@@ -158,19 +164,15 @@ def test_the_true_images_are_kept_and_rivals_given_up_early():
     truth, prior = islands(), smooth_prior((1, SIDE, SIDE))
     equations = Neighbours(truth)
     place = Iterate(truth, equations(truth))
-    search = Search("test", 0, Limits())
-    found = resolve_swaps(
-        equations, place, GaussianTerm(prior), DenseModel, iterations=30, search=search
-    )
-    assert found is place
-    assert len(search.history) <= 3 * 8
+    descent = descent_of(equations, prior)
+    assert resolve_swaps(descent, place) is place
+    assert len(descent.search.history) <= 3 * 8
 
 
 def test_where_no_labels_are_shared_there_is_nothing_to_exchange():
     equations = Neighbours(islands())
     equations.targets = torch.eye(2)
     place = Iterate(islands(), equations(islands()))
-    search = Search("test", 0, Limits())
-    prior = GaussianTerm(smooth_prior((1, SIDE, SIDE)))
-    assert resolve_swaps(equations, place, prior, DenseModel, iterations=30, search=search) is place
-    assert search.evaluations == 0
+    descent = descent_of(equations, smooth_prior((1, SIDE, SIDE)))
+    assert resolve_swaps(descent, place) is place
+    assert descent.search.evaluations == 0

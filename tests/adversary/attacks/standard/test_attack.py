@@ -8,7 +8,7 @@ import torch
 
 from adversary import Limits, Prior, ThreatModel, TrainingRecipe
 from adversary.attacks import ATTACKS, Attack, AttackOptionError, Standard
-from adversary.common.results import Reconstruction
+from adversary.common.results import Solution
 from adversary.observation.channel import Channel
 from adversary.observation.mechanisms import Quantised
 from adversary.problem.problem import build_problem
@@ -181,14 +181,14 @@ def test_no_time_gives_the_mean_image_and_says_so(posed):
 class _Raises(Attack):
     name = "raises"
 
-    def run(self, problem, *, seed=0, limits=None, progress=None):
+    def solve(self, run):
         raise KeyError("a fault\nof two lines")
 
 
 class _Endless(Attack):
     name = "endless"
 
-    def run(self, problem, *, seed=0, limits=None, progress=None):
+    def solve(self, run):
         while True:
             time.sleep(0.01)
 
@@ -196,10 +196,10 @@ class _Endless(Attack):
 class _NotANumber(Attack):
     name = "nan"
 
-    def run(self, problem, *, seed=0, limits=None, progress=None):
-        images = torch.full(problem.shape, torch.nan)
-        labels = torch.zeros(problem.shape[0], dtype=torch.long)
-        return Reconstruction(images=images, labels=labels, score=0.0, seconds=0.0, evaluations=0)
+    def solve(self, run):
+        images = torch.full(run.problem.shape, torch.nan)
+        labels = torch.zeros(run.problem.shape[0], dtype=torch.long)
+        return Solution(images=images, labels=labels, score=0.0)
 
 
 @pytest.mark.parametrize(
