@@ -1,9 +1,9 @@
 """The files that a reply passes on its way to a row of leakage.csv, in order of their first call.
 
 ``python -m benchmarks route`` runs a small federation in this process, DLG in line and without
-identification, and prints
-each file of the project in which something is called from ``HonestButCurious.aggregate_train`` on.
-The last line is JSON {"files": [...]}. docs/architecture.md has them by step, which a test checks.
+identification, and prints each file of the project in which something is called from
+``HonestButCurious.aggregate_train`` on. The last line is JSON {"files": [...]}.
+docs/architecture.md has them by step, which a test checks.
 """
 
 from __future__ import annotations

@@ -5,7 +5,15 @@ import torch
 from scipy.optimize import minimize, rosen, rosen_der
 
 from adversary.optim.loop import Recording, minimise
-from adversary.optim.optimizers import LBFGS, Adam, Langevin, one_cycle, step_decay, warm_cosine
+from adversary.optim.optimizers import (
+    LBFGS,
+    Adam,
+    Langevin,
+    Projected,
+    one_cycle,
+    step_decay,
+    warm_cosine,
+)
 from adversary.optim.search import Limits, Search
 
 
@@ -57,6 +65,19 @@ def test_adam_is_torch_s_adam(signed):
     moved = {"x": start.clone()}
     minimise(rosenbrock, moved, Adam(lr=0.05, signed=signed), iterations=10, search=search())
     torch.testing.assert_close(moved["x"], reference.detach())
+
+
+def test_what_is_projected_stays_in_its_set_and_ends_at_the_best_of_it():
+    def clamp(variables):
+        variables["x"].clamp_(0, 0.5)
+
+    start = {"x": torch.tensor([[0.1, 0.1]], dtype=torch.float64)}
+    method = Projected(Adam(lr=0.02), clamp)
+    best, score = minimise(rosenbrock, start, method, iterations=400, search=search())
+    assert float(best["x"].min()) >= 0
+    assert float(best["x"].max()) <= 0.5
+    assert float(score[0]) == pytest.approx(0.25, rel=1e-3)  # (1 - 0.5)^2 where y = x^2
+    assert not method.stalled()
 
 
 def test_a_candidate_without_a_finite_score_is_never_best():
