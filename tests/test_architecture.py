@@ -80,6 +80,7 @@ MAX_ARGUMENTS = 6
 DRAWING = (
     "adversary/report/charts.py",
     "adversary/report/comparison_page.py",
+    "adversary/report/naming_charts.py",
     "adversary/report/run_page.py",
     "fl_sim/data/sources/phantom.py",
 )
