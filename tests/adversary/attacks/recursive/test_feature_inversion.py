@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from adversary.attacks.recursive.feature_inversion import OUTPUT_STD, invert_features
+from adversary.optim.levenberg_marquardt import DescentOptions
 from adversary.optim.search import Search
 from adversary.priors.gaussian import GaussianPrior
 
@@ -31,8 +32,8 @@ def test_of_linear_outputs_the_most_probable_image_has_a_closed_form(seed):
         outputs,
         everywhere,
         prior,
-        iterations=500,
         search=Search("test", 0),
+        options=DescentOptions(iterations=500),
     )
     noise = (OUTPUT_STD * outputs.square().mean().sqrt()) ** 2
     covariance = prior.factor.T @ prior.factor + prior.diagonal.diag()
@@ -57,8 +58,8 @@ def test_outputs_that_are_off_tell_that_they_are(seed):
         torch.where(on, outputs, 7.0),  # of no meaning where off
         on,
         prior,
-        iterations=300,
         search=search,
+        options=DescentOptions(iterations=300),
         restart=2,
     )
     before = float((prior.mean - image).norm())

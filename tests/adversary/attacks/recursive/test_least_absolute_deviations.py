@@ -12,6 +12,7 @@ from adversary.attacks.recursive.least_absolute_deviations import (
     curvature,
     least_absolute_deviations,
 )
+from adversary.optim.levenberg_marquardt import DescentOptions
 from adversary.optim.search import Limits, Search
 from adversary.priors.smooth import smooth_prior
 from adversary.problem.sparse_jacobian import SparseJacobian
@@ -34,8 +35,9 @@ def explained(layer, outputs, on, **options):
     search = Search("test", 0, options.pop("limits", Limits()))
     prior = smooth_prior(SHAPE).to(dtype=torch.float64)
     jacobian = SparseJacobian(layer, prior.mean)
+    steps = DescentOptions(iterations=options.pop("iterations", 80))
     found = least_absolute_deviations(
-        jacobian, outputs, on, prior, search=search, **{"iterations": 80, **options}
+        jacobian, outputs, on, prior, search=search, options=steps, **options
     )
     return found.image, found.settled, search
 
