@@ -17,10 +17,10 @@ from typing import Any
 import pandas as pd
 
 from adversary.common.files import atomic_write
-from adversary.report.first_page.guarantee import Guarantee, guarantee_of, last_accounts
+from adversary.report.first_page.guarantee import Guarantee, guarantee_of
 from adversary.report.flags import FLAGS
 from adversary.report.identified import naming
-from adversary.report.leakage_rows import Row, with_levels
+from adversary.report.leakage_rows import Row, last_accounts, with_levels
 from adversary.report.promises import Promise, promise_of
 from adversary.report.run_info import (
     FEWEST_FOR_AUC,
@@ -502,7 +502,11 @@ def _leakage(results: Sequence[_Result], attack: str, notes: Sequence[str]) -> d
     failed = sum(len(frame) for frame in frames) - sum(len(frame) for frame in done)
     told = [*notes, *([f"{failed} attacks failed"] if failed else [])]
     means = {column: [_mean(frame, column) for frame in done] for column in _MEANS}
-    images = [row for frame in done for row in with_levels(frame)]
+    images = [
+        row
+        for result, frame in zip(results, done, strict=True)
+        for row in with_levels(frame, result.accounts)
+    ]
     psnr = [row["psnr"] for row in images]
     return {
         **{column: _over(statistics.fmean, values) for column, values in means.items()},

@@ -9,7 +9,7 @@ import pandas as pd
 from scipy import stats
 
 from adversary.identification import figures
-from adversary.report.leakage_rows import Row, mean, records
+from adversary.report.leakage_rows import SERVER_INCLUDED, Row, mean, records
 from adversary.scoring.identification_scores import ALARMS
 from adversary.scoring.verdict import NAMED_BY_CHANCE
 from adversary.storage.identification_files import Account
@@ -116,7 +116,7 @@ def naming(runs: Iterable[pd.DataFrame]) -> Naming:
 
 def claimed(accounts: pd.DataFrame) -> Account:
     """Return what accounts.csv says that a client has spent by a round, server included."""
-    valid = accounts[accounts["against"].str.contains("server included", na=False)]
+    valid = accounts[accounts["against"].str.contains(SERVER_INCLUDED, na=False)]
 
     def account(round: int, client: str) -> tuple[float, float] | None:
         own = valid[(valid["client"] == client) & (valid["round"] <= round)]

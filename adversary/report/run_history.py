@@ -14,7 +14,8 @@ from urllib.parse import quote
 
 from adversary.common.files import atomic_write
 from adversary.report.first_page.about_run import AboutRun, about_run
-from adversary.report.first_page.guarantee import Guarantee, guarantee_of, last_accounts
+from adversary.report.first_page.guarantee import Guarantee, guarantee_of
+from adversary.report.leakage_rows import last_accounts
 from adversary.report.notices import NOTICES
 from adversary.report.redaction import is_sensitive, redact
 from adversary.report.run_groups import compared_settings

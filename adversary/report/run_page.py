@@ -17,12 +17,11 @@ from adversary.report import charts, flags, gallery, naming_section, pictures
 from adversary.report.first_page.actions import next_steps
 from adversary.report.first_page.answers import answers, headline
 from adversary.report.first_page.assessment import OFFICER, assessment
-from adversary.report.first_page.guarantee import last_accounts
 from adversary.report.first_page.situation import Evidence, situation_of
 from adversary.report.glossary import GLOSSARY
 from adversary.report.groups import Group, WorstGroups, by_group, round_client_matrix, worst_of
 from adversary.report.identified import naming
-from adversary.report.leakage_rows import Row, closeness, records, with_levels
+from adversary.report.leakage_rows import Row, closeness, last_accounts, records, with_levels
 from adversary.report.members import shares
 from adversary.report.notices import NOTICES
 from adversary.report.redaction import is_sensitive, pseudonyms, redact
@@ -63,8 +62,8 @@ def render(folder: RunFolder) -> Path:
         If the folder cannot be read, or the page not be written.
     """
     run = _read(folder)
-    rows = with_levels(run.leakage)
-    counted = with_levels(unmasked(run.leakage))
+    rows = with_levels(run.leakage, run.accounts)
+    counted = with_levels(unmasked(run.leakage), run.accounts)
     identified = naming([folder.identification()])
     summary = summarise(counted, run.info, identified)
     chosen = gallery.select_cards(rows)

@@ -14,6 +14,7 @@ from adversary.report.leakage_rows import (
     Row,
     closeness,
     judged,
+    last_accounts,
     mean,
     points_to_patient,
     with_levels,
@@ -169,7 +170,8 @@ def of_folder(folder: RunFolder) -> Summary:
         If the folder cannot be read.
     """
     named = naming([folder.identification()])
-    return summarise(with_levels(unmasked(folder.leakage())), folder.info(), named)
+    rows = with_levels(unmasked(folder.leakage()), last_accounts(folder.accounts()))
+    return summarise(rows, folder.info(), named)
 
 
 def summarise(rows: list[Row], info: Mapping[str, Any], identified: Naming = NOBODY) -> Summary:

@@ -31,6 +31,14 @@ CHANCE_MARGIN = 1.0
 Such a bound leaves at least 80 % of the variance of X-rays unknown.
 """
 
+PRIVATE_CEILING = 0.03
+"""Largest true positive rate at 1 % false alarms that leaves an attacker little more than chance.
+
+About what epsilon = 1 allows, the end of the tier of strong guarantees in Ponomareva et al., "How
+to DP-fy ML", JAIR 2023. A test of membership bounds reconstruction too: who sees more of a patient
+than that can tell who took part (Hayes, Mahloujifar and Balle, NeurIPS 2023).
+"""
+
 NULL_MARGIN = 1.0
 """dB that a picture must be nearer to its patient than to strangers, to count for anything."""
 
@@ -88,10 +96,11 @@ _WORDS = {
     ),
     Severity.PROTECTED: (
         "Protected",
-        "What the update holds gives nobody more than chance: the bound or the posterior says so, "
-        "not an attack that failed.",
+        "What the update holds gives nobody more than chance: the bound, the posterior or a "
+        "privacy guarantee says so, not an attack that failed.",
         f"the bound is within {CHANCE_MARGIN:g} dB of the mean public X-ray, or the attacker's "
-        f"posterior is its prior and no bound is above {CLOSE_PSNR:g} dB",
+        f"posterior is its prior and no bound is above {CLOSE_PSNR:g} dB, or the privacy account "
+        f"lets no test of membership name more than {PRIVATE_CEILING:.0%} at 1 % false alarms",
     ),
     Severity.OPEN: (
         "Open",
@@ -139,6 +148,9 @@ class Evidence:
         PSNR in dB that no attacker is expected to exceed on average.
     certificate : {"proved", "open", "nothing"} or None
         What the attacker states of its reconstruction.
+    ceiling : float or None
+        True positive rate at 1 % false alarms that no test of one patient's membership exceeds,
+        by the client's privacy account against the server.
     """
 
     psnr: float | None
@@ -150,6 +162,7 @@ class Evidence:
     null_psnr: float | None = None
     bound_psnr: float | None = None
     certificate: Certificate | None = None
+    ceiling: float | None = None
 
     @classmethod
     def of(cls, figures: Mapping[str, Any]) -> Evidence:
@@ -179,6 +192,8 @@ class Evidence:
     def protected(self) -> bool:
         """Whether an upper limit says that nobody gets more than chance."""
         if self.certificate == "nothing" and (self.bound_psnr or 0.0) <= CLOSE_PSNR:
+            return True
+        if self.ceiling is not None and self.ceiling <= PRIVATE_CEILING:
             return True
         if self.bound_psnr is None or self.prior_psnr is None:
             return False

@@ -79,7 +79,9 @@ def _open(of: Situation) -> Iterator[str]:
 
 def _protected(of: Situation) -> Iterator[str]:
     yield "No. What was examined gives nobody more than chance."
-    if of.summary.bound is None:
+    if of.guarantee is not None and of.guarantee.settles:
+        yield "The privacy guarantee below says so, not an attack that failed."
+    elif of.summary.bound is None:
         yield (
             "The attacker’s posterior is what it knew before: the updates tell it nothing. No "
             "bound was worked out in this run."

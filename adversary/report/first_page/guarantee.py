@@ -9,10 +9,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import pandas as pd
-
-from adversary.report.leakage_rows import Row, records
+from adversary.report.leakage_rows import SERVER_INCLUDED, Row, private_ceiling
 from adversary.report.templating import epsilon as rounded
+from adversary.scoring.verdict import PRIVATE_CEILING
 
 TOO_LARGE = 10.0
 """Epsilon from which a guarantee promises little: odds may change 22,000-fold (e**10)."""
@@ -48,7 +47,13 @@ class Guarantee:
     @property
     def holds_against_server(self) -> bool:
         """Whether the server is among those whom it limits."""
-        return "server included" in self.against
+        return SERVER_INCLUDED in self.against
+
+    @property
+    def settles(self) -> bool:
+        """Whether it leaves the server little more than chance, whatever an attack shows."""
+        ceiling = private_ceiling(self.epsilon, self.delta)
+        return self.holds_against_server and ceiling <= PRIVATE_CEILING
 
     @property
     def statement(self) -> str:
@@ -88,12 +93,6 @@ def guarantee_of(accounts: list[Row]) -> Guarantee | None:
         accountant=str(worst["accountant"] or "accountant not stated"),
         rounds=int(worst["rounds"] or 0),
     )
-
-
-def last_accounts(accounts: pd.DataFrame) -> list[Row]:
-    """Return each client's last account, the largest loss first."""
-    last = accounts.sort_values("round").drop_duplicates("client", keep="last")
-    return records(last.sort_values(["epsilon", "client"], ascending=[False, True]))
 
 
 def in_full(epsilon: float) -> str:

@@ -163,7 +163,7 @@ tr.starts td, tr.starts th { border-top: 2px solid #5c6670; }
 <dt>Same conditions</dt><dd>Every setting trains on the same images, dealt to the same clients, and is attacked in the same rounds, seed by seed. The attacker knows the defence unless a setting says otherwise.</dd>{% endif %}
 <dt>AUC, loss</dt><dd>Of the global model after the last round, on images that no client has. AUC: 0.5 is guessing, 1 is perfect.</dd>
 <dt>Named, identification AUC</dt><dd>Share of those who trained whom the server names among candidates, at one false alarm in a hundred and at a false discovery rate of 5 %; and how well they are told from others at all (0.5 is guessing). Not to be taken for the model’s AUC.</dd>
-<dt>Verdict</dt><dd>Of the worst image examined. An attack is a lower limit of what leaks, a bound an upper one, so only a bound or the attacker’s posterior says “protected”, and only where it does so of every image.</dd>
+<dt>Verdict</dt><dd>Of the worst image examined. An attack is a lower limit of what leaks, a bound an upper one, so only a bound, the attacker’s posterior or a privacy guarantee says “protected”, and only where it does so of every image.</dd>
 {% for level in standings %}<dt>{{ badge(level) }}</dt><dd>{{ level.meaning }} Given when {{ level.rule }}.</dd>
 {% endfor %}
 </dl>

@@ -67,6 +67,11 @@ def test_levels_of_an_attack_alone(psnr, rdlv, reidentified, expected):
         (Evidence(psnr=9, rdlv=0.0, certificate="open"), "open"),
         (Evidence(psnr=9, rdlv=0.0, prior_psnr=18, bound_psnr=60, certificate="nothing"), "open"),
         (Evidence(**BEYOND, reidentified=True, prior_psnr=18, bound_psnr=18.5), "protected"),
+        # A privacy guarantee settles what no bound is had of, if it is strong enough.
+        (Evidence(psnr=9, rdlv=0.0, prior_psnr=18, bound_psnr=60, ceiling=0.03), "protected"),
+        (Evidence(psnr=9, rdlv=0.0, prior_psnr=18, bound_psnr=60, ceiling=0.031), "open"),
+        (Evidence(psnr=None, ceiling=0.02), "protected"),
+        (Evidence(psnr=31, ceiling=0.02), "visible"),
         # What can be seen is seen.
         (Evidence(psnr=31, prior_psnr=31, bound_psnr=31), "visible"),
         (Evidence(psnr=31, certificate="nothing"), "visible"),

@@ -43,7 +43,7 @@ def situation(tmp_path, *rows, accounts=(), recorded=True, looked_for=False, **a
     csv_table.create(path, LEAKAGE)
     numbered = [where | {"truth": f"p{i}", "image": i} | row for i, row in enumerate(rows)]
     csv_table.append(path, LEAKAGE, numbered)
-    leveled = with_levels(csv_table.read(path, LEAKAGE))
+    leveled = with_levels(csv_table.read(path, LEAKAGE), accounts)
     info = ABOUT | about
     evidence = Evidence(
         rows=leveled, accounts=list(accounts), recorded=recorded, looked_for=looked_for
@@ -221,3 +221,12 @@ def test_every_question_is_answered_before_any_attack(tmp_path):
     told = said(situation(tmp_path))
     assert list(told) == list(QUESTIONS)
     assert "no attack has finished yet" in told["visible"]
+
+
+def test_a_strong_guarantee_is_named_as_what_protects(tmp_path):
+    strong = ACCOUNT | {"epsilon": 0.8, "delta": 1e-5}
+    of = situation(tmp_path, POOR | {"bound_psnr": 60.0}, accounts=[strong])
+    assert headline(of) == "Protected"
+    assert "The privacy guarantee below says so, not an attack that failed." in said(of)["visible"]
+    weak = situation(tmp_path, POOR | {"bound_psnr": 60.0}, accounts=[ACCOUNT])
+    assert headline(weak) == "Open"
