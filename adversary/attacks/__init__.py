@@ -30,7 +30,7 @@ from adversary.attacks.options import AttackOptionError, option
 from adversary.attacks.recursive import Recursive
 from adversary.attacks.standard import Standard
 from adversary.attacks.stg import STG
-from adversary.common.convert import KINDS, Value, convert
+from adversary.common.convert import KINDS, OptionError, Value, as_option
 from adversary.common.hints import did_you_mean
 from adversary.common.plugins import Registry, derived_from
 from adversary.common.results import Solution
@@ -124,15 +124,10 @@ def typed_option(name: str, option: str, value: object) -> Value:
         One line, if there is no such option, or the value does not fit.
     """
     kinds = {option: kind for option, (kind, _) in options_of(ATTACKS[name]).items()}
-    if option not in kinds:
-        raise AttackOptionError(
-            f"{name}.{option}: unknown option; {name} takes {', '.join(kinds)}"
-            f"{did_you_mean(option, kinds)}"
-        )
-    found = convert(value, kinds[option])
-    if found is None:
-        raise AttackOptionError(f"{name}.{option} = {value!r}: must be {KINDS[kinds[option]]}")
-    return found
+    try:
+        return as_option(option, value, kinds, name)
+    except OptionError as error:
+        raise AttackOptionError(f"{name}.{error}") from error
 
 
 def create(name: str, options: Mapping[str, Value] | None = None, **common: Any) -> Attack:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
+
+from adversary.common.errors import UserError
+from adversary.common.hints import did_you_mean
 
 Value = bool | int | float | str
 
@@ -39,6 +43,43 @@ def as_kind(value: object, kind: type) -> Value | None:
 def convert(value: object, kind: type) -> Value | None:
     """Return ``value``, which may be text, as ``kind``; None where it is none."""
     return as_kind(from_text(value, kind) if isinstance(value, str) else value, kind)
+
+
+class OptionError(UserError, ValueError):
+    """An option is unknown, or its value of another type; one line without what it belongs to."""
+
+
+def as_option(
+    option: str, value: object, kinds: Mapping[str, type], owner: str, also: Iterable[str] = ()
+) -> Value:
+    """Return the value of an option with the type that it has; it may be text.
+
+    Parameters
+    ----------
+    option : str
+        Its name.
+    value : object
+        What was given.
+    kinds : mapping of str to type
+        The options that there are, each of a type of :data:`KINDS`.
+    owner : str
+        What has them.
+    also : iterable of str
+        Further names that may have been meant.
+
+    Raises
+    ------
+    OptionError
+        If there is no such option, or the value does not fit.
+    """
+    if option not in kinds:
+        known = ", ".join(kinds) or "no options"
+        hint = did_you_mean(option, [*kinds, *also])
+        raise OptionError(f"{option}: unknown option; {owner} takes {known}{hint}")
+    found = convert(value, kinds[option])
+    if found is None:
+        raise OptionError(f"{option} = {value!r}: must be {KINDS[kinds[option]]}")
+    return found
 
 
 def to_text(value: Value) -> str:

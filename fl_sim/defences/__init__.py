@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, get_type_hints
 
-from adversary.common.convert import KINDS, Value, convert
+from adversary.common.convert import OptionError, Value, as_option
 from adversary.common.hints import did_you_mean
 from adversary.common.plugins import Registry, derived_from
 from fl_sim.defences.augmentation import Augmentation
@@ -99,15 +99,10 @@ def typed_option(name: str, option: str, value: object) -> Value:
         One line, if there is no such option, or the value does not fit.
     """
     kinds = {option: kind for option, (kind, _) in options_of(DEFENCES[name]).items()}
-    if option not in kinds:
-        known = f"has {', '.join(kinds)}" if kinds else "has no options"
-        raise DefenceError(
-            f"defence.{option}: {name} {known}{did_you_mean(option, [*kinds, 'name'])}"
-        )
-    found = convert(value, kinds[option])
-    if found is None:
-        raise DefenceError(f"defence.{option} = {value!r}: must be {KINDS[kinds[option]]}")
-    return found
+    try:
+        return as_option(option, value, kinds, name, also=["name"])
+    except OptionError as error:
+        raise DefenceError(f"defence.{error}") from error
 
 
 def create(name: str, options: Mapping[str, Value] | None = None) -> Defence:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adversary.common.convert import KINDS, as_kind, from_text, to_text
+from adversary.common.convert import KINDS, OptionError, as_kind, as_option, from_text, to_text
 
 values = st.one_of(
     st.booleans(), st.integers(), st.floats(allow_nan=False), st.text("abc+-/._ ", max_size=9)
@@ -61,3 +62,21 @@ def test_numbers_are_as_short_as_they_can_be():
         "1", "0.1", "1e-05", "30", "true"
     ]  # fmt: skip
     assert set(KINDS) == {bool, int, float, str}
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("tvv", 1, "tvv: unknown option; ing takes tv, restarts; did you mean tv?"),
+        ("nam", 1, "nam: unknown option; ing takes tv, restarts; did you mean name?"),
+        ("restarts", "1.5", "restarts = '1.5': must be an integer"),
+    ],
+)
+def test_an_option_that_is_unknown_or_does_not_fit_is_one_line(option, value, message):
+    with pytest.raises(OptionError, match=f"^{re.escape(message)}$"):
+        as_option(option, value, {"tv": float, "restarts": int}, "ing", also=["name"])
+
+
+def test_options_of_something_without_any():
+    with pytest.raises(OptionError, match="^scale: unknown option; none takes no options$"):
+        as_option("scale", 1, {}, "none")

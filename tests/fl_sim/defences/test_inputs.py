@@ -109,11 +109,15 @@ def test_an_attacker_knows_the_size_of_the_noise(scale, update):
     ("name", "options", "message"),
     [
         ("gaussian", {}, "defence.name = 'gaussian': .*; did you mean gaussian-noise?"),
-        ("gaussian-noise", {"scael": "1"}, "scael: gaussian-noise has scale; did you mean scale?"),
+        (
+            "gaussian-noise",
+            {"scael": "1"},
+            "scael: unknown option; gaussian-noise takes scale; did you mean scale?",
+        ),
         ("gaussian-noise", {"scale": "much"}, "defence.scale = 'much': must be a number"),
         ("gaussian-noise", {"scale": "-1"}, "defence.scale = -1.0: must be a number >= 0"),
         ("gaussian-noise", {"scale": "nan"}, "scale = nan: must be a number >= 0"),
-        ("none", {"scale": "1"}, "scale: none has no options"),
+        ("none", {"scale": "1"}, "scale: unknown option; none takes no options"),
     ],
 )
 def test_mistakes_are_named_in_one_line(name, options, message):

@@ -118,12 +118,15 @@ def test_parameters_go_with_the_defence_and_the_attack_they_are_of(
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        ({"defence.scale": 1}, "defence.scale: none has no options"),
+        ({"defence.scale": 1}, "defence.scale: unknown option; none takes no options"),
         (
             {"defence.name": "gaussian-noise", "defence.skale": 1},
-            "defence.skale: gaussian-noise has scale; did you mean scale?",
+            "defence.skale: unknown option; gaussian-noise takes scale; did you mean scale?",
         ),
-        ({"defence.nam": "none"}, "defence.nam: none has no options; did you mean name?"),
+        (
+            {"defence.nam": "none"},
+            "defence.nam: unknown option; none takes no options; did you mean name?",
+        ),
         (
             {"defence.name": "gaussian-noise", "defence.scale": "much"},
             "defence.scale = 'much': must be a number",
