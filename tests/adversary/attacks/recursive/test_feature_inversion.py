@@ -59,8 +59,7 @@ def test_outputs_that_are_off_tell_that_they_are(seed):
         on,
         prior,
         search=search,
-        options=DescentOptions(iterations=300),
-        restart=2,
+        options=DescentOptions(iterations=300, restart=2),
     )
     before = float((prior.mean - image).norm())
     assert float((found.image - image).norm()) < 0.3 * before
