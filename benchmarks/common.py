@@ -179,6 +179,24 @@ def threads() -> int:
     return torch.get_num_threads()
 
 
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a file, none where there is no file; a line that was cut off is no row."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            continue
+    return rows
+
+
+def append_row(path: Path, row: dict[str, Any]) -> None:
+    """Add a row to a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+
+
 def json_line(value: dict[str, Any]) -> None:
     """Print the result as the last line."""
     print(json.dumps(value), flush=True)

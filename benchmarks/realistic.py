@@ -19,7 +19,6 @@ prints what there is as Markdown.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 import tomllib
 from collections.abc import Iterator
@@ -248,21 +247,9 @@ def key(row: dict[str, Any]) -> tuple[Any, ...]:
     return row["what"], *(row[name] for name in names)
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a file; a last line that was cut off is not one."""
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            continue
-    return rows
-
-
 def append(path: Path, row: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
+    """Add a row to a file, and print it."""
+    common.append_row(path, row)
     print(", ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()),
           flush=True)  # fmt: skip
 
@@ -293,7 +280,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def wanted(given: argparse.Namespace) -> Iterator[Cell]:
     """Yield the cells that are asked for and not known."""
-    known = {key(row) for row in read_rows(given.rows)}
+    known = {key(row) for row in common.read_rows(given.rows)}
     for cell in cells(given):
         if key({"what": "attack", **asdict(cell)}) not in known:
             yield cell
@@ -328,7 +315,7 @@ def main() -> None:
             "size": given.size,
             "xrays": given.xrays,
         }
-        if key(row) not in {key(other) for other in read_rows(given.rows)}:
+        if key(row) not in {key(other) for other in common.read_rows(given.rows)}:
             append(given.rows, training(given))
     left = 0
     for cell in wanted(given) if "attack" in given.parts else ():
@@ -341,7 +328,7 @@ def main() -> None:
             print(error)
             left += 1
     if "table" in given.parts:
-        print(table(read_rows(given.rows)))
+        print(table(common.read_rows(given.rows)))
     common.json_line({"rows": str(given.rows), "left": left, "seconds": time.process_time()})
 
 

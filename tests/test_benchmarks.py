@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as entry
-from benchmarks import certificates, exact_recovery, realistic, updates
+from benchmarks import certificates, common, exact_recovery, realistic, updates
 from benchmarks.suite import CLAIMS
 
 UNKNOWN = "--no-such-option"
@@ -29,7 +29,7 @@ def test_the_options_of_every_claim_are_understood(claim, monkeypatch, capsys):
 
 def test_every_script_with_a_main_is_listed_with_what_it_does(capsys):
     known = entry.benchmarks()
-    assert {claim.module for claim in CLAIMS} | {"pages", "paper_tables"} <= set(known)
+    assert {claim.module for claim in CLAIMS} | {"pages", "paper"} <= set(known)
     assert not {"common", "updates", "__main__"} & set(known)  # these are imported, not run
     for name, one in known.items():
         assert importlib.import_module(one.module).__doc__.startswith(one.title), name
@@ -60,7 +60,7 @@ def test_a_script_that_there_is_not_is_a_line_with_those_that_there_are(capsys):
     assert end.value.code == 2
     said = capsys.readouterr().err
     assert "invalid choice: 'no-such-script'" in said
-    assert "paper_tables" in said
+    assert "paper" in said
 
 
 def test_the_list_waits_for_no_torch():
@@ -74,7 +74,7 @@ def test_the_list_waits_for_no_torch():
 
 
 def test_every_row_of_the_realistic_benchmark_is_told_from_the_others():
-    rows = realistic.read_rows(realistic.ROWS)
+    rows = common.read_rows(realistic.ROWS)
     assert len({realistic.key(row) for row in rows}) == len(rows)
 
 
