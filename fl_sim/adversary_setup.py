@@ -40,7 +40,7 @@ BOUNDS = {
 }
 """What the setting ``adversary.bounds`` spends on an update."""
 
-QUICK_WORK = 0.1
+QUICK_WORK = 0.02
 """Of the work of an automatic bound, where the effort is ``quick``."""
 
 

@@ -28,6 +28,9 @@ FAR_BELOW_BOUND_DB = 6.0
 NEGATIVE_CORRELATION = -0.5
 """Correlation with the truth down to which a picture may count as its negative."""
 
+MANY = 32
+"""Images of an update above which structural similarity is taken in float32, good to four digits."""
+
 _LEAST_DRAWS = 4  # of strangers to match a batch with
 
 NULL_SAMPLE = 64
@@ -206,16 +209,17 @@ def _measure(
     lpips: Lpips | None,
 ) -> dict[str, Tensor]:
     """Return the fields of :class:`ImageScore` that pairs give, each (B,)."""
+    dtype = torch.float64 if len(images) <= MANY else torch.float32
     columns = {
         "mse": metrics.mse(images, truths),
         "psnr": metrics.psnr(images, truths),
-        "ssim": metrics.ssim(images, truths),
+        "ssim": metrics.ssim(images, truths, dtype=dtype),
         "fft2d": metrics.fft2d(images, truths),
     }
     if lpips is not None:
         columns["lpips"] = lpips(images, truths)
     if prior is not None:
-        baseline = metrics.ssim(prior.mean.cpu().expand_as(truths), truths)
+        baseline = metrics.ssim(prior.mean.cpu().expand_as(truths), truths, dtype=dtype)
         columns["rdlv"] = metrics.rdlv(columns["ssim"], baseline)
     return columns
 
