@@ -29,7 +29,7 @@ NEGATIVE_CORRELATION = -0.5
 """Correlation with the truth down to which a picture may count as its negative."""
 
 MANY = 32
-"""Images of an update above which structural similarity is taken in float32, good to four digits."""
+"""Images of an update above which structural similarity is taken in float32: four digits."""
 
 _LEAST_DRAWS = 4  # of strangers to match a batch with
 

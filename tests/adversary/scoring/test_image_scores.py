@@ -65,6 +65,18 @@ def test_values_are_those_of_the_metrics():
     assert [s.lpips for s in scores] == [0.25, 0.5]
 
 
+@pytest.mark.parametrize("spread", [0.3, 0.02])  # flat images are where float32 cancels most
+def test_the_similarity_of_many_is_good_to_four_digits(spread):
+    many = image_scores.MANY + 1
+    images = 0.7 + spread * rand(many, 1, 16, 16)
+    noisy = images + 0.01 * rand(many, 1, 16, 16, seed=2)
+    scores = score_images(reconstruction(noisy), truth(images))
+    exact = metrics.ssim(noisy, images)
+    matched = [s.ssim for s in scores]
+    assert matched == pytest.approx(exact.tolist(), abs=1e-4)
+    assert matched != exact.tolist()  # it is float32's
+
+
 def test_what_cannot_be_had_is_none():
     images = rand(2, 1, 16, 16)
     plain = score_images(reconstruction(images), truth(images))[0]
