@@ -47,7 +47,9 @@ def page(found: Found) -> str:
         "see; an average, so a single picture may lie a few dB above it. *Proved*: share of the "
         "images of which the attacker can prove, without the truth, that they are right. *Mean "
         "X-ray*: PSNR of the mean public X-ray. *Null*: of the reconstructions beside patients "
-        "whom they did not come from. An epsilon stands only where the mechanism earns one.",
+        "whom they did not come from. *Named at 1 %*: share of the patients whom the server names "
+        "among candidates at one false alarm in a hundred; of an update of one image that is all "
+        "or none. An epsilon stands only where the mechanism earns one.",
         *_hardly_learnt(settings),
         "## What was examined",
         "\n".join(_examined(settings)),
@@ -99,6 +101,7 @@ _COLUMNS: dict[str, Callable[[Found], str]] = {
     "mean X-ray": lambda one: number(one["figures"]["prior_psnr"]["mean"]),
     "null": lambda one: number(one["figures"]["null_psnr"]["mean"]),
     "re-identified": _of_chance,
+    "named at 1 %": lambda one: share(one["figures"]["identification"]["tpr_1"]),
     "AUC": lambda one: number(one["figures"]["auc"]["mean"], 3),
     "epsilon": lambda one: number(one["figures"]["privacy"]["epsilon"], 2),
     "attack": lambda one: one["attack"] or "–",
