@@ -24,6 +24,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files first that start Flower: of several workers none is left with them at the end.
+
+    ``--no-loadscope-reorder`` makes pytest-xdist keep that order.
+    """
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (item.path not in slow, "integration" not in item.path.parts))
+
+
 @pytest.fixture
 def examples(request: pytest.FixtureRequest) -> Path:
     """The folder of Flower's examples that --examples names."""
