@@ -3,8 +3,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 # A file's tests share what is costly to make, and so a worker; more of them than cores are slower.
 WORKERS ?= 2
+# The commit from which lines differ that get faults, and how many of these are tried.
+SINCE ?= main
+SAMPLE ?= 20
 
-.PHONY: install demo test lint docs pages bench clean
+.PHONY: install demo test lint docs pages mutants bench clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -13,6 +16,7 @@ help:
 	@echo "make demo      install, then run a small federation and attack it: results/demo/report.html"
 	@echo "make test      install the test tools; lint, types, tests"
 	@echo "make lint      lint and types alone"
+	@echo "make mutants   install Cosmic Ray; try small faults in changed lines: SINCE=main SAMPLE=20"
 	@echo "make bench     measure speed and scale anew: results/bench (some 20 minutes of an idle machine)"
 	@echo "make docs      install the documentation tools; build site/index.html"
 	@echo "make pages     write the pages made of results and settings: docs/results, README.md"
@@ -37,6 +41,9 @@ docs: $(VENV)/.installed-docs
 pages: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks pages
 
+mutants: $(VENV)/.installed-mutants
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks mutants --since $(SINCE) --sample $(SAMPLE)
+
 bench: install
 	$(BIN)/python -m benchmarks suite
 
@@ -55,6 +62,10 @@ $(VENV)/.installed-test: $(VENV)/.installed
 
 $(VENV)/.installed-docs: $(VENV)/.installed
 	$(BIN)/python -m pip install --disable-pip-version-check --editable ".[docs]"
+	touch $@
+
+$(VENV)/.installed-mutants: $(VENV)/.installed-test
+	$(BIN)/python -m pip install --disable-pip-version-check --editable ".[test,mutants]"
 	touch $@
 
 $(VENV)/bin/python:
