@@ -265,27 +265,33 @@ def test_attacks_cannot_name_the_truth():
     assert not names
 
 
-@pytest.mark.parametrize(
-    ("start", "absent"),
-    [
-        ("adversary.attacks.adversary, adversary.report.run_page", "flwr ray strategies fl_sim"),
-        ("strategies", "ray fl_sim"),
+DETOURS = {
+    "from attacks to strategies": [
         (
             "adversary.attacks, adversary.attacks.adversary",
             "adversary.scoring adversary.bounds adversary.storage adversary.report",
         ),
+        ("adversary.attacks.adversary, adversary.report.run_page", "flwr ray strategies fl_sim"),
+        ("strategies", "ray fl_sim"),
+    ],
+    "without Flower": [
         (
             "fl_sim.federation, fl_sim.offline.reattack, "
             "fl_sim.offline.audit, fl_sim.offline.comparison",
             "flwr ray",
-        ),
+        )
     ],
-)
-def test_nothing_is_imported_by_detour(start, absent):
-    code = (
+}
+"""Imports, one after the other in one process, and what none of them so far may have brought."""
+
+
+@pytest.mark.parametrize("way", DETOURS)
+def test_nothing_is_imported_by_detour(way):
+    code = "".join(
         f"import sys, {start}\n"
         f"there = [name for name in {absent.split()!r} if name in sys.modules]\n"
-        "sys.exit(', '.join(there) or 0)"
+        f"if there: sys.exit({start!r} + ' brings ' + ', '.join(there))\n"
+        for start, absent in DETOURS[way]
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
