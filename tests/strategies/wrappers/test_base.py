@@ -119,6 +119,20 @@ def test_a_start_that_calls_flower_s(foreign, recipe):
     assert len(ledger.named("outcome")) == 2 * app.clients
 
 
+def test_a_step_that_was_set_on_the_strategy_itself_is_called_and_is_there_again(foreign):
+    own, called = FedAvg(), []
+    usual = own.aggregate_train
+
+    def mine(server_round, replies):
+        called.append(server_round)
+        return usual(server_round, replies)
+
+    own.aggregate_train = mine
+    foreign.App().run(StrategyWrapper(own))
+    assert called == [1, 2]
+    assert vars(own)["aggregate_train"] is mine
+
+
 def test_attributes_are_set_where_they_belong(foreign, recipe):
     own = FedAvg()
     strategy = HonestButCurious(ReplyValidation(own), foreign.Adversary(), recipe)
