@@ -12,7 +12,7 @@ from torch.nn import functional
 from adversary import Limits, Prior, ThreatModel, TrainingRecipe
 from adversary.attacks import AttackError, AttackOptionError, create
 from adversary.attacks.recursive import attack as module
-from adversary.attacks.recursive import layer_equations
+from adversary.attacks.recursive import layer_equations, patterns_by_enumeration
 from adversary.attacks.recursive.image_scales import image_scales
 from adversary.attacks.recursive.layer_graph import GraphError, LayerGraph
 from adversary.attacks.recursive.layer_recursion import (
@@ -387,8 +387,9 @@ def test_a_mistaken_unit_is_mended_by_what_the_layer_below_leaves_unexplained(up
     assert fit(left) > 1e-3
 
 
-def test_more_images_and_positions_than_can_be_enumerated_are_told_apart(update):
-    problem, images, _ = posed(update, batch=5)
+def test_more_images_and_positions_than_can_be_enumerated_are_told_apart(update, monkeypatch):
+    monkeypatch.setattr(patterns_by_enumeration, "MAX_COLUMNS", 8)
+    problem, images, _ = posed(update, batch=3)  # of four positions each
     found = create("recursive").run(problem)
     order = paired(found.images, images)
     assert psnr(found.images[order], images) > 60
