@@ -1,27 +1,61 @@
-"""Two hospitals in a real simulation, each with a guard: one with a single X-ray, one with 32."""
+"""Two hospitals, each with a guard: one with a single X-ray, one with 32.
 
+Refusing is tried in a real simulation, blurring in this process.
+"""
+
+import importlib
 import json
 from pathlib import Path
 
 import pytest
+from flwr.app import Context, RecordDict
 
 from adversary.report import guard_page
 from adversary.storage import csv_table
 from fl_sim.engines.flower import run_app
+from fl_sim.engines.in_process import InProcessGrid
+from helpers import stand_ins
 from strategies.mods.leakage_guard.mod import WITHHELD
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "guarded_hospitals"
+MODULES = ("client", "server", "hospital", "net")
+
+
+@pytest.fixture
+def simulated(tmp_path):
+    """Return what runs the example by Flower."""
+
+    def run(config):
+        status = run_app(EXAMPLE, config, supernodes=2, log=tmp_path / "flower.log")
+        assert status.completed, (tmp_path / "flower.log").read_text()
+
+    return run
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """Return what runs the example without Flower's processes."""
+
+    def run(config):
+        monkeypatch.syspath_prepend(EXAMPLE)
+        client, server = (importlib.import_module(name).app for name in ("client", "server"))
+        server(InProcessGrid(client, 2, config), Context(1, 0, {}, RecordDict(), config))
+
+    yield run
+    for name in MODULES:
+        stand_ins.forget(name)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("action", ["refuse", "blur"])
-def test_the_single_image_does_not_leave_and_the_federation_goes_on(action, tmp_path):
+@pytest.mark.parametrize(("action", "engine"), [("refuse", "simulated"), ("blur", "in_process")])
+def test_the_single_image_does_not_leave_and_the_federation_goes_on(
+    action, engine, tmp_path, request
+):
     out = tmp_path / "rounds.json"
     config = {
         "out": str(out), "folder": str(tmp_path), "rounds": 1, "action": action, "seconds": 300.0,
     }  # fmt: skip
-    status = run_app(EXAMPLE, config, supernodes=2, log=tmp_path / "flower.log")
-    assert status.completed, (tmp_path / "flower.log").read_text()
+    request.getfixturevalue(engine)(config)
     [found] = json.loads(out.read_text())
     tables = [
         csv_table.read(tmp_path / f"node-{node}" / "guard.csv", guard_page.TABLE)

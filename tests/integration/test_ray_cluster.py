@@ -23,6 +23,7 @@ SETTINGS = {
     "adversary.options": "dlg.iterations=5",
     "adversary.workers": "2",
     "adversary.bounds": "off",
+    "adversary.identify": "false",
 }
 
 

@@ -183,8 +183,8 @@ def test_an_update_of_another_model_is_told(queue):
 
 
 def test_a_run_that_ended_before_its_attacks_gets_those_that_are_missing(quick, monkeypatch):
-    settings = quick()
-    whole = table(run(quick(out=settings.out + "-whole")))
+    settings = quick(adversary__workers=1)
+    whole = table(run(quick(adversary__workers=1, out=settings.out + "-whole")))
 
     def killed(self, timeout=0.0):
         if self.pending == 3:
@@ -204,8 +204,8 @@ def test_a_run_that_ended_before_its_attacks_gets_those_that_are_missing(quick, 
 
 
 def test_a_resumed_run_attacks_what_was_left_waiting(quick, monkeypatch):
-    settings = quick()
-    whole = table(run(quick(out=settings.out + "-whole")))
+    settings = quick(adversary__workers=1)
+    whole = table(run(quick(adversary__workers=1, out=settings.out + "-whole")))
 
     def killed(self):
         raise KeyboardInterrupt

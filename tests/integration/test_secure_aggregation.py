@@ -244,8 +244,8 @@ def test_a_real_run(tmp_path, quick):
     changes = (
         "rounds=1", "clients=3", "device=cpu", "data.name=phantom", "data.num-images=24",
         "data.image-size=16", "local.batch-size=2",
-        "adversary.attack=dlg", "adversary.options=dlg.iterations=2",
-        "defence.name=secure-aggregation",
+        "adversary.attack=dlg", "adversary.options=dlg.iterations=2", "adversary.bounds=off",
+        "adversary.identify=false", "adversary.workers=1", "defence.name=secure-aggregation",
     )  # fmt: skip
     words = [word for change in changes for word in ("--set", change)]
     assert main(["run", "--out", str(tmp_path / "ray"), *words]) == 0

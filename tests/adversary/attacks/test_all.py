@@ -13,13 +13,25 @@ from adversary import Adversary, Limits, Prior, ThreatModel, TrainingRecipe
 from adversary.attacks import ATTACKS, AttackOptionError, create, options_of
 from adversary.attacks.base import Attack
 from adversary.attacks.gradient_matching import GradientMatching
+from adversary.attacks.standard.effort import EFFORTS, Effort
 from adversary.optim.loop import minimise
+from adversary.optim.optimizers import warm_cosine
 from adversary.problem.problem import build_problem
 
 
 def short(name, iterations=40):
     """Return options with which an attack is soon done; the ensemble has budgets alone."""
-    return {"effort": "quick"} if name == "standard" else {"iterations": str(iterations)}
+    if name == "standard":
+        return {"effort": "brief"}
+    more = {"refine": str(iterations)} if name == "encgrad" else {}
+    return {"iterations": str(iterations), **more}
+
+
+@pytest.fixture(autouse=True)
+def _brief(monkeypatch):
+    """Let every member of the ensemble have its turn, and no more than other attacks have here."""
+    brief = Effort(operations=4e8, iterations=40, starts=1, stages=20)
+    monkeypatch.setitem(EFFORTS, "brief", brief)
 
 
 BY_GRADIENT = sorted(ATTACKS.keys() - {"batch-statistics", "recursive", "encoder"})
@@ -135,6 +147,19 @@ def test_ing_takes_signed_steps_of_adam_that_decay_within_the_box(tiny_net, upda
         decay.step()
         images.data.clamp_(0, 1)
     assert [step.score for step in found.history] == pytest.approx(scores, rel=1e-4)
+
+
+def test_the_noise_of_see_through_gradients_is_in_learning_rates():
+    """Where the gradient is zero nothing else moves the images (Yin et al. 2021, algorithm 1)."""
+    method = create("stg", {"iterations": "100", "lr": "0.02", "noise": "0.5"}).method(seed=3)
+    factor = warm_cosine(100)
+    variables = {"images": torch.zeros(1, 20_000)}
+    at = torch.zeros(1), {"images": torch.zeros(1, 20_000)}
+    for step in range(3):
+        before = variables["images"].clone()
+        method.step(variables, at, lambda v: at)
+        moved = variables["images"] - before
+        assert float(moved.std()) == pytest.approx(0.5 * 0.02 * factor(step), rel=0.03)
 
 
 @pytest.mark.parametrize("name", BY_GRADIENT)

@@ -66,8 +66,8 @@ def test_parts_sum_to_the_gradient(name, training, most):
     for module in model.modules():
         if isinstance(module, nn.Dropout) or "StochasticDepth" in type(module).__name__:
             module.eval()
-    images = torch.rand(5, 1, 32, 32, dtype=torch.float64)
-    labels = torch.tensor([0, 1, 1, 0, 1])
+    images = torch.rand(3, 1, 32, 32, dtype=torch.float64)
+    labels = torch.tensor([0, 1, 1])
     state = {n: v.clone() for n, v in model.state_dict().items()}
     named = dict(model.named_parameters())
     named = {n: named[n] for n in readable(model, named)}
@@ -206,6 +206,15 @@ def test_p_values_of_the_null_are_uniform():
     assert stats.kstest(found.numpy(), "uniform").pvalue > 0.01
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_p_value_is_that_of_the_t_test_of_one_against_the_null(seed):
+    draws = torch.Generator().manual_seed(seed)
+    score, others = torch.randn(1, generator=draws) + 1, torch.randn(25, generator=draws)
+    found = null.p_values(null.standardised(score, others), 25)
+    theirs = stats.ttest_ind(score.double(), others.double(), alternative="greater").pvalue
+    assert float(found) == pytest.approx(float(theirs), rel=1e-6)
+
+
 def test_too_small_a_null_is_refused():
     with pytest.raises(null.NullError, match="19 public X-rays are left for the null"):
         null.standardised(torch.zeros(3), torch.zeros(19))
@@ -279,6 +288,15 @@ def test_epsilon_lower_is_valid_and_near():
     assert sum(one > epsilon for one in found) <= 14  # 5 % of 200, and its own spread
     assert min(found) > 0.8 * epsilon
     assert ceilings.epsilon_lower(50, 100, 50, 100, 1e-5) == 0.0
+
+
+@pytest.mark.parametrize(("hits", "false"), [(1000, 500), (950, 5), (900, 899), (400, 30)])
+def test_calling_out_those_who_are_not_in_it_proves_as_much(hits, false):
+    """Of a test and its opposite, members and others exchanged, the epsilon is the same."""
+    found = ceilings.epsilon_lower(hits, 1000, false, 1000, 1e-3)
+    opposite = ceilings.epsilon_lower(1000 - false, 1000, 1000 - hits, 1000, 1e-3)
+    assert found == pytest.approx(opposite, rel=1e-9)
+    assert (found > 4) == (hits in (1000, 950))
 
 
 def test_the_likelihood_ratio_reaches_the_ceiling():

@@ -36,6 +36,18 @@ def run(recorded, tmp_path):
     return shutil.copytree(recorded, tmp_path / "run")
 
 
+@pytest.fixture(scope="module")
+def gallery(tmp_path_factory):
+    """A folder of 30 candidates, some of whom took part."""
+    place = tmp_path_factory.mktemp("gallery")
+    private = load("sample", image_size=16).private
+    for number in range(30):
+        folder = place / "ab"[int(private.labels[number])]
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(np.asarray(private.images[number, 0])).save(folder / f"{number}.png")
+    return str(place)
+
+
 def without_times(run):
     return RunFolder.open(run).identification().drop(columns="seconds")
 
@@ -62,28 +74,23 @@ def test_patients_of_small_hospitals_are_named_round_by_round_and_joined(run, ca
     assert "patients named at one false alarm in a hundred" in said
 
 
-def test_a_sensitive_run_keeps_the_names_of_patients_to_itself(run):
+def test_a_sensitive_run_keeps_the_names_of_patients_to_itself(run, gallery):
     RunFolder.open(run).update(sensitive=True)
-    identify_run(run)
+    identify_run(run, candidates=gallery)
     assert (run / "identification.csv").exists()
     assert not (run / "candidates.csv").exists()
 
 
-def test_of_a_file_of_candidates_only_scores_come_out(run, tmp_path):
-    private = load("sample", image_size=16).private
-    for number in range(30):
-        place = tmp_path / "gallery" / ("ab"[int(private.labels[number])])
-        place.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.asarray(private.images[number, 0])).save(place / f"{number}.png")
-    identify_run(run, candidates=str(tmp_path / "gallery"))
+def test_of_a_file_of_candidates_only_scores_come_out(run, gallery):
+    identify_run(run, candidates=gallery)
     rows = RunFolder.open(run).identification()
     assert rows[["members", "auc", "tpr_1"]].isna().all(None)
     assert len(pd.read_csv(run / "candidates.csv")) == 6 * 30
 
 
-def test_an_update_that_cannot_be_read_is_a_row_that_says_why(run):
+def test_an_update_that_cannot_be_read_is_a_row_that_says_why(run, gallery):
     RunFolder.open(run).recorded_updates()[0].write_bytes(b"")
-    identify_run(run)
+    identify_run(run, candidates=gallery)
     rows = RunFolder.open(run).identification()
     assert len(rows) == 5  # one client has a single round left, which is not joined
     assert "not a recorded update" in rows["note"].iloc[0]
