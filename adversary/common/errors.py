@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from adversary.common.device_memory import out_of_memory
-
 
 class UserError(Exception):
     """Something that whoever runs the program can put right; one line for each mistake.
@@ -19,6 +17,8 @@ class UserNotice(UserWarning):
 
 def one_line_error(error: BaseException) -> str:
     """Return what went wrong on one line, with the kind of error where it is not obvious."""
+    from adversary.common.device_memory import out_of_memory  # needs torch
+
     text = " ".join(str(error).split())
     if out_of_memory(error):
         return f"out of memory: {text or type(error).__name__}"

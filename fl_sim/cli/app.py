@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import click
 import typer
 
+from fl_sim.cli.first_checks import check_free, check_paths, check_run, check_weights
 from fl_sim.cli.options import (
     ChangesOption,
     Engine,
@@ -105,6 +106,7 @@ def run(
     from fl_sim.cli.display import Display
     from fl_sim.settings.layers import overlay
     from fl_sim.settings.parse import parse
+    from fl_sim.settings.unread import refuse_unread
 
     given = overlay(read_config(config), parse_changes(changes))
     if out is not None:
@@ -113,8 +115,11 @@ def run(
         given = settings_of_resumed(given, overwrite=overwrite)
     settings = with_absolute_paths(parse(given))
     settings = dataclasses.replace(settings, clients=settings.clients or DEFAULT_CLIENTS)
-    check_settings(settings)
     folder = Path(settings.out)
+    refuse_unread(settings)
+    check_paths(settings)
+    check_free(folder, overwrite=overwrite or settings.resume)
+    check_settings(settings)
     if settings.resume:
         check_resume(settings)
     else:
@@ -158,17 +163,18 @@ def compare(
 
     Runs that are completed are kept: the same command goes on where it stopped.
     """
+    given, changed = read_config(config), parse_changes(changes)
+    folder = Path(out).expanduser().absolute()
+    if (folder / "run.json").exists():
+        raise UsageError(f"--out {out}: holds a single run; name another folder")
     from adversary.report.comparison import in_lines
     from fl_sim.cli.display import Display
     from fl_sim.offline import comparison
 
-    wanted = comparison.plan(read_config(config), parse_changes(changes), clients=DEFAULT_CLIENTS)
+    wanted = comparison.plan(given, changed, clients=DEFAULT_CLIENTS)
     wanted = wanted.with_settings(with_absolute_paths)
     comparison.check(wanted)
     jobs = parallel_runs(jobs, engine, wanted)
-    folder = Path(out).expanduser().absolute()
-    if (folder / "run.json").exists():
-        raise UsageError(f"--out {out}: holds a single run; name another folder")
     failures = []
     try:
         with Display(verbose=verbose) as display:
@@ -205,9 +211,10 @@ def attack(
     fail_on: FailOnOption = None,
 ) -> None:
     """Attack the recorded updates of a run again; needs neither Flower nor Ray."""
+    check_run(folder)
+    changed = parse_changes(changes)
     from fl_sim.offline.reattack import reattack
 
-    changed = parse_changes(changes)
     if names is not None:
         changed["adversary.attack"] = names
     if device is not None:
@@ -226,6 +233,7 @@ def identify(
     ] = "",
 ) -> None:
     """Tell who was in the recorded updates of a run, of candidates whose X-rays are at hand."""
+    check_run(folder)
     from fl_sim.offline.identification import identify_run
 
     written = identify_run(folder, candidates=candidates).resolve()
@@ -303,6 +311,7 @@ def audit(
     fail_on: FailOnOption = None,
 ) -> None:
     """Attack what lies between two checkpoints; needs neither a federation nor Flower."""
+    check_weights(init, trained)
     from fl_sim.cli.display import Display
     from fl_sim.offline.audit import AuditOptions, audit, parse_indices, parse_normalisation
 
@@ -416,7 +425,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     except click.exceptions.NoArgsIsHelpError:
         return USAGE
     except click.ClickException as error:
-        return _fail(error.format_message(), error.exit_code)
+        return _fail(f"{error.format_message()}{_hint(arguments)}", error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
     except OSError as error:
@@ -430,6 +439,17 @@ def _main(arguments: Sequence[str] | None) -> int:
         if not isinstance(error, UserError):
             raise
         return _fail(str(error), _code(error))
+
+
+def _hint(arguments: Sequence[str] | None) -> str:
+    """Return how a settings file is given, where one is not given so; else nothing."""
+    given = sys.argv[1:] if arguments is None else arguments
+    bare = [
+        word
+        for before, word in zip(["", *given], given, strict=False)
+        if word.endswith(".toml") and not before.startswith("-")
+    ]
+    return f"; a settings file is given as --config {bare[0]}" if bare else ""
 
 
 def _code(error: Exception) -> int:

@@ -75,7 +75,7 @@ def parse_changes(pairs: Sequence[str] | None) -> dict[str, Value]:
 
 def with_absolute_paths(settings: Settings) -> Settings:
     """Return the settings with their paths made absolute: the run has a folder of its own."""
-    from fl_sim.models.pretrained import IMAGENET
+    from fl_sim.settings.names import IMAGENET
 
     def absolute(path: str) -> str:
         return str(Path(path).expanduser().absolute()) if path else path

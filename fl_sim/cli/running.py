@@ -10,6 +10,7 @@ from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fl_sim.cli.first_checks import check_run
 from fl_sim.cli.options import Engine, RunFailedError, UsageError
 
 if TYPE_CHECKING:
@@ -24,9 +25,7 @@ def check_settings(settings: Settings) -> None:
     from fl_sim.adversary_setup import make_attacks
     from fl_sim.federation import build_federation
     from fl_sim.loggers import makers
-    from fl_sim.settings.unread import refuse_unread
 
-    refuse_unread(settings)
     make_attacks(settings)
     makers(settings)
     build_federation(settings, settings.clients).model()
@@ -34,13 +33,14 @@ def check_settings(settings: Settings) -> None:
 
 def settings_of_resumed(given: dict[str, Value], *, overwrite: bool) -> dict[str, Value]:
     """Return the settings of a run that goes on; those of the run itself where none are given."""
-    from fl_sim.rounds.resume import settings_of
-
     if overwrite:
         raise UsageError("--resume goes on with a run, --overwrite begins anew; name one of them")
     if "out" not in given:
         raise UsageError("--resume: --out must name the folder of the run")
     folder = Path(str(given["out"])).expanduser().absolute()
+    check_run(folder)
+    from fl_sim.rounds.resume import settings_of
+
     return {**given, "resume": True} if given.keys() > {"out"} else settings_of(folder)
 
 
@@ -62,18 +62,8 @@ def require_writable(folder: Path, *, overwrite: bool) -> None:
         try:
             RunFolder.create(folder, overwrite=overwrite)
         except ValueError as error:
-            held = not overwrite and (folder / "run.json").exists()
-            hint = _ways_on(folder) if held else ""
-            raise UsageError(f"{error}{hint}") from error
+            raise UsageError(str(error)) from error
         RunFolder.clear(folder)  # the run itself makes it anew, with all that it knows of itself
-
-
-def _ways_on(folder: Path) -> str:
-    """Return what can be done where a run is there already; to go on comes before to replace."""
-    from adversary.storage.run_folder import RunFolder
-
-    unfinished = RunFolder(folder).info().get("status") in ("running", "stopped", "failed")
-    return f" ({'--resume goes on with it, ' if unfinished else ''}--overwrite replaces it)"
 
 
 def _run_with_flower(settings: Settings, hear: Callable[[str], None]) -> None:

@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from adversary.attacks import AttackOptionError
-from adversary.attacks import typed_option as attack_option
 from adversary.common.convert import Value, as_kind, to_text
+from adversary.common.errors import UserError
 from adversary.common.hints import did_you_mean
-from adversary.common.plugins import PluginError
-from fl_sim.defences import DefenceError
-from fl_sim.defences import typed_option as defence_option
 from fl_sim.settings.declared import DeclaredSetting, as_config_value, declared_settings
 from fl_sim.settings.layers import OWNERS, expand, is_option
 from fl_sim.settings.options import Options
@@ -112,17 +108,22 @@ def _parameters(
             if "," in to_text(converted):  # which parts them in Flower's run config
                 raise SettingsError(f"{key} = {value!r}: must hold no comma")
             found[name] = converted
-        except (SettingsError, DefenceError, PluginError) as error:
+        except UserError as error:
             errors.append(str(error))
     return Options(found), errors
 
 
 def _of_defence(defence: str, key: str, value: object) -> tuple[str, Value]:
+    from fl_sim.defences import typed_option as defence_option  # needs torch
+
     name = key.partition(".")[2].replace("-", "_")
     return name, defence_option(defence, name, value)
 
 
 def _of_attack(chosen: str, key: str, value: object) -> tuple[str, Value]:
+    from adversary.attacks import AttackOptionError  # needs torch
+    from adversary.attacks import typed_option as attack_option
+
     attacks = split_list(chosen)
     _, attack, *rest = key.split(".")
     if attack not in attacks or len(rest) != 1:

@@ -9,19 +9,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from adversary.attacks import ATTACKS, INITIAL_IMAGES
-from adversary.attacks.standard import EFFORTS
-from adversary.observation.schedules import SCHEDULES
-from adversary.problem.client_optimizers import CLIENT_OPTIMIZERS
-from adversary.problem.update_models import UPDATE_MODELS
-from fl_sim.data import DATASETS, PARTITIONS
-from fl_sim.data.entries import UNCERTAIN
-from fl_sim.data.identity import PATIENTS
-from fl_sim.data.loading import ON_ERROR
-from fl_sim.defences import DEFENCES
-from fl_sim.models import MODELS, NORMS
-from fl_sim.models.convnet import ACTIVATIONS
-from fl_sim.models.freezing import FROZEN_PARTS
+from fl_sim.settings import names
 from fl_sim.settings.options import Options
 from fl_sim.settings.rules import MONITORS, setting
 from strategies.registry import STRATEGY_NAMES
@@ -31,13 +19,13 @@ from strategies.registry import STRATEGY_NAMES
 class DataSettings:
     """``data.*``: whose X-rays, at what size, dealt out how."""
 
-    name: str = setting("sample", "data set", choices=lambda: tuple(DATASETS))
+    name: str = setting("sample", "data set", choices=names.DATASETS)
     path: str = setting("", "file or folder of the data set, where it needs one")
     labels: str = setting("", "label columns of a folder's CSV file, comma-separated; empty is all")
     uncertain: str = setting(
         "refuse",
         "what labels of -1 in a CSV file count as; with zeros and ones, empty cells are 0",
-        choices=lambda: tuple(UNCERTAIN),
+        choices=names.UNCERTAIN,
     )
     columns: str = setting(
         "", "what columns of a table mean where their names do not tell, e.g. 'path = Scan'"
@@ -46,7 +34,7 @@ class DataSettings:
         "auto",
         "who is in an image of one's own: as tables, folders and files tell, or each image, each "
         "folder, or each first part of a file's name is a patient",
-        choices=lambda: tuple(PATIENTS),
+        choices=names.PATIENTS,
     )
     max_value: float = setting(
         0.0, "what is white in pictures of more than 8 bits; 0 is the format's own", minimum=0
@@ -54,7 +42,7 @@ class DataSettings:
     on_error: str = setting(
         "stop",
         "whether an image that cannot be read ends the run or is left out, and told",
-        choices=lambda: ON_ERROR,
+        choices=names.ON_ERROR,
     )
     image_size: int = setting(64, "images are squares of this many pixels", minimum=8, maximum=1024)
     channels: int = setting(1, "1 (grey) or 3", minimum=1, maximum=3)
@@ -72,9 +60,7 @@ class DataSettings:
         0.0, "share of each client's X-rays that it validates on and never trains on, by patient",
         minimum=0, maximum=0.9,
     )  # fmt: skip
-    partition: str = setting(
-        "iid", "how patients are dealt to clients", choices=lambda: tuple(PARTITIONS)
-    )
+    partition: str = setting("iid", "how patients are dealt to clients", choices=names.PARTITIONS)
     alpha: float = setting(
         0.5, "Dirichlet concentration of the dirichlet and quantity partitions", above=0
     )
@@ -88,14 +74,12 @@ class DataSettings:
 class ModelSettings:
     """``model.*``: the classifier that the federation trains."""
 
-    name: str = setting("convnet", "architecture", choices=lambda: tuple(MODELS))
-    activation: str = setting(
-        "gelu", "activation of the convnet model", choices=lambda: tuple(ACTIVATIONS)
-    )
+    name: str = setting("convnet", "architecture", choices=names.MODELS)
+    activation: str = setting("gelu", "activation of the convnet model", choices=names.ACTIVATIONS)
     norm: str = setting(
         "batch",
         "batch normalisation, or group normalisation in its place",
-        choices=lambda: NORMS,
+        choices=names.NORMS,
     )
     weights: str = setting(
         "", "first weights: imagenet (torchvision's), a checkpoint's path, or empty for random ones"
@@ -134,11 +118,11 @@ class LocalSettings:
     optimizer: str = setting(
         "sgd",
         "optimiser of the clients, anew every round",
-        choices=lambda: tuple(CLIENT_OPTIMIZERS),
+        choices=names.CLIENT_OPTIMIZERS,
     )
     lr: float = setting(0.01, "learning rate", above=0)
     schedule: str = setting(
-        "constant", "learning rate over time, from local.lr on", choices=lambda: tuple(SCHEDULES)
+        "constant", "learning rate over time, from local.lr on", choices=names.SCHEDULES
     )
     schedule_over: str = setting(
         "rounds",
@@ -154,7 +138,7 @@ class LocalSettings:
     freeze: str = setting(
         "none",
         "what is neither trained nor sent; middle is all but the first convolution and the head",
-        choices=lambda: tuple(FROZEN_PARTS),
+        choices=names.FROZEN_PARTS,
     )
 
 
@@ -192,7 +176,7 @@ class StrategySettings:
 class DefenceSettings:
     """``defence.*``: what changes an update before it leaves the client."""
 
-    name: str = setting("none", "defence", choices=lambda: tuple(DEFENCES))
+    name: str = setting("none", "defence", choices=names.DEFENCES)
     options: Options = setting(
         Options(),
         "its parameters in one text, as Flower's run config has them: 'scale=0.1'",
@@ -205,12 +189,12 @@ class AdversarySettings:
 
     enabled: bool = setting(True, "attack the updates")
     attack: str = setting(
-        "standard", "attacks, comma-separated", choices=lambda: tuple(ATTACKS), several=True
+        "standard", "attacks, comma-separated", choices=names.ATTACKS, several=True
     )
     effort: str = setting(
         "standard",
         "what the standard adversary may cost, and an automatic bound",
-        choices=lambda: tuple(EFFORTS),
+        choices=names.EFFORTS,
     )
     options: Options = setting(
         Options(),
@@ -222,13 +206,13 @@ class AdversarySettings:
     start: str = setting(
         "own",
         "image that an attack starts from; own is the attack's own choice",
-        choices=lambda: ("own", *INITIAL_IMAGES, "image"),
+        choices=names.START_IMAGES,
     )
     start_image: str = setting("", "file of the image for start = 'image'")
     reading: str = setting(
         "auto",
         "how an update of several local steps is read; auto unrolls up to 16",
-        choices=lambda: ("auto", *UPDATE_MODELS),
+        choices=names.READINGS,
     )
     seconds: float = setting(0.0, "time limit of one attack; 0 is none", minimum=0)
     round_seconds: float = setting(

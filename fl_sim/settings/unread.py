@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fl_sim.settings.declared import defaults as default_config
+from fl_sim.settings.names import WITHOUT_FILES
 from fl_sim.settings.parse import flatten
 from fl_sim.settings.rules import SettingsError
 from fl_sim.settings.schema import Settings
@@ -21,6 +22,11 @@ class Reader:
 
 
 READERS = (
+    Reader(
+        ("data.path",),
+        "data.name = 'folder', or another data set of files",
+        lambda s: s.data.name not in WITHOUT_FILES,
+    ),
     Reader(
         ("data.alpha",),
         "data.partition = 'dirichlet' or 'quantity'",

@@ -72,5 +72,5 @@ def test_a_path_that_nothing_reads_ends_the_run_before_it_starts(tmp_path, capsy
     out = tmp_path / "run"
     command = ["run", "--engine", "local", "--out", str(out), "--set", f"data.path={tmp_path}"]
     assert main(command) == 2
-    assert "the data set 'sample' reads no file" in capsys.readouterr().err
+    assert "nothing reads it without data.name = 'folder'" in capsys.readouterr().err
     assert not out.exists()
