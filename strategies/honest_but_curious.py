@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import product
 from logging import INFO, WARNING
 from typing import TYPE_CHECKING
 
@@ -148,7 +149,7 @@ class HonestButCurious(RunLog):
         # the wrapped strategy may find that the run cannot go on.
         observations = self._observe(server_round, replies)
         result = super().aggregate_train(server_round, replies)
-        self._expect(server_round, len(observations))
+        self._expect(server_round, [one.client for one in observations])
         for observation in observations:
             self._put(observation)
         if not self.queue.beside:
@@ -200,9 +201,9 @@ class HonestButCurious(RunLog):
         with preserved_rng_state():
             return frozenset(self.select(server_round, sorted(map(self.name_of, self._sent))))
 
-    def _shown(self, server_round: int) -> int:
-        """Return how many updates a round to come will show, if every client answers."""
-        return len(self._attacked(server_round))
+    def _shown(self, server_round: int) -> Iterable[str]:
+        """Return whose updates a round to come will show, if every client answers."""
+        return self._attacked(server_round)
 
     def _observation(self, server_round: int, reply: Message) -> Observation | None:
         """Return what a reply shows; None where it cannot be used."""
@@ -231,19 +232,19 @@ class HonestButCurious(RunLog):
         alike = all(loaded[n].dtype == v.dtype for n, v in returned.items() if n in loaded)
         return loaded if alike else received(tensors, returned)
 
-    def _expect(self, server_round: int, observations: int) -> None:
+    def _expect(self, server_round: int, clients: Sequence[str]) -> None:
         """Tell the countdown what is to come, if every client answers in the rounds to come."""
-        attacks = len(self.adversary.names)
-        observations += self.queue.pending
-        if self.num_rounds is None:
-            self._countdown.expect(None)
-        else:
+        attacks = self.adversary.names
+        later: list[str] | None = None
+        if self.num_rounds is not None:
             rounds = range(server_round + 1, self.num_rounds + 1)
             try:
-                later = sum(map(self._shown, rounds))
+                later = [client for number in rounds for client in self._shown(number)]
             except Exception:  # told when its round comes
-                later = 0
-            self._countdown.expect((observations + later) * attacks)
+                later = []
+        self._countdown.expect(
+            product(clients, attacks), None if later is None else product(later, attacks)
+        )
 
     def _put(self, observation: Observation) -> None:
         self._enter(lambda ledger: ledger.record_observation(observation))
@@ -262,6 +263,7 @@ class HonestButCurious(RunLog):
         why = error if isinstance(error, str) else one_line_error(error)
         reason = f"not attacked: {why}"
         log(WARNING, "%s in round %d: %s", client, server_round, reason)
+        self._countdown.drop(client, self.adversary.names)
         self._unusable(server_round, client, reason)
 
     def _finished(self, attacked: Attacked) -> None:

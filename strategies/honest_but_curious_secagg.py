@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 
 import torch
 from flwr.app import Message
@@ -42,9 +43,9 @@ class HonestButCuriousSecAgg(HonestButCurious):
             self._give_up(server_round, AGGREGATE, error)
             return []
 
-    def _shown(self, server_round: int) -> int:
-        """Return how many updates a round to come will show: an aggregate and a masked one."""
-        return 2 if self._attacked(server_round) else 0
+    def _shown(self, server_round: int) -> Iterable[str]:
+        """Return whose updates a round to come will show: an aggregate's, and a masked one."""
+        return (AGGREGATE, AGGREGATE) if self._attacked(server_round) else ()
 
 
 def _aggregate(each: list[Observation]) -> Observation:

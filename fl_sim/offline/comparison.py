@@ -27,11 +27,15 @@ from fl_sim.settings.parse import canonical, flatten, flatten_toml, parse
 from fl_sim.settings.rules import SettingsError
 from fl_sim.settings.schema import Settings
 from fl_sim.workers.parallel import parallel_jobs
+from strategies.time_left import TimeLeft
 
 Execute = Callable[[Settings], None]
 """Runs a federation in the folder that its settings name, and returns when it is completed."""
 
 _LABEL_LENGTH = 60
+
+_RUN = "run"
+"""Stands for the attack where the time that is left is that of whole runs, by setting."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,17 +213,19 @@ def run(
 
     if jobs > 1:
         tell(f"{len(todo)} runs, {jobs} at once")
-    began = time.monotonic()
+    left = TimeLeft()
+    left.begin()
+    left.expect((case.label, _RUN) for case, _ in todo)
     try:
         with parallel_jobs(jobs) as several:
-            for done, (key, reason) in enumerate(several(begun()), 1):
+            for key, reason, seconds in several(begun()):
+                rest = left.finish(key[0], _RUN, seconds)
                 if reason:
                     failures[key] = reason
                     tell(f"{names[key]} · failed: {reason}")
                 write(wanted, out, failures)
-                each = (time.monotonic() - began) / done
-                if left := len(todo) - done:
-                    tell(f"{names[key]} · done, about {_duration(each * left)} left")
+                if rest:
+                    tell(f"{names[key]} · done, about {rest}")
     finally:
         write(wanted, out, failures)
     return [f"{label}, seed {seed}: {reason}" for (label, seed), reason in failures.items()]
@@ -257,17 +263,19 @@ def measure(
     )
 
 
-def _do(key: tuple[str, int], settings: Settings, execute: Execute) -> tuple[tuple[str, int], str]:
-    """Execute one run, replacing its folder; return its key and the error, if any."""
-    folder = Path(settings.out)
+def _do(
+    key: tuple[str, int], settings: Settings, execute: Execute
+) -> tuple[tuple[str, int], str, float]:
+    """Execute one run, replacing its folder; return its key, the error if any, and its seconds."""
+    folder, began, reason = Path(settings.out), time.monotonic(), ""
     try:
         RunFolder.clear(folder)
         execute(settings)
     except Exception as error:
         if not isinstance(error, UserError):
             traceback.print_exc()  # a fault of the program, or of one from outside
-        return key, one_line_error(error)
-    return key, ""
+        reason = one_line_error(error)
+    return key, reason, time.monotonic() - began
 
 
 def _is_done(settings: Settings) -> bool:
@@ -355,7 +363,3 @@ def _mistakes(settings: Mapping[str, Any]) -> list[str]:
     except SettingsError as error:
         return str(error).splitlines()
     return []
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

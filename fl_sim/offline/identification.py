@@ -106,7 +106,7 @@ def _identify(folder: RunFolder, run: Federation, identifier: Identifier, ledger
     folder.identified.clear()
     countdown = TimeLeft()
     countdown.begin()
-    countdown.expect(len(updates))
+    countdown.expect((update.stem, IdentificationResult.attack) for update in updates)
     for update in updates:
         report_progress(f"identify {countdown.position()} · {update.parent.name} · {update.stem}")
         try:

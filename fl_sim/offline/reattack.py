@@ -107,14 +107,14 @@ def _reattack(folder: RunFolder, changes: dict[str, Value], *, missing: bool, jo
         report_progress(f"{len(todo)} attacks are missing")
     countdown = TimeLeft()
     countdown.begin()
-    countdown.expect(len(todo))
+    countdown.expect((update.stem, attack) for update, attack in todo)
     left = Counter(update for update, _ in todo)
     unusable: dict[Path, str] = {}
     for update, attack, found in _examined(settings, todo, jobs):
         round, client = round_of(update), update.stem
         if isinstance(found, str):  # what is known of this update stays
             report_progress(f"attack {countdown.position()} · {found}")
-            countdown.finish()
+            countdown.drop(client, [attack])
             unusable.setdefault(update, found)
             continue
         folder.forget(round, client, attack)

@@ -252,7 +252,7 @@ def test_progress_tells_the_runs_left(tmp_path, monkeypatch):
     run(plan(read(COMMON + TWO)), tmp_path, engine, told.append)
     assert told[:2] == [
         "run 1/4 · none · seed 1",
-        "run 1/4 · none · seed 1 · done, about 2 min left",
+        "run 1/4 · none · seed 1 · done, about 2m00s left",
     ]
     assert told[-1] == "run 4/4 · much noise · seed 2"
 
