@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -81,6 +82,22 @@ def environment(settings: Settings, device: torch.device) -> dict[str, Any]:
 def oracles(run: Federation) -> list[str]:
     """Return in words what the attacker is granted beyond what a server has."""
     return ["labels known"] if run.settings.adversary.labels_known else []
+
+
+def privacy(run: Federation) -> str:
+    """Return in a line the weakest epsilon that clients end with; empty where one earns none."""
+    rounds = run.settings.rounds
+    clients = {len(part): client for client, part in enumerate(run.parts)}  # one of each size
+    found = [run.account(client, rounds) for client in clients.values()]
+    spent = [one for one in found if one is not None and math.isfinite(one.epsilon)]
+    if len(spent) < len(found):
+        return ""
+    worst = max(spent, key=lambda one: one.epsilon)
+    return (
+        f"defence.name = {run.settings.defence.name!r}: epsilon {worst.epsilon:,.3g} at delta "
+        f"{worst.delta:.1e} for one {worst.unit}, of a client that trains in {rounds} "
+        f"round{'' if rounds == 1 else 's'}, against {worst.against}"
+    )
 
 
 def note_missing(folder: RunFolder, run: Federation) -> None:

@@ -118,6 +118,8 @@ def _serve(grid: Grid, settings: Settings, folder: RunFolder) -> Ledger:
         f"{settings.rounds} rounds with {len(names)} clients, {len(run.splits.private)} private "
         f"and {len(run.splits.public)} public X-rays of '{run.splits.private.name}'"
     )
+    if line := run_metadata.privacy(run):
+        report_progress(line)
     _seed_everything(derive_seed(settings.seed, "server"))
     arrays, rounds = ArrayRecord(trainable_state_dict(run.model())), settings.rounds
     if snapshot is not None:
