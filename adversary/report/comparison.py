@@ -210,7 +210,7 @@ class ComparisonRow:
     setting: ComparedSetting
     protects: str = ""
     guarantee: Guarantee | None = None
-    promise: Promise = Promise.NOTHING
+    promise: Promise = Promise.UNKNOWN
     data: str = ""
     evaluated: int | None = None
     unfinished: bool = False
@@ -391,9 +391,7 @@ def _measure(setting: ComparedSetting) -> list[ComparisonRow]:
             notes.append(f"seed {run.seed}: {run.note or error}")
     if not results:
         status = "failed" if any(run.note for run in setting.runs) else "missing"
-        promise = promise_of(Severity.UNKNOWN, None, {}, setting.defence)
-        row = ComparisonRow(setting=setting, promise=promise, status=status, note="; ".join(notes))
-        return [row]
+        return [ComparisonRow(setting=setting, status=status, note="; ".join(notes))]
     defence = mapping(results[0].info.get("defence"))
     guarantee = guarantee_of([row for result in results for row in result.accounts])
     shared: dict[str, Any] = {

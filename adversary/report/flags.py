@@ -131,11 +131,11 @@ FLAGS: dict[str, Flag] = {
 
 _HEAD = """# Flags
 
-What to look at before an evaluation is believed, after the flags of AutoAttack (Croce and Hein,
-ICML 2020). A flag is raised by the attacker, who sees the update alone, or by scoring, which sees
-the truth as well. It changes no figure: it says why a figure may not mean what it seems to. Flags
-stand in the column `flags` of leakage.csv, separated by semicolons, in the report, and in the last
-line of a run.
+For everyone who must decide whether a figure can be believed: what to look at before, after the
+flags of AutoAttack (Croce and Hein, ICML 2020). A flag is raised by the attacker, who sees the
+update alone, or by scoring, which sees the truth as well. It changes no figure: it says why a
+figure may not mean what it seems to. Flags stand in the column `flags` of leakage.csv, separated by
+semicolons, in the report, and in the last line of a run.
 
 This page is made from `adversary/report/flags.py` by `python -m adversary.report.flags`.
 """

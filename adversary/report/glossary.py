@@ -116,6 +116,7 @@ GLOSSARY: dict[str, Term] = {
         "Named, member",
         "Of people whose X-rays are at hand, the server asks who was in the training. The share "
         "named counts members above all but one in a hundred non-members.",
+        spotted=r"can name",
     ),
     "lpips": Term(
         "LPIPS",

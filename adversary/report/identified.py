@@ -68,6 +68,19 @@ class Naming:
     strongest: Named | None = None
 
     @property
+    def by_client(self) -> dict[str, Named]:
+        """The strongest line of each client that names its patients beyond chance by itself.
+
+        The lines of a client count together (Bonferroni), and so do the clients.
+        """
+        sure = [one for one in self.lines if one.chance * len(self.lines) < NAMED_BY_CHANCE]
+        clients = dict.fromkeys(one.row["client"] for one in sure)
+        return {
+            client: _strongest([one for one in sure if one.row["client"] == client])
+            for client in clients
+        }
+
+    @property
     def updates(self) -> list[Named]:
         """The lines of single updates."""
         return [one for one in self.lines if one.row["round"] is not None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -67,6 +67,8 @@ def ladder(rows: Iterable[Row], named: Sequence[Named], most: int) -> Ladder:
         reach(one.row["client"], one.row["round"], _of_names(one, len(named)))
     rounds = sorted({round for _, round in found if round is not None})[-most:]
     joined: tuple[None, ...] = (None,) if any(round is None for _, round in found) else ()
+    for client, rung in _over_rounds(found).items() if joined else ():
+        reach(client, None, rung)  # who has a copy of one round has it of all
     columns = (*rounds, *joined)
     by_client = {
         client: tuple(found.get((client, round)) for round in columns)
@@ -74,6 +76,14 @@ def ladder(rows: Iterable[Row], named: Sequence[Named], most: int) -> Ladder:
     }
     worst = sorted(by_client, key=lambda client: _highest(by_client[client]), reverse=True)[:most]
     return Ladder(rounds=columns, clients=tuple((one, by_client[one]) for one in sorted(worst)))
+
+
+def _over_rounds(found: Mapping[tuple[str, int | None], Rung]) -> dict[str, Rung]:
+    """Return the highest rung of each client in any round."""
+    highest: dict[str, Rung] = {}
+    for (client, _), rung in found.items():
+        highest[client] = max(rung, highest.get(client, Rung.NOTHING))
+    return highest
 
 
 def _highest(rungs: Iterable[Rung | None]) -> int:

@@ -23,6 +23,7 @@ class Promise(IntEnum):
     LIMIT = 0
     VEIL = 1
     NOTHING = 2
+    UNKNOWN = 3
 
     @property
     def title(self) -> str:
@@ -55,6 +56,9 @@ _WORDS = {
     Promise.NOTHING: _Words(
         "Does nothing against the server",
         "The server receives the update as it was trained, or protection is against others alone.",
+    ),
+    Promise.UNKNOWN: _Words(
+        "Not run", "No run of these settings is done, so nothing is said of what they hold."
     ),
 }
 

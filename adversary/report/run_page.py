@@ -20,7 +20,7 @@ from adversary.report.first_page.assessment import OFFICER, assessment
 from adversary.report.first_page.situation import Evidence, situation_of
 from adversary.report.glossary import GLOSSARY
 from adversary.report.groups import Group, WorstGroups, by_group, round_client_matrix, worst_of
-from adversary.report.identified import naming
+from adversary.report.identified import Naming, naming
 from adversary.report.leakage_rows import Row, closeness, last_accounts, records, with_levels
 from adversary.report.members import shares
 from adversary.report.notices import NOTICES
@@ -68,7 +68,7 @@ def render(folder: RunFolder) -> Path:
     summary = summarise(counted, run.info, identified)
     chosen = gallery.select_cards(rows)
     context = (
-        _first_page(run, summary, counted, looked_for=bool(identified.lines))
+        _first_page(run, summary, counted, identified)
         | _run_context(run, summary)
         | _leakage_context(run, rows, summary, chosen)
         | _pictures_context(run, summary.worst, chosen)
@@ -128,7 +128,7 @@ def _read(folder: RunFolder) -> _Run:
 
 
 def _first_page(
-    run: _Run, summary: Summary, counted: list[Row], *, looked_for: bool
+    run: _Run, summary: Summary, counted: list[Row], identified: Naming
 ) -> dict[str, Any]:
     """Return what the first page and the sections of advice show."""
     last = run.rounds["round"].max()
@@ -136,7 +136,7 @@ def _first_page(
         rows=counted,
         accounts=run.accounts,
         recorded=bool(run.folder.recorded_updates()),
-        looked_for=looked_for,
+        naming=identified,
     )
     situation = situation_of(run.folder.path, run.info, summary, evidence)
     kind = "sensitive" if run.sensitive else "synthetic" if situation.about.synthetic else "images"

@@ -86,8 +86,8 @@ class Summary:
         Those nearer to their patient than to strangers; None where nothing is known of it.
     certificates : dict of str to int
         Reconstructions by what the attacker states of them.
-    expected_psnr : float or None
-        Mean in dB of what the attacker expected, over those for which it did.
+    expected_psnr, expected : float or None, int
+        Mean in dB of what the attacker expected, and over how many: those for which it did.
     bound : float or None
         The highest PSNR in dB that any attacker is expected to reach on any of the images.
     mean_psnr, mean_rdlv, mean_prior_psnr, mean_null_psnr : float or None
@@ -117,6 +117,7 @@ class Summary:
     beyond_null: Share | None
     certificates: dict[str, int]
     expected_psnr: float | None
+    expected: int
     bound: float | None
     mean_psnr: float | None
     mean_rdlv: float | None
@@ -205,6 +206,7 @@ def summarise(rows: list[Row], info: Mapping[str, Any], identified: Naming = NOB
         beyond_null=_beyond_null(done),
         certificates=dict(stated),
         expected_psnr=mean(row.get("expected_psnr") for row in done),
+        expected=sum(row.get("expected_psnr") is not None for row in done),
         bound=max((bound for bound in bounds if math.isfinite(bound)), default=None),
         mean_psnr=mean(row["psnr"] for row in done),
         mean_rdlv=mean(row["rdlv"] for row in done),

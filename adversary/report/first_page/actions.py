@@ -88,6 +88,11 @@ def _more_effort(of: Situation) -> bool:
     return _is_open(of) and gap and of.about.effort != "thorough" and of.recorded
 
 
+def _may_be_looked_for(of: Situation) -> bool:
+    open_question = bool(of.summary.images) and not of.looked_for and not of.level.settled
+    return open_question and of.recorded and not of.about.audit and not of.cannot_look
+
+
 def _standard(of: Situation) -> bool:
     return "standard" in of.about.attacks
 
@@ -124,14 +129,19 @@ def _why_stop(of: Situation) -> str:
 
 
 def _why_batches(of: Situation) -> str:
-    batch = of.about.batch_size or 1
-    if batch > 1:
+    batch, named = of.about.batch_size or 1, of.summary.named
+    shared = min(batch, of.together)  # a hospital may hold fewer X-rays than a batch
+    if shared > 1 and not of.summary.named_alone:
         return (
-            f"Here {batch} X-rays shared a step, and the worst came back as {likeness(of.reached)}."
+            f"Here {shared} X-rays shared a step, and the worst came back as "
+            f"{likeness(of.reached)}."
         )
+    if named is not None and min(batch, named.row["members"]) > 1:
+        return f"Here X-rays are in batches of {batch}, and the server can name {named.words}."
     return (
-        "One X-ray a step, as here, is the easiest case; yet updates of several came back too (the "
-        "results pages of the documentation have the figures), and no bound falls to chance."
+        "One X-ray a step, as in the worst update here, is the easiest case; yet updates of "
+        "several came back too (the results pages of the documentation have the figures), and no "
+        "bound falls to chance."
     )
 
 
@@ -213,6 +223,21 @@ ACTIONS: dict[str, Action] = {
         why=lambda of: f"{of.about.attacks} alone was run. {_why_effort(of)}",
         command=lambda of: _command("attack", of.folder, "--attack", "standard"),
     ),
+    "failed": Action(
+        applies=lambda of: of.all_failed,
+        what=lambda of: (
+            "Attack the updates by the standard adversary before anything is concluded."
+        ),
+        why=lambda of: (
+            f"{of.about.attacks or 'What was run'} failed on them; the standard adversary takes "
+            "what suits the model."
+        ),
+        command=lambda of: (
+            _command("attack", of.folder, "--attack", "standard")
+            if of.recorded
+            else "fl-sim run … --set adversary.attack=standard"
+        ),
+    ),
     "thorough": Action(
         applies=lambda of: _more_effort(of) and _standard(of),
         what=lambda of: "Run the thorough effort before anything is concluded.",
@@ -244,9 +269,7 @@ ACTIONS: dict[str, Action] = {
         ),
     ),
     "identify": Action(
-        applies=lambda of: (
-            bool(of.summary.images) and of.recorded and not of.looked_for and not of.level.settled
-        ),
+        applies=_may_be_looked_for,
         what=lambda of: "Look for known patients in the updates.",
         why=lambda of: "Where pictures fail, an update may still tell who was in the training.",
         command=lambda of: _command("identify", of.folder),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from adversary.report.first_page.actions import next_steps
-from adversary.report.first_page.hospitals import by_level, listed
+from adversary.report.first_page.hospitals import Hospital, by_level, listed
 from adversary.report.first_page.likeness import likeness
 from adversary.report.first_page.situation import Situation
 from adversary.report.leakage_rows import Row
@@ -35,6 +35,8 @@ def answers(of: Situation) -> tuple[Answer, ...]:
 
 def headline(of: Situation) -> str:
     """Return the verdict in a few words."""
+    if of.all_failed:
+        return "Not measured: every attack failed"
     if not of.summary.images:
         return "Nothing to judge yet"
     if of.level is Severity.UNKNOWN and not of.summary.has_truth:
@@ -43,12 +45,28 @@ def headline(of: Situation) -> str:
 
 
 def _visible(of: Situation) -> Iterator[str]:
+    if of.all_failed:
+        failed = f"all {of.summary.failed} attacks" if of.summary.failed > 1 else "the attack"
+        yield f"Not known: {failed} failed, so there is nothing to judge; the reasons are below."
+        yield "An attack that failed is no evidence of safety."
+        return
     if not of.summary.images:
         yield "Not known: no attack has finished yet, so there is nothing to judge so far."
         return
     yield from _VISIBLE[of.level](of)
-    if of.summary.named is not None:
-        yield f"The server can name {of.summary.named.words}."
+    yield from _named(of)
+
+
+def _named(of: Situation) -> Iterator[str]:
+    if (strongest := of.summary.named) is None:
+        return
+    others = [one for one in of.hospitals if one.named and one.client != strongest.row["client"]]
+    more = f", and patients of {listed(sorted(others, key=_by_client))}" if others else ""
+    yield f"Given their X-rays, the server can name {strongest.words}{more}."
+
+
+def _by_client(one: Hospital) -> str:
+    return one.client
 
 
 def _seen(of: Situation) -> Iterator[str]:
@@ -129,10 +147,12 @@ def _no_comfort(of: Situation) -> str:
 
 def _where(of: Situation) -> Iterator[str]:
     worst = of.summary.worst
+    if not worst and all(one.level is None for one in of.hospitals):
+        yield "None was examined."
     for level, alike in by_level(of.hospitals):
         if level is not None:
             leaks = level >= Severity.TRACES
-            rounds = sorted({one.leaked.best["round"] for one in alike if one.leaked and leaks})
+            rounds = sorted({one.worst_round for one in alike if leaks and one.worst_round})
             told = f"; worst in {_rounds(rounds)}" if 0 < len(rounds) <= 3 else ""
             every = f" ({len(alike)} of {len(of.hospitals)})" if len(of.hospitals) > 1 else ""
             yield f"{level.label}: {listed(alike)}{every}{told}."
@@ -147,7 +167,7 @@ def _where(of: Situation) -> Iterator[str]:
 
 def _meaning(of: Situation) -> Iterator[str]:
     if not of.summary.images:
-        yield "Nothing yet."
+        yield "Nothing follows from this run so far, neither harm nor safety."
         return
     if of.summary.has_truth:
         mean = of.summary.worst.get("prior_psnr")
@@ -194,7 +214,11 @@ def _next(of: Situation) -> Iterator[str]:
 def _unknown(of: Situation) -> Iterator[str]:
     if of.not_examined:
         yield f"Not examined: {listed(of.not_examined)}."
-    yield f"Examined: {examined(of)}. The verdict is on these alone."
+    if of.summary.failed and of.summary.images:
+        failed = "1 attack" if of.summary.failed == 1 else f"{of.summary.failed} attacks"
+        yield f"{failed} failed, for reasons given below: what was attacked so is not judged."
+    if of.summary.images:
+        yield f"Examined: {examined(of)}. The verdict is on these alone."
     if (range_ := of.shown_interval) is not None and of.summary.has_truth:
         low, high = range_
         yield (

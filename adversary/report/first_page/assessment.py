@@ -66,9 +66,13 @@ def _what_was_done(of: Situation) -> str:
     when = f"On {about.date} " if about.date else ""
     whose = f"the data “{about.data}”" if about.data else "X-rays"
     kind = "synthetic images, " if about.synthetic else ""
-    what = "what lies between two models" if about.audit else "updates of a federated training"
+    what, was = (
+        ("what lies between two models", "was")
+        if about.audit
+        else ("updates of a federated training", "were")
+    )
     return (
-        f"{when}{what} on {whose} ({kind}{examined(of)}; {about.conditions}) was attacked as the "
+        f"{when}{what} on {whose} ({kind}{examined(of)}; {about.conditions}) {was} attacked as the "
         f"server itself could ({about.adversary or 'attack not recorded'}, "
         f"{about.version or 'fl-sim'})."
     )
@@ -96,7 +100,7 @@ def _result(of: Situation) -> str:
         said += f" {of.shown:,} of {of.scored:,} X-rays examined could be seen."
     said += f" The worst X-ray came back as {likeness(of.reached, worst.get('prior_psnr'))}."
     if of.summary.named is not None:
-        said += f" The server can name {of.summary.named.words}."
+        said += f" Given their X-rays, the server can name {of.summary.named.words}."
     return said
 
 

@@ -13,6 +13,9 @@ from adversary.report.leakage_rows import SERVER_INCLUDED, Row, private_ceiling
 from adversary.report.templating import epsilon as rounded
 from adversary.scoring.verdict import PRIVATE_CEILING
 
+_UNITS = {"example": "X-ray", "client": "hospital"}
+"""What an account is of, in the words of a report."""
+
 TOO_LARGE = 10.0
 """Epsilon from which a guarantee promises little: odds may change 22,000-fold (e**10)."""
 
@@ -87,7 +90,7 @@ def guarantee_of(accounts: list[Row]) -> Guarantee | None:
     return Guarantee(
         epsilon=float(worst["epsilon"]),
         delta=float(worst["delta"] or 0.0),
-        unit=str(worst["unit"] or "unit"),
+        unit=_UNITS.get(worst["unit"], str(worst["unit"] or "unit")),
         neighbours=str(worst["neighbours"] or "neighbours not stated"),
         against=str(worst["against"] or "nobody who is named"),
         accountant=str(worst["accountant"] or "accountant not stated"),

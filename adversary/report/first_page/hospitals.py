@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from adversary.report.groups import Group, by_group
+from adversary.report.identified import Named
 from adversary.report.leakage_rows import Row
 from adversary.report.run_info import mapping, positive
 from adversary.scoring.verdict import Severity
@@ -27,24 +28,39 @@ class Hospital:
         X-rays that it trains on.
     leaked : Group or None
         What attacks on its updates gave; None where none of them was attacked.
+    named : Named or None
+        How many of its patients can be named; None where none can be beyond chance.
     """
 
     client: str
     name: str
     held: int | None = None
     leaked: Group | None = None
+    named: Named | None = None
 
     @property
     def level(self) -> Severity | None:
         """The verdict on it; None where it was not examined."""
-        return None if self.leaked is None else self.leaked.level
+        pictures = None if self.leaked is None else self.leaked.level
+        if self.named is None:
+            return pictures
+        return max(Severity.IDENTIFIABLE, pictures or Severity.UNKNOWN)
+
+    @property
+    def worst_round(self) -> int | None:
+        """The round in which pictures gave away the most, where they make the verdict."""
+        if self.leaked is None or self.leaked.level is not self.level:
+            return None
+        return int(self.leaked.best["round"])
 
 
-def hospitals(rows: Iterable[Row], info: Mapping[str, Any]) -> tuple[Hospital, ...]:
+def hospitals(
+    rows: Iterable[Row], info: Mapping[str, Any], named: Mapping[str, Named]
+) -> tuple[Hospital, ...]:
     """Return the hospitals by verdict, worst first, those that were not examined last.
 
-    ``info["hospitals"]`` may give them names. Where the server sees a mean over all hospitals,
-    that mean is the only entry.
+    ``info["hospitals"]`` may give them names; ``named`` says whose patients can be named. Where
+    the server sees a mean over all hospitals, that mean is the only entry.
     """
     names, held = mapping(info.get("hospitals")), mapping(info.get("clients"))
     leaked = {str(group.key): group for group in by_group(rows, "client")}
@@ -56,6 +72,7 @@ def hospitals(rows: Iterable[Row], info: Mapping[str, Any]) -> tuple[Hospital, .
             name=_named(client, names, mean_of=len(held) if aggregate else 0),
             held=positive(held.get(client)),
             leaked=leaked.get(client),
+            named=named.get(client),
         )
         for client in sorted(known)
     ]

@@ -11,9 +11,10 @@ from adversary.identification.figures import interval
 from adversary.report.first_page.about_run import AboutRun, about_run
 from adversary.report.first_page.guarantee import Guarantee, guarantee_of
 from adversary.report.first_page.hospitals import Hospital, hospitals
+from adversary.report.identified import Naming
 from adversary.report.leakage_rows import Row
 from adversary.report.run_info import mapping
-from adversary.report.summary import Summary
+from adversary.report.summary import NOBODY, Summary
 from adversary.scoring.verdict import Severity
 
 
@@ -36,8 +37,12 @@ class Situation:
         an attacked update, as far as the truth is known.
     seconds : float
         Computing time of all attacks.
+    together : int
+        X-rays in the update that gave away the most.
     recorded, looked_for : bool
         Whether updates are kept, and whether anybody was looked for in them.
+    cannot_look : str
+        Why nobody can be looked for in this run; empty where one can.
     """
 
     summary: Summary
@@ -52,13 +57,20 @@ class Situation:
     scored: int
     attacked: int
     seconds: float
+    together: int
     recorded: bool
     looked_for: bool
+    cannot_look: str
 
     @property
     def level(self) -> Severity:
         """The verdict on the run."""
         return self.summary.level
+
+    @property
+    def all_failed(self) -> bool:
+        """Whether attacks were run, and none came to a picture."""
+        return self.summary.failed > 0 and not self.summary.images
 
     @property
     def not_examined(self) -> tuple[Hospital, ...]:
@@ -101,7 +113,7 @@ class Evidence:
     rows: Sequence[Row]
     accounts: list[Row]
     recorded: bool
-    looked_for: bool
+    naming: Naming = NOBODY
 
 
 def situation_of(
@@ -110,11 +122,11 @@ def situation_of(
     """Return the situation of the run in the folder ``path``; masked updates are left out."""
     done = [row for row in evidence.rows if row["status"] == "ok"]
     known = [row for row in done if row["truth"] is not None]
-    updates = {(row["round"], row["client"], row["attack"]): row["seconds"] for row in done}
+    updates = {_update(row): row["seconds"] for row in done}
     return Situation(
         summary=summary,
         about=about_run(info, path),
-        hospitals=hospitals(evidence.rows, info),
+        hospitals=hospitals(evidence.rows, info, evidence.naming.by_client),
         guarantee=guarantee_of(evidence.accounts),
         folder=str(mapping(info.get("settings")).get("out") or path),
         status=str(info.get("status") or "unknown"),
@@ -125,8 +137,15 @@ def situation_of(
         attacked=_different(known),
         seconds=sum(seconds or 0.0 for seconds in updates.values()),
         recorded=evidence.recorded,
-        looked_for=evidence.looked_for,
+        together=sum(_update(row) == _update(summary.worst) for row in done),
+        looked_for=bool(evidence.naming.lines),
+        cannot_look=str(mapping(info.get("missing")).get("identification") or ""),
     )
+
+
+def _update(row: Row) -> tuple[Any, Any, Any]:
+    """Return which attack on which update a row is of."""
+    return row.get("round"), row.get("client"), row.get("attack")
 
 
 def _different(rows: Any) -> int:

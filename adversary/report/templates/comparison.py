@@ -43,7 +43,7 @@ tr.starts td, tr.starts th { border-top: 2px solid #5c6670; }
 </style>
 </head>
 <body>
-<p class="notice">{{ notice }}</p>
+<aside class="notice" aria-label="Confidentiality">{{ notice }}</aside>
 <header><div>
 <h1>What protects, and what it costs</h1>
 <p>Defences compared in “{{ title }}”: {{ rows | length }} settings, {{ runs_done }} of {{ runs_all }} runs completed</p>
@@ -85,11 +85,11 @@ tr.starts td, tr.starts th { border-top: 2px solid #5c6670; }
 </table>
 <p class="small">A bar goes from what the attack reached, a lower limit of the leak, to the upper limit; hollow and dashed: not settled; without an end: no limit is known. Above 40 dB pictures are copies and the axis is broken. ± is the standard deviation over seeds; an AUC of fewer than {{ fewest }} images is not told. A dash is a value that cannot be had.</p>
 <details><summary>All figures</summary>
-<div class="scroll" tabindex="0" role="region" aria-label="All figures"><table class="dense">
+<div class="scroll" tabindex="0" role="region" aria-label="Table: all figures"><table class="dense">
 <thead><tr><th scope="col" class="n">No.</th><th scope="col">Setting</th><th scope="col">Attack</th><th scope="col" class="n">{{ term("psnr", "Worst PSNR") }}</th><th scope="col" class="n">{{ term("bound", "Bound, worst") }}</th><th scope="col" class="n">Bound, mean</th><th scope="col" class="n">{{ term("certificate", "Proved") }}</th><th scope="col" class="n">Mean PSNR</th><th scope="col" class="n">{{ term("expected", "Expected") }}</th><th scope="col" class="n">{{ term("null", "Mean X-ray") }}</th><th scope="col" class="n">Null</th><th scope="col" class="n">{{ term("rank", "Re-identified") }}</th><th scope="col">{{ term("flag", "Flags") }}, notes</th></tr></thead>
 <tbody>{% for row in rows %}<tr><td class="n">{{ loop.index }}</td><th scope="row">{{ row.label }}</th><td>{{ row.attack or "–" }}</td><td class="n">{{ row.psnr_worst | figure(1) }}</td><td class="n">{{ row.bound_psnr_worst | figure(1) }}</td><td class="n">{{ row.bound_psnr | figure(1) }}</td><td class="n">{{ row.proved | percent }}</td><td class="n">{{ spread(row.psnr, row.psnr_std, 1) }}</td><td class="n">{{ row.expected_psnr | figure(1) }}</td><td class="n">{{ row.prior_psnr | figure(1) }}</td><td class="n">{{ row.null_psnr | figure(1) }}</td><td class="n">{{ row.reidentified | percent }}</td><td class="wrap">{% for name in row.flags %}{{ titles.get(name, name) }}{{ "; " if not loop.last }}{% endfor %}{% if row.flags and (row.note or row.status != "completed") %}<br>{% endif %}{% if row.status != "completed" %}{{ row.status }}{{ ": " if row.note }}{% endif %}{{ row.note }}</td></tr>
 {% endfor %}</tbody></table></div>
-<div class="scroll" tabindex="0" role="region" aria-label="Further figures"><table class="dense">
+<div class="scroll" tabindex="0" role="region" aria-label="Table: further figures"><table class="dense">
 <thead><tr><th scope="col" class="n">No.</th><th scope="col">Setting</th><th scope="col" class="n">{{ term("ssim", "SSIM") }}</th><th scope="col" class="n">{{ term("lpips", "LPIPS") }}</th><th scope="col" class="n">{{ term("rdlv", "RDLV") }}</th><th scope="col" class="n">Named at 1 %</th><th scope="col" class="n">Named, FDR 5 %</th><th scope="col" class="n">Identification AUC</th><th scope="col" class="n">Labels read</th><th scope="col" class="n">Loss</th><th scope="col" class="n">{{ term("epsilon", "δ") }}</th><th scope="col" class="n">Images</th><th scope="col" class="n">Runs</th><th scope="col" class="n">Seconds</th></tr></thead>
 <tbody>{% for row in rows %}<tr><td class="n">{{ loop.index }}</td><th scope="row">{{ row.label }}</th><td class="n">{{ row.ssim | figure(3) }}</td><td class="n">{{ row.lpips | figure(3) }}</td><td class="n">{{ row.rdlv | figure }}</td><td class="n">{{ row.tpr_1 | percent }}</td><td class="n">{{ row.named | percent }}</td><td class="n">{{ row.identification_auc | figure(3) }}</td><td class="n">{{ row.label_accuracy | percent }}</td><td class="n">{{ row.loss | figure(3) }}</td><td class="n">{{ "–" if row.delta is none else "%.1e" | format(row.delta) }}</td><td class="n">{{ row.images }}</td><td class="n">{{ row.runs }}</td><td class="n">{{ row.seconds | figure(1) }}</td></tr>
 {% endfor %}</tbody></table></div>
@@ -99,7 +99,7 @@ tr.starts td, tr.starts th { border-top: 2px solid #5c6670; }
 {% if chart %}
 <section id="frontier" aria-labelledby="h-frontier">
 <h2 id="h-frontier">Leakage against AUC</h2>
-<div class="scroll" tabindex="0" role="region" aria-label="Chart of leakage against AUC"><figure class="frontier" role="img" aria-label="{{ chart_text }}">{{ chart }}</figure></div>
+<div class="scroll" tabindex="0" role="region" aria-label="Chart of leakage against AUC"><figure class="frontier"><div role="img" aria-label="{{ chart_text }}">{{ chart }}</div></figure></div>
 <p class="small">A bar a setting: from what the strongest attack reached in the worst image, a lower limit of the leak, up to the bound, an upper one. Dotted with an arrow: no bound is known. Hollow: open, so the truth may lie anywhere along the bar. Settings of nearly the same AUC stand side by side; above 40 dB, where pictures are copies, and below 10 dB the axis is compressed.{% if front %} The line joins the upper limits that no other setting beats without a lower AUC (Pareto front).{% else %} There is no Pareto front: it takes upper limits, and models that have learnt something.{% endif %}</p>
 </section>
 {% endif %}
@@ -107,7 +107,7 @@ tr.starts td, tr.starts th { border-top: 2px solid #5c6670; }
 {% if naming_chart %}
 <section id="naming" aria-labelledby="h-naming">
 <h2 id="h-naming">Who can be named, against AUC</h2>
-<div class="scroll" tabindex="0" role="region" aria-label="Chart of naming against AUC"><figure class="frontier" role="img" aria-label="{{ naming_text }}">{{ naming_chart }}</figure></div>
+<div class="scroll" tabindex="0" role="region" aria-label="Chart of naming against AUC"><figure class="frontier"><div role="img" aria-label="{{ naming_text }}">{{ naming_chart }}</div></figure></div>
 <p class="small">A mark a setting: the share of those who trained whom the server names among candidates at one false alarm in a hundred, over all updates examined. It is what this attacker got, a lower limit; a low mark is no evidence of safety.</p>
 </section>
 {% endif %}

@@ -12,7 +12,7 @@ SECTION = r"""
 {% if cards %}
 <section id="gallery" aria-labelledby="h-gallery">
 <h2 id="h-gallery">Pictures, worst first</h2>
-{% if cards | length < summary.images %}<p>{{ cards | length }} of {{ summary.images }} reconstructions, first the worst of each update; the others are in the folder images/.</p>{% endif %}
+{% if cards | length < summary.images %}<p>{{ cards | length }} of {{ summary.images }} reconstructions, first the worst of each update; the others are in the folder images/.</p>{% endif %}{% if cards | length > 15 %}<p class="on-paper">On paper the first 15 are printed.</p>{% endif %}
 {% if summary.has_truth %}<p class="small">Absolute error: 0 <img class="bar" src="{{ colour_bar }}" alt="from black over purple and orange to yellow"> {{ error_scale }} or more (of a range from 0 to 1); the same scale everywhere, so that a black square is a copy.</p>{% endif %}
 <div class="grids">
 {% for card in cards %}

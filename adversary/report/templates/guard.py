@@ -16,7 +16,7 @@ GUARD_PAGE = r"""<!DOCTYPE html>
 </div></header>
 <main>
 <p>Before an update leaves, an attack by an honest-but-curious server is run on it here, where the X-rays are, and its result compared with them. Limits: {% for name, limit in limits.items() %}{{ name | replace("_", " ") }} {{ limit }}{{ ", " if not loop.last }}{% endfor %}. An update below them is not shown to be safe: a stronger attack may get more.</p>
-<div class="scroll" tabindex="0" role="region" aria-label="Updates"><table>
+<div class="scroll" tabindex="0" role="region" aria-label="Table: updates"><table>
 <thead><tr><th scope="col">Round</th><th scope="col" class="n">X-rays</th><th scope="col">Decision</th><th scope="col" class="n">PSNR, dB</th><th scope="col" class="n">beside others</th><th scope="col" class="n">Expected, dB</th><th scope="col" class="n">RDLV</th><th scope="col" class="n">Named</th><th scope="col" class="n">Noise</th><th scope="col" class="n">PSNR after</th><th scope="col" class="n">Named after</th><th scope="col" class="n">Seconds</th><th scope="col">Why</th></tr></thead>
 <tbody>{% for row in rows | reverse %}<tr><th scope="row">{{ row.round }}</th><td class="n">{{ row.images if row.images is not none else "–" }}</td><td>{{ row.decision }}</td><td class="n">{{ row.psnr | figure(1) }}</td><td class="n">{{ row.null_psnr | figure(1) }}</td><td class="n">{{ row.expected_psnr | figure(1) }}</td><td class="n">{{ row.rdlv | figure }}</td><td class="n">{{ row.named | percent }}</td><td class="n">{{ row.noise | figure }}</td><td class="n">{{ row.psnr_after | figure(1) }}</td><td class="n">{{ row.named_after | percent }}</td><td class="n">{{ row.seconds | figure(1) }}</td><td>{{ row.reason }}</td></tr>
 {% endfor %}</tbody></table></div>

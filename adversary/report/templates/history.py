@@ -14,7 +14,7 @@ HISTORY_PAGE = r"""{% from "macros" import badge %}
 </style>
 </head>
 <body>
-<p class="notice">{{ notice }}</p>
+<aside class="notice" aria-label="Confidentiality">{{ notice }}</aside>
 <header><div>
 <h1>What was run, and what it found</h1>
 <p>{{ runs | length }} run{{ "s" if runs | length != 1 }} in “{{ title }}”, the latest first</p>

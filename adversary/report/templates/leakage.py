@@ -7,7 +7,7 @@ SECTION = r"""
 <h2 id="h-leakage">Leakage by round and client</h2>
 {% if charts %}
 <div class="charts">
-{% for name, text, svg in charts %}<figure role="img" aria-label="{{ text }}"><figcaption>{{ name }}</figcaption>{{ svg }}</figure>
+{% for name, text, svg in charts %}<figure><figcaption>{{ name }}</figcaption><div role="img" aria-label="{{ text }}">{{ svg }}</div></figure>
 {% endfor %}
 </div>
 <p class="small">By round, lines are means and faint marks single images (from 400 on a band from the least to the most); by client, marks are means and bars reach from the least to the most. The figures behind the charts are in the tables below.</p>
@@ -15,7 +15,7 @@ SECTION = r"""
 
 {% if matrix.cells and summary.has_truth %}
 <h3>Worst picture of each client in each round, PSNR in dB</h3>
-<div class="scroll" tabindex="0" role="region" aria-label="Verdict by client and round"><table class="heat">
+<div class="scroll" tabindex="0" role="region" aria-label="Table: verdict by client and round"><table class="heat">
 <thead><tr><th scope="col">Client, round</th>{% for number in matrix.rounds %}<th scope="col" class="n"><span class="unseen">Round </span>{{ number }}</th>{% endfor %}</tr></thead>
 <tbody>{% for client in matrix.clients %}<tr><th scope="row">{{ client }}</th>{% for number in matrix.rounds %}{% set cell = matrix.cells.get((client, number)) %}{% if cell %}<td class="l{{ cell.level.value }}" title="{{ cell.level.label }}">{{ cell.best.psnr | figure(1) }}<span class="unseen"> dB, {{ cell.level.label }}</span></td>{% else %}<td>–</td>{% endif %}{% endfor %}</tr>
 {% endfor %}</tbody></table></div>
@@ -25,7 +25,7 @@ SECTION = r"""
 
 {% if by_client.groups %}
 <h3>By client</h3>
-<div class="scroll" tabindex="0" role="region" aria-label="By client"><table class="stack">
+<div class="scroll" tabindex="0" role="region" aria-label="Table: by client"><table class="stack">
 <thead><tr><th scope="col">Client</th><th scope="col">Verdict</th><th scope="col">What it means</th><th scope="col" class="n">Updates</th><th scope="col" class="n">Mean PSNR</th><th scope="col" class="n">Re-identified{% if summary.chance %} (chance {{ summary.chance | percent }}){% endif %}</th></tr></thead>
 <tbody>{% for group in by_client.groups %}<tr><th scope="row">{{ group.key }}</th><td>{{ badge(group.level) }}</td><td>{{ group.level.meaning }}{% if group.best.psnr is not none %} Best picture: {{ who(group.best) }} in round {{ group.best.round }}, {{ group.best.psnr | figure(1) }} dB by {{ group.best.attack }}{% if group.best.rank is not none %}; the true patient comes {{ "first" if group.best.rank == 1 else "as number %d" | format(group.best.rank) }} among {{ summary.candidates or "the" }} candidates{% endif %}.{% elif group.best.status != "ok" %} Every attack failed.{% endif %}</td><td class="n"><span class="on-phone">updates </span>{{ group.updates }}</td><td class="n"><span class="on-phone">mean </span>{{ group.mean_psnr | figure(1) }}<span class="on-phone"> dB</span></td><td class="n"><span class="on-phone">re-identified </span>{{ group.reidentified | percent }}</td></tr>
 {% endfor %}</tbody></table></div>
@@ -34,13 +34,13 @@ SECTION = r"""
 
 {% if by_round %}
 <h3>By round</h3>
-<div class="scroll" tabindex="0" role="region" aria-label="By round"><table class="dense">
+<div class="scroll" tabindex="0" role="region" aria-label="Table: by round"><table class="dense">
 <thead><tr><th scope="col" class="n">Round</th><th scope="col">Verdict</th><th scope="col">Worst picture</th><th scope="col" class="n">PSNR, dB</th><th scope="col" class="n">Mean PSNR</th><th scope="col" class="n">Re-identified{% if summary.chance %} (chance {{ summary.chance | percent }}){% endif %}</th><th scope="col" class="n">Updates attacked</th></tr></thead>
 <tbody>{% for number, training, group in by_round[-limit:] %}<tr><th scope="row" class="n">{{ number }}</th>{% if group %}<td>{{ badge(group.level) }}</td><td class="wrap">{% if group.images %}{{ who(group.best) }}, {{ group.best.client }}, {{ group.best.attack }}{% else %}Every attack failed.{% endif %}</td><td class="n">{{ group.best.psnr | figure(1) }}</td><td class="n">{{ group.mean_psnr | figure(1) }}</td><td class="n">{{ group.reidentified | percent }}</td><td class="n">{{ group.updates }}</td>{% else %}<td>not attacked</td><td>–</td><td class="n">–</td><td class="n">–</td><td class="n">–</td><td class="n">0</td>{% endif %}</tr>
 {% endfor %}</tbody></table></div>
 {% if trained %}
 <h3>The model by round</h3>
-<div class="scroll" tabindex="0" role="region" aria-label="The model by round"><table class="dense">
+<div class="scroll" tabindex="0" role="region" aria-label="Table: the model by round"><table class="dense">
 <thead><tr><th scope="col" class="n">Round</th><th scope="col" class="n">Loss</th><th scope="col" class="n">AUC</th><th scope="col" class="n">AUC with clients</th><th scope="col" class="n">ε spent</th><th scope="col" class="n">δ</th><th scope="col" class="n">Learning rate</th><th scope="col" class="n">Clients</th><th scope="col" class="n">Failed</th><th scope="col" class="n">Seconds</th></tr></thead>
 <tbody>{% for number, training, group in by_round[-limit:] if training %}<tr><th scope="row" class="n">{{ number }}</th><td class="n">{{ training.loss | figure(3) }}</td><td class="n">{{ training.auc | figure(3) }}</td><td class="n">{{ training.client_auc | figure(3) }}</td><td class="n">{{ training.epsilon | epsilon }}</td><td class="n">{{ "–" if training.delta is none else "%.1e" | format(training.delta) }}</td><td class="n">{{ training.lr | figure(3) }}</td><td class="n">{{ "–" if training.clients is none else training.clients }}</td><td class="n">{{ "–" if training.clients_failed is none else training.clients_failed }}</td><td class="n">{{ training.seconds | figure(1) }}</td></tr>
 {% endfor %}</tbody></table></div>

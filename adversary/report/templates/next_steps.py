@@ -16,7 +16,7 @@ SECTION = r"""
 <h2 id="h-dpia">For an impact assessment</h2>
 <p>A paragraph and a row for a <a class="term" href="#term-dpia">DPIA</a>, to copy: a click selects the paragraph. Likelihood, severity and approval are the officer’s.</p>
 <p class="copy">{{ dpia.paragraph }}</p>
-<div class="scroll" tabindex="0" role="region" aria-label="Row for an impact assessment"><table class="pairs">
+<div class="scroll" tabindex="0" role="region" aria-label="Table: row for an impact assessment"><table class="pairs">
 <tbody>{% for name, value in dpia.row.items() %}<tr><th scope="row">{{ name }}</th><td>{% if value %}{{ value }}{% else %}<span class="blank">{{ officer }}</span>{% endif %}</td></tr>
 {% endfor %}</tbody></table></div>
 </section>

@@ -1,7 +1,7 @@
 """How pages are printed: a notice and a number on every sheet, heads repeated, nothing stranded."""
 
 STYLE = r"""
-.sign { display: none; }
+.sign, .on-paper { display: none; }
 @page { size: A4; margin: 17mm 13mm 15mm; @top-left { content: "{{ notice | css }}"; font: 8pt sans-serif; color: #7c1210; } @bottom-left { content: "{{ about.title | css }}"; font: 8pt sans-serif; color: #4a5563; } @bottom-right { content: counter(page) " / " counter(pages); font: 8pt sans-serif; color: #4a5563; } }
 @page wide { size: A4 landscape; }
 @media print {
@@ -24,6 +24,7 @@ STYLE = r"""
   .charts { grid-template-columns: 1fr 1fr 1fr; gap: .5rem; }
   .grids { grid-template-columns: repeat(5, 1fr); gap: .4rem; } .grid { padding: .4rem; } .grid .row { grid-template-columns: repeat(auto-fit, minmax(1cm, 1fr)); gap: .2rem; margin-top: .2rem; } .grid .thumb { font-size: 5.5pt; } .grid .small { font-size: 6pt; margin: .1rem 0 0; line-height: 1.2; } .grid figcaption { font-size: 7pt; margin: 0; } .grid .badge { font-size: 6.5pt; }
   .on-paper { display: block; } dl.words { columns: 3; column-gap: 1rem; font-size: 7.2pt; line-height: 1.25; } #method { font-size: 8pt; line-height: 1.25; } dl.words dt { margin-top: .25rem; } dl.words dd { break-before: avoid; }
+  #figures tbody tr:nth-child(n + 13), .grids .grid:nth-child(n + 16) { display: none; }
   footer { margin: .8rem 0 0; }
 }
 """

@@ -11,7 +11,7 @@ PAGE = r"""<!DOCTYPE html>
 </head>
 <body>
 <a class="skip" href="#summary">To the summary</a>
-<p class="notice">{{ notice }}</p>
+<aside class="notice" aria-label="Confidentiality">{{ notice }}</aside>
 <header><div>
 <h1>What the server could see of the patients</h1>
 <p><strong>{{ about.title }}</strong> · {{ about.line }}</p>

@@ -3,7 +3,7 @@
 SECTION = r"""
 {% from "macros" import who, term %}
 {% macro proved() %}
-<div><dt>{{ term("certificate", "Proved by the attacker itself") }}</dt><dd class="big">{{ summary.certified }}</dd><dd>reconstructions, without the truth{% for name, count in summary.certificates.items() if name != "proved" %}; {{ count }} {{ "tell nothing beyond the prior" if name == "nothing" else name }}{% endfor %}{% if summary.expected_psnr is not none %}. It expected {{ summary.expected_psnr | figure(1) }} dB on average{% endif %}</dd></div>
+<div><dt>{{ term("certificate", "Proved by the attacker itself") }}</dt><dd class="big">{{ summary.certified }}</dd><dd>reconstructions, without the truth{% for name, count in summary.certificates.items() if name != "proved" %}; {{ count }} {{ "tell nothing beyond the prior" if name == "nothing" else name }}{% endfor %}{% if summary.expected_psnr is not none %}. It expected {{ summary.expected_psnr | figure(1) }} dB on average{% if summary.expected < summary.images %}, of the {{ summary.expected }} of which it expected anything{% endif %}{% endif %}</dd></div>
 {% endmacro %}
 {% if summary.images %}
 <section id="numbers" aria-labelledby="h-numbers">
@@ -22,7 +22,7 @@ SECTION = r"""
 <div><dt>Attacks that failed</dt><dd class="big">{{ summary.failed }}</dd><dd>reasons below</dd></div>
 {% endif %}
 </dl>
-{% if summary.mean_psnr is not none %}<p>Over all {{ summary.images }} reconstructions the mean {{ term("psnr", "PSNR") }} is {{ summary.mean_psnr | figure(1) }} dB{% if summary.mean_rdlv is not none %} and the mean {{ term("rdlv", "RDLV") }}, what they show beyond the mean public X-ray, is {{ summary.mean_rdlv | figure }}{% endif %}.{% if summary.expected_psnr is not none %} The attacker expected {{ summary.expected_psnr | figure(1) }} dB.{% endif %}{% if summary.mean_prior_psnr is not none %} The mean public X-ray alone has {{ summary.mean_prior_psnr | figure(1) }} dB.{% endif %}{% if summary.mean_null_psnr is not none %} Beside strangers the reconstructions have {{ summary.mean_null_psnr | figure(1) }} dB.{% endif %} {% if defence.get("name") %}Defence: {{ defence.name }}.{% endif %}</p>{% endif %}
+{% if summary.mean_psnr is not none %}<p>Over all {{ summary.images }} reconstructions the mean {{ term("psnr", "PSNR") }} is {{ summary.mean_psnr | figure(1) }} dB{% if summary.mean_rdlv is not none %} and the mean {{ term("rdlv", "RDLV") }}, what they show beyond the mean public X-ray, is {{ summary.mean_rdlv | figure }}{% endif %}.{% if summary.expected_psnr is not none and summary.expected == summary.images %} The attacker expected {{ summary.expected_psnr | figure(1) }} dB.{% endif %}{% if summary.mean_prior_psnr is not none %} The mean public X-ray alone has {{ summary.mean_prior_psnr | figure(1) }} dB.{% endif %}{% if summary.mean_null_psnr is not none %} Beside strangers the reconstructions have {{ summary.mean_null_psnr | figure(1) }} dB.{% endif %} {% if defence.get("name") %}Defence: {{ defence.name }}.{% endif %}</p>{% endif %}
 </section>
 {% endif %}
 """

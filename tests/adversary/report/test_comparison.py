@@ -590,6 +590,14 @@ def test_what_a_setting_claims_follows_from_limits_and_accounts(
     assert promise_of(level, guarantee, defence, name) is promise
 
 
+def test_nothing_is_said_of_what_a_setting_claims_that_has_not_run(tmp_path):
+    (row,) = compare_runs([
+        ComparedSetting(label="x", defence="dp-sgd", parameters="",
+                        runs=(Run(seed=1, path=tmp_path / "nowhere"),))
+    ])  # fmt: skip
+    assert (row.status, row.promise) == ("missing", Promise.UNKNOWN)
+
+
 def test_nothing_is_ranked_across_different_data(evaluated, tmp_path):
     rows = compare_runs([
         setting(name, evaluated(tmp_path / name, {"a": [image]}, data={"name": name}), defence=name)

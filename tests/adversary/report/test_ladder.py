@@ -29,8 +29,8 @@ def test_the_highest_rung_of_pictures_and_names_counts():
     ], most=24)  # fmt: skip
     assert found.rounds == (1, 2, None)
     assert dict(found.clients) == {
-        "a": (Rung.COPY, Rung.RECOGNISABLE, None),
-        "b": (Rung.NAMED, Rung.MEMBER, Rung.NOTHING),
+        "a": (Rung.COPY, Rung.RECOGNISABLE, Rung.COPY),  # a copy of one round is one of all
+        "b": (Rung.NAMED, Rung.MEMBER, Rung.NAMED),
     }
 
 

@@ -96,7 +96,7 @@ def test_a_run_without_attacks_yet(folder, check):
 def test_only_failures(folder, check):
     folder.add_failure(1, "client-00", "dlg", "shape mismatch")
     page = check(run_page.render(folder))
-    assert "no attack has finished yet" in page.text
+    assert "the attack failed, so there is nothing to judge" in page.text
     assert "shape mismatch" in page.text
     assert "Every attack failed." in page.text
 

@@ -5,12 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from adversary.identification import figures
 from adversary.report.first_page.actions import ACTIONS, next_steps
 from adversary.report.first_page.answers import QUESTIONS, answers, headline
 from adversary.report.first_page.assessment import assessment
 from adversary.report.first_page.situation import Evidence, situation_of
+from adversary.report.identified import Named, Naming
 from adversary.report.leakage_rows import with_levels
-from adversary.report.summary import summarise
+from adversary.report.summary import NOBODY, summarise
+from adversary.scoring.identification_scores import ALARMS
 from adversary.storage import csv_table
 from adversary.storage.schemas import LEAKAGE
 
@@ -36,19 +39,31 @@ ACCOUNT = {
 }  # fmt: skip
 
 
-def situation(tmp_path, *rows, accounts=(), recorded=True, looked_for=False, **about):
+def situation(tmp_path, *rows, accounts=(), recorded=True, naming=NOBODY, **about):
     where = {"round": 1, "client": "client-00", "attack": "standard", "image": 0, "score": 1.0,
              "status": "ok", "seconds": 30.0}  # fmt: skip
+    tmp_path.mkdir(exist_ok=True)
     path = tmp_path / "leakage.csv"
     csv_table.create(path, LEAKAGE)
     numbered = [where | {"truth": f"p{i}", "image": i} | row for i, row in enumerate(rows)]
     csv_table.append(path, LEAKAGE, numbered)
     leveled = with_levels(csv_table.read(path, LEAKAGE), accounts)
     info = ABOUT | about
-    evidence = Evidence(
-        rows=leveled, accounts=list(accounts), recorded=recorded, looked_for=looked_for
-    )
-    return situation_of(Path("/r/mine"), info, summarise(leveled, info), evidence)
+    evidence = Evidence(rows=leveled, accounts=list(accounts), recorded=recorded, naming=naming)
+    return situation_of(Path("/r/mine"), info, summarise(leveled, info, naming), evidence)
+
+
+def named(client, hits, members, round=None, candidates=400):
+    """Return a line of identification.csv: hits of a client's members are named."""
+    row = {"client": client, "round": round, "members": members, "candidates": candidates,
+           "tpr_1": hits / members, "auc": 0.9}  # fmt: skip
+    others = candidates - members
+    chance = figures.chance(hits, members, others, ALARMS)
+    return Named(row=row, hits=hits, low=0.0, high=1.0, chance=chance)
+
+
+def naming_of(*lines):
+    return Naming(lines=lines, chance=1e-9, strongest=lines[0])
 
 
 def said(of):
@@ -82,6 +97,34 @@ def test_the_mean_of_all_is_no_hospital(tmp_path):
     assert "Not examined" not in said(of)["unknown"]
 
 
+def test_a_hospital_whose_patients_can_be_named_is_told_as_such(tmp_path):
+    found = naming_of(
+        named("client-01", 15, 16), named("client-04", 8, 9), named("client-05", 1, 9)
+    )
+    rows = [POOR, POOR | {"client": "client-01"}, POOR | {"client": "client-04"}]
+    of = situation(tmp_path, *rows, naming=found)
+    told = said(of)
+    assert headline(of) == "Patient re-identifiable"
+    assert "Patient re-identifiable: client-01 and client-04 (2 of 8)." in told["where"]
+    assert "Open: client-00 (1 of 8)" in told["where"]
+    assert (
+        "Given their X-rays, the server can name 15 of 16 patients of client-01 at one false "
+        "alarm in a hundred (all rounds joined), and patients of client-04."
+    ) in told["visible"]
+
+
+def test_what_is_said_of_batches_is_of_the_update_that_gave_most_away(tmp_path):
+    def why(*rows, **kind):
+        of = situation(tmp_path, *rows, **kind)
+        return {step.name: step.why for step in next_steps(of)}["batches"]
+
+    alone = [COPY, POOR | {"client": "client-01"}, POOR | {"client": "client-01"}]
+    assert why(*alone).startswith("One X-ray a step, as in the worst update here, is the easiest")
+    assert why(COPY, POOR, POOR).startswith("Here 3 X-rays shared a step, and the worst came back")
+    found = naming_of(named("client-01", 15, 16))
+    assert why(*alone, naming=found).startswith("Here X-rays are in batches of 4, and the server")
+
+
 def test_an_attack_that_failed_is_no_comfort(tmp_path):
     of = situation(tmp_path, POOR | {"bound_psnr": 46.5})
     told = said(of)
@@ -92,6 +135,22 @@ def test_an_attack_that_failed_is_no_comfort(tmp_path):
     assert "no nearer than the mean public X-ray (9.0 dB; the mean has 18.0 dB)" in told["meaning"]
     names = [step.name for step in next_steps(of)]
     assert names == ["defences", "thorough", "identify", "rest", "repeat"]
+
+
+def test_attacks_that_all_failed_are_told_from_attacks_that_got_little(tmp_path):
+    failed = {"status": "failed", "truth": None}
+    of = situation(tmp_path, failed, failed | {"client": "client-01"})
+    told = said(of)
+    assert headline(of) == "Not measured: every attack failed"
+    assert told["visible"] == (
+        "Not known: all 2 attacks failed, so there is nothing to judge; the reasons are below. "
+        "An attack that failed is no evidence of safety."
+    )
+    assert told["where"] == "Not measured: client-00 and client-01 (2 of 8)."
+    assert "neither harm nor safety" in told["meaning"]
+    assert [step.name for step in next_steps(of)] == ["failed"]
+    some = said(situation(tmp_path / "some", POOR, failed))["unknown"]
+    assert "1 attack failed, for reasons given below" in some
 
 
 def test_a_bound_below_what_was_reached_is_told_as_an_average(tmp_path):
@@ -110,7 +169,9 @@ def test_a_bound_below_what_was_reached_is_told_as_an_average(tmp_path):
         ([POOR], {"settings": ABOUT["settings"] | {"adversary.attack": "dlg"}},
          ["defences", "standard", "bound", "identify", "rest", "repeat"]),
         ([POOR | {"truth": None, "psnr": None, "rdlv": None}], {"audit": True},
-         ["defences", "thorough", "truth", "identify", "repeat"]),
+         ["defences", "thorough", "truth", "repeat"]),
+        ([POOR | {"bound_psnr": 46.5}], {"missing": {"identification": "its model is too large"}},
+         ["defences", "thorough", "rest", "repeat"]),
         ([], {}, []),
     ],
 )  # fmt: skip
@@ -139,7 +200,7 @@ def test_commands_name_the_run_and_its_data(tmp_path):
     [
         (0.5, "at most 1.7-fold"),
         (3.0, "at most 21-fold"),  # e**3 = 20.09, rounded up
-        (5540.0, "ε = 5,540 at δ = 1.0e-03 for one example (add or remove one), against everyone"),
+        (5540.0, "ε = 5,540 at δ = 1.0e-03 for one X-ray (add or remove one), against everyone"),
         (5540.0, "This ε is too large to promise much."),
     ],
 )
