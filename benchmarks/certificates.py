@@ -376,6 +376,7 @@ def page(found: Found) -> str:
     data, effort = ", ".join(found["data"]), ", ".join(found["effort"])
     parts = [
         "# Certificates tested",
+        "For those who ask what an attacker's own word is worth. "
         "The standard adversary states of every reconstruction, without the truth, the PSNR that "
         "it expects and whether it is *proved*, *open* or *nothing*. Here that is held against "
         "the truth, failed attacks included. Written by `python -m benchmarks pages` from "

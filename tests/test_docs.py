@@ -269,6 +269,14 @@ def test_every_page_is_in_the_menu():
     assert [p for p in pages if p.relative_to(ROOT / "docs").as_posix() not in menu] == []
 
 
+def test_every_page_says_first_whom_it_serves():
+    for page in PAGES:
+        if page.is_relative_to(ROOT / "docs"):
+            text = page.read_text(encoding="utf-8")
+            first = next(part for part in text.split("\n\n") if not part.startswith(("#", "<!--")))
+            assert first.startswith("For "), f"{name_of(page)}: {first[:60]}"
+
+
 def test_every_reference_names_something_that_there_is():
     pattern = re.compile(r"^::: ([\w.]+)\.(\w+)$", re.M)
     names = [one for page in PAGES for one in pattern.findall(page.read_text(encoding="utf-8"))]
@@ -288,6 +296,8 @@ def test_the_site_is_built_and_loads_nothing(tmp_path):
     )  # fmt: skip
     pages = list((tmp_path / "site").rglob("*.html"))
     assert len(pages) > 15
+    # A page from disk cannot fetch the index, so the plug-in writes it as a script.
+    assert (tmp_path / "site" / "search" / "search_index.js").exists()
     for page in pages:
         text = page.read_text(encoding="utf-8")
         assert not re.search(r'(?:src|rel="stylesheet" href)="https?:', text), page

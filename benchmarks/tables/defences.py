@@ -35,7 +35,8 @@ def page(found: Found) -> str:
     settings = sorted(found["settings"], key=_severity, reverse=True)
     parts = [
         "# Defences compared",
-        "What each defence leaves of the patients' X-rays in model updates. An attack is a lower "
+        "For those who choose a defence on evidence: what each leaves of the patients' X-rays in "
+        "model updates. An attack is a lower "
         "limit of what leaks, a bound an upper one: only the upper one says *protected*, and "
         "*open* is no evidence of safety. Written by `python -m benchmarks pages` from "
         "`benchmarks/results/defences.json`, the `comparison.json` of `fl-sim compare` "
