@@ -25,8 +25,8 @@ from rich.console import Console
 from adversary.common.files import atomic_write
 from adversary.report.first_page.answers import answers
 from adversary.report.first_page.situation import Evidence, Situation, situation_of
-from adversary.report.identified import Named, lines
-from adversary.report.leakage_rows import Row, last_accounts, mean, with_levels
+from adversary.report.identified import Named, lines, valid_accounts
+from adversary.report.leakage_rows import Row, mean, with_levels
 from adversary.report.run_info import mapping
 from adversary.report.summary import of_folder
 from adversary.scoring.verdict import worst_of
@@ -71,13 +71,13 @@ def row(scenario: str, folder: RunFolder) -> dict[str, Any]:
         "verdict": of.level.slug,
         "conclusion": " ".join(said[slug] for slug in CONCLUSION if slug in said),
         "guarantee": None if of.guarantee is None else of.guarantee.statement,
-        "updates": _updates(with_levels(folder.leakage(), last_accounts(folder.accounts()))),
+        "updates": _updates(with_levels(folder.leakage(), valid_accounts(folder))),
         "named": [_named(one) for one in lines(folder.identification())],
     }
 
 
 def _situation(folder: RunFolder) -> Situation:
-    accounts = last_accounts(folder.accounts())
+    accounts = valid_accounts(folder)
     counted = with_levels(unmasked(folder.leakage()), accounts)
     evidence = Evidence(rows=counted, accounts=accounts, recorded=False, looked_for=True)
     return situation_of(folder.path, folder.info(), of_folder(folder), evidence)

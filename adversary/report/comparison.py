@@ -19,8 +19,8 @@ import pandas as pd
 from adversary.common.files import atomic_write
 from adversary.report.first_page.guarantee import Guarantee, guarantee_of
 from adversary.report.flags import FLAGS
-from adversary.report.identified import naming
-from adversary.report.leakage_rows import Row, last_accounts, with_levels
+from adversary.report.identified import naming, valid_accounts
+from adversary.report.leakage_rows import Row, with_levels
 from adversary.report.promises import Promise, promise_of
 from adversary.report.run_info import (
     FEWEST_FOR_AUC,
@@ -441,7 +441,7 @@ def _result(run: Run) -> _Result:
         info=info,
         leakage=unmasked(folder.leakage()),
         rounds=folder.rounds(),
-        accounts=last_accounts(folder.accounts()),
+        accounts=valid_accounts(folder),
     )
 
 

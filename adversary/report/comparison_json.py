@@ -18,7 +18,8 @@ import pandas as pd
 
 from adversary.common.files import atomic_write
 from adversary.report.comparison import ComparisonRow, Run, headlines
-from adversary.report.leakage_rows import last_accounts, records, with_levels
+from adversary.report.identified import valid_accounts
+from adversary.report.leakage_rows import records, with_levels
 from adversary.report.redaction import REDACTED, contains_path, is_sensitive
 from adversary.scoring.verdict import Severity
 from adversary.storage import csv_table
@@ -174,7 +175,7 @@ def _run(run: Run, found: _Done | None, hidden: bool) -> dict[str, Any]:
         return {"seed": run.seed, "status": "missing"}
     folder, info = found
     rounds = folder.rounds()
-    images = with_levels(unmasked(folder.leakage()), last_accounts(folder.accounts()))
+    images = with_levels(unmasked(folder.leakage()), valid_accounts(folder))
     return {
         "seed": run.seed,
         "status": info.get("status"),

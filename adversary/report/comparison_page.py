@@ -19,7 +19,8 @@ from adversary.report import charts, comparison_naming, pictures
 from adversary.report.comparison import ComparisonRow, Run, headlines, pareto_front
 from adversary.report.flags import FLAGS
 from adversary.report.glossary import GLOSSARY
-from adversary.report.leakage_rows import closeness, last_accounts, with_levels
+from adversary.report.identified import valid_accounts
+from adversary.report.leakage_rows import closeness, with_levels
 from adversary.report.notices import NOTICES
 from adversary.report.promises import Promise
 from adversary.report.redaction import REDACTED, is_sensitive
@@ -525,7 +526,7 @@ def _worst_xray(number: int, row: ComparisonRow) -> WorstXray | None:
     seen = [
         (closeness(one), folder, one)
         for _, folder, table in _attacked(row)
-        for one in with_levels(table, last_accounts(folder.accounts()))
+        for one in with_levels(table, valid_accounts(folder))
     ]
     if not seen:
         return None

@@ -9,11 +9,13 @@ import pandas as pd
 from scipy import stats
 
 from adversary.identification import figures
-from adversary.report.leakage_rows import SERVER_INCLUDED, Row, mean, records
+from adversary.report.leakage_rows import SERVER_INCLUDED, Row, last_accounts, mean, records
+from adversary.report.templating import epsilon
 from adversary.scoring.identification_scores import ALARMS
 from adversary.scoring.verdict import NAMED_BY_CHANCE
 from adversary.storage.identification_files import Account
 from adversary.storage.names import unmasked
+from adversary.storage.run_folder import RunFolder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,12 +42,31 @@ class Named:
     auc_chance: float = 1.0
 
     @property
+    def rounds(self) -> str:
+        """Which rounds it is of."""
+        return "all rounds joined" if self.row["round"] is None else f"round {self.row['round']}"
+
+    @property
     def words(self) -> str:
         """It in a clause."""
-        rounds = "all rounds joined" if self.row["round"] is None else f"round {self.row['round']}"
         return (
             f"{self.hits} of {self.row['members']} patients of {self.row['client']} at one false "
-            f"alarm in a hundred ({rounds})"
+            f"alarm in a hundred ({self.rounds})"
+        )
+
+    @property
+    def refutes(self) -> bool:
+        """Whether it proves more epsilon than the privacy account claims."""
+        claimed, proven = self.row.get("epsilon"), self.row.get("epsilon_lower")
+        return claimed is not None and proven is not None and proven > claimed
+
+    @property
+    def refutation(self) -> str:
+        """What it proves of the account, in a sentence."""
+        return (
+            f"Who was named in the updates of {self.row['client']} ({self.rounds}) proves an ε of "
+            f"at least {epsilon(self.row['epsilon_lower'])}, and the account claims "
+            f"{epsilon(self.row['epsilon'])}."
         )
 
 
@@ -84,6 +105,12 @@ class Naming:
     def updates(self) -> list[Named]:
         """The lines of single updates."""
         return [one for one in self.lines if one.row["round"] is not None]
+
+    @property
+    def refuting(self) -> Named | None:
+        """The line that proves most beyond the privacy account; None where none does."""
+        found = [one for one in self.lines if one.refutes]
+        return max(found, key=lambda one: one.row["epsilon_lower"], default=None)
 
     @property
     def auc(self) -> float | None:
@@ -139,6 +166,13 @@ def claimed(accounts: pd.DataFrame) -> Account:
         return float(last["epsilon"]), float(last["delta"])
 
     return account
+
+
+def valid_accounts(folder: RunFolder) -> list[Row]:
+    """Return each client's last account; none where identification proves one to be wrong."""
+    if naming([folder.identification()]).refuting is not None:
+        return []
+    return last_accounts(folder.accounts())
 
 
 def lines(frame: pd.DataFrame) -> list[Named]:

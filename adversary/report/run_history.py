@@ -15,7 +15,7 @@ from urllib.parse import quote
 from adversary.common.files import atomic_write
 from adversary.report.first_page.about_run import AboutRun, about_run
 from adversary.report.first_page.guarantee import Guarantee, guarantee_of
-from adversary.report.leakage_rows import last_accounts
+from adversary.report.identified import valid_accounts
 from adversary.report.notices import NOTICES
 from adversary.report.redaction import is_sensitive, redact
 from adversary.report.run_groups import compared_settings
@@ -133,7 +133,7 @@ def _past_run(place: Path, folder: RunFolder, info: Mapping[str, Any]) -> PastRu
         started=str(info.get("started") or "")[:16].replace("T", " "),
         about=about_run(shown, folder.path),
         summary=of_folder(folder),
-        guarantee=guarantee_of(last_accounts(folder.accounts())),
+        guarantee=guarantee_of(valid_accounts(folder)),
     )
 
 

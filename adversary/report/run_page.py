@@ -20,7 +20,7 @@ from adversary.report.first_page.assessment import OFFICER, assessment
 from adversary.report.first_page.situation import Evidence, situation_of
 from adversary.report.glossary import GLOSSARY
 from adversary.report.groups import Group, WorstGroups, by_group, round_client_matrix, worst_of
-from adversary.report.identified import Naming, naming
+from adversary.report.identified import Naming, naming, valid_accounts
 from adversary.report.leakage_rows import Row, closeness, last_accounts, records, with_levels
 from adversary.report.members import shares
 from adversary.report.notices import NOTICES
@@ -62,8 +62,9 @@ def render(folder: RunFolder) -> Path:
         If the folder cannot be read, or the page not be written.
     """
     run = _read(folder)
-    rows = with_levels(run.leakage, run.accounts)
-    counted = with_levels(unmasked(run.leakage), run.accounts)
+    valid = valid_accounts(folder)
+    rows = with_levels(run.leakage, valid)
+    counted = with_levels(unmasked(run.leakage), valid)
     identified = naming([folder.identification()])
     summary = summarise(counted, run.info, identified)
     chosen = gallery.select_cards(rows)
@@ -134,7 +135,7 @@ def _first_page(
     last = run.rounds["round"].max()
     evidence = Evidence(
         rows=counted,
-        accounts=run.accounts,
+        accounts=valid_accounts(run.folder),
         recorded=bool(run.folder.recorded_updates()),
         naming=identified,
     )

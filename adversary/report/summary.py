@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from adversary.report.flags import FLAGS, Flag
-from adversary.report.identified import Named, Naming, naming
+from adversary.report.identified import Named, Naming, naming, valid_accounts
 from adversary.report.leakage_rows import (
     Row,
     closeness,
     judged,
-    last_accounts,
     mean,
     points_to_patient,
     with_levels,
@@ -70,6 +69,8 @@ class Summary:
         and nothing is known of others.
     named : Named or None
         The hospital of which most patients can be named beyond chance.
+    refuting : Named or None
+        What proves that the privacy account is wrong.
     named_alone : bool
         Whether pictures alone would give a lower level.
     images, clients, rounds : int
@@ -102,6 +103,7 @@ class Summary:
 
     level: Severity
     named: Named | None
+    refuting: Named | None
     named_alone: bool
     worst: Row
     images: int
@@ -171,7 +173,7 @@ def of_folder(folder: RunFolder) -> Summary:
         If the folder cannot be read.
     """
     named = naming([folder.identification()])
-    rows = with_levels(unmasked(folder.leakage()), last_accounts(folder.accounts()))
+    rows = with_levels(unmasked(folder.leakage()), valid_accounts(folder))
     return summarise(rows, folder.info(), named)
 
 
@@ -191,6 +193,7 @@ def summarise(rows: list[Row], info: Mapping[str, Any], identified: Naming = NOB
     return Summary(
         level=level,
         named=identified.strongest,
+        refuting=identified.refuting,
         named_alone=level > by_pictures,
         worst=max(done, key=closeness, default={}),
         images=len(done),

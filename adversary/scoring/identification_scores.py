@@ -22,6 +22,9 @@ from adversary.identification.one_update import Identification
 ALARMS = 0.01
 """False alarms at which shares are stated."""
 
+LEVEL = 0.95
+"""Confidence of what is said of a run's privacy account, in all its rows together."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CandidateScores:
@@ -173,7 +176,12 @@ def by_patient(scored: CandidateScores) -> PatientScores:
     )
 
 
-def figures(scored: CandidateScores, account: tuple[float, float] | None = None) -> dict[str, Any]:
+def figures(
+    scored: CandidateScores,
+    account: tuple[float, float] | None = None,
+    *,
+    level: float = LEVEL,
+) -> dict[str, Any]:
     """Return the figures of identification.csv, by column; those of members only if known.
 
     Parameters
@@ -182,6 +190,8 @@ def figures(scored: CandidateScores, account: tuple[float, float] | None = None)
         Of one update, or of joined ones.
     account : (float, float), optional
         Epsilon and delta that are claimed of one patient's part, server included.
+    level : float
+        Confidence with which the account is refuted where it is.
     """
     people = by_patient(scored)
     found: dict[str, Any] = {
@@ -202,13 +212,14 @@ def figures(scored: CandidateScores, account: tuple[float, float] | None = None)
         "tpr_01": at_01.rate if at_01 else None,
         "named": float(names.double().mean()) if len(names) else None,
     }
-    return found | (_of_account(people, members, *account) if account else {})
+    return found | (_of_account(people, members, account, level) if account else {})
 
 
 def _of_account(
-    people: PatientScores, members: Tensor, epsilon: float, delta: float
+    people: PatientScores, members: Tensor, account: tuple[float, float], level: float
 ) -> dict[str, Any]:
     """Return what a privacy account allows, and what the test proves of it."""
+    epsilon, delta = account
     if not math.isfinite(epsilon) or not members.any() or members.all():
         return {}
     alarmed = people.p_values <= ALARMS  # a threshold that no member's score has a part in
@@ -219,6 +230,7 @@ def _of_account(
             *(int(alarmed[members].sum()), int(members.sum())),
             *(int(alarmed[~members].sum()), int((~members).sum())),
             delta,
+            level,
         ),
     }
 

@@ -19,6 +19,7 @@ import torch
 
 from adversary.common.files import atomic_write
 from adversary.scoring.identification_scores import (
+    LEVEL,
     CandidateScores,
     ScoredIdentification,
     by_patient,
@@ -74,12 +75,15 @@ class IdentificationFiles:
         for name in _TABLES:
             (self.path / name).unlink(missing_ok=True)
         self._begin()
+        updates = sum(1 for _ in (self.path / FOLDER).glob("round-*/*.json"))
+        # Each client's rounds joined are a row more; together the rows err as often as one would.
+        level = 1 - (1 - LEVEL) / max(1, 2 * updates)
         for round, client, scored in self.scores():
-            self._write(round, client, scored, account(round, client), named=named)
+            self._write(round, client, scored, account(round, client), named=named, level=level)
         self._append(TABLE, (dict(row) for _, row in failures.iterrows()))
         csv_table.sort(self.path / TABLE, IDENTIFICATION, ("round", "client"))
         for client, last, scored in self.joined():
-            self._write(None, client, scored, account(last, client), named=named)
+            self._write(None, client, scored, account(last, client), named=named, level=level)
 
     def scores(self) -> Iterator[tuple[int, str, CandidateScores]]:
         """Yield round, client and scores of each update, in this order."""
@@ -146,9 +150,10 @@ class IdentificationFiles:
         account: tuple[float, float] | None,
         *,
         named: bool,
+        level: float = LEVEL,
     ) -> None:
         where = {"round": round, "client": client}
-        self._append(TABLE, [where | figures(scored, account)])
+        self._append(TABLE, [where | figures(scored, account, level=level)])
         if not named:
             return
         if not (self.path / BY_CANDIDATE).exists():

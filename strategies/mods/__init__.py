@@ -2,8 +2,9 @@
 
 ``defences`` changes each update by a mechanism of :mod:`adversary.observation.mechanisms`;
 ``partial_sharing``, ``local_dp`` and ``soteria`` need more than the update for it;
-``leakage_guard`` attacks the update before it leaves. ``updates`` is what they share. They need
-torch and Flower, and nothing of a simulation. Their modules are imported when they are first used.
+``leakage_guard`` attacks the update before it leaves; ``audit`` puts the epsilon of a mod to the
+test. ``updates`` is what they share. They need torch and Flower, and nothing of a simulation. Their
+modules are imported when they are first used.
 
 To add one: a class of :class:`~strategies.mods.updates.UpdateMod`, and a line below.
 """
@@ -14,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from strategies.mods.audit import audit_mod
     from strategies.mods.defences import (
         GaussianNoiseMod,
         PercentileNoiseMod,
@@ -38,6 +40,7 @@ __all__ = [
     "QuantiseMod",
     "SoteriaMod",
     "TopKMod",
+    "audit_mod",
 ]
 
 _HOMES = {
@@ -52,6 +55,7 @@ _HOMES = {
     "PrivateData": "leakage_guard",
     "PartialSharingMod": "partial_sharing",
     "SoteriaMod": "soteria",
+    "audit_mod": "audit",
 }
 
 

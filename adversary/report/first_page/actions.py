@@ -171,6 +171,14 @@ def _why_rest(of: Situation) -> str:
     )
 
 
+def _why_account(of: Situation) -> str:
+    assert of.summary.refuting is not None
+    return (
+        f"{of.summary.refuting.refutation} Noise scaled by less than neighbours can differ is the "
+        "usual reason."
+    )
+
+
 def _why_weak(of: Situation) -> str:
     assert of.guarantee is not None
     return (
@@ -205,6 +213,12 @@ ACTIONS: dict[str, Action] = {
         what=lambda of: "Compare defences on data of this kind, and take one that a limit backs.",
         why=_why_defences,
         command=_compare,
+    ),
+    "account": Action(
+        applies=lambda of: of.summary.refuting is not None,
+        what=lambda of: "Do not rely on the privacy account: it is wrong.",
+        why=_why_account,
+        command=lambda of: _command("check-dp", of.about.defence),
     ),
     "epsilon": Action(
         applies=_weak_epsilon,

@@ -175,7 +175,9 @@ def _meaning(of: Situation) -> Iterator[str]:
     else:
         yield "What the attacker made is shown; whether it is a patient, it alone cannot say."
     yield limit_in_words(of)
-    if of.guarantee is not None:
+    if of.summary.refuting is not None:
+        yield f"The privacy account is wrong. {of.summary.refuting.refutation}"
+    elif of.guarantee is not None:
         yield of.guarantee.statement
         if not of.guarantee.holds_against_server:
             yield "It promises nothing against the server, which is the attacker here."

@@ -56,6 +56,7 @@ SECTION = r"""
 <section id="privacy" aria-labelledby="h-privacy">
 <h2 id="h-privacy">Privacy accounts</h2>
 <p>What each client’s updates can tell, at most, about any one of the units named, whatever the attack: its probability of any outcome changes by a factor of at most e<sup>ε</sup> with one unit more or less, but for a chance of δ. The accounts add up over the rounds in which a client took part.</p>
+{% if summary.refuting %}<p class="note"><strong>These figures are wrong.</strong> {{ summary.refuting.refutation }}</p>{% endif %}
 <div class="scroll" tabindex="0" role="region" aria-label="Table: privacy accounts"><table>
 <thead><tr><th scope="col">Client</th><th scope="col" class="n">Rounds</th><th scope="col" class="n">ε</th><th scope="col" class="n">δ</th><th scope="col">Neighbours</th><th scope="col">Unit</th><th scope="col">Accountant</th><th scope="col">Protects against</th></tr></thead>
 <tbody>{% for account in accounts[:limit] %}<tr><th scope="row">{{ account.client }}</th><td class="n">{{ account.rounds }}</td><td class="n">{{ account.epsilon | figure }}</td><td class="n">{{ "%.1e" | format(account.delta) }}</td><td>{{ account.neighbours }}</td><td>{{ account.unit }}</td><td>{{ account.accountant }}</td><td>{{ account.against }}</td></tr>

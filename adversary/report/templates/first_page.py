@@ -37,6 +37,7 @@ SECTION = r"""
 {% if sensitive %}<p class="note"><strong>Made to be handed on.</strong> Pictures of patients, names of files and the words of errors are left out; X-rays are numbered.</p>{% endif %}
 {% if data.get("synthetic") %}<p class="note"><strong>Synthetic images.</strong> They show no patients; the figures say how the attack works, not what leaks from real X-rays.</p>{% endif %}
 {% if oracles %}<p class="note"><strong>Upper bound on this attack: an oracle was used.</strong> The attacker was told more than a server knows: {{ oracles | join(", ") }}. A real server would have to guess it.</p>{% endif %}
+{% if summary.refuting %}<p class="note"><strong>The privacy account is wrong.</strong> {{ summary.refuting.refutation }}</p>{% endif %}
 {% if summary.flags %}<p class="note"><strong>Before figures are believed:</strong> {% for one in summary.flags %}{{ one.flag.title | lower }} ({{ one.count }}){{ ", " if not loop.last }}{% endfor %}. <a href="#flags">What these flags mean</a></p>{% endif %}
 </section>
 """

@@ -87,3 +87,15 @@ def test_an_account_holds_from_its_round_on_and_only_against_the_server():
     assert account(2, "a") == (1.0, 1e-5)
     assert account(3, "a") == (2.0, 1e-5)
     assert account(3, "b") is None
+
+
+def test_more_epsilon_than_claimed_refutes_the_account():
+    fine = row(epsilon=3.0, epsilon_lower=0.5)
+    wrong = row("client-01", round=None, epsilon=3.0, epsilon_lower=5.2)
+    assert naming([frame(row())]).refuting is None
+    assert naming([frame(fine)]).refuting is None
+    found = naming([frame(fine, wrong)]).refuting
+    assert found.refutation == (
+        "Who was named in the updates of client-01 (all rounds joined) proves an ε of at least "
+        "5.2, and the account claims 3."
+    )
