@@ -40,7 +40,7 @@ from fl_sim.data import Splits, XrayDataset
 from fl_sim.data.sources.base import DatasetRequest
 from fl_sim.defences import Defence
 from fl_sim.defences.accounting import PrivacySpent
-from fl_sim.galleries import Galleries
+from fl_sim.galleries import Galleries, GivenCandidates
 from fl_sim.models import Classifier, normalisation, pretrained
 from fl_sim.models.freezing import freeze
 from fl_sim.settings.rules import SettingsError, split_list
@@ -217,9 +217,10 @@ class Federation:
         return adversary_setup.why_not_identified(self.settings, self.prior())
 
     @cached_property
-    def galleries(self) -> Galleries:
+    def galleries(self) -> Galleries | GivenCandidates:
         """Among whom patients are looked for."""
-        return Galleries(self, self.settings.adversary.candidates)
+        wanted = self.settings.adversary.candidates
+        return Galleries(self, int(wanted)) if wanted.isdecimal() else GivenCandidates(self, wanted)
 
     def ledger(
         self, folder: RunFolder, listeners: Sequence[RunListener] = (), *, record: bool
@@ -236,6 +237,7 @@ class Federation:
             bound=self.bound(),
             threads=self.settings.adversary.num_cpus,
             patients=self.galleries.patients,
+            members_known=self.galleries.members_known,
         )
 
 

@@ -1,12 +1,14 @@
-"""Candidates among whom an update's patients are looked for, in a simulation.
+"""Candidates among whom an update's patients are looked for.
 
-Who trained is known here, and stays here: the attacker gets X-rays in an order drawn by the seed.
+In a simulation who trained is known here, and stays here: the attacker gets X-rays in an order
+drawn by the seed. Of candidates in a file nobody knows.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -15,7 +17,11 @@ from adversary.common.seeding import generator
 from adversary.identification import Gallery
 from adversary.observation.observation import Observation
 from fl_sim.client_names import client_number
-from fl_sim.data import XrayDataset
+from fl_sim.data import DataError, XrayDataset
+from fl_sim.data.client import images_of_client, with_class_numbers
+from fl_sim.data.sources.base import DatasetRequest
+from fl_sim.settings.rules import SettingsError
+from fl_sim.settings.schema import Settings
 
 if TYPE_CHECKING:
     from fl_sim.federation import Federation
@@ -33,7 +39,14 @@ class Galleries:
         The simulation.
     others : int
         Patients beside those who train, each with all X-rays; 0 is all that there are.
+
+    Attributes
+    ----------
+    members_known : bool
+        Whether scoring may say who of the candidates took part.
     """
+
+    members_known: ClassVar[bool] = True
 
     def __init__(self, run: Federation, others: int) -> None:
         self.run = run
@@ -91,6 +104,60 @@ class Galleries:
                     break
             found |= {part.names[i] for i in used}
         return found
+
+
+class GivenCandidates:
+    """The X-rays of a folder or table, for every update; who of them trained nobody knows.
+
+    Parameters
+    ----------
+    run : Federation
+        Whose updates are searched.
+    path : str
+        Folder, archive or CSV file with labels, as ``data.path`` of the data set ``folder``.
+    """
+
+    members_known: ClassVar[bool] = False
+
+    def __init__(self, run: Federation, path: str) -> None:
+        self._found = labelled_as(run, _read(run.settings, path))
+        self._gallery = gallery([self._found], torch.arange(len(self._found)))
+
+    def of(self, observation: Observation) -> Gallery:
+        """Return the gallery, the same for all updates."""
+        return self._gallery
+
+    @property
+    def patients(self) -> dict[str, str]:
+        """Whose each X-ray is, by name."""
+        return dict(zip(self._found.names, self._found.patients, strict=True))
+
+
+def _read(settings: Settings, path: str) -> XrayDataset:
+    """Return the X-rays of a folder or table, as those of the run are prepared."""
+    request = DatasetRequest(
+        name="folder",
+        path=path,
+        image_size=settings.data.image_size,
+        channels=settings.data.channels,
+        num_images=0,
+        public=0,
+        test_fraction=0.0,
+        seed=settings.seed,
+    )
+    try:
+        return images_of_client(request).used
+    except DataError as error:
+        raise SettingsError(f"adversary.candidates: {error}") from error
+
+
+def labelled_as(run: Federation, found: XrayDataset) -> XrayDataset:
+    """Return X-rays with labels as the run counts them: by their names where it has these."""
+    names = run.splits.private.label_names
+    if found.labels.ndim == 1 and set(found.label_names) <= set(names):
+        places = torch.tensor([names.index(name) for name in found.label_names])
+        return dataclasses.replace(found, labels=places[found.labels], label_names=names)
+    return with_class_numbers(found, run.model().head.out_features, run.settings.model.loss)
 
 
 def gallery(sets: Sequence[XrayDataset], places: Tensor) -> Gallery:

@@ -109,6 +109,9 @@ class Scorer:
         bound depend on it.
     patients : mapping of str to str, optional
         Whose each X-ray is, by its name; one that is not named is a patient by itself.
+    members_known : bool
+        Whether the truth tells who of the candidates for identification took part: not of those
+        that are somebody else's.
     """
 
     def __init__(
@@ -120,6 +123,7 @@ class Scorer:
         bound: Callable[[Observation, Truth], BoundResult] | None = None,
         threads: int = 1,
         patients: Mapping[str, str] | None = None,
+        members_known: bool = True,
     ) -> None:
         self.truth = truth
         self.prior = prior
@@ -127,6 +131,7 @@ class Scorer:
         self.bound = bound
         self.threads = threads
         self.patients = patients or {}
+        self.members_known = members_known
         self._bounded: tuple[tuple[int, str], BoundResult | None, str] | None = None
 
     def missing(self) -> dict[str, str]:
@@ -149,7 +154,7 @@ class Scorer:
         """Return what was found of candidates, with who took part."""
         if outcome.found is None:
             return ScoredIdentification(outcome=outcome)
-        truth = self.truth(observation) if self.truth is not None else None
+        truth = self.truth(observation) if self.truth and self.members_known else None
         scored = candidate_scores(outcome.found, truth, self.patients)
         return ScoredIdentification(outcome=outcome, scored=scored)
 

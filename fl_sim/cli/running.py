@@ -28,7 +28,10 @@ def check_settings(settings: Settings) -> None:
 
     make_attacks(settings)
     makers(settings)
-    build_federation(settings, settings.clients).model()
+    run = build_federation(settings, settings.clients)
+    run.model()
+    if settings.adversary.identify:
+        run.galleries  # noqa: B018 - a file of candidates is read
 
 
 def settings_of_resumed(given: dict[str, Value], *, overwrite: bool) -> dict[str, Value]:

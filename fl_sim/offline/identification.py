@@ -7,14 +7,11 @@ nobody knows, so that scores and p-values are all that comes out.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-
-import torch
 
 from adversary.common.errors import UserError, one_line_error
 from adversary.common.torch_state import limited_threads
-from adversary.identification import Gallery, IdentificationResult, Identifier, check_public
+from adversary.identification import IdentificationResult, Identifier, check_public
 from adversary.observation.observation import Observation, ObservationError, UpdateKey
 from adversary.report import run_page
 from adversary.report.ledger import Ledger
@@ -22,14 +19,11 @@ from adversary.scoring.identification_scores import ScoredIdentification
 from adversary.scoring.scorer import Scorer
 from adversary.storage.names import round_of
 from adversary.storage.run_folder import RunFolder
-from fl_sim.data.client import images_of_client
-from fl_sim.data.sources.base import DatasetRequest
 from fl_sim.federation import Federation, build_federation
-from fl_sim.galleries import gallery
+from fl_sim.galleries import GivenCandidates
 from fl_sim.progress import report_progress
 from fl_sim.rounds.resume import run_lock
 from fl_sim.settings.parse import parse
-from fl_sim.settings.schema import Settings
 from strategies.time_left import TimeLeft
 
 
@@ -68,37 +62,17 @@ def identify_run(path: Path, *, candidates: str = "") -> Path:
         settings = parse(info["settings"])
         run = build_federation(settings, settings.clients)
         check_public(run.prior())
-        among, scorer = _of_file(settings, candidates) if candidates else _of_run(run)
+        among = GivenCandidates(run, candidates) if candidates else run.galleries
+        scorer = run.scorer() if not candidates else Scorer(patients=among.patients)
         identifier = Identifier(
             run.model(),
-            candidates=among,
+            candidates=among.of,
             public=run.prior(),
             seed=settings.seed,
             seconds=settings.adversary.seconds or None,
         )
         _identify(folder, run, identifier, Ledger(folder, scorer=scorer))
     return folder.path / "identification.csv"
-
-
-def _of_run(run: Federation) -> tuple[Callable[[Observation], Gallery], Scorer]:
-    return run.galleries.of, run.scorer()
-
-
-def _of_file(settings: Settings, path: str) -> tuple[Callable[[Observation], Gallery], Scorer]:
-    """Return the gallery of a file, and what scores it without knowing who trained."""
-    request = DatasetRequest(
-        name="folder",
-        path=path,
-        image_size=settings.data.image_size,
-        channels=settings.data.channels,
-        num_images=0,
-        public=0,
-        test_fraction=0.0,
-        seed=settings.seed,
-    )
-    found = images_of_client(request).used
-    asked = gallery([found], torch.arange(len(found)))
-    return lambda _: asked, Scorer(patients=dict(zip(found.names, found.patients, strict=True)))
 
 
 def _identify(folder: RunFolder, run: Federation, identifier: Identifier, ledger: Ledger) -> None:

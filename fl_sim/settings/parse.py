@@ -83,6 +83,8 @@ def canonical(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _checked(spec: DeclaredSetting, value: object) -> tuple[Value | None, list[str]]:
     """Return the value of a setting, and what is wrong with it."""
+    if spec.rule.count_or_path and type(value) is int:
+        value = str(value)
     converted = as_kind(value, spec.kind)
     if converted is not None and spec.rule.accepts(converted):
         return converted, []

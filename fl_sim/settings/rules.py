@@ -31,6 +31,7 @@ class Rule:
     maximum: float | None = None
     above: float | None = None
     required: bool = False
+    count_or_path: bool = False
 
     def allowed(self, kind: type) -> str:
         """Return the allowed values in words."""
@@ -38,6 +39,8 @@ class Rule:
             none = "empty, or " if self.optional else ""
             many = "one or more of " if self.several else "one of "
             return none + many + ", ".join(self.choices())
+        if self.count_or_path:
+            return "an integer >= 0, or a path"
         if self.required:
             return "text, not empty"
         limits = []
@@ -54,6 +57,8 @@ class Rule:
         if self.choices and isinstance(value, str):
             parts = split_list(value) if self.several else [value]
             return bool(parts or self.optional) and all(part in self.choices() for part in parts)
+        if isinstance(value, str) and self.count_or_path:
+            return bool(value.strip()) and not is_number_below_zero(value)
         if isinstance(value, str):
             return bool(value.strip()) or not self.required
         if not isinstance(value, int | float):  # parameters, which the registries check
@@ -63,6 +68,11 @@ class Rule:
             and (self.minimum is None or value >= self.minimum)
             and (self.maximum is None or value <= self.maximum)
         )
+
+
+def is_number_below_zero(text: str) -> bool:
+    """Return whether text is a negative whole number."""
+    return text.startswith("-") and text[1:].isdecimal()
 
 
 def split_list(text: str) -> list[str]:

@@ -250,10 +250,11 @@ class AdversarySettings:
     identify: bool = setting(
         True, "look in each attacked update for candidates: who was in the training"
     )
-    candidates: int = setting(
-        200,
-        "patients beside those in the training, among whom these are looked for; 0 is all others",
-        minimum=0,
+    candidates: str = setting(
+        "200",
+        "patients beside those in the training, among whom these are looked for; 0 is all others. "
+        "Or a folder or CSV file of X-rays to look for: nobody then knows who of them took part",
+        count_or_path=True,
     )
     record: bool = setting(
         False, "keep every attacked update in the run folder, to attack it again"

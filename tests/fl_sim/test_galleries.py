@@ -2,12 +2,17 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from adversary.identification import Identification, IdentificationResult
 from adversary.observation.observation import Observation
+from fl_sim.data import load
 from fl_sim.federation import build_federation
-from fl_sim.settings.parse import parse
+from fl_sim.settings.parse import flatten, parse
+from fl_sim.settings.rules import SettingsError
 
 SETTINGS = {
     "rounds": 3, "clients": 2, "device": "cpu", "data.name": "sample", "data.image-size": 16,
@@ -73,3 +78,40 @@ def test_the_order_says_nothing_of_who_trained():
     places = torch.tensor([i for i, name in enumerate(found.names) if name in inside]).float()
     spread = len(found) / (12 * len(inside)) ** 0.5
     assert abs(float(places.mean()) - len(found) / 2) < 4 * spread
+
+
+def in_files(folder, names):
+    """Write X-rays of the sample into folders of their labels; return it by name."""
+    private = load("sample", image_size=16).private
+    for place in range(6):
+        part = folder / names[int(private.labels[place])]
+        part.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.asarray(private.images[place, 0])).save(part / f"{place}.png")
+    return {f"{place}.png": place for place in range(6)}, private
+
+
+def test_candidates_of_a_file_have_labels_by_their_names_and_nobody_knows_who_trained(tmp_path):
+    names = run_of().splits.private.label_names
+    written, private = in_files(tmp_path, names)
+    run = run_of(**{"adversary.candidates": str(tmp_path)})
+    found = run.galleries.of(update(run))
+    assert len(found) == 6
+    for image, label, name in zip(found.images, found.labels, found.names, strict=True):
+        place = written[name.rpartition("/")[2]]
+        assert label == private.labels[place]
+        assert torch.equal(image, private.tensor([place])[0])
+    scores = torch.zeros(6).double()
+    said = Identification(names=found.names, scores=scores, p_values=scores, posteriors=scores,
+                          null=torch.randn(30).double(), rate=0.5, seconds=0.0)  # fmt: skip
+    outcome = IdentificationResult(seconds=0.0, found=said)
+    assert run.scorer().score_identification(update(run), outcome).scored.members is None
+    assert len(run.galleries.patients) == 6
+
+
+def test_what_is_no_number_and_no_file_is_named(tmp_path):
+    run = run_of(**{"adversary.candidates": str(tmp_path / "none")})
+    with pytest.raises(SettingsError, match="adversary.candidates: .*none"):
+        run.adversary()
+    with pytest.raises(SettingsError, match="'-3': must be an integer >= 0, or a path"):
+        run_of(**{"adversary.candidates": "-3"})
+    assert flatten(parse(SETTINGS))["adversary.candidates"] == "40"
