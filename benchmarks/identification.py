@@ -6,11 +6,14 @@ updates, public X-rays, and a gallery of the members and as many others, one X-r
 ``null`` rows have the update of as many other patients in place of the members'. The last line is
 JSON {"rows": [...]}: {case, network, norm, data, defence, images, steps, round, joined, seed, auc,
 tpr_1, tpr_1_low, tpr_1_high, named, ceiling, seconds}; ``seconds`` is processor time of one update.
+Each row is added to the file of ``--out`` as it comes, and the same command goes on where it was
+stopped; docs/results/identification.md is made of the file in benchmarks/results.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +27,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from adversary import Observation, ThreatModel, TrainingRecipe
+from adversary.common.files import atomic_write
 from adversary.common.seeding import derive_seed, generator
 from adversary.common.types import StateDict
 from adversary.identification import Gallery, Identification, ceilings, figures, identify
@@ -33,11 +37,17 @@ from adversary.identification.null import named, p_values
 from adversary.identification.per_example import blocks, parts
 from adversary.priors.public import Prior
 from benchmarks import common
+from benchmarks.tables.rows import read
 from fl_sim.models import create
 from fl_sim.training.local_training import minibatches, train
 
 DELTA = 1e-5
 """Of the guarantees that are tested."""
+
+EPSILONS, FALSE_ALARMS = (1.0, 3.0, 8.0), (0.01, 0.1)
+"""Of these guarantees, and at which the power of a test is stated."""
+
+ROWS = Path(__file__).parent / "results" / "identification.jsonl"
 
 PUBLIC = 700
 """Public X-rays; of other patients than all candidates."""
@@ -300,7 +310,7 @@ def private(path: Path, seed: int, repeats: int = 2000) -> Iterator[dict[str, An
     rows = clipped_rows(raw, float(raw.norm(dim=1).min()))
     clip = float(rows.norm(dim=1).min())
     part, others = rows[0], rows[1:].sum(0)
-    for epsilon in (1.0, 3.0, 8.0):
+    for epsilon in EPSILONS:
         began = time.process_time()
         mu = ceilings.gaussian_mu(epsilon, DELTA)
         noise = clip / mu
@@ -314,7 +324,7 @@ def private(path: Path, seed: int, repeats: int = 2000) -> Iterator[dict[str, An
             ])
             for z in (0, 1)
         ]  # fmt: skip
-        for alarms in (0.01, 0.1):
+        for alarms in FALSE_ALARMS:
             threshold = mu * float(stats.norm.ppf(1 - alarms)) - mu**2 / 2
             false, hits = (int((of > threshold).sum()) for of in ratios)
             low, high = figures.interval(hits, repeats)
@@ -348,6 +358,7 @@ def _summed(labels: Tensor) -> Callable[[Tensor], Tensor]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="Kermany's zip, or a MedMNIST npz")
+    parser.add_argument("--out", type=Path, default=ROWS, help="file of rows, one a line")
     names = [*CASES, PRIVATE]
     parser.add_argument("--case", nargs="+", choices=names, default=names)
     parser.add_argument("--seeds", type=common.counts, default=[1, 2, 3])
@@ -356,9 +367,14 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print the last line alone")
     given = parser.parse_args()
     common.threads()
-    found = []
+    found = read(given.out) if given.out.exists() else []
     for name in given.case:
         for seed in given.seeds:
+            own = of(found, name, given.data.stem, seed, null=given.null)
+            if len(own) >= expected(name, given.rounds):
+                continue
+            found = [row for row in found if row not in own]  # of a seed that was broken off
+            write(given.out, found)
             made = (
                 private(given.data, seed)
                 if name == PRIVATE
@@ -366,9 +382,40 @@ def main() -> None:
             )
             for one in made:
                 found.append(one)
+                write(given.out, found)
                 if not given.json:
                     print(one, file=sys.stderr, flush=True)
     common.json_line({"rows": found, "torch": torch.__version__})
+
+
+def expected(name: str, rounds: int) -> int:
+    """Return how many rows a case has of a seed."""
+    if name == PRIVATE:
+        return len(EPSILONS) * len(FALSE_ALARMS)
+    case = CASES[name]
+    attacked, rounds = sum(n > 1 for n in case.hospitals), min(rounds or case.rounds, case.rounds)
+    return attacked * (2 * rounds - 1)
+
+
+def of(
+    found: list[dict[str, Any]], name: str, data: str, seed: int, *, null: bool
+) -> list[dict[str, Any]]:
+    """Return the rows of a case and a seed."""
+    private = name == PRIVATE
+    label = name + (", null" if null and not private else "")
+    return [
+        row
+        for row in found
+        if (row["case"].startswith(label) if private else row["case"] == label)
+        and row["data"].split()[0] == data
+        and row["seed"] == seed
+    ]
+
+
+def write(path: Path, found: list[dict[str, Any]]) -> None:
+    """Write rows, one a line."""
+    with atomic_write(path) as temporary:
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in found))
 
 
 if __name__ == "__main__":

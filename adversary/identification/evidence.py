@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from adversary.common.types import StateDict
+from adversary.identification.company import Company, company, with_company
+from adversary.identification.intervals import Limits
 from adversary.identification.per_example import Blocks, blocks, parts, readable
 from adversary.identification.rehearsal import Rehearsal, gains, start, trained_names
+from adversary.identification.views import Views
 from adversary.observation.channel import Channel
 from adversary.observation.observation import Observation, ObservationError
 from adversary.problem.losses import mean_loss
@@ -69,6 +72,10 @@ class Update:
         How often each image was used.
     clip_factor : float
         By which clipping has scaled the update down, in (0, 1]; :attr:`moved` is as before it.
+    within : dict of str to Limits
+        Of arrays of which only limits are told: those of :attr:`moved`.
+    noise : dict of str to Tensor
+        Standard deviations of what stands for them in :attr:`moved`, by array.
     """
 
     moved: StateDict
@@ -79,6 +86,8 @@ class Update:
     batch_size: int
     epochs: float
     clip_factor: float = 1.0
+    within: dict[str, Limits] = field(default_factory=dict)
+    noise: StateDict = field(default_factory=dict)
 
     @property
     def sketched(self) -> bool:
@@ -88,10 +97,28 @@ class Update:
     @property
     def data(self) -> Tensor:
         """The left-hand side of the equations, (P,), float32."""
-        told = [self.entries[n].of(self.moved[n]) for n in self.entries]
+        return self.flat(self.moved).float()
+
+    @property
+    def limits(self) -> Limits | None:
+        """Between what the left-hand sides lie, (P,); None where their values are known."""
+        if not self.within:
+            return None
+        ends = [self.moved | {n: getattr(one, end) for n, one in self.within.items()}
+                for end in ("lower", "upper")]  # fmt: skip
+        return Limits(*(self.flat(end).double() for end in ends))
+
+    def companies(self, model: nn.Module) -> dict[str, Company]:
+        """Return the company of images in each layer whose buffers are read."""
+        gains = [point.gain for point in self.points]
+        return {n: company(n, model.get_submodule(n), self.moved, gains) for n in self.layers}
+
+    def flat(self, arrays: StateDict) -> Tensor:
+        """Return the entries of arrays in the order of :attr:`data`, (P,)."""
+        told = [self.entries[n].of(arrays[n]) for n in self.entries]
         for name in self.layers:
-            told += [self.moved[f"{name}.running_mean"], self.moved[f"{name}.running_var"]]
-        return torch.cat([t.flatten() for t in told]).float()
+            told += [arrays[f"{name}.running_mean"], arrays[f"{name}.running_var"]]
+        return torch.cat([t.flatten() for t in told])
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -170,10 +197,17 @@ def read(
     ]
     factor = clip_factor(observation, channel, sum(usual) / len(usual))
     moved = {n: value / factor for n, value in moved.items()}
+    within = _limits(channel, moved, factor)
+    expected = {n: _expected(rehearsals, sent, n) for n in within}
+    values = {n: limits.values(*expected[n]) for n, limits in within.items()}
+    ends = moved | {n: limits.mean(*expected[n]) for n, limits in within.items()}
     roots = [_mean([r.root[k] for r in rehearsals]) for k in range(len(rehearsals[0].root))]
     gain = gains(observation.recipe, steps, roots, names)
-    path = [_bent(rehearsals, sent, moved, step, steps) for step in range(steps)]
-    _take_off_drift(moved, path, gain, sent, observation)
+    path = [_bent(rehearsals, sent, ends, step, steps) for step in range(steps)]
+    moved |= {n: value for n, (value, _) in values.items()}
+    drift = _drift(moved, path, gain, sent, observation)
+    moved = {n: value - drift[n] for n, value in moved.items()}
+    within = {n: limits.shifted(-drift[n]) for n, limits in within.items()}
     layers, statistics = _read_buffers(model, observation, steps)
     for step in range(steps):
         gain[step] |= {n: shares[step] for n, (_, shares) in statistics.items()}
@@ -189,6 +223,8 @@ def read(
         batch_size=observation.recipe.batch_size,
         epochs=max(1.0, _epochs(observation, steps)),
         clip_factor=factor,
+        within=within,
+        noise={n: noise for n, (_, noise) in values.items()},
     )
 
 
@@ -203,35 +239,76 @@ def _mean(arrays: Sequence[StateDict]) -> StateDict:
 def _bent(
     rehearsals: Sequence[Rehearsal], sent: StateDict, moved: StateDict, step: int, steps: int
 ) -> StateDict:
-    """Return the mean of rehearsals at a step, moved so that their ends are the client's."""
+    """Return where the weights may have been at a step.
+
+    On the line between sent and returned, and off it as far as rehearsals agree in leaving theirs.
+    """
     found = {}
     for name, value in sent.items():
         if not value.is_floating_point():
             found[name] = value
             continue
-        at = torch.stack([r.weights[step][name] for r in rehearsals]).mean(0)
-        if name in moved:
-            end = torch.stack([r.weights[steps][name] for r in rehearsals]).mean(0)
-            at = at + step / steps * (value - moved[name].to(value) - end)
-        found[name] = at
+        own = torch.stack([r.weights[step][name] for r in rehearsals])
+        if name not in moved:
+            found[name] = own.mean(0)
+            continue
+        ends = torch.stack([r.weights[steps][name] for r in rehearsals])
+        off = own - torch.lerp(value, ends, step / steps)
+        line = value - step / steps * moved[name].to(value)
+        found[name] = line + _agreement(off) * off.mean(0)
     return found
 
 
-def _take_off_drift(
+def _agreement(values: Tensor) -> float:
+    """Return by which factor the mean of values (R, ...) is best shrunk, in [0, 1].
+
+    The share of its square that is not the spread between them (James and Stein 1961).
+    """
+    count, mean = len(values), values.mean(0)
+    whole = float(mean.square().sum())
+    if count < 2 or not whole:
+        return 1.0
+    by_chance = float((values - mean).square().sum()) / (count * (count - 1))
+    return max(0.0, 1 - by_chance / whole)
+
+
+def _limits(channel: Channel, moved: StateDict, factor: float) -> dict[str, Limits]:
+    """Return the limits of what moved, by array of which only these are told."""
+    # A channel tells them of returned minus sent weights.
+    return {
+        n: Limits(-interval.upper.double() / factor, -interval.lower.double() / factor)
+        for n, interval in channel.intervals.items()
+        if n in moved
+    }
+
+
+def _expected(rehearsals: Sequence[Rehearsal], sent: StateDict, name: str) -> tuple[Tensor, Tensor]:
+    """Return what rehearsals say of how far an array moves, and how sure that is."""
+    ends = torch.stack([(sent[name] - r.weights[-1][name]).double() for r in rehearsals])
+    mean = ends.mean(0)
+    spread = (ends - mean).square().sum(0).mean() / max(1, len(ends) - 1)
+    if not spread > 0:
+        spread = mean.square().mean().clamp_min(1e-300)
+    return mean, ((1 + 1 / len(ends)) * spread).sqrt().expand_as(mean)
+
+
+def _drift(
     moved: StateDict,
     path: Sequence[StateDict],
     gain: Sequence[StateDict],
     sent: StateDict,
     observation: Observation,
-) -> None:
-    """Take off what weight decay and the proximal term did, which no image has a part in."""
+) -> StateDict:
+    """Return what weight decay and the proximal term did, which no image has a part in."""
     recipe = observation.recipe
+    found: StateDict = {n: torch.zeros(()) for n in moved}
     if not recipe.weight_decay and not recipe.proximal_mu:
-        return
+        return found
     for name in moved:
         for at, share in zip(path, gain, strict=True):
             pull = recipe.weight_decay * at[name] + recipe.proximal_mu * (at[name] - sent[name])
-            moved[name] = moved[name] - (share[name] * pull).double()
+            found[name] = found[name] + (share[name] * pull).double()
+    return found
 
 
 def _read_buffers(
@@ -282,11 +359,13 @@ def features(
     channel: Channel,
     *,
     generator: torch.Generator,
+    views: Views | None = None,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Tensor:
-    """Return what each image would have added at each point, (N, T, P), float32.
+    """Return what each image would have added at each point, by view, (N, T V, P), float32.
 
-    The sum over points of one image is what it adds if its steps are spread over the path.
+    The sum over points and views of one image is what it adds if its steps are spread over the
+    path and over what the network may have seen of it.
 
     Parameters
     ----------
@@ -300,18 +379,23 @@ def features(
         As for :func:`read`.
     generator : torch.Generator
         Puts images together where a batch's normalisation mixes them.
+    views : Views, optional
+        What the network saw of the images; by default the images themselves.
     progress : callable
         Told the share that is done, in [0, 1].
     """
+    views = views or Views()
+    model = with_company(model, update.companies(model), update.batch_size)
     mixed = any(isinstance(m, _BatchNorm) and m.training for m in model.modules())
     at_once = min(update.batch_size, len(images)) if mixed else 64
-    found = torch.empty(len(images), len(update.points), len(update.data))
+    found = torch.empty(len(images), len(update.points) * views.count, len(update.data))
     for place, point in enumerate(update.points):
-        scale = _scale(update, point) / update.images
+        scale = _scale(update, point) / (update.images * views.count)
         for batch in _groups(len(images), at_once, mixed, generator):
-            examples = images[batch], targets[batch]
-            rows = _rows(model, update, point, examples, observation, channel)
-            found[batch, place] = rows * scale
+            seen = views.of((images[batch], targets[batch]), place, generator)
+            for view, shown in enumerate(seen):
+                rows = sum(_rows(model, update, point, one, observation, channel) for one in shown)
+                found[batch, place * views.count + view] = (rows * scale).float()
             progress((place + len(batch) / len(images)) / len(update.points))
     return _masked(found, update, channel)
 
@@ -357,7 +441,7 @@ def _rows(
     hooks = [
         model.get_submodule(name).register_forward_pre_hook(
             lambda _, entering, name=name: statistics.update(
-                {name: _statistics(entering[0], _centre(update, name))}
+                {name: _statistics(entering[0], _centre(update, name), update.batch_size)}
             )
         )
         for name in update.layers
@@ -394,11 +478,11 @@ def _centre(update: Update, name: str) -> Tensor:
     return (update.moved[key] / total).float()
 
 
-def _statistics(entering: Tensor, centre: Tensor) -> Tensor:
+def _statistics(entering: Tensor, centre: Tensor, batch_size: int) -> Tensor:
     """Return each image's mean and spread about a centre, of each channel, (B, 2 C)."""
     values = entering.detach().flatten(2) if entering.ndim > 2 else entering.detach()[..., None]
     apart = values - centre[:, None]
-    count = values.shape[0] * values.shape[2]
+    count = batch_size * values.shape[2]
     unbiased = count / max(1, count - 1)
     return torch.cat([values.mean(2), unbiased * apart.square().mean(2)], 1)
 

@@ -14,8 +14,10 @@ from torch.nn import functional
 from adversary.common.seeding import generator
 from adversary.identification import evidence, null
 from adversary.identification.evidence import Update, local_steps
-from adversary.identification.regression import directions, regress
+from adversary.identification.intervals import regress_within
+from adversary.identification.regression import DIRECTIONS, Fit, directions, regress
 from adversary.identification.rehearsal import Rehearsal, in_training_mode, rehearse
+from adversary.identification.views import Views
 from adversary.observation.channel import Channel
 from adversary.observation.observation import Observation, ObservationError
 from adversary.observation.threat_model import ThreatModel
@@ -29,6 +31,9 @@ MEMORY = 2**31
 
 MOST, FEWEST_ENTRIES = 16384, 64
 """Entries of an array that are read at most, and at least."""
+
+VIEW_DIRECTIONS = 4
+"""Directions kept of an image of which the network saw one of several views."""
 
 CHUNK = 64
 """Images whose parts at all points are in memory at once, about."""
@@ -167,8 +172,7 @@ def identify(
     rows = attack.rows(update, asked, lambda share: progress(0.1 + 0.6 * share))
     background = attack.rows(update, known, lambda share: progress(0.7 + 0.2 * share))
     scale, noise = attack.units(update, background)
-    data = update.data * scale
-    fit = regress(data, rows.mul_(scale), background.mul_(scale), noise=noise)
+    fit = _fitted(update, rows.mul_(scale), background.mul_(scale), scale, noise)
     statistic = fit.statistic.view(ways, -1).amax(0)  # of each label in turn the likeliest
     rate = rate or min(0.5, observation.images / len(gallery))
     flags += ["sketched"] * update.sketched + ["labels-guessed"] * (ways > 1)
@@ -279,15 +283,15 @@ class _Attack:
         arrays = sum(p.requires_grad for p in self.model.parameters())
         entries = memory / (4 * 3 * images) / max(1, arrays)
         steps = local_steps(self.observation)
-        rehearsals = []
+        self.rehearsals = []
         for number in range(REHEARSALS):
             progress(number / REHEARSALS)
-            rehearsals.append(self._rehearsed(steps))
+            self.rehearsals.append(self._rehearsed(steps))
         return evidence.read(
             self.model,
             self.observation,
             self.channel,
-            rehearsals,
+            self.rehearsals,
             most=int(min(MOST, max(FEWEST_ENTRIES, entries))),
             generator=self.generator,
         )
@@ -306,24 +310,32 @@ class _Attack:
             (self.known.images[drawn], self.targets(self.known.labels[drawn])),
             steps=steps,
             generator=self.generator,
-            example_clip=self.channel.example_clip,
+            channel=self.channel,
         )
+
+    def views(self) -> Views:
+        """Return what the network may have seen of an image."""
+        assert self.known.labels is not None
+        company = self.known.images, self.targets(self.known.labels)
+        return Views(self.channel, company, seed=self.generator.initial_seed())
 
     def rows(self, update: Update, of: Prior, progress: Callable[[float], None]) -> Tensor:
         """Return what images add to the update, (1 + D, N, P)."""
         assert of.labels is not None
-        spread = (len(update.points) * update.epochs) ** -0.5
+        views = self.views()
+        spread = (len(update.points) * views.count * update.epochs) ** -0.5
         targets = self.targets(of.labels)
         order = torch.randperm(len(targets), generator=self.generator)  # labels lie in blocks
         found: Tensor | None = None
         done = 0
-        for chunk in order.tensor_split(max(1, len(order) // CHUNK)):
+        for chunk in order.tensor_split(max(1, views.count * len(order) // CHUNK)):
             parts = evidence.features(
                 *(self.model, update, of.images[chunk], targets[chunk]),
                 *(self.observation, self.channel),
                 generator=self.generator,
+                views=views,
             )
-            own = directions(parts, spread)
+            own = directions(parts, spread, DIRECTIONS if views.count == 1 else VIEW_DIRECTIONS)
             if found is None:
                 found = own.new_empty(len(own), len(order), own.shape[2])
             found[:, chunk] = own
@@ -338,7 +350,6 @@ class _Attack:
         Statistics of batch normalisation count in deviations of public X-rays from their mean, and
         altogether as much as the weights.
         """
-        names, sizes = list(update.sizes), list(update.sizes.values())
         buffers = torch.cat([
             torch.full((size,), "running_" in name) for name, size in update.sizes.items()
         ])  # fmt: skip
@@ -347,6 +358,24 @@ class _Attack:
             apart = background[0] - background[0].mean(0)
             unit = (apart[:, ~buffers].square().sum(1).mean() / buffers.sum()).sqrt()
             scale[buffers] = unit / apart[:, buffers].std(0).clamp_min(1e-12)
-        deviations = [self.channel.noise.get(name, 0.0) / update.clip_factor for name in names]
-        noise = torch.cat([torch.full((s,), d) for s, d in zip(sizes, deviations, strict=True)])
+        noise = self._noise(update)
         return scale, noise * scale if bool(noise.any()) else None
+
+    def _noise(self, update: Update) -> Tensor:
+        """Return standard deviations of what is known of the noise, (P,)."""
+        known = self.channel.noise
+        arrays = {
+            n: torch.full(value.shape, known.get(n, 0.0) / update.clip_factor)
+            for n, value in update.moved.items()
+        }
+        return update.flat(arrays | update.noise).float()
+
+
+def _fitted(
+    update: Update, rows: Tensor, background: Tensor, scale: Tensor, noise: Tensor | None
+) -> Fit:
+    """Return what the update says of images, all in the units of the rows."""
+    data, limits = update.data * scale, update.limits
+    if limits is None or noise is None:
+        return regress(data, rows, background, noise=noise)
+    return regress_within(limits.scaled(scale), data, rows, background, noise=noise)

@@ -23,6 +23,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from adversary.common.errors import UserError
 from adversary.common.types import StateDict
+from adversary.identification.company import KnownBatchNorm
 
 NORMALISED = (_BatchNorm, nn.GroupNorm, nn.LayerNorm)
 """Layers of a scale and a shift."""
@@ -219,6 +220,8 @@ def _normalised(name: str, layer: nn.Module, entering: Tensor, weights: StateDic
         return functional.group_norm(entering, layer.num_groups, eps=layer.eps)
     if isinstance(layer, nn.LayerNorm):
         return functional.layer_norm(entering, list(layer.normalized_shape), eps=layer.eps)
+    if isinstance(layer, KnownBatchNorm):
+        return layer.plain(entering)
     assert isinstance(layer, _BatchNorm)
     if layer.training or layer.running_mean is None or layer.running_var is None:
         return functional.batch_norm(entering, None, None, training=True, eps=layer.eps)

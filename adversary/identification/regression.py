@@ -37,11 +37,15 @@ class Fit:
         (N,), its standard deviation for someone who is not in it, if the model's noise is right.
     resolution : Tensor
         (N,), its expectation for a member, in [0, 1].
+    explained, doubt : Tensor
+        (P,), what the data are expected to be, and with which standard deviation about.
     """
 
     share: Tensor
     deviation: Tensor
     resolution: Tensor
+    explained: Tensor
+    doubt: Tensor
 
     @property
     def statistic(self) -> Tensor:
@@ -113,12 +117,21 @@ def regress(
     rows, data = rows * weights, data * weights
     # In float64 from here: the smallest eigenvalues are those that tell candidates apart.
     gram, right = (rows @ rows.T).double(), (rows @ data).double()
+    prior = float(gram.trace())
     gram.diagonal().add_(unexplained)
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))[:count]
-    diagonal = inverse.diagonal()
-    variance = unexplained * (diagonal - unexplained * inverse.square().sum(1))
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
+    # Of the prior variance of the data, as much is left in each entry as on average.
+    left = unexplained * (len(rows) - unexplained * float(inverse.trace())) / max(prior, 1e-300)
+    shares = inverse @ right
+    explained = (shares.to(rows) @ rows) / weights
+    doubt = (left * (rows.norm(dim=0) / weights).square() + unexplained).sqrt()
+    own = inverse[:count]
+    diagonal = own.diagonal()
+    variance = unexplained * (diagonal - unexplained * own.square().sum(1))
     return Fit(
-        share=inverse @ right,
+        share=shares[:count],
         deviation=variance.clamp_min(1e-300).sqrt(),
         resolution=(1 - unexplained * diagonal).clamp(1e-9, 1),
+        explained=explained,
+        doubt=doubt,
     )

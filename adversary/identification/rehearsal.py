@@ -20,6 +20,8 @@ from torch.func import functional_call
 from adversary.common.types import StateDict
 from adversary.identification.per_example import blocks, parts
 from adversary.observation.batch_statistics import frozen_layers
+from adversary.observation.blending import blended
+from adversary.observation.channel import Channel
 from adversary.observation.observation import Observation
 from adversary.observation.recipe import ADAM_BETAS, ADAM_EPSILON, TrainingRecipe
 from adversary.problem.losses import mean_loss
@@ -39,11 +41,14 @@ class Rehearsal:
         Adam's root of the second moment, with its epsilon, in each step; empty for SGD.
     batches : list of Tensor
         Images of each step, as indices into those rehearsed with.
+    examples : tuple of Tensor
+        Images and targets that it was rehearsed with, as the network saw them unless blended.
     """
 
     weights: list[StateDict]
     root: list[StateDict]
     batches: list[Tensor]
+    examples: tuple[Tensor, Tensor]
 
 
 def in_training_mode(model: nn.Module, recipe: TrainingRecipe) -> nn.Module:
@@ -87,7 +92,7 @@ def rehearse(
     *,
     steps: int,
     generator: torch.Generator,
-    example_clip: float = math.inf,
+    channel: Channel | None = None,
 ) -> Rehearsal:
     """Train from where the client began as the recipe says.
 
@@ -104,10 +109,13 @@ def rehearse(
         Local steps, >= 1.
     generator : torch.Generator
         Shuffles the images.
-    example_clip : float
-        L2 norm to which DP-SGD clips the gradient of each image.
+    channel : Channel, optional
+        Of which what the network sees of images counts, and the clipping of each one's gradient.
     """
+    channel = channel or Channel()
     recipe, (images, targets) = observation.recipe, examples
+    if channel.transform is not None:
+        images = channel.transform(images, generator=generator)
     weights, names = start(model, observation), trained_names(model, observation)
     sent = {name: weights[name] for name in names}
     first, second = (
@@ -118,8 +126,10 @@ def rehearse(
     drawn = mini_batches(recipe, len(images), steps, generator)
     for number, (batch, rate) in enumerate(zip(drawn, recipe.rates(steps), strict=True), 1):
         weights = dict(weights)
-        drawn_examples = images[batch], targets[batch]
-        gradient = _gradient(model, weights, names, drawn_examples, recipe, example_clip)
+        shown = images[batch], targets[batch]
+        if channel.blend:
+            shown = blended(*shown, channel.blend, generator)[:2]
+        gradient = _gradient(model, weights, names, shown, recipe, channel.example_clip)
         root = {}
         for name in names:
             pull = gradient[name] + recipe.weight_decay * weights[name]
@@ -136,7 +146,7 @@ def rehearse(
         path.append(weights)
         if root:
             roots.append(root)
-    return Rehearsal(path, roots, drawn)
+    return Rehearsal(path, roots, drawn, (images, targets))
 
 
 def _gradient(

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from adversary.common.types import StateDict
+
+
+class Transform(Protocol):
+    """Draws what the network saw in place of images (N, C, H, W), as the clients draw it."""
+
+    def __call__(self, images: Tensor, *, generator: torch.Generator) -> Tensor:
+        """Return the transformed images, of the same shape."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -50,6 +59,11 @@ class Channel:
         By array, where what was sent stands for all values of an interval, as a level or a sign
         does. ``noise`` then has the deviation of what was sent from the client's own value, for
         those who read it as that value.
+    transform : callable, optional
+        The clients' policy of augmentation; None where the network saw the images themselves.
+    blend : float
+        Alpha of the Beta distribution by which clients blended the images of a mini-batch in
+        pairs (MixUp); 0 where they did not.
     """
 
     noise: Mapping[str, float] = field(default_factory=dict)
@@ -57,6 +71,8 @@ class Channel:
     example_clip: float = torch.inf
     observed: Mapping[str, Tensor] = field(default_factory=dict)
     intervals: Mapping[str, Interval] = field(default_factory=dict)
+    transform: Transform | None = None
+    blend: float = 0.0
 
     def keep(self, arrays: StateDict) -> StateDict:
         """Return ``arrays`` (..., by name) with the entries that tell nothing set to zero."""

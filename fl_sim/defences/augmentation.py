@@ -12,6 +12,8 @@ from torch.nn import functional as F
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
+from adversary.observation.channel import Channel
+from adversary.observation.observation import Observation
 from fl_sim.defences.base import Defence, DefenceError
 
 SEPARATOR = "+"
@@ -135,6 +137,10 @@ class Augmentation(Defence):
         """Return the transformed images (N, C, H, W) in [0, 1]."""
         draws = 2 * torch.rand((len(images), len(self._names), 2), generator=generator) - 1
         return torch.stack([self._transformed(x, d) for x, d in zip(images, draws, strict=True)])
+
+    def channel(self, observation: Observation) -> Channel:
+        """Tell the policy; what was drawn from it is the client's own."""
+        return Channel(transform=self.inputs)
 
     def _transformed(self, image: Tensor, draws: Tensor) -> Tensor:
         for name, draw in zip(self._names, draws, strict=True):

@@ -6,12 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from adversary.common.truth import Blends
+from adversary.observation.blending import blended
+from adversary.observation.channel import Channel
+from adversary.observation.observation import Observation
 from adversary.observation.recipe import TrainingRecipe
 from fl_sim.defences.base import Defence, DefenceError
 from fl_sim.models import Classifier
@@ -52,6 +54,10 @@ class MixUp(Defence):
             )
         return recipe
 
+    def channel(self, observation: Observation) -> Channel:
+        """Tell the distribution of the blends; which they were is the client's own."""
+        return Channel(blend=self.alpha)
+
     def train(
         self,
         model: Classifier,
@@ -84,11 +90,10 @@ class MixUp(Defence):
         labels = labels.to(images.dtype)
         mixed, soft, sources = [], [], []
         for batch in batches:
-            share = _beta(self.alpha, generator)
-            other = batch[torch.randperm(len(batch), generator=generator)]
-            mixed.append(torch.lerp(images[other], images[batch], share))
-            soft.append(torch.lerp(labels[other], labels[batch], share))
-            sources.append(torch.stack([batch, other], 1))
+            blends, targets, partner = blended(images[batch], labels[batch], self.alpha, generator)
+            mixed.append(blends)
+            soft.append(targets)
+            sources.append(torch.stack([batch, batch[partner]], 1))
         sizes = [len(batch) for batch in batches]
         return Blends(
             images=torch.cat(mixed),
@@ -96,9 +101,3 @@ class MixUp(Defence):
             sources=torch.cat(sources),
             batches=(torch.arange(sum(sizes)).split(sizes),),
         )
-
-
-def _beta(alpha: float, generator: torch.Generator) -> float:
-    """Return a draw from Beta(alpha, alpha), which torch draws from no generator of one's own."""
-    seed = int(torch.randint(2**63 - 1, (), generator=generator))
-    return float(np.random.default_rng(seed).beta(alpha, alpha))

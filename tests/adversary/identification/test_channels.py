@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -12,10 +13,13 @@ from torch.nn import functional as F
 
 from adversary.identification import Gallery, figures, identify
 from adversary.observation.channel import Channel
+from adversary.observation.mechanisms import Quantised
 from adversary.observation.observation import Observation
 from adversary.observation.recipe import TrainingRecipe
 from adversary.observation.threat_model import ThreatModel
 from adversary.priors.public import Prior
+from fl_sim.defences.augmentation import Augmentation
+from fl_sim.defences.mixup import MixUp
 from fl_sim.models import create
 from fl_sim.training.local_training import train
 
@@ -101,6 +105,30 @@ def quantised(images, labels):
     return with_changes(seen, changes), Channel(noise={n: s / 12**0.5 for n, s in step.items()})
 
 
+def in_bits(images, labels, bits):
+    seen, mechanism = update(images, labels), Quantised(bits=bits)
+    draws = torch.Generator().manual_seed(1)
+    left = mechanism.release(seen.sent, seen.returned, generator=draws)
+    seen = dataclasses.replace(seen, returned=left)
+    return seen, mechanism.channel(seen)
+
+
+def blended(images, labels):
+    model, defence = network(), MixUp()
+    batches = list(torch.arange(len(images)).split(RECIPE.batch_size))
+    draws = torch.Generator().manual_seed(5)
+    defence.train(model, images, labels, RECIPE, batches, generator=draws)
+    seen = update(images, labels)
+    seen = dataclasses.replace(seen, returned=dict(model.state_dict()))
+    return seen, defence.channel(seen)
+
+
+def augmented(images, labels):
+    defence = Augmentation(policy="flip+contrast")
+    seen = update(defence.inputs(images, generator=torch.Generator().manual_seed(5)), labels)
+    return seen, defence.channel(seen)
+
+
 def without_head(images, labels):
     seen = update(images, labels)
     head = list(dict(network().named_parameters()))[-2:]
@@ -119,10 +147,18 @@ def aggregate(images, labels):
 
 
 CHANNELS = {
-    "noise": noisy, "clipping of the whole": clipped_whole,
-    "clipping by example": clipped_by_example, "mask": masked, "levels": quantised,
-    "partial sharing": without_head, "secure aggregation": aggregate,
-}  # fmt: skip
+    "noise": noisy,
+    "clipping of the whole": clipped_whole,
+    "clipping by example": clipped_by_example,
+    "mask": masked,
+    "levels": quantised,
+    "seven levels": partial(in_bits, bits=3),
+    "signs": partial(in_bits, bits=1),
+    "MixUp": blended,
+    "augmentation": augmented,
+    "partial sharing": without_head,
+    "secure aggregation": aggregate,
+}
 
 
 def scores(name, trained_on):
