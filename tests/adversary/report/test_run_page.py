@@ -9,6 +9,7 @@ from adversary.common.truth import Truth
 from adversary.priors.public import Prior
 from adversary.report import gallery, run_page
 from adversary.report.flags import FLAGS
+from adversary.report.identified import valid_accounts
 from adversary.report.leakage_rows import closeness, with_levels
 from adversary.report.pictures import draw
 from adversary.report.templates import TEMPLATES
@@ -16,7 +17,7 @@ from adversary.scoring.image_scores import score_images
 from adversary.scoring.verdict import Severity
 from adversary.storage import csv_table
 from adversary.storage.run_folder import RunFolder
-from adversary.storage.schemas import LEAKAGE
+from adversary.storage.schemas import IDENTIFICATION, LEAKAGE
 
 ODD = """<script>alert(1)</script>"><img src=x onerror='alert(1)'>&$x_{"""
 
@@ -313,3 +314,24 @@ def _green(colour):
     digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
     red, green, blue = (int(digits[i : i + 2], 16) for i in (0, 2, 4))
     return green > red + 10 and green > blue + 5
+
+
+def test_an_account_that_is_proved_wrong_promises_nothing(folder, attacked, check):
+    attacked(folder)
+    for client in ("client-00", "client-01"):
+        folder.add_account(
+            round=2, client=client, epsilon=0.5, delta=1e-5, unit="example",
+            neighbours="add or remove one", accountant="RDP", rounds=2,
+            against="everyone who sees updates or models, the server included",
+        )  # fmt: skip
+    assert len(valid_accounts(folder)) == 2
+    csv_table.create(folder.path / "identification.csv", IDENTIFICATION)
+    row = {"round": 1, "client": "client-00", "members": 40, "candidates": 240, "auc": 0.99,
+           "tpr_1": 0.9, "epsilon": 0.5, "epsilon_lower": 3.1}  # fmt: skip
+    csv_table.append(folder.path / "identification.csv", IDENTIFICATION, [row])
+    page = check(run_page.render(folder))
+    assert "The privacy account is wrong." in page.text
+    assert "proves an ε of at least 3.1, and the account claims 0.5" in page.text
+    assert "Do not rely on the privacy account: it is wrong." in page.text
+    assert "These figures are wrong." in page.text  # the account itself stays to be read
+    assert valid_accounts(folder) == []
