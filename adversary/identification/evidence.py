@@ -185,12 +185,8 @@ def read(
         If no weight that is observed has moved.
     """
     sent, steps = start(model, observation), local_steps(observation)
-    names = [n for n in trained_names(model, observation) if n in observation.returned]
-    moved = {n: sent[n].double() - observation.returned[n].double() for n in names}
-    if not any(bool(value.any()) for value in moved.values()):
-        raise NothingTrainedError(
-            f"{observation.name}: no weight has moved, so nothing says who was in it"
-        )
+    moved = _changes(model, observation, sent)
+    names = list(moved)
     usual = [
         math.sqrt(sum(float((r.weights[-1][n] - sent[n]).square().sum()) for n in names))
         for r in rehearsals
@@ -226,6 +222,17 @@ def read(
         within=within,
         noise={n: noise for n, (_, noise) in values.items()},
     )
+
+
+def _changes(model: nn.Module, observation: Observation, sent: StateDict) -> StateDict:
+    """Return by how much each trained array that is observed has moved, sent minus returned."""
+    names = [n for n in trained_names(model, observation) if n in observation.returned]
+    moved = {n: sent[n].double() - observation.returned[n].double() for n in names}
+    if not any(bool(value.any()) for value in moved.values()):
+        raise NothingTrainedError(
+            f"{observation.name}: no weight has moved, so nothing says who was in it"
+        )
+    return moved
 
 
 def _is_seen(channel: Channel, name: str) -> bool:
