@@ -44,7 +44,7 @@ def test_rounds_add_up():
     with pytest.raises(AuditError, match="a mod answers with an error: .*1 rounds is spent"):
         audit_mod(for_one_round, epsilon=1.0, delta=1e-3, rounds=2, canaries=1)
     # The epsilon of one round, taken for that of twenty.
-    assert audit_mod(flowers(2.0), **CLAIM, rounds=20, canaries=150).is_wrong
+    assert audit_mod(flowers(2.0), **CLAIM, rounds=20, canaries=300).is_wrong
 
 
 def test_a_defence_without_noise_earns_nothing():
