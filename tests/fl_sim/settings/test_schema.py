@@ -133,7 +133,7 @@ def values(one: DeclaredSetting) -> st.SearchStrategy:
         )
     if one.kind is Options:  # which hang together with the names of others
         return st.just("")
-    return st.text().filter(str.strip) if rule.required else st.text()
+    return st.text().filter(rule.accepts)
 
 
 configs = st.fixed_dictionaries({}, optional={one.key: values(one) for one in declared_settings()})
