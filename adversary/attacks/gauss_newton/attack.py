@@ -14,6 +14,7 @@ from adversary.attacks.certificates.goodness import goodness
 from adversary.attacks.encgrad import EncGradInversion
 from adversary.attacks.gauss_newton.descent import Descent, End, has_repeated_labels
 from adversary.attacks.gauss_newton.interval_descent import interval_descent
+from adversary.attacks.gauss_newton.unmixing import Unmixed, possible_labels, unmixed
 from adversary.attacks.initial_images import INITIAL_IMAGES
 from adversary.attacks.most_probable import misfit_cost
 from adversary.attacks.options import option
@@ -23,6 +24,7 @@ from adversary.labels.candidates import likely_labels
 from adversary.optim.levenberg_marquardt import Iterate
 from adversary.optim.search import Search
 from adversary.priors.gaussian import GaussianPrior
+from adversary.problem.gradient_span import layer_gradient, with_counted_images
 from adversary.problem.interval_equations import IntervalEquations, has_intervals
 from adversary.problem.problem import Problem, image_prior
 from adversary.problem.residuals import residuals
@@ -61,7 +63,9 @@ class GaussNewton(Attack):
     with labels in the orders that :mod:`adversary.labels.candidates` leaves open. Far from the
     images the noise is taken as larger than it is (:mod:`adversary.optim.levenberg_marquardt`).
 
-    One gradient of several images of one label has several minima. Starts in few coordinates choose
+    Where the gradient of a layer has a rank below its outputs, its rows tell the images of a batch
+    apart (:mod:`adversary.attacks.gauss_newton.unmixing`), and the steps begin at these. Else one
+    gradient of several images of one label has several minima. Starts in few coordinates choose
     among them (:mod:`adversary.attacks.gauss_newton.multistart`), and where regions of two images
     are exchanged afterwards still, they are exchanged back
     (:mod:`adversary.attacks.gauss_newton.region_swaps`).
@@ -105,8 +109,8 @@ class GaussNewton(Attack):
     prior: str = option("public", choices=lambda: PRIORS)
 
     def prepare(self, problem: Problem) -> Problem:
-        """Return the problem in float64."""
-        return problem.to(torch.float64)
+        """Return the problem in float64, of as many images as the update tells."""
+        return with_counted_images(problem.to(torch.float64))
 
     def solve(self, run: Run) -> Solution:
         """Return the end of the least cost of all starts, until one is at the noise floor."""
@@ -153,6 +157,8 @@ class GaussNewton(Attack):
         prior = self._distribution(run.problem)
         if prior is not None and has_intervals(run.problem):
             return self._within_limits(run, start, prior, restart)
+        if not restart and (apart := self.unmixed(run)) is not None:
+            return [self.refined(run, apart)]
         likely = start.mean(0, keepdim=True) if prior is None else prior.mean
         begun = [
             (Iterate(start, start.new_empty(0)), self._descent(run, labels, prior, restart))
@@ -167,6 +173,20 @@ class GaussNewton(Attack):
             if run.search.exhausted() or self._enough(run, ends[-1].place):
                 break
         return ends
+
+    def unmixed(self, run: Run) -> Unmixed | None:
+        """Return the images one by one, where a layer's gradient keeps them apart."""
+        prior, problem = self._distribution(run.problem), run.problem
+        layer = layer_gradient(problem)
+        if layer is None or prior is None or self.start != GREY:
+            return None
+        return unmixed(layer, prior, possible_labels(problem, prior), run.search)
+
+    def refined(self, run: Run, apart: Unmixed) -> End:
+        """Return where steps on the whole update end from images that were found one by one."""
+        descent = self._descent(run, apart.labels, self._distribution(run.problem), 0)
+        place = Iterate(apart.images, apart.images.new_zeros(1))
+        return descent.ended(place, self.iterations)
 
     def _within_limits(
         self, run: Run, start: Tensor, prior: GaussianPrior, restart: int

@@ -100,7 +100,9 @@ class Descent:
         """Return the end of so many steps, with regions put right that images have exchanged."""
         if not place.settled:
             place = self.steps(place, iterations)
-        if any(same_label_pairs(self.labels)) and not has_relu(self.problem.model):
+        explained = place.temperature == 1 and place.chi_square < self.floor
+        several = any(same_label_pairs(self.labels)) and not explained
+        if several and not has_relu(self.problem.model):
             equations = self._sampled(place.images, self.search.seed)
             better = resolve_swaps(self._minimiser(equations, self._options(self.floor)), place)
             if better is not place:

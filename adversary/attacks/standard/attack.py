@@ -37,6 +37,7 @@ from adversary.attacks.standard.members import (
 from adversary.attacks.standard.referee import Estimate, Referee
 from adversary.common.results import Solution, Trial
 from adversary.labels.candidates import likely_labels
+from adversary.problem.gradient_span import with_counted_images
 from adversary.problem.interval_equations import IntervalEquations
 from adversary.problem.problem import Problem, image_prior
 from adversary.problem.residuals import Residuals
@@ -58,9 +59,9 @@ class Standard(Attack):
 
     After AutoAttack (Croce and Hein, ICML 2020). Members run from cheap to dear, each only where
     it suits the update and nothing is proved yet: the mean public X-ray (and that of each label),
-    the nearest public one, ``encoder``, the equations linearised at the mean,
-    ``batch-statistics``, ``recursive``, ``encgrad``, ``map``, ``ing`` where that gives nothing,
-    and ``gauss-newton`` over all labels that may be right, from the best so far. One score compares
+    the nearest public one, ``encoder``, the equations linearised at the mean, ``unmixing``,
+    ``batch-statistics``, ``recursive``, ``encgrad``, ``map``, ``ing`` where that gives nothing, and
+    ``gauss-newton`` over all labels that may be right, from the best so far. One score compares
     all: the posterior of the whole observation through the channel
     (:mod:`adversary.attacks.standard.referee`). The mean image wins where nothing explains the
     update better. Where the best estimate explains the update the posterior mean at it is given,
@@ -93,8 +94,8 @@ class Standard(Attack):
         return (*MEMBERS, *(foreign(name) for name in filter(None, self.also.split("+"))))
 
     def prepare(self, problem: Problem) -> Problem:
-        """Return the problem in float64."""
-        return problem.to(torch.float64)
+        """Return the problem in float64, of as many images as the update tells."""
+        return with_counted_images(problem.to(torch.float64))
 
     def solve(self, run: Run) -> Solution:
         """Return the most probable of the members' estimates, with what can be stated of it."""

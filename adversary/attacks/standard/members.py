@@ -30,6 +30,7 @@ from adversary.common.seeding import derive_seed, generator
 from adversary.optim.quadratic_models import DenseModel
 from adversary.optim.search import Limits, Search
 from adversary.priors.gaussian import GaussianPrior
+from adversary.problem.gradient_span import layer_gradient
 from adversary.problem.problem import Problem
 from adversary.problem.update_models import UNROLLED_STEPS, assumed_batches
 
@@ -299,6 +300,23 @@ def _encgrad(work: Work) -> Iterator[Found]:
     )
 
 
+def _kept_apart(work: Work) -> bool:
+    return layer_gradient(work.problem) is not None
+
+
+def _unmixed(work: Work) -> Iterator[Found]:
+    """Yield the images one by one, then where second-order steps on the whole update end."""
+    attack, search = GaussNewton(), work.clock("unmixing", GRADIENTS_PER_COLUMN)
+    run = Run(work.problem, search)
+    apart = attack.unmixed(run)
+    assert apart is not None
+    work.search.evaluations += search.evaluations
+    yield apart.images, apart.labels
+    if _smooth(work):
+        end = attack.refined(run, apart)
+        yield end.place.images, end.labels
+
+
 def _smooth(work: Work) -> bool:
     """Whether second-order steps can follow the update, and one of them fits memory and budget."""
     problem, unknowns = work.problem, math.prod(work.problem.shape)
@@ -383,6 +401,7 @@ MEMBERS: tuple[Member, ...] = (
     Member("nearest", _has_public, _nearest),
     Member("encoder", _tells_encoding, _encoder),
     Member("linear", _may_be_noise, _linear),
+    Member("unmixing", _kept_apart, _unmixed),
     Member("batch-statistics", _trains_norms, _batch_statistics),
     Member("recursive", _has_kinks, _recursive),
     Member("encgrad", _tells_encodings, _encgrad),
