@@ -1,8 +1,9 @@
 """Gauss-Newton: Levenberg-Marquardt on all residuals of an update in units of their noise.
 
 ``attack`` holds the attack, ``descent`` its steps under given labels. ReLU networks are approached
-through ``softplus`` ones, and their ``activation_unknowns`` solved for; several images of one label
-begin by ``multistart`` in few ``principal_components``, and ``region_swaps`` mends what is left
+through ``softplus`` ones, and their ``activation_unknowns`` solved for. Batches whose images the
+rank of a layer's gradient keeps apart begin by ``unmixing``, other images of one label by
+``multistart`` in few ``principal_components``, and ``region_swaps`` mends what is left
 exchanged.
 """
 
