@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from benchmarks.encgradinversion.growth import growth
+from benchmarks.encgradinversion.published import behind, published
 from benchmarks.tables import markdown
 from benchmarks.tables.rows import Row, having, only
 from benchmarks.tables.templating import render
@@ -18,17 +20,62 @@ ATTACKS = {
 """The paper's names, and those of the settings."""
 
 
-def page(rows: Sequence[Row], times: Sequence[Row]) -> str:
-    """Return the page of paper_tables.jsonl and encgrad_time.jsonl."""
+def page(kept: Sequence[Row], old_times: Sequence[Row], rows: Sequence[Row]) -> str:
+    """Return the page of the rows of ``python -m benchmarks paper`` and of those kept from before.
+
+    Parameters
+    ----------
+    kept, old_times : sequence of Row
+        paper_tables.jsonl and encgrad_time.jsonl: rounded figures, whose own rows were not kept.
+    rows : sequence of Row
+        paper.jsonl.
+    """
+    times = having(rows, table="time")
     return render(
         "paper_tables.md",
-        nine=_nine(having(rows, table="IX")),
         three=_three(having(rows, table="III")),
-        seven=_seven(having(rows, table="VII")),
-        ours=only(times, who="fl-sim", threads=1),
-        threads=only(times, who="fl-sim", threads=2),
-        theirs=only(times, who="authors"),
+        four=_by_batch([row for row in rows if row["table"] in ("IV", "VIII")]),
+        counted=_counted(having(rows, batch=1)),
+        below=_below(rows),
+        nine=_nine(having(kept, table="IX")),
+        seven=_seven(having(kept, table="VII")),
+        times=_times(times),
+        growth=growth([row["batch"] for row in times], [row["seconds"] for row in times]),
+        largest=max(times, key=lambda row: row["batch"]),
+        ours=only(old_times, who="fl-sim", threads=1),
+        theirs=only(old_times, who="authors"),
     )
+
+
+def _by_batch(rows: Sequence[Row]) -> str:
+    """Return a table with a line a network and method, and a column a batch."""
+    batches = sorted({row["batch"] for row in rows})
+    body = []
+    for model, method in dict.fromkeys((row["model"], row["method"]) for row in rows):
+        found = [having(rows, model=model, method=method, batch=batch) for batch in batches]
+        body.append([model, method, *(_beside(one[0]) if one else "–" for one in found)])
+    return markdown.table(["network", "attack", *(f"B = {batch}" for batch in batches)], body)
+
+
+def _beside(row: Row) -> str:
+    paper = published(row)
+    return f"{_pair(row)} ({_pair(paper)})" if paper else _pair(row)
+
+
+def _counted(rows: Sequence[Row]) -> str:
+    """Return in words over how many images each network's row of single ones is a mean."""
+    counts = {row["model"]: row["batches"] for row in rows if row["table"] in ("IV", "VIII")}
+    return ", ".join(f"{count} of {model}" for model, count in counts.items())
+
+
+def _below(rows: Sequence[Row]) -> str:
+    """Return in words which rows of ours are below the published ones."""
+    told = [
+        f"{row['model']} at B = {row['batch']} in {' and '.join(map(str.upper, found))}"
+        for row in rows
+        if row["method"].startswith("EncGradInversion") and (found := behind(row))
+    ]
+    return "; ".join(told) or "none"
 
 
 def _nine(rows: Sequence[Row]) -> str:
@@ -48,13 +95,24 @@ def _pair(row: Row) -> str:
 
 
 def _three(rows: Sequence[Row]) -> str:
-    methods = ("OHA", "GRA", "consistent")
     body = []
     for batch in sorted({row["batch"] for row in rows}):
-        found = [only(rows, batch=batch, method=method) for method in methods]
-        errors = [_power(row["mse"]) for row in found]
-        body.append([str(batch), *errors, _power(found[-1]["relative_mse"])])
-    return markdown.table(["B", *methods, "relative to the variance of h"], body)
+        oha, gra, ours = (
+            only(rows, batch=batch, method=name) for name in ("OHA", "GRA", "consistent")
+        )
+        theirs = [f"{_power(row['mse'])} ({_power(published(row)['mse'])})" for row in (oha, gra)]
+        body.append([str(batch), *theirs, _power(ours["mse"]), _power(ours["relative_mse"])])
+    return markdown.table(["B", "OHA", "GRA", "consistent", "relative to the variance of h"], body)
+
+
+def _times(rows: Sequence[Row]) -> str:
+    body = []
+    for row in sorted(rows, key=lambda one: one["batch"]):
+        paper = published(row).get("seconds")
+        told = "" if paper is None else f"{paper:,g}"
+        mib = f"{row['peak_mib']:,.0f}"
+        body.append([str(row["batch"]), f"{row['seconds']:.2f}", told, _pair(row), mib])
+    return markdown.table(["B", "s", "published, s", "SSIM / PSNR", "MiB"], body)
 
 
 def _power(value: float) -> str:
