@@ -127,7 +127,7 @@ def test_pages_are_written_checked_and_old_ones_told(found, results, tmp_path, m
         ("defences.json", '{"schema": 1}', "no page can be made of it"),
         ("local_steps.jsonl", '{"what": "attack"}\n{', "no page can be made of it"),
         ("local_steps.jsonl", '{"what": "time", "reading": "unrolled"}\n', "no page can be made"),
-        ("others.json", "{}", "others.json: no page is made of it; known are batch_statistics"),
+        ("others.json", "{}", "others.json: no page is made of it; known are "),
     ],
 )
 def test_results_of_which_no_page_can_be_made_are_a_line(
