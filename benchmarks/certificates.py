@@ -320,13 +320,13 @@ def measure(todo: Sequence[Task], path: Path, jobs: int, told: Callable[[str], N
     left = [task for task in todo if key_of(task.key) not in done]
     countdown = TimeLeft()
     countdown.begin()
-    countdown.expect(len(left))
+    countdown.expect((task.key["network"], task.key["case"]) for task in left)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file, parallel_jobs(jobs) as several:
         for line in several(delayed(examined)(task) for task in left):
             file.write(json.dumps(line) + "\n")
             file.flush()
-            ended = countdown.finish()
+            ended = countdown.finish(line["network"], line["case"], line.get("seconds", 0.0))
             told(f"{countdown.done}/{len(left)} · {_told(line)}" + (f" · {ended}" if ended else ""))
 
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ from benchmarks.encgradinversion.protocol import (
 )
 from benchmarks.encgradinversion.published import MEASURES, behind, published
 from benchmarks.encgradinversion.selection import Selection
-from strategies.time_left import TimeLeft
+from strategies.time_left import TimeLeft, Work
 
 Row = dict[str, Any]
 OUT = Path("results/paper/rows.jsonl")
@@ -178,11 +179,12 @@ def make(
     left = [cell for cell in cells if cell.key() not in done]
     clock = TimeLeft()
     clock.begin()
-    clock.expect(len(left))
+    clock.expect(_work(cell) for cell in left)
     failures = []
     for cell in left:
         whose = f"{cell.table}: {cell.dataset}, {cell.model}, {cell.size} px, batch {cell.batch}"
         whose = f"{clock.position()} · {whose}, {cell.method}"
+        began = time.monotonic()
         try:
             with PROGRESS.status(whose) as status:
                 row, found = measure(
@@ -197,9 +199,16 @@ def make(
             _draw(cell, row, found[0], given.out.parent / "pictures")
             told = ", ".join(f"{m} {row[m]:.3g}" for m in MEASURES if row.get(m) is not None)
             told += f", {row['peak_mib']:.0f} MiB"
-        line = " · ".join(filter(None, (f"{whose}: {told}", clock.finish())))
+        line = " · ".join(
+            filter(None, (f"{whose}: {told}", clock.finish(*_work(cell), time.monotonic() - began)))
+        )
         PROGRESS.print(line, markup=False, highlight=False, soft_wrap=True)
     return failures
+
+
+def _work(cell: Cell) -> Work:
+    """Return what kind of work a row is: of what, and by which method."""
+    return f"{cell.model}, {cell.size} px, batch {cell.batch}", cell.method
 
 
 def show(rows: Sequence[Row]) -> None:

@@ -311,7 +311,7 @@ def audit(
     fail_on: FailOnOption = None,
 ) -> None:
     """Attack what lies between two checkpoints; needs neither a federation nor Flower."""
-    check_weights(init, trained)
+    check_weights(init=init, trained=trained)
     from fl_sim.cli.display import Display
     from fl_sim.offline.audit import AuditOptions, audit, parse_indices, parse_normalisation
 

@@ -74,18 +74,20 @@ def check_paths(settings: Settings) -> None:
         raise UsageError("\n".join(missing))
 
 
-def check_weights(*given: str) -> None:
-    """Make sure that checkpoints are there, each a file, or RUN or RUN@ROUND.
+def check_weights(**given: str) -> None:
+    """Make sure that the checkpoints of options are there, each a file, or RUN or RUN@ROUND.
 
     Raises
     ------
     UsageError
         With a line for each that is not.
     """
-    missing = [
-        f"{one}: no such file or folder"
-        for one in given
-        if not (Path(one).expanduser().exists() or Path(one.rpartition("@")[0] or one).exists())
-    ]
+    missing = []
+    for option, one in given.items():
+        run, at, _ = one.rpartition("@")
+        if Path(one).expanduser().exists() or (at and Path(run).expanduser().exists()):
+            continue
+        why = f"no run's folder at {run}" if at else "no such file or folder"
+        missing.append(f"--{option} {one}: {why}")
     if missing:
         raise UsageError("\n".join(missing))

@@ -72,7 +72,7 @@ def test_a_start_image_is_read_and_resized(quick, tmp_path):
             {"model__name": "densenet121", "data__image_size": 8},
             "^data.image-size = 8: densenet121",
         ),
-        ({"defence__options": "scale=1"}, "^defence.scale: none has no options"),
+        ({"defence__options": "scale=1"}, "^defence.scale: unknown option; none takes no options"),
         ({"device": "cuda:99"}, "^device = 'cuda:99': there are"),
         ({"device": "tpu"}, "^device = 'tpu': must be auto, cpu"),
         ({"data__name": "folder", "data__path": "/nowhere"}, "/nowhere"),

@@ -64,8 +64,9 @@ class GaussNewton(Attack):
     images the noise is taken as larger than it is (:mod:`adversary.optim.levenberg_marquardt`).
 
     Where the gradient of a layer has a rank below its outputs, its rows tell the images of a batch
-    apart (:mod:`adversary.attacks.gauss_newton.unmixing`), and the steps begin at these. Else one
-    gradient of several images of one label has several minima. Starts in few coordinates choose
+    apart (:mod:`adversary.attacks.gauss_newton.unmixing`), and the steps begin at these. Where they
+    end above the noise, and elsewhere, one gradient of several images of one label has several
+    minima. Starts in few coordinates choose
     among them (:mod:`adversary.attacks.gauss_newton.multistart`), and where regions of two images
     are exchanged afterwards still, they are exchanged back
     (:mod:`adversary.attacks.gauss_newton.region_swaps`).
@@ -157,8 +158,9 @@ class GaussNewton(Attack):
         prior = self._distribution(run.problem)
         if prior is not None and has_intervals(run.problem):
             return self._within_limits(run, start, prior, restart)
-        if not restart and (apart := self.unmixed(run)) is not None:
-            return [self.refined(run, apart)]
+        ends = self._apart(run) if not restart else []
+        if ends and (run.search.exhausted() or self._enough(run, ends[0].place)):
+            return ends
         likely = start.mean(0, keepdim=True) if prior is None else prior.mean
         begun = [
             (Iterate(start, start.new_empty(0)), self._descent(run, labels, prior, restart))
@@ -167,12 +169,16 @@ class GaussNewton(Attack):
         left = self.iterations
         if len(begun) > 1:
             begun, left = self._compared(run, begun), left - self.SCOUT
-        ends = []
         for place, descent in begun:
             ends.append(descent.ended(place, left))
             if run.search.exhausted() or self._enough(run, ends[-1].place):
                 break
         return ends
+
+    def _apart(self, run: Run) -> list[End]:
+        """Return where steps from images that a layer keeps apart end; empty where none does."""
+        apart = self.unmixed(run)
+        return [] if apart is None else [self.refined(run, apart)]
 
     def unmixed(self, run: Run) -> Unmixed | None:
         """Return the images one by one, where a layer's gradient keeps them apart."""

@@ -104,6 +104,6 @@ def test_missing_files_are_told_a_line_each_and_names_of_hubs_are_none(tmp_path)
 
 
 def test_checkpoints_may_be_a_round_of_a_run(tmp_path):
-    check_weights(str(tmp_path), f"{tmp_path}@2")
+    check_weights(init=str(tmp_path), trained=f"{tmp_path}@2")
     with pytest.raises(UsageError, match="no such file or folder"):
-        check_weights(str(tmp_path), str(tmp_path / "after.pt"))
+        check_weights(init=str(tmp_path), trained=str(tmp_path / "after.pt"))

@@ -338,7 +338,7 @@ def mistake(client, xrays, tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("wrong", "line"),
     [
-        ({"init": "nowhere.pt"}, "--init nowhere.pt: nowhere.pt: no such file or folder"),
+        ({"init": "nowhere.pt"}, "--init nowhere.pt: no such file or folder"),
         ({"trained": "no@2"}, "--trained no@2: no run's folder at no"),
         ({"trained": "xrays"}, "--trained xrays: xrays: holds no model of round 1"),
         ({"init": "xrays/client.csv"}, "--init xrays/client.csv: xrays/client.csv: allowed are"),

@@ -47,5 +47,5 @@ def test_the_standard_adversary_finds_a_poisson_batch_of_another_size():
     images, labels = smooth_batch(3, 5)
     found = Standard(effort="quick").run(posed(images, labels, expected=4, clip=1e6), seed=0)
     assert found.images.shape == images.shape
-    assert found.member == "unmixing"
+    assert found.member in {"unmixing", "gauss-newton"}  # which goes on from there
     assert decibels(found.images, found.labels, images, labels) > 60
