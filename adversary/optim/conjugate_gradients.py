@@ -18,7 +18,6 @@ def conjugate_gradients(
     *,
     start: Tensor,
     iterations: int,
-    tolerance: float = RELATIVE_RESIDUAL,
 ) -> tuple[Tensor, bool]:
     """Solve A x = b for symmetric positive definite A, approximately.
 
@@ -30,9 +29,9 @@ def conjugate_gradients(
     Tensor
         x, (n,).
     bool
-        Whether the residual came down to ``tolerance`` of b.
+        Whether the residual came down to :data:`RELATIVE_RESIDUAL` of b.
     """
-    enough = tolerance**2 * (right @ precondition(right)).item()
+    enough = RELATIVE_RESIDUAL**2 * (right @ precondition(right)).item()
     x = start.clone()
     residual = right - matvec(x) if bool(x.any()) else right.clone()
     z = precondition(residual)
