@@ -375,11 +375,12 @@ def _span(row: ComparisonRow) -> str:
     if row.psnr_worst is None:
         return row.note or "not attacked"
     reached, bound = f"{row.psnr_worst:.1f} dB", row.bound_psnr_worst
-    if row.limit is None or bound is None:
+    if bound is None:
         return f"{reached}, bound not known"
+    of_some = ", of some images none" if row.limit is None else ""
     if bound <= row.psnr_worst:
-        return f"{reached}, at its bound of {bound:.1f} dB"
-    return f"{reached} to {bound:.1f} dB"
+        return f"{reached}, at its bound of {bound:.1f} dB{of_some}"
+    return f"{reached} to {bound:.1f} dB{of_some}"
 
 
 def _measure(setting: ComparedSetting) -> list[ComparisonRow]:
