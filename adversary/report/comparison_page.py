@@ -80,7 +80,7 @@ _OPEN = Standing(
 _PROTECTS = Standing(
     kind="protects",
     title="Shown to protect",
-    meaning="A bound, the attacker’s posterior or a privacy guarantee leaves nobody more than chance.",
+    meaning="A bound, the posterior or a privacy guarantee leaves nobody more than chance.",
     said="settled: protects",
 )
 _UNKNOWN = Standing(
