@@ -87,11 +87,11 @@ class EncGradInversion(GradientMatching):
     :mod:`adversary.attacks.encgrad.encodings`). Phase 2 takes the most probable images under a
     Gaussian prior in closed form by default (see :mod:`adversary.priors.smooth`), and Adam, for all
     images in one batch, with a one-cycle learning rate and clamped images, only where that does not
-    explain the encodings: encoders far from linear, statistics of several images, encodings too
-    large for a Jacobian. Phase 3 runs L-BFGS in float64 on ||g - g*||^2 relative to its value after
-    phase 2, which includes the encodings by way of the last layer's gradient, plus the prior terms;
-    its result is taken only if it is nearer to the observed gradient and not much rougher than
-    phase 2's.
+    explain the encodings: encoders far from linear, batch statistics, encodings too large for a
+    Jacobian. Phase 3 runs L-BFGS in float64 on ||g - g*||^2 relative to its value after phase 2,
+    which includes the encodings by way of the last layer's gradient, plus the prior terms; its
+    result is taken only if it is nearer to the observed gradient and not much rougher than phase
+    2's.
 
     Parameters
     ----------
@@ -197,7 +197,7 @@ class EncGradInversion(GradientMatching):
         problem, search, batch = run.problem, run.search, len(targets)
         starts = torch.stack([self._start(problem, run.seed + r) for r in range(self.restarts)])
         note = "phase 2 by Adam"
-        if self.inversion == "map" and _has_jacobian(problem, *encodings.values.shape):
+        if self.inversion == "map" and _has_jacobian(problem, encodings.values.shape[1]):
             precise = problem.to(torch.float64)
             images, misfit = map_images(
                 precise.encode,
@@ -258,12 +258,9 @@ def _total_variation_ratio(images: Tensor) -> float:
     return float(total_variation(images))
 
 
-def _has_jacobian(problem: Problem, batch: int, encoding: int) -> bool:
-    """Return whether each image has its own encoding, with a Jacobian that is soon factorised.
-
-    Batch statistics are those of the image where it is alone.
-    """
-    coupled = batch > 1 and any(
+def _has_jacobian(problem: Problem, encoding: int) -> bool:
+    """Return whether each image has its own encoding, with a Jacobian that is soon factorised."""
+    coupled = any(
         isinstance(m, torch.nn.modules.batchnorm._BatchNorm) and m.running_mean is None
         for m in problem.model.modules()
     )

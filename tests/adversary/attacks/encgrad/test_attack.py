@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 import torch
 from torch.nn import functional
@@ -53,23 +51,6 @@ def test_batch_statistics_leave_phase_2_to_adam(posed):
     found = create("encgrad", {"iterations": "20", "refine": "0"}).run(problem)
     assert "phase 2 by Adam" in found.notes
     assert len(found.history) > 0
-
-
-def test_the_statistics_of_one_image_leave_phase_2_its_closed_form(tiny_net, update):
-    coarse = torch.rand(1, 1, 3, 3, generator=torch.Generator().manual_seed(0))
-    image = functional.interpolate(coarse, size=(8, 8), mode="bicubic").clamp(0, 1)
-    model = tiny_net(seed=0, outputs=5, norm=True).double()
-    labels = torch.tensor([2])
-    recipe = dataclasses.replace(RECIPE, batch_size=1, batch_norm="train")
-    seen = update(model, image.double(), labels, recipe)
-    threat = ThreatModel(labels=labels)
-    problem = build_problem(seen, threat, model.float(), image_shape=(1, 8, 8))
-    scores = {}
-    for inversion in ("map", "adam"):
-        options = {"inversion": inversion, "refine": "0", "iterations": "300"}
-        found = create("encgrad", options).run(problem)
-        scores[inversion] = float(psnr(found.images, image))
-    assert scores["map"] > scores["adam"]
 
 
 def test_the_deviation_is_that_of_the_encodings(posed):
