@@ -30,24 +30,31 @@ def check_run(folder: Path) -> None:
 def check_free(folder: Path, *, overwrite: bool) -> None:
     """Make sure that there is no run yet where one is to be made.
 
+    A run that says it is going on is left to whoever takes its lock: it may be alive.
+
     Raises
     ------
     UsageError
         If there is one; to go on with it, where it can, is named before to replace it.
     """
-    if (folder / _RUN).exists() and not overwrite:
+    if (folder / _RUN).exists() and not overwrite and _status(folder) != "running":
         ways = ways_on(folder)
         raise UsageError(f"results folder {folder} already holds a run; name another ({ways})")
 
 
 def ways_on(folder: Path) -> str:
     """Return what can be done where a run is there already."""
+    going = _status(folder) in ("running", "stopped", "failed")
+    return f"{'--resume goes on with it, ' if going else ''}--overwrite replaces it"
+
+
+def _status(folder: Path) -> str | None:
+    """Return what run.json says of a run; None where it does not."""
     try:
-        status = json.loads((folder / _RUN).read_text(encoding="utf-8")).get("status")
+        found = json.loads((folder / _RUN).read_text(encoding="utf-8")).get("status")
     except (OSError, ValueError, AttributeError):
-        status = None
-    resume = "--resume goes on with it, " if status in ("running", "stopped", "failed") else ""
-    return f"{resume}--overwrite replaces it"
+        return None
+    return found if isinstance(found, str) else None
 
 
 def check_paths(settings: Settings) -> None:
