@@ -28,14 +28,15 @@ class DLG(GradientMatching):
     line search is a backtracking one (the authors' has none and often diverges), and the
     arithmetic is float64, since the distance sinks below float32's rounding.
 
+    Options of all attacks that match gradients:
+    :class:`~adversary.attacks.gradient_matching.GradientMatching`.
+
     Parameters
     ----------
     iterations : int
         L-BFGS steps.
     memory : int
         Curvature pairs of L-BFGS.
-    **shared
-        See :class:`~adversary.attacks.gradient_matching.GradientMatching`.
 
     Examples
     --------

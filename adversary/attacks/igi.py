@@ -35,6 +35,9 @@ class IGI(GradientMatching):
     [0, 1] away from the truth, has the least. Line search and float64 as in
     :class:`~adversary.attacks.dlg.DLG`.
 
+    Options of all attacks that match gradients:
+    :class:`~adversary.attacks.gradient_matching.GradientMatching`.
+
     Parameters
     ----------
     iterations : int
@@ -47,8 +50,6 @@ class IGI(GradientMatching):
         Weight of the mean squared difference of each image to itself stretched over [0, 1], >= 0.
     memory : int
         Curvature pairs of L-BFGS.
-    **shared
-        See :class:`~adversary.attacks.gradient_matching.GradientMatching`.
     """
 
     name: ClassVar[str] = "igi"

@@ -26,6 +26,9 @@ class ING(GradientMatching):
     the last layer's gradient. Departure: the box is [0, 1], where this project's models take
     their images, so the total variation is of images in [0, 1] too.
 
+    Options of all attacks that match gradients:
+    :class:`~adversary.attacks.gradient_matching.GradientMatching`.
+
     Parameters
     ----------
     iterations : int
@@ -34,8 +37,6 @@ class ING(GradientMatching):
         First learning rate, > 0; a step moves every pixel by as much, being signed.
     tv : float
         Weight of the total variation, >= 0.
-    **shared
-        See :class:`~adversary.attacks.gradient_matching.GradientMatching`.
     """
 
     name: ClassVar[str] = "ing"

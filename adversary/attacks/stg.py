@@ -47,6 +47,9 @@ class STG(GradientMatching):
     kept in [0, 1]. The paper takes 20,000 iterations; on the papers' LeNet 1,000 of a single
     restart reach as much as 2,000 of eight, which are the default.
 
+    Options of all attacks that match gradients:
+    :class:`~adversary.attacks.gradient_matching.GradientMatching`.
+
     Parameters
     ----------
     iterations : int
@@ -59,8 +62,6 @@ class STG(GradientMatching):
         Gaussian noise added to every pixel after a step, in learning rates, >= 0.
     tv, norm, batch_norm, group : float
         Weights of total variation, L2 norm, batch statistics and group consistency, >= 0.
-    **shared
-        See :class:`~adversary.attacks.gradient_matching.GradientMatching`.
     """
 
     name: ClassVar[str] = "stg"

@@ -93,6 +93,10 @@ class EncGradInversion(GradientMatching):
     result is taken only if it is nearer to the observed gradient and not much rougher than phase
     2's.
 
+    Options of all attacks that match gradients:
+    :class:`~adversary.attacks.gradient_matching.GradientMatching`; ``start`` is
+    grey by default.
+
     Parameters
     ----------
     encodings : {"consistent", "gra", "oha"}
@@ -107,9 +111,6 @@ class EncGradInversion(GradientMatching):
         Weights of the total variation and of the sixth-power norm, for Adam and phase 3, >= 0.
     refine : int
         L-BFGS steps of phase 3; 0 leaves it out.
-    **shared
-        See :class:`~adversary.attacks.gradient_matching.GradientMatching`; ``start`` is grey by
-        default.
     """
 
     name: ClassVar[str] = "encgrad"
