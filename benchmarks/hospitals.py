@@ -25,7 +25,7 @@ from rich.console import Console
 from adversary.common.files import atomic_write
 from adversary.report.first_page.answers import answers
 from adversary.report.first_page.situation import Evidence, Situation, situation_of
-from adversary.report.identified import Named, lines, valid_accounts
+from adversary.report.identified import Named, lines, naming, valid_accounts
 from adversary.report.leakage_rows import Row, mean, with_levels
 from adversary.report.run_info import mapping
 from adversary.report.summary import of_folder
@@ -79,7 +79,8 @@ def row(scenario: str, folder: RunFolder) -> dict[str, Any]:
 def _situation(folder: RunFolder) -> Situation:
     accounts = valid_accounts(folder)
     counted = with_levels(unmasked(folder.leakage()), accounts)
-    evidence = Evidence(rows=counted, accounts=accounts, recorded=False, looked_for=True)
+    identified = naming([folder.identification()])
+    evidence = Evidence(rows=counted, accounts=accounts, recorded=False, naming=identified)
     return situation_of(folder.path, folder.info(), of_folder(folder), evidence)
 
 
