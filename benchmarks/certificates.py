@@ -300,14 +300,6 @@ def _grouped(
             yield {title: name, **figures(own)}
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of a file; none where there is no file."""
-    if not path.exists():
-        return []
-    text = path.read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines() if line.strip()]
-
-
 def key_of(line: Found) -> str:
     """Return what tells a line of the file from all others."""
     names = [*(f.name for f in dataclasses.fields(Place)), "data", "effort", "impostor"]
@@ -316,7 +308,7 @@ def key_of(line: Found) -> str:
 
 def measure(todo: Sequence[Task], path: Path, jobs: int, told: Callable[[str], None]) -> None:
     """Attack what is not in the file yet, and add each line as it is known."""
-    done = {key_of(line) for line in read(path)}
+    done = {key_of(line) for line in common.read_rows(path)}
     left = [task for task in todo if key_of(task.key) not in done]
     countdown = TimeLeft()
     countdown.begin()
@@ -465,7 +457,7 @@ def main() -> None:
         source = Source(name="pneumoniamnist", path=str(given.data), images=200, public=64)
     todo = tasks(given.case, given.network, given.most, given.impostors, source, given.effort)
     measure(todo, given.out, given.jobs, lambda line: print(line, file=sys.stderr, flush=True))
-    found = summary(line for line in read(given.out) if line["effort"] == given.effort)
+    found = summary(line for line in common.read_rows(given.out) if line["effort"] == given.effort)
     if given.picture:
         draw(found["points"], given.picture)
     if not given.json:

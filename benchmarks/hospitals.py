@@ -32,6 +32,7 @@ from adversary.report.summary import of_folder
 from adversary.scoring.verdict import worst_of
 from adversary.storage.names import unmasked
 from adversary.storage.run_folder import RunFolder
+from benchmarks import common
 from fl_sim.engines.in_process import run_in_process
 from fl_sim.settings.layers import overlay
 from fl_sim.settings.parse import flatten_toml, parse
@@ -139,13 +140,12 @@ def main() -> None:
         if given.out is not None:
             _write(given.out, rows)
         Console(stderr=True).print(f"{scenario}: {rows[-1]['verdict']}, {rows[-1]['seconds']} s")
-    print(json.dumps({"rows": rows}))
+    common.json_line({"rows": rows})
 
 
 def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Put rows into a file of JSON lines, each in the place of an older one of its scenario."""
-    before = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    found = {one["scenario"]: one for one in [*map(json.loads, before), *rows]}
+    found = {one["scenario"]: one for one in [*common.read_rows(path), *rows]}
     with atomic_write(path) as temporary:
         text = "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in found.values())
         temporary.write_text(text, encoding="utf-8")

@@ -18,7 +18,7 @@ from benchmarks.encgradinversion.errors import PaperError
 
 MIB = 2**20
 WEIGHTS = 12
-"""Float64 arrays as large as the weights that live together; measured, see the tests."""
+"""Float64 arrays as large as the weights that live together: an estimate."""
 ACTIVATIONS = 8
 """Float64 arrays as large as what all layers put out."""
 HISTORY = 45
