@@ -69,7 +69,7 @@ def render(folder: RunFolder) -> Path:
     summary = summarise(counted, run.info, identified)
     chosen = gallery.select_cards(rows)
     context = (
-        _first_page(run, summary, counted, identified)
+        _first_page(run, summary, counted, identified, valid)
         | _run_context(run, summary)
         | _leakage_context(run, rows, summary, chosen)
         | _pictures_context(run, summary.worst, chosen)
@@ -129,13 +129,13 @@ def _read(folder: RunFolder) -> _Run:
 
 
 def _first_page(
-    run: _Run, summary: Summary, counted: list[Row], identified: Naming
+    run: _Run, summary: Summary, counted: list[Row], identified: Naming, valid: list[Row]
 ) -> dict[str, Any]:
-    """Return what the first page and the sections of advice show."""
+    """Return what the first page and the sections of advice show; accounts are the valid ones."""
     last = run.rounds["round"].max()
     evidence = Evidence(
         rows=counted,
-        accounts=valid_accounts(run.folder),
+        accounts=valid,
         recorded=bool(run.folder.recorded_updates()),
         naming=identified,
     )
