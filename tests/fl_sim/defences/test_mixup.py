@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import beta, kstest
 
+from adversary.observation.blending import beta_share
 from adversary.observation.recipe import TrainingRecipe
 from fl_sim.defences import DefenceError, create
-from fl_sim.defences.mixup import MixUp, _beta
+from fl_sim.defences.mixup import MixUp
 from fl_sim.models import create as create_model
 from fl_sim.training.local_training import LOSSES
 
@@ -45,7 +46,7 @@ def test_a_blend_is_one_share_of_two_of_the_batch(size, seed):
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 5.0])
 def test_the_share_is_beta_distributed(alpha):
     draw = torch.Generator().manual_seed(0)
-    shares = np.array([_beta(alpha, draw) for _ in range(400)])
+    shares = np.array([beta_share(alpha, draw) for _ in range(400)])
     assert kstest(shares, beta(alpha, alpha).cdf).pvalue > 0.01
 
 
@@ -62,7 +63,7 @@ def test_training_is_sgd_on_the_blends(loss):
     )
     expected, draw, losses = net(outputs), torch.Generator().manual_seed(5), []
     for b in batches:
-        share, other = _beta(1.0, draw), torch.randperm(len(b), generator=draw)
+        share, other = beta_share(1.0, draw), torch.randperm(len(b), generator=draw)
         logits = expected(share * images[b] + (1 - share) * images[b[other]])
         # The paper's own form: the loss is linear in the labels.
         one, two = LOSSES[loss](logits, labels[b]), LOSSES[loss](logits, labels[b[other]])
