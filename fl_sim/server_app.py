@@ -33,6 +33,7 @@ from fl_sim.rounds.early_stopping import pace_of
 from fl_sim.rounds.server_state import ServerState, set_random_states
 from fl_sim.settings.parse import parse
 from fl_sim.settings.schema import Settings
+from fl_sim.settings.unread import refuse_unread
 from fl_sim.training.evaluation import evaluate
 from fl_sim.workers.ray_queue import RayQueue, in_ray_cluster
 from strategies import registry
@@ -62,7 +63,9 @@ class IncompleteReportError(UserError, RuntimeError):
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Run the federation that the run config describes."""
-    serve(grid, parse(context.run_config))
+    settings = parse(context.run_config)
+    refuse_unread(settings)
+    serve(grid, settings)
 
 
 def serve(grid: Grid, settings: Settings) -> Path:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fl_sim.data.dataset import XrayDataset
 from fl_sim.data.errors import DataError
-from fl_sim.data.loading import DATASETS, load
+from fl_sim.data.loading import DATASETS, check_request, load
 from fl_sim.data.sources.base import DatasetRequest
 from fl_sim.data.summary import in_lines
 
@@ -53,6 +53,7 @@ def images_of_client(request: DatasetRequest, indices: Sequence[int] | None = No
     DataError
         If the file or an index cannot be used.
     """
+    check_request(request)
     source = DATASETS[request.name](request)
     parts = np.array(source.parts or ("private",) * len(source))
     private = np.flatnonzero(parts == "private")

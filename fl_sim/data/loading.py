@@ -73,11 +73,12 @@ def load_request(request: DatasetRequest) -> Splits:
     DataError
         On every field or file that cannot be used.
     """
-    _check(request)
+    check_request(request)
     return _load(request)
 
 
-def _check(request: DatasetRequest) -> None:
+def check_request(request: DatasetRequest) -> None:
+    """Raise :class:`DataError` for a field that cannot be used, or that the data set ignores."""
     if request.name not in DATASETS:
         raise DataError(f"data.name = '{request.name}': allowed are {', '.join(DATASETS)}")
     if request.image_size not in IMAGE_SIZES:

@@ -33,6 +33,7 @@ from fl_sim.progress import report_progress
 from fl_sim.settings.layers import overlay
 from fl_sim.settings.parse import parse
 from fl_sim.settings.schema import Settings
+from fl_sim.settings.unread import AUDIT_PASSES_OVER, refuse_unread_changes
 
 CLIENT, MEAN = "client", "mean"
 """Whose update it is, in the report: one client's, or the mean of several."""
@@ -193,6 +194,7 @@ def prepare(
     given = pair.with_inferred_channels_and_loss(given, before)
     pair.require_known(given, before)
     settings = parse(given)
+    refuse_unread_changes(settings, changes, "fl-sim audit", AUDIT_PASSES_OVER)
     adversary_setup.device(settings)
     known = bool({"data.name", "data.path"} & changes.keys())
     images = _images(settings, options.indices, known=known)

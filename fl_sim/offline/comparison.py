@@ -26,6 +26,7 @@ from fl_sim.settings.options import Options
 from fl_sim.settings.parse import canonical, flatten, flatten_toml, parse
 from fl_sim.settings.rules import SettingsError
 from fl_sim.settings.schema import Settings
+from fl_sim.settings.unread import unread
 from fl_sim.workers.parallel import parallel_jobs
 from strategies.time_left import TimeLeft
 
@@ -129,7 +130,7 @@ def plan(
         errors.append(f"compare.seeds = {seeds!r}: must be a list of different integers >= 0")
     shared = _mistakes(common)
     cases, wrong = _cases(own.get("compare.defence"), common, clients, known=shared)
-    if errors := [*errors, *shared, *wrong]:
+    if errors := [*errors, *shared, *wrong] or _unread(cases):
         raise SettingsError("\n".join(errors))
     return Plan(cases=tuple(cases), seeds=tuple(seeds))
 
@@ -339,6 +340,21 @@ def _cases(
             parsed = dataclasses.replace(parsed, clients=parsed.clients or clients)
             cases.append(Case(label=label, settings=parsed, changes=changes))
     return cases, errors
+
+
+def _unread(cases: Sequence[Case]) -> list[str]:
+    """Return a line for each setting that its own case does not read, or no case at all."""
+    found = {case.label: unread(case.settings) for case in cases}
+    own = [
+        f"{case.label}: {line}"
+        for case in cases
+        for key, line in found[case.label].items()
+        if key in case.changes
+    ]
+    in_none = set.intersection(*map(set, found.values()))
+    changed = {key for case in cases for key in case.changes}
+    first = found[cases[0].label]
+    return [*(line for key, line in first.items() if key in in_none - changed), *own]
 
 
 def _place(key: str) -> str:

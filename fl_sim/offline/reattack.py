@@ -28,6 +28,7 @@ from fl_sim.settings.layers import overlay
 from fl_sim.settings.parse import parse
 from fl_sim.settings.rules import SettingsError
 from fl_sim.settings.schema import Settings
+from fl_sim.settings.unread import REATTACK_PASSES_OVER, refuse_unread_changes
 from fl_sim.workers.attack_task import MAX_PARALLEL_ATTACKS, attack_and_score
 from fl_sim.workers.parallel import parallel_jobs
 from strategies.time_left import TimeLeft
@@ -95,6 +96,7 @@ def _reattack(folder: RunFolder, changes: dict[str, Value], *, missing: bool, jo
     if not isinstance(info.get("settings"), dict):
         raise ReattackError(f"{path}: run.json holds no settings")
     settings = parse(overlay(info["settings"], changes))
+    refuse_unread_changes(settings, changes, "fl-sim attack", REATTACK_PASSES_OVER)
     run, adversary, scorer = _parts(settings)
     ledger = Ledger(folder, scorer=scorer)  # which records nothing: updates are there already
     folder.update(oracles=sorted({*info.get("oracles", ()), *run_metadata.oracles(run)}))

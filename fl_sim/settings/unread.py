@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from fl_sim.settings.declared import defaults as default_config
@@ -66,6 +66,38 @@ READERS = (
 )
 
 
+AUDIT_PASSES_OVER = (
+    "rounds", "resume", "checkpoints", "loggers",
+    "data.num-images", "data.public", "data.test-fraction", "data.validation-fraction",
+    "data.partition", "data.alpha", "data.sizes", "data.on-error", "model.class-weights",
+    "strategy.name", "strategy.evaluate-fraction", "strategy.proximal-mu", "strategy.monitor",
+    "strategy.min-delta", "strategy.stop-patience", "strategy.plateau-patience",
+    "strategy.plateau-factor",
+    "adversary.enabled", "adversary.num-gpus", "adversary.workers", "adversary.queue-limit",
+    "adversary.every", "adversary.clients", "adversary.identify", "adversary.candidates",
+)  # fmt: skip
+"""Settings of a federation that an audit of two checkpoints has no use for."""
+
+REATTACK_PASSES_OVER = (
+    "adversary.enabled", "adversary.num-gpus", "adversary.workers", "adversary.queue-limit",
+    "adversary.every", "adversary.identify", "adversary.candidates",
+)  # fmt: skip
+"""Settings of a live adversary that an attack on what was recorded has no use for."""
+
+
+def unread(settings: Settings) -> dict[str, str]:
+    """Return a line for each setting that differs from its default where nothing reads it."""
+    defaults = default_config()
+    given = flatten(settings)
+    return {
+        key: f"{key} = {given[key]!r}: nothing reads it without {reader.needs}"
+        for reader in READERS
+        if not reader.reads(settings)
+        for key in reader.keys
+        if given[key] != defaults[key]
+    }
+
+
 def refuse_unread(settings: Settings) -> None:
     """Raise for settings that differ from their defaults where nothing reads them.
 
@@ -74,14 +106,34 @@ def refuse_unread(settings: Settings) -> None:
     SettingsError
         With one line for each.
     """
-    defaults = default_config()
-    given = flatten(settings)
-    errors = [
-        f"{key} = {given[key]!r}: nothing reads it without {reader.needs}"
-        for reader in READERS
-        if not reader.reads(settings)
-        for key in reader.keys
-        if given[key] != defaults[key]
-    ]
-    if errors:
+    if errors := unread(settings):
+        raise SettingsError("\n".join(errors.values()))
+
+
+def refuse_unread_changes(
+    settings: Settings, changes: Mapping[str, object], command: str, passed_over: Collection[str]
+) -> None:
+    """Raise for changes of a run's settings that a command does not read.
+
+    What the run itself was told is left alone: it was read then.
+
+    Parameters
+    ----------
+    settings : Settings
+        With the changes.
+    changes : mapping
+        What the command was told, flat.
+    command : str
+        Its name, for the message.
+    passed_over : collection of str
+        Settings that it never reads.
+
+    Raises
+    ------
+    SettingsError
+        With one line for each.
+    """
+    of_the_command = {key: f"{key}: {command} does not read it" for key in passed_over}
+    lines = unread(settings) | of_the_command
+    if errors := [lines[key] for key in changes if key in lines]:
         raise SettingsError("\n".join(errors))

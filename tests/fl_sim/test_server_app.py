@@ -216,6 +216,16 @@ def test_the_flower_app_refuses_wrong_settings_all_at_once(quick):
     ]
 
 
+def test_the_flower_app_refuses_what_nothing_reads_before_there_is_a_folder(tmp_path):
+    out = tmp_path / "run"
+    grid = InProcessGrid(client_app.app, 2)
+    [context] = [grid._contexts[node] for node in list(grid.get_node_ids())[:1]]
+    context.run_config = {"data.path": str(tmp_path), "out": str(out)}
+    with pytest.raises(SettingsError, match=r"data\.path = .*: nothing reads it without"):
+        app(grid, context)
+    assert not out.exists()
+
+
 def test_run_json_is_plain_json(quick):
     settings = quick(rounds=1, adversary__enabled=False)
     run_in_process(settings)

@@ -28,6 +28,7 @@ from fl_sim.offline.audit import (
 )
 from fl_sim.offline.checkpoint_pair import AuditError, AuditWarning
 from fl_sim.offline.reattack import ReattackError, reattack
+from fl_sim.settings.rules import SettingsError
 from fl_sim.training.local_training import train
 
 SIZE = 16
@@ -390,6 +391,23 @@ def test_what_lies_in_the_files_can_be_wrong(mistake, tmp_path):
     (tmp_path / "outside.png").write_bytes((tmp_path / "xrays/0.png").read_bytes())
     (tmp_path / "xrays/client.csv").write_text("path,label\n../outside.png,0\n1.png,1\n")
     assert "path '../outside.png' leads out of the folder" in mistake()
+
+
+def test_what_an_audit_does_not_read_is_a_line(client, xrays, tmp_path, capsys):
+    files = client([0])
+    command = ["audit", "--init", files[0], "--trained", files[1], "--model", "lenet",
+               "--lr", "0.1", "--out", str(tmp_path / "o")]  # fmt: skip
+    assert main([*command, "--set", "data.alpha=2", "--set", "local.decay=0.5"]) == 2
+    told = capsys.readouterr().err.splitlines()
+    assert [line.removeprefix("fl-sim: error: ") for line in told] == [
+        "data.alpha: fl-sim audit does not read it",
+        "local.decay = 0.5: nothing reads it without local.schedule = 'step'",
+    ]
+    with pytest.raises(SettingsError, match=r"data\.path = .*: nothing reads it without"):
+        prepare(*files, {**BASE, "data.path": str(xrays)})
+    with pytest.raises(DataError, match="data.columns = 'path=x': the data set 'embedded' has no"):
+        prepare(*files, {**BASE, "data.name": "embedded", "data.columns": "path=x"})
+    assert not (tmp_path / "o").exists()
 
 
 def test_an_earlier_audit_is_not_lost_to_a_mistake(client, tmp_path, monkeypatch, capsys):

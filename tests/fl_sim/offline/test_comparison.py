@@ -127,6 +127,19 @@ def test_every_mistake_is_a_line(text, said):
         assert line.startswith(start)
 
 
+def test_what_no_case_reads_is_refused_and_what_one_reads_is_not():
+    skewed = TWO + 'data.partition = "dirichlet"\n'
+    assert plan(read(COMMON + skewed), {"data.alpha": 2.0}).cases[1].settings.data.alpha == 2.0
+    with pytest.raises(SettingsError) as error:
+        plan(read(COMMON + TWO + "local.decay = 0.5\n"), {"data.alpha": 2.0})
+    assert str(error.value).splitlines() == [
+        "data.alpha = 2.0: nothing reads it without data.partition = 'dirichlet' or 'quantity'",
+        "much noise: local.decay = 0.5: nothing reads it without local.schedule = 'step'",
+    ]
+    with pytest.raises(SettingsError, match="much noise: local.decay"):
+        plan(read(COMMON + TWO.replace("[1, 2]", "[1]") + "local.decay = 0.5\n"))
+
+
 def test_what_does_not_fit_together_is_told_before_any_run():
     wanted = plan(
         read(COMMON + TWO.replace("scale=1", "scale=-1").replace("size = 2", "size = 99"))

@@ -94,6 +94,15 @@ def test_only_the_adversary_and_the_device_can_change(recorded):
     ]
 
 
+def test_what_an_attack_on_recorded_updates_does_not_read_is_refused(recorded):
+    with pytest.raises(SettingsError) as error:
+        reattack(recorded.path, {"adversary.workers": 2, "adversary.start-image": "x.png"})
+    assert str(error.value).splitlines() == [
+        "adversary.workers: fl-sim attack does not read it",
+        "adversary.start-image = 'x.png': nothing reads it without adversary.start = 'image'",
+    ]
+
+
 def test_a_run_that_recorded_nothing(quick):
     settings = quick(rounds=1)
     run_in_process(settings)

@@ -10,7 +10,13 @@ from fl_sim.data.sources.base import UNREAD
 from fl_sim.settings.declared import declared_settings
 from fl_sim.settings.parse import parse
 from fl_sim.settings.rules import SettingsError
-from fl_sim.settings.unread import READERS, refuse_unread
+from fl_sim.settings.unread import (
+    AUDIT_PASSES_OVER,
+    READERS,
+    REATTACK_PASSES_OVER,
+    refuse_unread,
+    refuse_unread_changes,
+)
 
 
 @pytest.mark.parametrize(
@@ -49,6 +55,7 @@ def test_what_is_read_passes(changes):
 def test_readers_name_settings_that_there_are():
     known = {one.key for one in declared_settings()}
     assert {key for reader in READERS for key in reader.keys} <= known
+    assert {*AUDIT_PASSES_OVER, *REATTACK_PASSES_OVER} <= known
     assert {f"data.{field.replace('_', '-')}" for field in UNREAD} <= known
 
 
@@ -74,3 +81,14 @@ def test_a_path_that_nothing_reads_ends_the_run_before_it_starts(tmp_path, capsy
     assert main(command) == 2
     assert "nothing reads it without data.name = 'folder'" in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_a_command_refuses_what_it_was_told_and_leaves_what_its_run_was_told():
+    settings = parse({"data.alpha": 2.0, "local.decay": 0.5, "rounds": 9})
+    with pytest.raises(SettingsError) as error:
+        refuse_unread_changes(settings, {"local.decay": 0.5, "rounds": 9}, "fl-sim x", ["rounds"])
+    assert str(error.value).splitlines() == [
+        "local.decay = 0.5: nothing reads it without local.schedule = 'step'",
+        "rounds: fl-sim x does not read it",
+    ]
+    refuse_unread_changes(settings, {}, "fl-sim x", ["rounds"])
