@@ -82,21 +82,14 @@ def reattack(
 
 def _reattack(folder: RunFolder, changes: dict[str, Value], *, missing: bool, jobs: int) -> Path:
     path, info = folder.path, folder.info()
-    if wrong := [key for key in changes if not key.startswith(CHANGEABLE)]:
-        raise SettingsError(
-            "\n".join(f"{key}: the run fixed it; only adversary.* and device can change"
-                      for key in wrong)
-        )  # fmt: skip
+    _check_changeable(changes)
     if info.get("audit"):
         raise ReattackError(f"{path} is an audit: fl-sim audit --overwrite attacks it again")
     if not folder.recorded_updates() and not missing:
         raise ReattackError(
             f"{path} holds no recorded updates: run with adversary.record = true to keep them"
         )
-    if not isinstance(info.get("settings"), dict):
-        raise ReattackError(f"{path}: run.json holds no settings")
-    settings = parse(overlay(info["settings"], changes))
-    refuse_unread_changes(settings, changes, "fl-sim attack", REATTACK_PASSES_OVER)
+    settings = _changed_settings(info.get("settings"), changes, path)
     run, adversary, scorer = _parts(settings)
     ledger = Ledger(folder, scorer=scorer)  # which records nothing: updates are there already
     folder.update(oracles=sorted({*info.get("oracles", ()), *run_metadata.oracles(run)}))
@@ -131,6 +124,21 @@ def _reattack(folder: RunFolder, changes: dict[str, Value], *, missing: bool, jo
     if errors := [*unusable.values(), *ledger.errors]:
         raise ReattackError(f"the report is not complete: {errors[0]}")
     return report
+
+
+def _check_changeable(changes: Mapping[str, Value]) -> None:
+    if wrong := [key for key in changes if not key.startswith(CHANGEABLE)]:
+        fixed = "the run fixed it; only adversary.* and device can change"
+        raise SettingsError("\n".join(f"{key}: {fixed}" for key in wrong))
+
+
+def _changed_settings(told: object, changes: Mapping[str, Value], path: Path) -> Settings:
+    """Return what run.json tells of a run's settings, with the changes."""
+    if not isinstance(told, dict):
+        raise ReattackError(f"{path}: run.json holds no settings")
+    settings = parse(overlay(told, changes))
+    refuse_unread_changes(settings, changes, "fl-sim attack", REATTACK_PASSES_OVER)
+    return settings
 
 
 def _examined(
