@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from fl_sim.data.errors import DataError
@@ -18,7 +19,9 @@ class Listed:
 
     A path starts in the table's folder. Where all paths start with a folder that is not there, as
     in CheXpert, it is taken off; and a bare name, with or without an ending, may be that of a
-    file in any folder below, as in ChestX-ray14 and MIMIC-CXR, if only one has it.
+    file in any folder below, as in ChestX-ray14 and MIMIC-CXR, if only one has it. A path that
+    leads nowhere may start in a folder further below, and have another ending of pictures, as in
+    CheXpert Plus; that is told.
 
     Parameters
     ----------
@@ -31,6 +34,7 @@ class Listed:
     table: Path
     paths: Sequence[str]
     _below: dict[str, list[str]] = field(default_factory=dict)
+    _elsewhere: list[tuple[str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.folder = self.table.resolve().parent
@@ -46,20 +50,48 @@ class Listed:
             below = path.removeprefix(self._common)
             if (self.folder / below).is_file():
                 return inside(self.folder, below, self.table)
-        if (self.folder / path).is_file() or "/" in path:
+        if (self.folder / path).is_file() or path.startswith(("/", "../")):
             return inside(self.folder, path, self.table)
-        named = self._named(path)
+        named = self._moved(path) if "/" in path else self._named(path)
         if len(named) > 1:
             raise DataError(
                 f"{self.table}: path '{path}' is that of {len(named)} files, '{named[0]}' and"
                 f" '{named[1]}' among them"
             )
+        if named and "/" in path:
+            self._elsewhere.append((path, named[0]))
         return inside(self.folder, named[0] if named else path, self.table)
+
+    @property
+    def remark(self) -> str:
+        """How many files were not where the table has them, in words; empty for none."""
+        if not self._elsewhere:
+            return ""
+        path, file = self._elsewhere[0]
+        return f"found: {len(self._elsewhere)} images as '{file}' for '{path}'"
+
+    def _moved(self, path: str) -> list[str]:
+        """Return the files of a path below another folder, of its own ending or the next one."""
+        first = path.partition("/")[0]
+        roots = ["", *(name[: -len(first)] for name in self._folders if name.endswith(f"/{first}"))]
+        bare = str(PurePosixPath(path).with_suffix(""))
+        for one in dict.fromkeys([path, *(bare + ending for ending in SUFFIXES)]):
+            if found := [root + one for root in roots if (self.folder / root / one).is_file()]:
+                return found
+        return []
+
+    @cached_property
+    def _tree(self) -> FolderTree:
+        return FolderTree(self.folder)
+
+    @cached_property
+    def _folders(self) -> list[str]:
+        return sorted(self._tree.folders)
 
     def _named(self, name: str) -> list[str]:
         """Return the files below the folder that have a name, or have it before their ending."""
         if not self._below:
-            for file in FolderTree(self.folder).names:
+            for file in self._tree.names:
                 pure = PurePosixPath(file)
                 for found in {pure.name, pure.stem if pure.suffix.lower() in SUFFIXES else ""}:
                     self._below.setdefault(found, []).append(file)

@@ -12,7 +12,9 @@ from pathlib import Path
 import pandas as pd
 
 from fl_sim.data.errors import DataError
-from fl_sim.data.files.images import LARGEST_FILE
+
+LARGEST_TABLE = 2 * 2**30
+"""Bytes; that of CheXpert Plus holds whole reports."""
 
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 _SEPARATORS = (",", ";", "\t", "|")
@@ -95,12 +97,12 @@ def _text(path: Path) -> str:
         with path.open("rb") as packed:
             zipped = path.suffix.lower() == ".gz"
             file = gzip.GzipFile(fileobj=packed) if zipped else packed
-            content = file.read(LARGEST_FILE + 1)
+            content = file.read(LARGEST_TABLE + 1)
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{path}: cannot be read as CSV ({reason})") from None
-    if len(content) > LARGEST_FILE:
-        raise DataError(f"{path}: larger than the {LARGEST_FILE} bytes that are allowed")
+    if len(content) > LARGEST_TABLE:
+        raise DataError(f"{path}: larger than the {LARGEST_TABLE} bytes that are allowed")
     try:
         text = content.decode(_encoding(content))
     except UnicodeDecodeError as error:

@@ -31,10 +31,13 @@ from fl_sim.data.files.tree import (
 )
 from fl_sim.data.identity import PATIENTS, Sighting, cleaned, in_words
 from fl_sim.data.layout import SPLITS, Place, arrange
-from fl_sim.data.sources import mimic
+from fl_sim.data.sources import chestxray14, chexpert_plus, mimic
 from fl_sim.data.sources.base import UNREAD, DatasetRequest, DatasetSource, Part, reads
 
 __all__ = ["SUFFIXES", "UNCERTAIN", "source"]
+
+COMPANIONS = (mimic.with_images, chestxray14.with_splits, chexpert_plus.with_labels)
+"""What joins to a published set's table that which it keeps in files beside it."""
 
 
 class Files(Protocol):
@@ -227,7 +230,10 @@ def _once_each(tree: Tree, places: dict[str, Place], root: str) -> list[str]:
 
 
 def _from_table(path: Path, request: DatasetRequest) -> Catalogue:
-    table, remark = mimic.with_images(read_table(path, []), path)
+    table, remarks = read_table(path, []), []
+    for completed in COMPANIONS:
+        table, remark = completed(table, path, request)
+        remarks += [remark] if remark else []
     roles = columns.roles(table, request.columns, path)
     if "path" not in roles:
         require_columns(table, ["path"], path)
@@ -247,7 +253,7 @@ def _from_table(path: Path, request: DatasetRequest) -> Catalogue:
         else "names of folders and files",
     )
     seen = ", ".join(f"{role} '{column}'" for role, column in roles.items())
-    notes = [f"columns: {seen}; {labelled}", *([remark] if remark else [])]
+    notes = [f"columns: {seen}; {labelled}", *remarks]
     found, told = _with_files(found, path, request)
     found.notes = [*notes, *told]
     return found
@@ -273,7 +279,7 @@ def _with_files(
         if other != row:
             _check_agreement(found, other, row, path)
         paths[name] = file
-    notes = []
+    notes = [listed.remark] if listed.remark else []
     if missing:
         notes.append(f"skipped: {len(missing)} rows whose files cannot be had; {missing[0]}")
     if not first:

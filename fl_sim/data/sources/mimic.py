@@ -13,11 +13,14 @@ import pandas as pd
 from fl_sim.data.errors import DataError
 from fl_sim.data.files.columns import key
 from fl_sim.data.files.tables import is_table, read_table
+from fl_sim.data.sources.base import DatasetRequest
 
 _OF_STUDY = ("subject_id", "study_id")
 
 
-def with_images(table: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, str]:
+def with_images(
+    table: pd.DataFrame, path: Path, request: DatasetRequest
+) -> tuple[pd.DataFrame, str]:
     """Return a table by study as one by image, and a remark on it; any other as it is.
 
     Raises

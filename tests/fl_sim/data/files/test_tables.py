@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import io
+import json
+import zipfile
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -203,6 +207,36 @@ def test_the_table_of_chestxray14_as_it_comes(tmp_path):
         read(tmp_path, NIH, "Data_Entry_2017.csv", seed=1)
 
 
+def test_the_lists_of_chestxray14_beside_its_table(tmp_path):
+    images = ("00000001_000.png", "00000001_001.png", "00000002_000.png")
+    for name in images:
+        picture(tmp_path / "images" / name)
+    (tmp_path / "test_list.txt").write_text("00000002_000.png\r\n")
+    for given in ("00000001_000.png\n00000001_001.png", None):  # the one, or both
+        if given:
+            (tmp_path / "train_val_list.txt").write_text(given)
+        else:
+            (tmp_path / "train_val_list.txt").unlink()
+        splits = read(tmp_path, NIH, "Data_Entry_2017.csv", test_fraction=0.2, seed=bool(given))
+        assert splits.private.names == images[:2]
+        assert splits.test.names == images[2:]
+        assert any(note.startswith("splits: from t") for note in splits.private.notes)
+    for train, message in [
+        (
+            "00000001_000.png",
+            r"'00000001_001\.png' in row 3 is in neither of train_val_list",
+        ),
+        ("\n".join(images), r"test_list\.txt: '00000002_000\.png' is in train_val_list\.txt too"),
+    ]:
+        (tmp_path / "train_val_list.txt").write_text(train)
+        with pytest.raises(DataError, match=message):
+            read(tmp_path, NIH, "Data_Entry_2017.csv", seed=len(train))
+    (tmp_path / "test_list.txt").write_text("00000001_000.png\n")
+    (tmp_path / "train_val_list.txt").write_text("\n".join(images[1:]))
+    with pytest.raises(DataError, match="patient '1' has images in 'private' and in 'test'"):
+        read(tmp_path, NIH, "Data_Entry_2017.csv", seed=9)
+
+
 def test_rows_whose_files_are_missing_can_be_skipped_and_are_told(tmp_path):
     for name in ("00000001_000", "00000002_000"):
         picture(tmp_path / f"{name}.png")
@@ -240,17 +274,119 @@ def test_the_table_of_chexpert_in_a_folder_of_any_name(tmp_path):
     assert splits.private.patients == ("patient00001", "patient00001", "patient00002")
 
 
-def test_a_table_of_chexpert_plus(tmp_path):
-    lines = [
-        f"path_to_image,path_to_dcm,frontal_lateral,ap_pa,deid_patient_id,{CHEXPERT_LABELS},split"
-    ]
+PLUS = (
+    "path_to_image,path_to_dcm,frontal_lateral,ap_pa,deid_patient_id,patient_report_date_order,"
+    "report,section_findings,section_impression,age,sex,race,deceased,split"
+)
+
+
+@pytest.fixture
+def plus(tmp_path):
+    """CheXpert Plus as it is published: .jpg in the table, .png on disk, labels apart."""
+    lines = [PLUS]
     for patient, split in ((1, "train"), (2, "train"), (3, "valid")):
-        name = f"train/patient0000{patient}/study1/view1_frontal"
-        picture(tmp_path / "PNG" / f"{name}.png")
-        lines.append(f"{name}.jpg,x.dcm,Frontal,AP,patient0000{patient},{values('0.0')},{split}")
-    (tmp_path / "PNG").rename(tmp_path / "images")
-    text = "\n".join(lines).replace("train/patient", "images/train/patient").replace(".jpg", ".png")
-    splits = read(tmp_path, text, uncertain="zeros", public=1)
+        name = f"{split}/patient0000{patient}/study1/view1_frontal"
+        picture(tmp_path / "PNG" / "PNG" / f"{name}.png")
+        report = '"IMPRESSION:\n1. ""CLEAR"", NO CHANGE."'
+        lines.append(
+            f"{name}.jpg,{name}.dcm,Frontal,AP,patient0000{patient},1,{report},,{report},68.0,"
+            f"Female,White,No,{split}"
+        )
+    return tmp_path, "\n".join(lines)
+
+
+def labelled(value, paths=((1, "train"), (2, "train"), (3, "valid"))):
+    """Return labels as CheXbert's are published: an object a line."""
+    names = CHEXPERT_LABELS.split(",")
+    return "".join(
+        json.dumps(
+            {
+                "path_to_image": f"{split}/patient0000{patient}/study1/view1_frontal.jpg",
+                **dict.fromkeys(names, None),
+                "Edema": value,
+                "Support Devices": 1.0,
+            }
+        )
+        + "\n"
+        for patient, split in paths
+    )
+
+
+CSV_NAME = "df_chexpert_plus_240401.csv"
+
+
+def test_the_files_of_chexpert_plus_as_they_come(plus):
+    folder, text = plus
+    with pytest.raises(DataError, match=r"has no labels; those of CheXpert Plus lie apart: "):
+        read(folder, text, CSV_NAME, uncertain="zeros")
+    (folder / "chexbert_labels").mkdir()
+    for section, value in (("report", 0.0), ("impression", 1.0), ("findings", -1.0)):
+        (folder / "chexbert_labels" / f"{section}_fixed.json").write_text(labelled(value))
+    splits = read(folder, text, CSV_NAME, uncertain="zeros", public=1, seed=1)
+    data = splits.private
+    assert data.label_names == tuple(CHEXPERT_LABELS.split(","))
+    assert data.labels[:, data.label_names.index("Edema")].tolist() == [1, 1]  # of impressions
+    assert data.labels[:, 13].tolist() == [1, 1]
+    assert data.patients == ("patient00001", "patient00002")
+    assert splits.public.patients == ("patient00003",)
+    notes = " | ".join(data.notes)
+    assert (
+        "labels: from chexbert_labels/impression_fixed.json, not from chexbert_labels/rep" in notes
+    )
+    assert (
+        "found: 3 images as 'PNG/PNG/train/patient00001/study1/view1_frontal.png' for 't" in notes
+    )
+
+
+@pytest.mark.parametrize("form", ["archive", "csv"])
+def test_other_forms_of_the_labels_of_chexpert_plus(plus, form):
+    folder, text = plus
+    if form == "archive":
+        with zipfile.ZipFile(folder / "chexbert_labels.zip", "w") as archive:
+            archive.writestr("chexbert_labels/report_fixed.json", labelled(1.0))
+    else:
+        frame = pd.read_json(io.StringIO(labelled(1.0)), lines=True)
+        frame.to_csv(folder / "impression_labels.csv", index=False)
+    data = read(folder, text, CSV_NAME, uncertain="zeros", public=1).private
+    assert data.labels.sum(dim=1).tolist() == [2, 2]
+
+
+def test_labels_of_chexpert_plus_that_do_not_fit(plus):
+    folder, text = plus
+    file = folder / "report_fixed.json"
+    file.write_text(labelled(1.0, [(1, "train"), (2, "train")]))
+    data = read(folder, text, CSV_NAME, uncertain="zeros").private
+    assert len(data) == 2
+    assert any("1 images have none and are left out" in note for note in data.notes)
+    for content, message in [
+        (
+            labelled(1.0) + labelled(0.0),
+            r"/patient00001/study1/view1_frontal\.jpg' is listed",
+        ),
+        (labelled(1.0) + "{", r"line 4 is not a JSON object"),
+        ("[1]\n", r"line 1 is not a JSON object"),
+        ('{"path_to_image": "a.jpg", "Edema": 1}\n', r"needs path_to_image and the 14 labels"),
+        (labelled(1.0, [(7, "train")]), r"has no image in common with .*report_fixed\.json"),
+    ]:
+        file.write_text(content)
+        with pytest.raises(DataError, match=message) as caught:
+            read(folder, text, CSV_NAME, uncertain="zeros", seed=len(content))
+        assert "\n" not in str(caught.value)
+
+
+def test_an_image_below_two_folders_is_not_guessed(plus):
+    folder, text = plus
+    (folder / "report_fixed.json").write_text(labelled(1.0))
+    picture(folder / "copy/train/patient00001/study1/view1_frontal.png")
+    with pytest.raises(DataError, match=r"view1_frontal\.jpg' is that of 2 files, '"):
+        read(folder, text, CSV_NAME, uncertain="zeros")
+
+
+def test_a_table_of_chexpert_plus_with_labels_added(plus):
+    folder, text = plus
+    head, *rest = text.replace("\n1.", " 1.").splitlines()
+    joined = [f"{head},{CHEXPERT_LABELS}", *(f"{row},{values('0.0')}" for row in rest)]
+    splits = read(folder, "\n".join(joined), uncertain="zeros", public=1)
     assert splits.private.patients == ("patient00001", "patient00002")
     assert splits.public.patients == ("patient00003",)
 
