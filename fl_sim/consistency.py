@@ -9,6 +9,7 @@ from typing import cast
 import numpy as np
 import torch
 
+from adversary.common.types import StateDict
 from adversary.observation.recipe import Loss, TrainingRecipe
 from fl_sim.client_names import client_name
 from fl_sim.data import XrayDataset
@@ -17,6 +18,7 @@ from fl_sim.settings.rules import SettingsError, split_list
 from fl_sim.settings.schema import Settings
 from fl_sim.training.evaluation import any_class_has_both
 from fl_sim.training.local_training import TrainingError, balanced_class_weights
+from strategies.registry import STRATEGIES, fewest_replies
 
 
 def num_outputs(dataset: XrayDataset, settings: Settings) -> int:
@@ -69,6 +71,34 @@ def check_optimizer(recipe: TrainingRecipe) -> None:
         raise SettingsError(
             f"local.momentum = {recipe.momentum}: is of SGD; must be 0 with local.optimizer = "
             f"'{recipe.optimizer}'"
+        )
+
+
+def check_strategy(settings: Settings, defence: Defence, clients: int) -> None:
+    """Refuse a strategy that could not aggregate what ``clients`` a round send it."""
+    wanted = settings.strategy
+    entry, named = STRATEGIES[wanted.name], f"strategy.name = {wanted.name!r}"
+    fewest = fewest_replies(wanted.name, wanted.options)
+    if clients < fewest:
+        raise SettingsError(
+            f"{named}: needs {fewest} clients a round, and {clients} train; take more, or a lower "
+            "strategy.num-malicious-nodes"
+        )
+    if entry.needs_losses and not defence.reports_losses:
+        raise SettingsError(
+            f"{named}: weighs clients by their losses, which they do not report with "
+            f"defence.name = {settings.defence.name!r}"
+        )
+
+
+def check_arrays(settings: Settings, arrays: StateDict) -> None:
+    """Refuse a strategy that cannot do with whole numbers where clients return some."""
+    name = settings.strategy.name
+    whole = [key for key, value in arrays.items() if not value.is_floating_point()]
+    if whole and not STRATEGIES[name].whole_numbers:
+        raise SettingsError(
+            f"strategy.name = {name!r}: cannot aggregate whole numbers such as {whole[0]}; take "
+            "model.norm = 'group', or another strategy"
         )
 
 

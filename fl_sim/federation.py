@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
@@ -30,9 +30,11 @@ from adversary.storage.run_folder import RunFolder
 from fl_sim import adversary_setup, data, defences, models
 from fl_sim.client_names import client_number
 from fl_sim.consistency import (
+    check_arrays,
     check_monitor,
     check_optimizer,
     check_smallest_client,
+    check_strategy,
     class_weights,
     num_outputs,
 )
@@ -42,9 +44,13 @@ from fl_sim.defences import Defence
 from fl_sim.defences.accounting import PrivacySpent
 from fl_sim.galleries import Galleries, GivenCandidates
 from fl_sim.models import Classifier, normalisation, pretrained
-from fl_sim.models.freezing import freeze
+from fl_sim.models.freezing import freeze, trainable_state_dict
 from fl_sim.settings.rules import SettingsError, split_list
 from fl_sim.settings.schema import Settings
+from strategies import registry
+
+if TYPE_CHECKING:
+    from flwr.serverapp.strategy import Strategy
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -86,7 +92,24 @@ class Federation:
         plain = models.build(spec, norm=settings.model.norm, seed=seed)
         pretrained.load_pretrained(settings.model.weights, settings.model.name, plain)
         normalisation.apply(plain, settings.model.mean, settings.model.std, settings.data.channels)
-        return freeze(self.defence.model(plain), settings.local.freeze)
+        model = freeze(self.defence.model(plain), settings.local.freeze)
+        check_arrays(settings, trainable_state_dict(model))
+        return model
+
+    def strategy(self) -> Strategy:
+        """Return the Flower strategy, without anything around it."""
+        wanted = self.settings.strategy
+        return registry.create(
+            wanted.name,
+            clients=len(self.parts),
+            fraction=wanted.fraction,
+            evaluate_fraction=wanted.evaluate_fraction,
+            options=wanted.options,
+            settings={
+                "proximal_mu": wanted.proximal_mu,
+                "client_learning_rate": self.settings.local.lr,
+            },
+        )
 
     def batches(self, round: int, client: int) -> list[Tensor]:
         """Return the mini-batches of a client's round, as indices into its X-rays."""
@@ -96,7 +119,7 @@ class Federation:
     @property
     def clients_per_round(self) -> int:
         """How many clients the server asks to train in a round."""
-        return max(1, round(self.settings.strategy.fraction * len(self.parts)))
+        return _clients_per_round(self.settings)
 
     def account(self, client: int, rounds: int) -> PrivacySpent | None:
         """Return what a client has spent after it took part in ``rounds`` rounds, if accounted."""
@@ -278,6 +301,7 @@ def build_federation(settings: Settings, clients: int) -> Federation:
         examples=[len(part) for part in training],
     )
     check_monitor(settings, defence, validation)
+    check_strategy(settings, defence, _clients_per_round(settings))
     weights = class_weights(settings, defence, splits.private, training)
     recipe = defence.recipe(dataclasses.replace(recipe_from(settings), class_weights=weights))
     check_optimizer(recipe)
@@ -291,6 +315,10 @@ def build_federation(settings: Settings, clients: int) -> Federation:
         defence=defence,
         device=device,
     )
+
+
+def _clients_per_round(settings: Settings) -> int:
+    return max(1, round(settings.strategy.fraction * settings.clients))
 
 
 def dataset_request(settings: Settings) -> DatasetRequest:

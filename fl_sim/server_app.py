@@ -36,7 +36,6 @@ from fl_sim.settings.schema import Settings
 from fl_sim.settings.unread import refuse_unread
 from fl_sim.training.evaluation import evaluate
 from fl_sim.workers.ray_queue import RayQueue, in_ray_cluster
-from strategies import registry
 from strategies.grids.ordered import OrderedGrid
 from strategies.grids.polling import PollingGrid
 from strategies.honest_but_curious import HonestButCurious
@@ -152,16 +151,8 @@ def _rewound(run: Federation, folder: RunFolder) -> ServerState | None:
 def _strategy(
     run: Federation, ledger: Ledger, names: dict[int, str], course: RoundController
 ) -> RunLog:
-    wanted = run.settings.strategy
-    plain = registry.create(
-        wanted.name,
-        clients=len(names),
-        fraction=wanted.fraction,
-        evaluate_fraction=wanted.evaluate_fraction,
-        proximal_mu=wanted.proximal_mu,
-    )
     guarded = ReplyValidation(
-        run.defence.strategy(plain, clients=run.clients_per_round), client_names=names
+        run.defence.strategy(run.strategy(), clients=run.clients_per_round), client_names=names
     )
     paced = LearningRateSchedule(guarded, course.rate)
 

@@ -18,6 +18,7 @@ from fl_sim.defences import options_of as defence_options
 from fl_sim.models import MODELS
 from fl_sim.settings.declared import as_config_value, declared_settings
 from strategies.registry import STRATEGY_NAMES
+from strategies.registry import options_of as strategy_options
 
 REGISTRIES: dict[str, Iterable[str] | Mapping[str, object]] = {
     "attacks": ATTACKS,
@@ -58,7 +59,13 @@ def _settings() -> Iterator[tuple[str, ...]]:
 
 
 def _parameters() -> Iterator[tuple[str, ...]]:
-    """Yield the parameters of defences and attacks: what cannot be loaded is told elsewhere."""
+    """Yield the parameters of strategies, defences and attacks.
+
+    What cannot be loaded is told elsewhere.
+    """
+    for name in STRATEGY_NAMES:
+        for option, (kind, default) in strategy_options(name).items():
+            yield f"strategy.{option} ({name})", _default(default), KINDS[kind]
     for name in DEFENCES:
         with suppress(PluginError):
             for option, (kind, default) in defence_options(DEFENCES[name]).items():

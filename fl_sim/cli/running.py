@@ -30,6 +30,7 @@ def check_settings(settings: Settings) -> None:
     makers(settings)
     run = build_federation(settings, settings.clients)
     run.model()
+    run.strategy()
     if settings.adversary.identify:
         run.galleries  # noqa: B018 - a file of candidates is read
 

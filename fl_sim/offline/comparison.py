@@ -148,7 +148,9 @@ def check(wanted: Plan) -> None:
         settings = dataclasses.replace(case.settings, seed=wanted.seeds[0])
         try:
             make_attacks(settings)
-            build_federation(settings, settings.clients).model()
+            run = build_federation(settings, settings.clients)
+            run.model()
+            run.strategy()
         except ValueError as error:
             for line in str(error).splitlines():
                 errors.setdefault(line, case.label)  # one that all have is told once

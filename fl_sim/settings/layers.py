@@ -1,4 +1,4 @@
-"""Flat configs one over the other, with each parameter of a defence or an attack by its own key."""
+"""Flat configs one over the other, with parameters of strategies, defences and attacks by key."""
 
 from __future__ import annotations
 
@@ -10,10 +10,17 @@ from fl_sim.settings.declared import declared_settings
 from fl_sim.settings.options import parse_options
 from fl_sim.settings.rules import SettingsError, split_list
 
-OWNERS = {"defence": "name", "adversary": "attack"}
+OWNERS = {"strategy": "name", "defence": "name", "adversary": "attack"}
 """The sections with parameters, and the setting of each that says whose they are."""
 
-_FORMS = {"defence": "a parameter of a defence", "adversary": "ATTACK.OPTION"}
+_FORMS = {
+    "strategy": "an option of a strategy",
+    "defence": "a parameter of a defence",
+    "adversary": "ATTACK.OPTION",
+}
+
+_OF_ONE = frozenset(OWNERS) - {"adversary"}
+"""The sections whose owner is one alone, so that its parameters stand in the section itself."""
 
 DECLARED = frozenset(one.key for one in declared_settings())
 
@@ -53,8 +60,8 @@ def expand(config: Mapping[str, Any]) -> dict[str, Any]:
 def overlay(*layers: Mapping[str, Any]) -> dict[str, Any]:
     """Return flat configs as one, each over those before it, expanded.
 
-    Parameters belong to a defence or an attack: a layer that names another, or gives all
-    parameters as one text, leaves those below it out.
+    Parameters belong to a strategy, a defence or an attack: a layer that names another, or gives
+    all parameters as one text, leaves those below it out.
     """
     found: dict[str, Any] = {}
     for layer in layers:
@@ -73,12 +80,13 @@ def _is_replaced(key: str, below: Mapping[str, Any], layer: Mapping[str, Any]) -
     chosen = layer.get(f"{section}.{OWNERS[section]}")
     if chosen is None:
         return False
-    if section == "defence":
-        return bool(chosen != below.get("defence.name"))
+    if section in _OF_ONE:
+        before = below.get(f"{section}.{OWNERS[section]}")
+        return str(chosen).lower() != str(before).lower()
     return rest.partition(".")[0] not in split_list(str(chosen))
 
 
 def is_option(key: str) -> bool:
     """Return whether a dotted key is the place of a parameter; settings there are others."""
     section, _, rest = key.partition(".")
-    return section in OWNERS and key not in DECLARED and ("." in rest or section == "defence")
+    return section in OWNERS and key not in DECLARED and ("." in rest or section in _OF_ONE)

@@ -1,9 +1,10 @@
-"""Parameters of defences and attacks: settings of their own, whose names the registries tell.
+"""Parameters of strategies, defences and attacks: settings whose names the registries tell.
 
-``defence.KEY`` is a parameter of the defence, ``adversary.ATTACK.KEY`` one of an attack: in TOML
-tables ``[defence]`` and ``[adversary.ATTACK]``. Flower's run config takes no key that is not
-declared, so there they travel as text, ``KEY=VALUE`` joined by commas, in ``defence.options`` and
-``adversary.options``; that form is read wherever settings are.
+``strategy.KEY`` and ``defence.KEY`` are parameters of the strategy and the defence,
+``adversary.ATTACK.KEY`` one of an attack: in TOML tables ``[strategy]``, ``[defence]`` and
+``[adversary.ATTACK]``. Flower's run config takes no key that is not declared, so there they travel
+as text, ``KEY=VALUE`` joined by commas, in the section's ``options``; that form is read wherever
+settings are.
 """
 
 from __future__ import annotations

@@ -14,6 +14,8 @@ from fl_sim.settings.options import Options
 from fl_sim.settings.rules import SettingsError, split_list
 from fl_sim.settings.schema import SECTIONS, Settings
 from fl_sim.settings.synonyms import SYNONYMS
+from strategies.registry import STRATEGY_NAMES, options_of
+from strategies.registry import typed_option as strategy_option
 
 
 def flatten_toml(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -28,8 +30,8 @@ def flatten_toml(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[s
 def parse(config: Mapping[str, Any]) -> Settings:
     """Turn a flat run config into :class:`Settings`; what is not given has its default.
 
-    Parameters of a defence or an attack have a key each (``defence.scale``,
-    ``adversary.ing.tv``), or stand in ``defence.options`` and ``adversary.options`` as text.
+    Parameters of a strategy, a defence or an attack have a key each (``strategy.eta``,
+    ``defence.scale``, ``adversary.ing.tv``), or stand in the section's ``options`` as text.
 
     Raises
     ------
@@ -85,6 +87,8 @@ def _checked(spec: DeclaredSetting, value: object) -> tuple[Value | None, list[s
     """Return the value of a setting, and what is wrong with it."""
     if spec.rule.count_or_path and type(value) is int:
         value = str(value)
+    if spec.rule.any_case and isinstance(value, str):
+        value = value.lower()
     converted = as_kind(value, spec.kind)
     if converted is not None and spec.rule.accepts(converted):
         return converted, []
@@ -98,7 +102,7 @@ def _parameters(
     section: str, given: Mapping[str, Any], values: Mapping[str, Any]
 ) -> tuple[Options, list[str]]:
     """Return the parameters in a section by name, and a line for each that does not fit."""
-    typed = {"defence": _of_defence, "adversary": _of_attack}[section]
+    typed = {"strategy": _of_strategy, "defence": _of_defence, "adversary": _of_attack}[section]
     owner = values.get(OWNERS[section], getattr(getattr(Settings(), section), OWNERS[section]))
     found: dict[str, Value] = {}
     errors = []
@@ -113,6 +117,21 @@ def _parameters(
         except UserError as error:
             errors.append(str(error))
     return Options(found), errors
+
+
+def _of_strategy(strategy: str, key: str, value: object) -> tuple[str, Value]:
+    name = key.partition(".")[2].replace("-", "_")
+    known = options_of(strategy)
+    if name not in known:
+        own = [f"strategy.{option.replace('_', '-')}" for option in known]
+        settings = [one.key for one in declared_settings()]
+        others = ", ".join(other for other in STRATEGY_NAMES if name in options_of(other))
+        hint = f"; it is of {others}" if others else did_you_mean(key, own + settings, SYNONYMS)
+        raise SettingsError(
+            f"{key}: unknown setting, and no option of {strategy}, which takes "
+            f"{', '.join(known) or 'none'}{hint}"
+        )
+    return name, strategy_option(strategy, name, value)
 
 
 def _of_defence(defence: str, key: str, value: object) -> tuple[str, Value]:

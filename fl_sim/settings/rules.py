@@ -32,6 +32,7 @@ class Rule:
     above: float | None = None
     required: bool = False
     count_or_path: bool = False
+    any_case: bool = False
 
     def allowed(self, kind: type) -> str:
         """Return the allowed values in words."""

@@ -146,7 +146,15 @@ class LocalSettings:
 class StrategySettings:
     """``strategy.*``: how the server aggregates; any flwr strategy can be wrapped in code."""
 
-    name: str = setting("fedavg", "Flower strategy to wrap", choices=lambda: STRATEGY_NAMES)
+    name: str = setting(
+        "fedavg",
+        "Flower strategy to wrap, in capital or small letters",
+        choices=lambda: STRATEGY_NAMES,
+        any_case=True,
+    )
+    options: Options = setting(
+        Options(), "arguments of its own in one text, as Flower's run config has them: 'eta=0.1'"
+    )
     fraction: float = setting(1.0, "share of the clients that train a round", above=0, maximum=1)
     evaluate_fraction: float = setting(
         1.0,

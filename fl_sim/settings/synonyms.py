@@ -17,7 +17,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "local.epochs": ("local-epochs", "num-local-epochs", "num-epochs", "epoch"),
     "local.batch-size": ("bs", "batch", "train-batch-size", "local-batch-size"),
     "local.max-steps": ("steps", "local-steps", "num-steps"),
-    "local.lr": ("learning-rate", "eta", "client-lr"),
+    "local.lr": ("learning-rate", "client-lr", "client-learning-rate", "eta-l"),
     "local.optimizer": ("optimiser", "optim"),
     "local.weight-decay": ("l2", "wd"),
     "strategy.name": ("aggregation", "aggregator", "strategy"),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from fl_sim.settings.declared import defaults as default_config
+from fl_sim.settings.layers import is_option
 from fl_sim.settings.names import WITHOUT_FILES
 from fl_sim.settings.parse import flatten
 from fl_sim.settings.rules import SettingsError
@@ -70,7 +71,8 @@ AUDIT_PASSES_OVER = (
     "rounds", "resume", "checkpoints", "loggers",
     "data.num-images", "data.public", "data.test-fraction", "data.validation-fraction",
     "data.partition", "data.alpha", "data.sizes", "data.on-error", "model.class-weights",
-    "strategy.name", "strategy.evaluate-fraction", "strategy.proximal-mu", "strategy.monitor",
+    "strategy.name", "strategy.options", "strategy.evaluate-fraction", "strategy.proximal-mu",
+    "strategy.monitor",
     "strategy.min-delta", "strategy.stop-patience", "strategy.plateau-patience",
     "strategy.plateau-factor",
     "adversary.enabled", "adversary.num-gpus", "adversary.workers", "adversary.queue-limit",
@@ -135,5 +137,8 @@ def refuse_unread_changes(
     """
     of_the_command = {key: f"{key}: {command} does not read it" for key in passed_over}
     lines = unread(settings) | of_the_command
+    for key in filter(is_option, changes):
+        if f"{key.partition('.')[0]}.options" in of_the_command:
+            lines[key] = f"{key}: {command} does not read it"
     if errors := [lines[key] for key in changes if key in lines]:
         raise SettingsError("\n".join(errors))

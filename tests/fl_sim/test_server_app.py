@@ -9,6 +9,7 @@ from adversary.observation.observation import Observation
 from adversary.storage.run_folder import RunFolder, RunFolderError
 from fl_sim import client_app
 from fl_sim.engines.in_process import InProcessGrid, run_in_process
+from fl_sim.models import checkpoints
 from fl_sim.server_app import IncompleteReportError, app
 from fl_sim.settings.parse import flatten
 from fl_sim.settings.rules import SettingsError
@@ -78,6 +79,13 @@ def test_the_adversary_does_not_change_the_federation(quick, tmp_path):
         ("fedavgm", "lenet"),
         ("fedmedian", "lenet"),
         ("fedadam", "resnet18"),  # averages in float64, and counts batches in integers
+        ("FedAdagrad", "lenet"),
+        ("FedYogi", "lenet"),
+        ("fedtrimmedavg", "lenet"),
+        ("krum", "lenet"),
+        ("multikrum", "lenet"),
+        ("bulyan", "resnet18"),
+        ("QFedAvg", "lenet"),
     ],
 )
 def test_every_strategy_runs(name, model, quick):
@@ -91,6 +99,37 @@ def test_every_strategy_runs(name, model, quick):
     folder = RunFolder.open(Path(settings.out))
     assert folder.info()["status"] == "completed"
     assert folder.rounds()["loss"].notna().all()
+
+
+def test_options_of_a_strategy_change_what_the_server_makes_of_updates(quick, tmp_path):
+    models = []
+    for eta in (1e-12, 0.1):
+        out = tmp_path / str(eta)
+        run_in_process(
+            quick(out=str(out), rounds=1, strategy__name="fedyogi", strategy__options=f"eta={eta}",
+                  adversary__enabled=False, checkpoints=True)
+        )  # fmt: skip
+        before, after = (checkpoints.read(checkpoints.of_round(out, round)) for round in (0, 1))
+        models.append(max(float((after[key] - before[key]).abs().max()) for key in before))
+    still, moved = models
+    assert still < 1e-6 < 1e-3 < moved
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"strategy__name": "bulyan", "strategy__options": "num_malicious_nodes=1"},
+         "strategy.name = 'bulyan': needs 7 clients a round, and 3 train"),
+        ({"strategy__name": "qfedavg", "model__name": "resnet18", "data__image_size": 32},
+         "strategy.name = 'qfedavg': cannot aggregate whole numbers such as "),
+        ({"strategy__name": "qfedavg", "defence__name": "dp-sgd"},
+         "strategy.name = 'qfedavg': weighs clients by their losses, which they do not report"),
+    ],
+)  # fmt: skip
+def test_a_strategy_that_could_not_aggregate_is_refused(changes, said, quick):
+    with pytest.raises(SettingsError) as error:
+        run_in_process(quick(**changes))
+    assert str(error.value).startswith(said)
 
 
 def test_the_proximal_term_reaches_clients(quick, tmp_path, monkeypatch):

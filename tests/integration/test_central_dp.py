@@ -85,7 +85,9 @@ def test_without_noise_nothing_is_accounted():
 
 @pytest.mark.parametrize("name", registry.STRATEGY_NAMES)
 def test_only_what_averages_as_fedavg_can_be_accounted(name):
-    plain = registry.create(name, clients=3, proximal_mu=0.1)
+    plain = registry.create(
+        name, clients=3, settings={"proximal_mu": 0.1, "client_learning_rate": 0.1}
+    )
     if name in ("fedavg", "fedprox"):
         defence = CentralDp().prepare(rounds=1, strategy=name, examples=[8, 8])
         assert isinstance(defence.strategy(plain, clients=3), CentralDP)

@@ -18,7 +18,10 @@ GATHERS = {
     "fedavg": set(),
     "fedavgm": {"momentum_vector"},
     "fedadam": {"m_t", "v_t"},
+    "fedadagrad": {"m_t", "v_t"},
+    "fedyogi": {"m_t", "v_t"},
     "fedmedian": set(),
+    "bulyan": set(),
     "central-dp": {"accountant"},
 }
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
@@ -25,7 +26,7 @@ from fl_sim.data.sources.base import DatasetRequest
 SECTIONS = ("impression", "report", "findings")
 """Which section's labels are taken, the first that there is: CheXpert's own are of impressions."""
 
-_IMAGE = "pathtoimage"
+_IMAGE, _ENDING = "pathtoimage", "_fixed.json"
 
 
 @dataclass(frozen=True)
@@ -83,20 +84,23 @@ def _label_files(path: Path) -> Iterator[_LabelFile]:
         name = file.relative_to(path.parent).as_posix()
         if file == path or not file.is_file():
             continue
-        if file.name.endswith("_fixed.json"):
-            yield _LabelFile(name, lambda file=file: _records(read_file(file), str(file)))
-        elif file.suffix.lower() == ".zip" and "label" in file.name.lower():
+        labels = "label" in file.name.lower()
+        if file.name.endswith(_ENDING):
+            yield _LabelFile(name, partial(_of_file, file))
+        elif labels and is_table(file):
+            yield _LabelFile(name, partial(read_table, file, []))
+        elif labels and file.suffix.lower() == ".zip":
             tree = ZipTree(file)
-            for entry in tree.names:
-                if entry.endswith("_fixed.json"):
-                    yield _LabelFile(
-                        f"{name}/{entry}",
-                        lambda tree=tree, entry=entry: _records(
-                            tree.read(entry), tree.where(entry)
-                        ),
-                    )
-        elif is_table(file) and "label" in file.name.lower():
-            yield _LabelFile(name, lambda file=file: read_table(file, []))
+            for entry in filter(lambda entry: entry.endswith(_ENDING), tree.names):
+                yield _LabelFile(f"{name}/{entry}", partial(_of_archive, tree, entry))
+
+
+def _of_file(file: Path) -> pd.DataFrame:
+    return _records(read_file(file), str(file))
+
+
+def _of_archive(archive: ZipTree, entry: str) -> pd.DataFrame:
+    return _records(archive.read(entry), archive.where(entry))
 
 
 def _records(content: bytes, where: str) -> pd.DataFrame:

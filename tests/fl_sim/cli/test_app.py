@@ -122,6 +122,7 @@ def test_paths_are_relative_to_where_the_user_is(flower, tmp_path):
         ("adversary.start-image=nowhere.png", "adversary.start-image"),
         ("defence.options=scale=1", "defence.scale"),
         ("defence.scale=1", "defence.scale"),
+        ("strategy.eta=1", "strategy.eta"),
         ("local.batch-size=401", "local.batch-size = 401"),
         ("clients=401", ""),
         ("device=abacus", "device"),

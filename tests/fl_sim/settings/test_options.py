@@ -90,6 +90,38 @@ def test_the_command_line_sets_each_parameter():
     assert settings.adversary.options == {"ing.tv": 0.001}
 
 
+def test_options_of_a_strategy_are_settings_beside_its_name():
+    text = '[strategy]\nname = "FedAdam"\neta = 1\nbeta-1 = 0.8\n'
+    settings = read(text)
+    assert (settings.strategy.name, settings.strategy.options) == (
+        "fedadam", {"eta": 1.0, "beta_1": 0.8}
+    )  # fmt: skip
+    assert flatten(settings)["strategy.options"] == "eta=1, beta_1=0.8"
+    assert parse(flatten(settings)) == settings
+    below = dict(flatten_toml(tomllib.loads(text)))
+    assert parse(overlay(below, {"strategy.name": "fedadam"})) == settings
+    assert parse(overlay(below, {"strategy.name": "krum"})).strategy.options == {}
+    assert parse(overlay(below, {"strategy.options": "tau=1"})).strategy.options == {"tau": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"strategy.name": "FedAdam", "strategy.etta": 1},
+         "strategy.etta: unknown setting, and no option of fedadam, which takes eta, beta_1, "
+         "beta_2, tau; did you mean strategy.eta?"),
+        ({"strategy.eta": 1}, "strategy.eta: unknown setting, and no option of fedavg, which takes "
+                              "none; it is of fedadam, fedadagrad, fedyogi"),
+        ({"strategy.fraction-fit": 1}, "strategy.fraction-fit: unknown setting, and no option of "
+                                       "fedavg, which takes none; did you mean strategy.fraction?"),
+        ({"strategy.name": "krum", "strategy.num-malicious-nodes": 0.5},
+         "strategy.num_malicious_nodes = 0.5: must be an integer"),
+    ],
+)  # fmt: skip
+def test_options_that_a_strategy_does_not_take(config, said):
+    assert one_mistake(config) == said
+
+
 @pytest.mark.parametrize(
     ("changes", "defence", "adversary"),
     [
