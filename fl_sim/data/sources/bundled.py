@@ -1,4 +1,7 @@
-"""X-rays that travel with the code, in a JSON file beside this one."""
+"""X-rays that travel with the code, in JSON files beside this one.
+
+Flower's bundle takes JSON, and Flower's hub no file above 1 MiB.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +27,12 @@ def bundled(
     part: Callable[[Mapping[str, Any]], Part],
     holds_out_test: bool = True,
 ) -> DatasetSource:
-    """Return the X-rays of ``NAME.json``.
+    """Return the X-rays of ``NAME.json``, or of ``NAME-PART.json`` one after the other.
 
     Parameters
     ----------
     name : str
-        Of the data set, and of its file.
+        Of the data set, and of its files.
     request : DatasetRequest
         What is asked for.
     encoding : str
@@ -62,5 +65,6 @@ def bundled(
 
 @lru_cache(maxsize=2)
 def _content(name: str) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(Path(__file__).with_name(f"{name}.json").read_text())
-    return content
+    files = sorted(Path(__file__).parent.glob(f"{name}*.json"))
+    first, *others = [json.loads(file.read_text()) for file in files]
+    return {**first, "images": [image for one in (first, *others) for image in one["images"]]}

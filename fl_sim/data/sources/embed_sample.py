@@ -1,4 +1,4 @@
-"""Writes ``sample.json``: ``python -m fl_sim.data.sources.embed_sample FOLDER_OF_KERMANY``.
+"""Writes ``sample-PART.json``: ``python -m fl_sim.data.sources.embed_sample FOLDER_OF_KERMANY``.
 
 Flower's bundle carries JSON but neither JPEG nor npz, so the sample travels as text.
 """
@@ -20,7 +20,7 @@ from fl_sim.data.sources import kermany
 from fl_sim.data.sources.base import DatasetRequest, DatasetSource, Part
 from fl_sim.data.sources.sample import SIDE
 
-TARGET = Path(__file__).with_name("sample.json")
+TARGET = Path(__file__).parent
 
 PARTS: dict[Part, tuple[Part, int]] = {
     "private": ("private", 200),
@@ -40,7 +40,7 @@ ATTRIBUTION = (
 
 
 def embed(folder: Path, target: Path = TARGET) -> None:
-    """Pack a sample of the Kermany set, drawn by patient with a fixed seed, as JSON."""
+    """Pack a sample of the Kermany set, drawn by patient with a fixed seed: a file a part."""
     found = kermany.source(
         DatasetRequest(
             name="kermany",
@@ -53,26 +53,25 @@ def embed(folder: Path, target: Path = TARGET) -> None:
             seed=0,
         )
     )
-    chosen = {part: drawn(found, part) for part in PARTS}
-    indices = np.concatenate(list(chosen.values()))
-    parts = [part for part, members in chosen.items() for _ in members]
-    images = [
-        {
-            "name": Path(found.names[i]).name,
-            "patient": found.patients[i],
-            "label": int(found.labels[i]),
-            "part": part,
-            "jpeg": _jpeg(picture[0]),
+    for part in PARTS:
+        chosen = drawn(found, part)
+        images = [
+            {
+                "name": Path(found.names[i]).name,
+                "patient": found.patients[i],
+                "label": int(found.labels[i]),
+                "part": part,
+                "jpeg": _jpeg(picture[0]),
+            }
+            for i, picture in zip(chosen, found.read(chosen).numpy(), strict=True)
+        ]
+        content = {
+            "attribution": ATTRIBUTION,
+            "label_names": list(found.label_names),
+            "images": images,
         }
-        for i, part, picture in zip(indices, parts, found.read(indices).numpy(), strict=True)
-    ]
-    content = {
-        "attribution": ATTRIBUTION,
-        "label_names": list(found.label_names),
-        "images": images,
-    }
-    with atomic_write(target) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n")
+        with atomic_write(target / f"sample-{part}.json") as temporary:
+            temporary.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def drawn(found: DatasetSource, part: Part) -> np.ndarray:

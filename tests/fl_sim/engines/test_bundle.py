@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import io
+import shutil
+import subprocess
 import tomllib
 import zipfile
 
@@ -54,3 +57,32 @@ def test_its_project_is_that_of_the_checkout(root, tmp_path):
         }.items()
     )
     assert made["project"]["dependencies"] == []  # nothing is installed anew in every run
+
+
+@pytest.mark.parametrize("source", ["installed package", "checkout"])
+def test_flower_s_hub_takes_it(source, root, tmp_path):
+    """Flower's own checks before an upload: description, kinds, number and sizes of files."""
+    publish = importlib.import_module("flwr.cli.app_cmd.publish")
+    app = tmp_path / "fl-sim"
+    app.mkdir()
+    if source == "checkout":
+        archive = tmp_path / "checkout.zip"
+        command = ["git", "-C", str(root), "archive", "--format=zip", "-o", str(archive), "HEAD"]
+        subprocess.run(command, check=True)
+        shutil.unpack_archive(archive, app)
+    else:
+        write_app(app)
+    config = tomllib.loads((app / "pyproject.toml").read_text())
+    assert 0 < len(config["project"]["description"]) <= 200
+    publish._validate_description(config["project"]["description"])
+    publish._validate_app_name(app.name, "folder")
+    files = publish._collect_file_paths(app)
+    publish._validate_files(files)
+    sent = {file.relative_to(app.resolve()).as_posix() for file in files}
+    needed = {
+        file.relative_to(app).as_posix()
+        for package in ("adversary", "strategies", "fl_sim")
+        for file in (app / package).rglob("*")
+        if file.is_file() and file.name != "py.typed"
+    }
+    assert needed - sent == set()
