@@ -43,6 +43,9 @@ BOUNDS = {
 QUICK_WORK = 0.02
 """Of the work of an automatic bound, where the effort is ``quick``."""
 
+QUICK_PRODUCTS = 10
+"""Products with a vector below which such a bound is not begun."""
+
 
 def image_shape(settings: Settings) -> tuple[int, int, int]:
     """Return (C, H, W) of the images."""
@@ -134,7 +137,8 @@ def make_bound(
         return None
     budget = BOUNDS[wanted]
     if wanted == "auto" and settings.adversary.effort == "quick":
-        budget = dataclasses.replace(budget, work=QUICK_WORK * budget.work)
+        work = QUICK_WORK * budget.work
+        budget = dataclasses.replace(budget, work=work, fewest=QUICK_PRODUCTS)
 
     def bound_of(observation: Observation, truth: Truth) -> BoundResult:
         problem = build_problem(

@@ -101,6 +101,9 @@ class BoundBudget:
     work : float
         Multiplications after which an estimate ends with what it has; not a time, so that it can
         be repeated.
+    fewest : int
+        Products with a vector that ``work`` must allow for an estimate of several images to be
+        begun; from few of them it is an upper limit still, and says next to nothing.
     """
 
     method: Literal["auto", "dense", "stochastic"] = "auto"
@@ -110,6 +113,7 @@ class BoundBudget:
     tolerance: float = 1e-3
     iterations: int = 2000
     work: float = math.inf
+    fewest: int = 0
 
 
 Scope = Literal["all images unknown", "others known"]
@@ -173,9 +177,9 @@ def cramer_rao_bound(
     """Return the bound on every attack on an update.
 
     An estimate of the bound with all images unknown that did not converge is an upper limit
-    still. The bound with the others known is given in its place, for all images, where that is
-    lower for the image that leaks most, where the estimate is too rough, and of local training of
-    more than :data:`~adversary.problem.update_models.UNROLLED_STEPS` steps.
+    still. The bound with the others known is given in its place, for all images, where the budget
+    allows it and it is lower for the image that leaks most, where the estimate is too rough, and of
+    local training of more than :data:`~adversary.problem.update_models.UNROLLED_STEPS` steps.
 
     Parameters
     ----------
@@ -214,8 +218,7 @@ def cramer_rao_bound(
     with _memory_watched():
         information = FisherInformation(problem.to(torch.float64), truth, prior)
     long = information.steps > UNROLLED_STEPS
-    if long:
-        _check_affordable(problem, information, budget)
+    _check_affordable(problem, information, budget, long)
     if len(information.images) == 1:
         alone = _of_one(information, budget, seed)
         return dataclasses.replace(alone, scope=scope or "all images unknown")
@@ -227,7 +230,8 @@ def cramer_rao_bound(
         if scope is not None:
             raise
         return _others_known(information, budget, seed)
-    if found.converged or scope is not None:
+    wanted = budget.fewest * _product_of_each(information)
+    if found.converged or scope is not None or wanted > SINGLE_IMAGE_WORK * budget.work:
         return found
     return _lower(found, information, budget, seed)
 
@@ -323,16 +327,25 @@ def _exact(information: FisherInformation, budget: BoundBudget, operations: floa
 
 
 def _check_affordable(
-    problem: Problem, information: FisherInformation, budget: BoundBudget
+    problem: Problem, information: FisherInformation, budget: BoundBudget, long: bool
 ) -> None:
-    """Raise :class:`BoundError` where no estimate could be had for one image of many."""
-    least = 2 * CG_WINDOW * information.product * len(information.images)
-    if least > SINGLE_IMAGE_WORK * budget.work:
-        raise BoundError(
-            f"{problem.name}: no bound for {information.steps} local steps on "
-            f"{len(information.images)} images: it would take {least:.0e} multiplications, "
-            f"at most {SINGLE_IMAGE_WORK * budget.work:.0e}"
-        )
+    """Raise :class:`BoundError` where neither all images together nor each alone can be had."""
+    exact = _exact(information, budget, budget.operations)
+    enough = exact or budget.fewest * information.product <= budget.work
+    together = not long and (enough or len(information.images) == 1)
+    least = 2 * CG_WINDOW * _product_of_each(information)
+    if together or least <= SINGLE_IMAGE_WORK * budget.work:
+        return
+    raise BoundError(
+        f"{problem.name}: no bound for {information.steps} local steps on "
+        f"{len(information.images)} images: it would take {least:.0e} multiplications, "
+        f"at most {SINGLE_IMAGE_WORK * budget.work:.0e}"
+    )
+
+
+def _product_of_each(information: FisherInformation) -> float:
+    """Return the multiplications of a product of each image's own information."""
+    return information.product * len(information.images)
 
 
 def _by_patient(found: BoundResult, sources: Tensor, patients: int) -> BoundResult:

@@ -132,19 +132,24 @@ class FisherInformation:
         self._training = _Training(problem, truth)
         self._observable: Observable = self._training.whole
         self.steps = self._training.steps
-        sigma, observed = noise_deviation(problem, truth), problem.threat.channel.observed
+        self._problem, self._truth = problem, truth
+        observed = problem.threat.channel.observed
         self._told = {
             name: observed[name].flatten().nonzero()[:, 0].to(problem.device)
             if name in observed
             else slice(None)
             for name in problem.gradient
         }
-        self._sigma = {name: sigma[name] for name in problem.gradient}
         self._limits = self._distances(problem) if has_intervals(problem) else None
         self.entries = sum(g.numel() for g in problem.gradient.values())
         self.equations = sum(
             len(g.flatten()[self._told[name]]) for name, g in problem.gradient.items()
         )
+
+    @functools.cached_property
+    def _sigma(self) -> dict[str, float]:
+        """:func:`noise_deviation`, of which no derivative is wanted: asked for before any is."""
+        return noise_deviation(self._problem, self._truth)
 
     @property
     def limited(self) -> bool:
@@ -186,6 +191,7 @@ class FisherInformation:
         costs the gradient of one image; of several local steps, those from the image's first on
         are differentiated.
         """
+        _ = self._sigma  # worked out once for all
         alone = copy.copy(self)
         alone.images = self.images[index : index + 1]
         alone._observable, alone.steps = self._training.alone(self.images, index)
@@ -247,7 +253,7 @@ class FisherInformation:
 
     def data(self, vectors: Tensor) -> Tensor:
         """Return J^T Sigma^-1 J times vectors, (k, n), a chunk at a time."""
-        pullback = self._pullback  # worked out before vmap
+        _, pullback = self._sigma, self._pullback  # worked out before vmap
 
         def of_one(vector: Tensor) -> Tensor:
             push = jvp(self.scaled, (self.images,), (vector.view(self.shape),))[1]
@@ -267,7 +273,7 @@ class FisherInformation:
 
     def dense(self) -> Tensor:
         """Return the matrix, from all equations."""
-        n = self.size
+        n, _ = self.size, self._sigma
         if self._limits is not None and self.prior is not None:
             return self._within_limits(*self._limits, self.prior)
         if 8 * n * (2 * self.equations + 3 * n) <= MEMORY_BYTES:  # the Jacobian is joined once

@@ -117,7 +117,14 @@ class Residuals:
         channel = self.problem.threat.channel
         return self.unrolled or math.isfinite(min(channel.clip, channel.example_clip))
 
-    def calibrated(self, images: Tensor, seed: int = 0, client: Problem | None = None) -> Residuals:
+    def calibrated(
+        self,
+        images: Tensor,
+        seed: int = 0,
+        client: Problem | None = None,
+        *,
+        points: int = CALIBRATION_POINTS,
+    ) -> Residuals:
         """Return the residuals in units of the error that the model shows at candidate images.
 
         A general level of rounding is wrong where sums cancel, as those of images with different
@@ -133,8 +140,10 @@ class Residuals:
             Of the candidates around them.
         client : Problem, optional
             Of the model that the client has; by default the residuals' own.
+        points : int
+            Candidates at which to measure.
         """
-        drawn = self._arithmetic(images, CALIBRATION_POINTS, seed, client)
+        drawn = self._arithmetic(images, points, seed, client)
         squares = [(found - exact).square() for found, exact in drawn]
         parts = torch.stack(squares).mean(0).split(self.counts.tolist())
         sigma = {

@@ -16,7 +16,6 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 if TYPE_CHECKING:
     from torch import nn
@@ -50,6 +49,8 @@ def ssim(images: Tensor, truths: Tensor, *, dtype: torch.dtype = torch.float64) 
     11 pixels is compared with a uniform window of the largest odd size that fits. Computed in
     ``dtype``: float32 is eight times as fast and good to four digits.
     """
+    from torchmetrics.functional.image import structural_similarity_index_measure  # slow to import
+
     side = min(images.shape[-2:])
     small = side < _GAUSSIAN_WINDOW
     value = structural_similarity_index_measure(

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as transforms
 
 from adversary.observation.channel import Channel
 from adversary.observation.observation import Observation
@@ -25,17 +25,25 @@ MOST_CONTRAST = 0.5
 MOST_GAMMA = 2.0
 
 
+@functools.cache
+def _transforms() -> Any:
+    """Return torchvision's functions, which are slow to import and needed by this defence alone."""
+    from torchvision.transforms.v2 import functional
+
+    return functional
+
+
 def _moved(
     image: Tensor, *, angle: float = 0.0, x: float = 0.0, y: float = 0.0, scale: float = 1.0
 ) -> Tensor:
     size = image.shape[-1]
-    return transforms.affine(
+    return _transforms().affine(
         image,
         angle=angle,
         translate=[x * size, y * size],
         scale=scale,
         shear=[0.0, 0.0],
-        interpolation=InterpolationMode.BILINEAR,
+        interpolation="bilinear",
     )
 
 
@@ -60,19 +68,19 @@ def _stretch(image: Tensor, draw: Tensor, strength: float) -> Tensor:
 
 
 def _contrast(image: Tensor, draw: Tensor, strength: float) -> Tensor:
-    return transforms.adjust_contrast(image, 1 + float(draw[0]) * MOST_CONTRAST * strength)
+    return _transforms().adjust_contrast(image, 1 + float(draw[0]) * MOST_CONTRAST * strength)
 
 
 def _brightness(image: Tensor, draw: Tensor, strength: float) -> Tensor:
-    return transforms.adjust_brightness(image, 1 + float(draw[0]) * MOST_CONTRAST * strength)
+    return _transforms().adjust_brightness(image, 1 + float(draw[0]) * MOST_CONTRAST * strength)
 
 
 def _gamma(image: Tensor, draw: Tensor, strength: float) -> Tensor:
-    return transforms.adjust_gamma(image, MOST_GAMMA ** (float(draw[0]) * strength))
+    return _transforms().adjust_gamma(image, MOST_GAMMA ** (float(draw[0]) * strength))
 
 
 def _flip(image: Tensor, draw: Tensor, strength: float) -> Tensor:
-    return transforms.horizontal_flip(image) if draw[0] < 0 else image
+    return _transforms().horizontal_flip(image) if draw[0] < 0 else image
 
 
 TRANSFORMS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {

@@ -19,7 +19,7 @@ from adversary.attacks.most_probable import misfit_cost
 from adversary.priors.gaussian import GaussianPrior
 from adversary.problem.interval_equations import IntervalEquations, has_intervals
 from adversary.problem.problem import Problem
-from adversary.problem.residuals import Residuals, residuals
+from adversary.problem.residuals import CALIBRATION_POINTS, Residuals, residuals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,9 @@ class Referee:
         found = found.completed()
         if self._sigma is None:
             mean = self.prior.mean.expand(self.problem.shape)
-            self._sigma = found.calibrated(mean, self.seed).sigma
+            # Of several steps, each of which rounds anew, one candidate does for common units.
+            points = 1 if found.unrolled else CALIBRATION_POINTS
+            self._sigma = found.calibrated(mean, self.seed, points=points).sigma
         return Residuals(self.problem, found.targets, found.picks, self._sigma)
 
     @torch.no_grad()

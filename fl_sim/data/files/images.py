@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
-from torchvision.transforms.v2 import functional as transforms
 
 from fl_sim.data.errors import DataError, DataWarning
 from fl_sim.data.files import dicom
@@ -161,6 +160,8 @@ def _square(picture: np.ndarray, image_size: int, channels: int) -> Tensor:
 
     Cropping first keeps a very long and thin picture from becoming a huge one.
     """
+    from torchvision.transforms.v2 import functional as transforms  # slow to import
+
     if picture.ndim == 3 and channels == 1:
         picture = picture @ _LUMA
     pixels = torch.from_numpy(np.ascontiguousarray(np.atleast_3d(picture))).movedim(-1, 0)

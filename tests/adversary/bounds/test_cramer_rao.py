@@ -476,6 +476,18 @@ def test_several_local_steps_are_unrolled(tiny_net, update):
     assert bool((cramer_rao_bound(problem, truth, smooth_prior()).psnr > 30).all())
 
 
+def test_an_estimate_of_several_images_is_not_begun_for_few_products(tiny_net):
+    given = posed(tiny_net(), draw_images(2), torch.tensor([0, 1]), scale=1e-3)
+    product = FisherInformation(given[0].to(torch.float64), given[1], None).product
+    budget = BoundBudget(method="stochastic", probes=1, work=9 * product, fewest=10)
+    with pytest.raises(BoundError, match="^client-00 in round 1: no bound for 1 local steps on 2"):
+        cramer_rao_bound(*given, smooth_prior(), budget=budget)
+    enough = dataclasses.replace(budget, work=10 * product)
+    assert not cramer_rao_bound(*given, smooth_prior(), budget=enough).converged
+    one = posed(tiny_net(), draw_images(1), torch.tensor([0]), scale=1e-3)
+    assert cramer_rao_bound(*one, smooth_prior(), budget=budget).method == "stochastic"
+
+
 def test_what_has_no_bound_is_told_in_one_line(tiny_net, update, monkeypatch):
     images, labels = draw_images(2), torch.tensor([0, 2])
     model = tiny_net()
