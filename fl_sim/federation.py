@@ -7,6 +7,7 @@ of Flower or Ray is imported.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -204,8 +205,15 @@ class Federation:
         if (round - 1) % wanted.every:
             return []
         draw = generator(self.settings.seed, "attacked", round)
-        order = torch.randperm(len(clients), generator=draw).tolist()
-        return sorted(clients[i] for i in order[: wanted.clients or None])
+        order = [clients[i] for i in torch.randperm(len(clients), generator=draw).tolist()]
+        if wanted.choice == "smallest":
+            order.sort(key=self._examples)
+        return sorted(order[: wanted.clients or None])
+
+    def _examples(self, client: str) -> float:
+        """Return how many X-rays a client trains on, as it tells the server; if it is known."""
+        number = client_number(client)
+        return math.inf if number is None else len(self.parts[number])
 
     @cached_property
     def _first_model(self) -> Classifier:

@@ -244,8 +244,12 @@ class AdversarySettings:
         64, "updates that may wait for their attack before the training waits", minimum=1
     )
     every: int = setting(1, "attack the first round and every n-th after it", minimum=1)
-    clients: int = setting(
-        0, "attack at most this many clients a round, drawn anew by the seed; 0 is all", minimum=0
+    clients: int = setting(0, "attack at most this many clients a round; 0 is all", minimum=0)
+    choice: str = setting(
+        "random",
+        "which clients those are: drawn anew each round, or those of the fewest X-rays, which "
+        "leak most",
+        choices=lambda: ("random", "smallest"),
     )
     labels_known: bool = setting(False, "tell the attacker the true labels (an oracle)")
     defence_known: bool = setting(True, "tell the attacker which defence there is, as is public")

@@ -129,6 +129,15 @@ def test_who_is_attacked_follows_from_the_seed(quick):
     assert again.clients_to_attack(4, names) == chosen[4]
 
 
+def test_the_smallest_are_attacked_where_that_is_asked_for(quick):
+    chosen = {"adversary__clients": 2, "adversary__choice": "smallest", "data__sizes": "4, 1, 3, 2"}
+    run = build_federation(quick(clients=4, **chosen), 4)
+    names = [f"client-{i:02d}" for i in range(4)]
+    for round in range(1, 4):
+        assert run.clients_to_attack(round, names) == ["client-01", "client-03"]
+    assert run.clients_to_attack(1, names[:1]) == ["client-00"]
+
+
 def test_every_client_is_attacked_by_default(quick):
     names = ["client-00", "client-01", "client-02"]
     run = build_federation(quick(), 3)

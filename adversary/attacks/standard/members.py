@@ -222,7 +222,11 @@ def _means_by_label(work: Work, labels: Tensor) -> Tensor | None:
 
 
 def _has_public(work: Work) -> bool:
-    return work.problem.prior is not None and work.problem.shape[0] == 1
+    public = work.problem.prior
+    if public is None or work.problem.shape[0] != 1:
+        return False
+    gradients = len(public.images) * len(work.labels) * work.problem.observation.steps
+    return gradients * work.operations <= work.effort.operations
 
 
 def _nearest(work: Work) -> Iterator[Found]:
