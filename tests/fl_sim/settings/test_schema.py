@@ -189,7 +189,9 @@ def test_every_config_fits_together(root):
             config["data.name"] = "phantom"
         settings = parse(config)
         make_attacks(settings)
-        assert len(build_federation(settings, settings.clients).parts) == settings.clients
+        run = build_federation(settings, settings.clients)
+        assert len(run.parts) == settings.clients
+        assert run.model().head.out_features > 0
 
 
 def test_the_table_in_the_reference_is_that_of_the_settings():
