@@ -6,8 +6,11 @@ WORKERS ?= 2
 # The commit from which lines differ that get faults, and how many of these are tried.
 SINCE ?= main
 SAMPLE ?= 20
+# Another version of Flower under which `make test-flwr` tests, over the packages of .venv.
+FLWR ?= 1.42.0
+OTHER := .venv-flwr-$(FLWR)
 
-.PHONY: install demo test lint docs pages mutants bench clean
+.PHONY: install demo test test-flwr lint docs pages mutants bench clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -15,6 +18,7 @@ help:
 	@echo "make install   make .venv with everything a run needs (torch and Flower: about 6 GB)"
 	@echo "make demo      install, then run a small federation and attack it: results/demo/report.html"
 	@echo "make test      install the test tools; lint, types, tests"
+	@echo "make test-flwr what concerns Flower, under another version of it: FLWR=1.42.0"
 	@echo "make lint      lint and types alone"
 	@echo "make mutants   install Cosmic Ray; try small faults in changed lines: SINCE=main SAMPLE=20"
 	@echo "make bench     measure speed and scale anew: results/bench (some 20 minutes of an idle machine)"
@@ -29,6 +33,9 @@ demo: install
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+test-flwr: $(OTHER)/.installed
+	PYTHONPATH=$(CURDIR) OMP_NUM_THREADS=1 $(OTHER)/bin/python -m pytest tests/strategies tests/integration tests/fl_sim/engines
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
@@ -48,7 +55,7 @@ bench: install
 	$(BIN)/python -m benchmarks suite
 
 clean:
-	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-flwr-* build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps are made last, so that an install cut short is done again.
@@ -66,6 +73,13 @@ $(VENV)/.installed-docs: $(VENV)/.installed
 
 $(VENV)/.installed-mutants: $(VENV)/.installed-test
 	$(BIN)/python -m pip install --disable-pip-version-check --editable ".[test,mutants]"
+	touch $@
+
+$(OTHER)/.installed: $(VENV)/.installed-test
+	$(BIN)/python -m venv $(OTHER)
+	$(OTHER)/bin/python -m pip install --disable-pip-version-check --no-deps flwr==$(FLWR)
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		>"$$($(OTHER)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/others.pth"
 	touch $@
 
 $(VENV)/bin/python:

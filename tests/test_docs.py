@@ -107,7 +107,7 @@ def check_fl_sim(words):
 
 
 def check_make(words):
-    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M)
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M)
     assert [word for word in words if "=" not in word] in [[target] for target in targets]
 
 

@@ -11,12 +11,19 @@ import pytest
 import torch
 from flwr.app import Array, ConfigRecord, MetricRecord
 from flwr.serverapp.strategy import (
+    Bulyan,
     DifferentialPrivacyServerSideFixedClipping,
+    FedAdagrad,
     FedAdam,
     FedAvg,
     FedAvgM,
     FedMedian,
     FedProx,
+    FedTrimmedAvg,
+    FedYogi,
+    Krum,
+    MultiKrum,
+    QFedAvg,
 )
 
 from adversary.observation.threat_model import ThreatModel
@@ -29,7 +36,14 @@ STRATEGIES = {
     "fedprox": lambda: FedProx(proximal_mu=0.1),
     "fedavgm": lambda: FedAvgM(server_momentum=0.9),
     "fedadam": FedAdam,
+    "fedadagrad": FedAdagrad,
+    "fedyogi": FedYogi,
     "fedmedian": FedMedian,
+    "fedtrimmedavg": FedTrimmedAvg,
+    "krum": Krum,
+    "multikrum": lambda: MultiKrum(num_nodes_to_select=2),
+    "bulyan": Bulyan,
+    "qfedavg": lambda: QFedAvg(client_learning_rate=0.1, train_loss_key="loss"),
     "sampled": lambda: FedAvg(fraction_train=0.7),
     "dp": lambda: DifferentialPrivacyServerSideFixedClipping(FedAvg(), 0.1, 0.5, 3),
 }
@@ -62,8 +76,8 @@ ACTS = {
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_the_federation_is_bit_for_bit_the_same(name, foreign, recipe):
-    # Integer buffers cannot be clipped by Flower's wrapper, so there the model has none.
-    batch_norm = name != "dp"
+    # Flower's wrapper cannot clip integer buffers, nor q-FedAvg scale them: then there are none.
+    batch_norm = name not in ("dp", "qfedavg")
     app = foreign.App(batch_norm=batch_norm)
     alone = foreign.bits(app.run(STRATEGIES[name]()))
     broken = foreign.Ledger("observed", "outcome", "unusable", "round_done", "close")

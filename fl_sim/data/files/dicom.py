@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -28,6 +29,7 @@ _NEEDED = (
     "BitsStored",
     "PixelRepresentation",
 )
+_NOT_A_NUMBER = re.compile(r"(?:invalid literal for int\(\)|could not convert string).*: (.+)$")
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 
@@ -128,6 +130,8 @@ def _reason(error: Exception) -> str:
     first, *more = [" ".join(line.split()) for line in str(error).strip().splitlines()] or [""]
     if more and first.startswith("Unable to decode"):
         return f"its pixels cannot be decoded; convert them to uncompressed ones; {more[0]}"
+    if found := _NOT_A_NUMBER.search(first):
+        return f"a number in its header reads {found[1]}"
     return first or type(error).__name__
 
 

@@ -6,6 +6,7 @@ A few by default; ``FL_SIM_FUZZ=2000`` tries as many tables and half as many fol
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import tempfile
 from pathlib import Path
@@ -147,6 +148,71 @@ def test_patients_stay_together_however_they_are_written(images, table, seed):
         check(splits, truth=truth)
     else:
         assert len(set(truth.values())) < 3 or len(labels) < 2
+
+
+FINDINGS = [
+    "No Finding", "Enlarged Cardiomediastinum", "Cardiomegaly", "Lung Opacity", "Lung Lesion",
+    "Edema", "Consolidation", "Pneumonia", "Atelectasis", "Pneumothorax", "Pleural Effusion",
+    "Pleural Other", "Fracture", "Support Devices",
+]  # fmt: skip
+NAMES = ["0.png", "0.jpg", "1.png", "2.png", "2.jpg", "3.png", "./1.png", "nothing.png",
+         "../0.png", " 3.png", "", "train/p1/0.png"]  # fmt: skip
+
+
+@st.composite
+def label_lines(draw):
+    """A line of a file of labels, of whatever kind."""
+    value = st.sampled_from([1.0, 0.0, -1.0, None, 1, "x", [1]])
+    found = {
+        "path_to_image": draw(st.sampled_from(NAMES)),
+        **dict.fromkeys(FINDINGS, draw(value)),
+        "Edema": draw(value),
+    }
+    for name in draw(st.lists(st.sampled_from(list(found)), max_size=1)):
+        del found[name]
+    return draw(st.sampled_from([json.dumps(found)] * 8 + ["", "{", "[1]", "é"]))
+
+
+@TABLES
+@given(
+    head=st.sampled_from(
+        [("Image Index", "Finding Labels", "Patient ID"),
+         ("path_to_image", "frontal_lateral", "deid_patient_id"),
+         ("path_to_image", "split", "deid_patient_id")]
+    ),
+    rows=st.lists(
+        st.tuples(
+            st.sampled_from(NAMES), st.sampled_from(["Mass", "train", "valid", ""]),
+            st.sampled_from(["1", "2", "3.0", ""]),
+        ),
+        min_size=1, max_size=8,
+    ),
+    lists=st.dictionaries(
+        st.sampled_from(["train_val_list.txt", "test_list.txt"]),
+        st.lists(st.sampled_from(NAMES), max_size=6).map("\n".join),
+    ),
+    labels=st.dictionaries(
+        st.sampled_from(
+            ["impression_fixed.json", "report_fixed.json", "below/report_fixed.json"]
+        ),
+        st.lists(label_lines(), max_size=8).map("\n".join),
+    ),
+    on_error=st.sampled_from(["stop", "skip"]),
+)  # fmt: skip
+def test_any_files_beside_a_published_table(samples, head, rows, lists, labels, on_error):
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        for place in ("", "below", "PNG/train/p1"):
+            (root / place).mkdir(parents=True, exist_ok=True)
+        for number in range(4):
+            (root / f"{number}.png").write_bytes(samples["png"])
+        (root / "PNG/train/p1/0.png").write_bytes(samples["png"])
+        for name, text in (lists | labels).items():
+            (root / name).write_text(text)
+        (root / "table.csv").write_text("\n".join(map(",".join, [head, *rows])))
+        splits = outcome(root / "table.csv", on_error=on_error, uncertain="zeros")
+    if splits is not None:
+        check(splits)
 
 
 PARTS = ["train", "test", "val", "Train", "A", "B", "a", "B ", "patient1", "patient2", "p10",

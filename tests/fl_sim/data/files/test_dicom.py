@@ -301,6 +301,7 @@ def test_pydicoms_own_files_are_read_or_refused_in_a_line():
     assert all(line.startswith(f"{name}: ") and "\n" not in line for name, line in refused)
     assert read > 40
     assert len(refused) > 20
+    assert dict(refused).get("badVR.dcm", "reads '1A')").endswith("reads '1A')")
 
 
 def test_patient_id(tmp_path, pixels):
