@@ -1,6 +1,7 @@
 """The example app under a real SuperLink with TLS and two SuperNodes, as processes."""
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -14,9 +15,11 @@ import psutil
 import pytest
 
 from adversary.storage.run_folder import RunFolder
+from strategies.mods.leakage_guard.mod import WITHHELD
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "hospitals"
+GUARDED = ROOT / "examples" / "guarded_hospitals"
 BIN = Path(sys.executable).parent
 
 
@@ -92,10 +95,20 @@ def test_two_hospitals_behind_tls(tmp_path):
         done = subprocess.run(
             [BIN / "flwr", "run", EXAMPLE, "hospitals", "--stream", "--run-config",
              f"out='{out}' rounds=1 iterations=20"],
-            env=environment, capture_output=True, text=True, timeout=240, check=False,
+            env=environment, capture_output=True, text=True, timeout=600, check=False,
         )  # fmt: skip
         said = done.stdout + done.stderr
         assert done.returncode == 0, said
+        guarded = subprocess.run(
+            [BIN / "flwr", "run", GUARDED, "hospitals", "--stream", "--run-config",
+             f"out='{tmp_path}/guarded.json' folder='{tmp_path}' rounds=1 seconds=300.0"],
+            env=environment, capture_output=True, text=True, timeout=900, check=False,
+        )  # fmt: skip
+        assert guarded.returncode == 0, guarded.stdout + guarded.stderr
+    [came] = json.loads((tmp_path / "guarded.json").read_text())
+    assert came == {"came": 1, "told": [WITHHELD], "noise": []}  # that of the single X-ray stayed
+    for node in range(2):
+        assert (tmp_path / f"node-{node}" / "guard.html").exists()
     folder = RunFolder.open(out)
     leakage = folder.leakage()
     assert folder.info()["status"] == "completed", said
