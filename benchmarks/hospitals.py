@@ -87,8 +87,7 @@ def _situation(folder: RunFolder) -> Situation:
 
 def _images(folder: RunFolder) -> dict[str, int]:
     """Return how many X-rays each client trained on."""
-    clients = folder.clients()
-    return {str(one["client"]): int(one["images"]) for _, one in clients.iterrows()}
+    return {str(client): int(images) for client, images in folder.info()["clients"].items()}
 
 
 def _updates(rows: Sequence[Row]) -> list[dict[str, Any]]:

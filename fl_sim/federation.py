@@ -314,7 +314,7 @@ def build_federation(settings: Settings, clients: int) -> Federation:
     recipe = defence.recipe(dataclasses.replace(recipe_from(settings), class_weights=weights))
     check_optimizer(recipe)
     check_smallest_client(settings, defence, recipe, training)
-    return Federation(
+    run = Federation(
         settings=settings,
         splits=splits,
         parts=tuple(training),
@@ -323,6 +323,8 @@ def build_federation(settings: Settings, clients: int) -> Federation:
         defence=defence,
         device=device,
     )
+    fitted = defence.fitted(run.model(), adversary_setup.image_shape(settings))
+    return run if fitted is defence else dataclasses.replace(run, defence=fitted)
 
 
 def _clients_per_round(settings: Settings) -> int:

@@ -15,6 +15,7 @@ from adversary.common.hints import did_you_mean
 from adversary.common.plugins import Registry, derived_from
 from fl_sim.defences.augmentation import Augmentation
 from fl_sim.defences.base import Defence, DefenceError, LocalUpdate
+from fl_sim.defences.bound_noise import BoundNoise
 from fl_sim.defences.bound_pruning import BoundPruning
 from fl_sim.defences.central_dp import CentralDp
 from fl_sim.defences.dp_sgd import DpSgd
@@ -63,6 +64,7 @@ DEFENCES: Registry[type[Defence]] = Registry(
     {
         "none": NoDefence,
         "gaussian-noise": GaussianNoise,
+        "bound-noise": BoundNoise,
         "dp-sgd": DpSgd,
         "local-dp": LocalDp,
         "central-dp": CentralDp,

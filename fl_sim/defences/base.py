@@ -114,6 +114,13 @@ class Defence(ABC):
         """Return the architecture to train in place of ``model``, which may be changed."""
         return model
 
+    def fitted(self, model: Classifier, image_shape: tuple[int, int, int]) -> Self:
+        """Return the defence that knows the architecture and (C, H, W) of its images.
+
+        For those whose :meth:`channel` depends on them; the weights of ``model`` mean nothing.
+        """
+        return self
+
     def personal(self, names: Collection[str]) -> frozenset[str]:
         """Return which arrays of a state dict each client keeps for itself, round after round.
 

@@ -97,8 +97,9 @@ WITHOUT_FILES = ("embedded", "phantom", "sample")
 
 DEFENCES = Names(
     "fl_sim.defences:DEFENCES",
-    ("none", "gaussian-noise", "dp-sgd", "local-dp", "central-dp", "secure-aggregation",
-     "percentile-noise", "percentile-privacy", "top-k", "quantise", "soteria", "partial-sharing",
-     "freezing", "mixup", "augmentation", "large-batch", "more-steps"),
+    ("none", "gaussian-noise", "bound-noise", "dp-sgd", "local-dp", "central-dp",
+     "secure-aggregation", "percentile-noise", "percentile-privacy", "top-k", "bound-pruning",
+     "quantise", "soteria", "partial-sharing", "freezing", "mixup", "augmentation", "large-batch",
+     "more-steps"),
     group="fl_sim.defences",
 )  # fmt: skip

@@ -9,7 +9,8 @@ takes its term ||dg_i / dx||^2 from the trace and its square g_i^2 from the step
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -44,3 +45,25 @@ def squared_sensitivities(
         for name, value in along.items():
             total[name] = total.get(name, torch.zeros_like(value)) + value.square() / PROBES
     return total
+
+
+def placed_levels(
+    sensitivities: Mapping[str, float], sizes: Mapping[str, int], energy: float
+) -> dict[str, float]:
+    """Return standard deviations of noise, by array, that leave the least information.
+
+    Of all levels s_a with sum_a n_a s_a^2 = ``energy`` those with the least trace of the Fisher
+    information, sum_a n_a t_a / s_a^2: s_a^2 in proportion to the square root of t_a.
+
+    Parameters
+    ----------
+    sensitivities : mapping of str to float
+        t_a, the mean over an array's entries of ||dg_i / dx||^2; at least one > 0.
+    sizes : mapping of str to int
+        n_a, its number of entries.
+    energy : float
+        Expected sum of the squared noise, >= 0.
+    """
+    roots = {name: math.sqrt(value) for name, value in sensitivities.items()}
+    total = sum(sizes[name] * root for name, root in roots.items())
+    return {name: math.sqrt(energy * root / total) for name, root in roots.items()}
