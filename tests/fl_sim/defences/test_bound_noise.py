@@ -18,16 +18,15 @@ def test_the_levels_are_those_of_a_general_optimiser(seed):
     told = (3 * torch.randn(4, generator=draw)).exp().tolist()
     sizes = torch.randint(1, 50, (4,), generator=draw).tolist()
     names = "abcd"
-    levels = placed_levels(
-        dict(zip(names, told, strict=True)), dict(zip(names, sizes, strict=True)), 2.0
-    )
+    entries = dict(zip(names, sizes, strict=True))
+    levels = placed_levels(dict(zip(names, told, strict=True)), entries, 2.0)
 
     def trace(logs):
         shares = torch.tensor(logs, dtype=torch.float64).softmax(0) * 2.0  # n_a s_a^2
         return float(sum(n * n * t / s for n, t, s in zip(sizes, told, shares, strict=True)))
 
     best = minimize(trace, torch.zeros(4).numpy(), method="Nelder-Mead", tol=1e-12)
-    assert sum(n * levels[k] ** 2 for k, n in zip(names, sizes, strict=True)) == pytest.approx(2.0)
+    assert sum(n * levels[k] ** 2 for k, n in entries.items()) == pytest.approx(2.0)
     own = sum(n * t / levels[k] ** 2 for k, n, t in zip(names, sizes, told, strict=True))
     assert own == pytest.approx(best.fun, rel=1e-3)
 
