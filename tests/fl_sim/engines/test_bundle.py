@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib
 import io
-import shutil
-import subprocess
 import tomllib
 import zipfile
 
@@ -14,6 +12,7 @@ from flwr.cli.build import build_fab_from_disk
 
 import fl_sim
 from fl_sim.engines.bundle import app_root, checkout, write_app
+from helpers.checkouts import copied
 
 
 @pytest.fixture
@@ -64,13 +63,10 @@ def test_flower_s_hub_takes_it(source, root, tmp_path):
     """Flower's own checks before an upload: description, kinds, number and sizes of files."""
     publish = importlib.import_module("flwr.cli.app_cmd.publish")
     app = tmp_path / "fl-sim"
-    app.mkdir()
     if source == "checkout":
-        archive = tmp_path / "checkout.zip"
-        command = ["git", "-C", str(root), "archive", "--format=zip", "-o", str(archive), "HEAD"]
-        subprocess.run(command, check=True)
-        shutil.unpack_archive(archive, app)
+        copied(root, app)
     else:
+        app.mkdir()
         write_app(app)
     config = tomllib.loads((app / "pyproject.toml").read_text())
     assert 0 < len(config["project"]["description"]) <= 200
