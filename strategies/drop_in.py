@@ -204,7 +204,12 @@ def curious(
     folder = RunFolder.create_next_to(
         out,
         title=f"{type(strategy).__name__}, observed",
-        settings={"image_shape": image_shape, "normalise": normalise, **told},
+        settings={
+            "image_shape": image_shape,
+            "normalise": normalise,
+            "attacks": ", ".join(adversary.names),
+            **told,
+        },
         threat={"view": "client", "labels_known": False},
         device=str(adversary.device),
         versions={"torch": torch.__version__},

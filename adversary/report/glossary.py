@@ -43,6 +43,7 @@ GLOSSARY: dict[str, Term] = {
         "Batch, local step",
         "X-rays that are looked at together, and one change of the weights by them. An update "
         "may be the sum of several steps.",
+        spotted=r"larger batches|local steps?",
     ),
     "server": Term(
         "Honest-but-curious server",

@@ -19,6 +19,16 @@ def positive(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
 
 
+def trained_images(info: Mapping[str, Any]) -> int | None:
+    """Return how many X-rays the clients hold together; None where run.json does not tell.
+
+    Not those of the data set: where the sizes of hospitals are set, some are with nobody.
+    """
+    held = [positive(count) for count in mapping(info.get("clients")).values()]
+    told = sum(filter(None, held))
+    return told or positive(mapping(info.get("data")).get("private"))
+
+
 def flattened(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return the entries of nested tables by dotted key."""
     flat: dict[str, Any] = {}

@@ -18,7 +18,7 @@ from adversary.report.leakage_rows import (
     points_to_patient,
     with_levels,
 )
-from adversary.report.run_info import mapping, positive
+from adversary.report.run_info import mapping, positive, trained_images
 from adversary.report.templating import format_number
 from adversary.scoring.verdict import CLOSE_PSNR, COPY_PSNR, Evidence, Severity, with_names
 from adversary.storage.names import unmasked
@@ -237,7 +237,7 @@ def _beyond_null(done: list[Row]) -> Share | None:
 
 def _examined(done: list[Row], info: Mapping[str, Any]) -> tuple[str, ...]:
     """Return what was looked at of a federation in words; totals as far as run.json tells them."""
-    clients, settings, data = (mapping(info.get(name)) for name in ("clients", "settings", "data"))
+    clients, settings = mapping(info.get("clients")), mapping(info.get("settings"))
     aggregate = mapping(info.get("threat")).get("view") == "aggregate"
     hospitals = Share(len({row["client"] for row in done}), len(clients) or None)
     of = f" of {len(clients)} hospitals" if clients else ""
@@ -248,7 +248,7 @@ def _examined(done: list[Row], info: Mapping[str, Any]) -> tuple[str, ...]:
         )
     )
     if names := {row["truth"] for row in done if row["truth"] is not None}:
-        parts.append(_counted(Share(len(names), positive(data.get("private"))), "X-ray"))
+        parts.append(_counted(Share(len(names), trained_images(info)), "X-ray"))
     return tuple(parts)
 
 

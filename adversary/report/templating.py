@@ -14,6 +14,9 @@ from markupsafe import Markup, escape
 from adversary.report.glossary import GLOSSARY
 from adversary.report.templates import TEMPLATES
 
+LARGE = 1e6
+"""From where a figure is told in powers of ten."""
+
 
 @lru_cache
 def template(name: str) -> Template:
@@ -40,12 +43,12 @@ def _environment() -> Environment:
 
 
 def format_number(value: float | None, digits: int = 2) -> str:
-    """Return a figure for reading: a dash where missing, small ones in powers of ten."""
+    """Return a figure for reading: a dash where missing, small and large ones in powers of ten."""
     if value is None:
         return "–"
     if isinstance(value, float) and not math.isfinite(value):
         return "exact" if value > 0 else "–"
-    if value and abs(value) < 0.5 * 10.0**-digits:
+    if value and not 0.5 * 10.0**-digits <= abs(value) < LARGE:
         return f"{value:.1e}"
     return f"{value:.{digits}f}".replace("-", "−")
 

@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import click
 import typer
 
-from fl_sim.cli.first_checks import check_free, check_paths, check_run, check_weights
+from fl_sim.cli.first_checks import (
+    check_any_run,
+    check_compared,
+    check_free,
+    check_paths,
+    check_recorded,
+    check_run,
+    check_weights,
+    check_writable,
+)
 from fl_sim.cli.options import (
     ChangesOption,
     Engine,
@@ -119,6 +128,7 @@ def run(
     refuse_unread(settings)
     check_paths(settings)
     check_free(folder, overwrite=overwrite or settings.resume)
+    check_writable(folder)
     check_settings(settings)
     if settings.resume:
         check_resume(settings)
@@ -164,6 +174,7 @@ def compare(
     Runs that are completed are kept: the same command goes on where it stopped.
     """
     given, changed = read_config(config), parse_changes(changes)
+    check_compared(config, given)
     folder = Path(out).expanduser().absolute()
     if (folder / "run.json").exists():
         raise UsageError(f"--out {out}: holds a single run; name another folder")
@@ -211,7 +222,7 @@ def attack(
     fail_on: FailOnOption = None,
 ) -> None:
     """Attack the recorded updates of a run again; needs neither Flower nor Ray."""
-    check_run(folder)
+    (check_run if missing else check_recorded)(folder)
     changed = parse_changes(changes)
     from fl_sim.offline.reattack import reattack
 
@@ -233,7 +244,7 @@ def identify(
     ] = "",
 ) -> None:
     """Tell who was in the recorded updates of a run, of candidates whose X-rays are at hand."""
-    check_run(folder)
+    check_recorded(folder)
     from fl_sim.offline.identification import identify_run
 
     written = identify_run(folder, candidates=candidates).resolve()
@@ -241,9 +252,17 @@ def identify(
     conclude(written.parent)
 
 
+class Mechanism(StrEnum):
+    """What ``fl-sim check-dp`` can work out."""
+
+    local_dp_mod = "local-dp-mod"
+    central_dp = "central-dp"
+    dp_sgd = "dp-sgd"
+
+
 @app.command(name="check-dp")
 def check_dp(
-    mechanism: Annotated[str, typer.Argument(help="local-dp-mod, central-dp or dp-sgd.")],
+    mechanism: Annotated[Mechanism, typer.Argument(help="What adds the noise.")],
     options: Annotated[
         list[str] | None, typer.Argument(metavar="KEY=VALUE...", help="Its settings.")
     ] = None,
@@ -363,6 +382,8 @@ def report(
         raise UsageError("--out: is for the comparison of several runs; there is one")
     if missing := [str(folder) for folder in folders if not folder.is_dir()]:
         raise UsageError("\n".join(f"{folder}: no such folder" for folder in missing))
+    if len(folders) == 1 and not (folders[0] / "run.json").exists():
+        check_any_run(folders[0])
     from adversary.report import comparison, comparison_page, run_groups, run_history
     from adversary.report.run_page import render
     from adversary.storage.run_folder import RunFolder

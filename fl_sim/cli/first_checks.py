@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fl_sim.cli.options import UsageError
 
@@ -25,6 +27,61 @@ def check_run(folder: Path) -> None:
     if not (folder / _RUN).exists():
         why = f"it has no {_RUN}" if folder.is_dir() else "no such folder"
         raise UsageError(f"{folder} is not the folder of a run ({why})")
+
+
+def check_recorded(folder: Path) -> None:
+    """Make sure that a folder is one of a run, with updates that can be attacked again.
+
+    Raises
+    ------
+    UsageError
+        If it is none, or holds no updates.
+    """
+    check_run(folder)
+    if not any((folder / "updates").glob("round-*/*.safetensors")):
+        keep = "run with adversary.record = true to keep them"
+        raise UsageError(f"{folder} holds no recorded updates: {keep}")
+
+
+def check_any_run(folder: Path) -> None:
+    """Make sure that there is a run below a folder.
+
+    Raises
+    ------
+    UsageError
+        If there is none.
+    """
+    if next(folder.rglob(_RUN), None) is None:
+        raise UsageError(f"{folder}: no run, and no folder of a run below it")
+
+
+def check_writable(folder: Path) -> None:
+    """Make sure that a folder can be made, as far as rights tell.
+
+    Raises
+    ------
+    UsageError
+        If not.
+    """
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    if not there.is_dir():
+        raise UsageError(f"out = '{folder}': {there} is no folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UsageError(f"out = '{folder}': no rights to write in {there}")
+
+
+def check_compared(config: Path, given: Mapping[str, Any]) -> None:
+    """Make sure that a settings file says what is to be compared.
+
+    Raises
+    ------
+    UsageError
+        If it has no defences.
+    """
+    if not given.get("compare.defence"):
+        raise UsageError(
+            f"--config {config}: compare.defence: must be one or more tables [[compare.defence]]"
+        )
 
 
 def check_free(folder: Path, *, overwrite: bool) -> None:
@@ -65,8 +122,10 @@ def check_paths(settings: Settings) -> None:
     UsageError
         With a line for each that is not.
     """
-    from fl_sim.settings.names import IMAGENET
+    from fl_sim.settings.names import IMAGENET, OF_FILES
 
+    if settings.data.name in OF_FILES and not settings.data.path:
+        raise UsageError(f"data.path = '': the data set '{settings.data.name}' needs a path")
     given = {
         "data.path": "" if settings.data.name == "huggingface" else settings.data.path,
         "model.weights": "" if settings.model.weights == IMAGENET else settings.model.weights,

@@ -308,7 +308,7 @@ def _prior(settings: Settings, images: ClientImages | None) -> Prior:
 def _describe(posed: Audit, adversary: Adversary) -> dict[str, object]:
     """Return the entries of run.json."""
     settings, images = posed.settings, posed.images
-    data: dict[str, object] = {"name": "not given"}
+    data: dict[str, object] = {}
     if images is not None:
         used = images.used
         data = {

@@ -92,6 +92,9 @@ FROZEN_PARTS = Names(
 IMAGENET = "imagenet"
 """What ``model.weights`` says for torchvision's, in place of a path."""
 
+OF_FILES = ("folder", "kermany", "nih")
+"""Data sets that need a ``data.path``."""
+
 WITHOUT_FILES = ("embedded", "phantom", "sample")
 """Data sets that read no ``data.path``."""
 

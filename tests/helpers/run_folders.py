@@ -1,5 +1,6 @@
 """Run folders that look like real ones, and pages taken apart."""
 
+import dataclasses
 from html.parser import HTMLParser
 
 import pytest
@@ -56,7 +57,15 @@ def rand(*shape, seed=0):
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def fill(folder, *, rounds=2, clients=("client-00", "client-01"), attack="ing", noise=0.05):
+def fill(
+    folder,
+    *,
+    rounds=2,
+    clients=("client-00", "client-01"),
+    attack="ing",
+    noise=0.05,
+    bound_psnr=None,
+):
     """Fill a run folder: one image a client, candidates the images of all clients."""
     everyone = rand(len(clients) + 2, 1, 16, 16)
     for number in range(1, rounds + 1):
@@ -73,6 +82,8 @@ def fill(folder, *, rounds=2, clients=("client-00", "client-01"), attack="ing", 
             scores = score_images(
                 found, truth, prior=Prior(rand(2, 1, 16, 16)), candidates=everyone
             )
+            if bound_psnr is not None:
+                scores = [dataclasses.replace(one, bound_psnr=bound_psnr) for one in scores]
             folder.add_reconstruction(
                 number, client, attack, found, scores, draw(found, scores, truth.images)
             )

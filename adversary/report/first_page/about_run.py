@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adversary.report.run_info import flattened, mapping, positive
+from adversary.report.run_info import flattened, mapping, positive, trained_images
 
 UNDEFENDED = "none"
+
+_SHAPE = "image_shape"
+"""Argument of ``strategies.curious`` that is always given."""
+
+_ARGUMENTS = {
+    "adversary.attack": "attacks",
+    "local.batch-size": "batch_size",
+    "local.epochs": "local_epochs",
+    "local.max-steps": "max_steps",
+}
+"""Settings by the arguments of ``strategies.curious`` that tell the same of an app."""
 
 _SEED = re.compile(r"seed-\d+")
 _LICENCE = re.compile(r"\bCC0\b(?: \d\.\d)?|\bCC[ -]BY[-A-Z]*(?: \d\.\d)?|public domain", re.I)
@@ -26,13 +37,13 @@ class AboutRun:
         The run's name, the day it began (ISO 8601), and of this software.
     data, licence : str
         The data set, and the licence that its attribution names.
-    synthetic, audit, aggregate : bool
-        Whether the images are synthetic, whether this is an audit of two models, and whether the
-        server sees the mean of all clients only.
+    synthetic, audit, own_app, aggregate : bool
+        Whether the images are synthetic, whether this is an audit of two models, or of a Flower
+        app of its own, and whether the server sees the mean of all clients only.
     hospitals, images, public, rounds : int or None
         Clients, X-rays in their training, public X-rays, and rounds of the run.
     defence, options : str
-        The defence and its parameters.
+        The defence and its parameters; empty where nobody told whether there is one.
     attacks, effort : str
         The attacks asked for, and what the standard adversary may cost.
     settings : mapping
@@ -46,6 +57,7 @@ class AboutRun:
     licence: str
     synthetic: bool
     audit: bool
+    own_app: bool
     aggregate: bool
     hospitals: int | None
     images: int | None
@@ -73,8 +85,9 @@ class AboutRun:
         if self.batch_size is None:
             return ""
         steps, epochs = (self.settings.get(f"local.{name}") for name in ("max-steps", "epochs"))
-        pace = _counted(steps, "local step") if positive(steps) else _counted(epochs, "epoch")
-        return f"batches of {self.batch_size}, {pace} a round"
+        pace = _counted(steps, "local step") or _counted(epochs, "epoch")
+        batches = f"batches of {self.batch_size}"
+        return f"{batches}, {pace} a round" if pace else batches
 
     @property
     def line(self) -> str:
@@ -83,7 +96,9 @@ class AboutRun:
         model = str(self.settings.get("model.name") or "")
         activation = self.settings.get("model.activation") if model == "convnet" else None
         parts = (
-            " ".join(filter(None, [self.data, f"({self.licence})" if self.licence else ""])),
+            " ".join([self.data, *([f"({self.licence})"] if self.licence else [])])
+            if self.data
+            else "data not told",
             _counted(self.hospitals, "hospital"),
             _counted(self.images, "X-ray"),
             f"{size}×{size} pixels" if size else "",
@@ -106,7 +121,7 @@ class AboutRun:
     @property
     def protection(self) -> str:
         """The defence with its parameters."""
-        return f"{self.defence or UNDEFENDED}{f' ({self.options})' if self.options else ''}"
+        return f"{self.defence or 'not told'}{f' ({self.options})' if self.options else ''}"
 
     @property
     def adversary(self) -> str:
@@ -117,10 +132,10 @@ class AboutRun:
 
 def about_run(info: Mapping[str, Any], path: Path) -> AboutRun:
     """Return what run.json tells of the run in the folder ``path``."""
-    settings = flattened(mapping(info.get("settings")))
+    told = flattened(mapping(info.get("settings")))
+    settings = _of_an_app(told) | told
     data, versions = mapping(info.get("data")), mapping(info.get("versions"))
     defence = mapping(info.get("defence"))
-    clients = mapping(info.get("clients"))
     version = versions.get("fl-sim")
     attribution = str(data.get("attribution") or "")
     licence = _LICENCE.search(attribution)
@@ -132,9 +147,10 @@ def about_run(info: Mapping[str, Any], path: Path) -> AboutRun:
         licence=licence[0] if licence else "",
         synthetic=bool(data.get("synthetic")),
         audit=bool(info.get("audit")),
+        own_app=_SHAPE in told,
         aggregate=mapping(info.get("threat")).get("view") == "aggregate",
-        hospitals=len(clients) or None,
-        images=positive(data.get("private")) or sum(clients.values()) or None,
+        hospitals=len(mapping(info.get("clients"))) or None,
+        images=trained_images(info),
         public=positive(data.get("public")),
         rounds=positive(settings.get("rounds")),
         defence=str(defence.get("name") or settings.get("defence.name") or ""),
@@ -143,6 +159,13 @@ def about_run(info: Mapping[str, Any], path: Path) -> AboutRun:
         effort=str(settings.get("adversary.effort") or ""),
         settings=settings,
     )
+
+
+def _of_an_app(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the arguments of ``strategies.curious`` tell, under the names of settings."""
+    shape = told.get(_SHAPE)
+    size = {"data.image-size": shape[-1]} if isinstance(shape, Sequence) and shape else {}
+    return size | {key: told[name] for key, name in _ARGUMENTS.items() if name in told}
 
 
 def run_title(title: str, path: Path) -> str:

@@ -6,6 +6,7 @@ command. A rule is an entry of :data:`ACTIONS`; it holds where its ``applies`` s
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from adversary.report.first_page.likeness import likeness
 from adversary.report.first_page.situation import Situation
 from adversary.report.templating import format_number
-from adversary.scoring.verdict import CLOSE_PSNR, Severity
+from adversary.scoring.verdict import CLOSE_PSNR, Evidence, Severity
 
 GAP = 6.0
 """dB between attack and bound from which more effort is advised."""
@@ -93,6 +94,15 @@ def _may_be_looked_for(of: Situation) -> bool:
     return open_question and of.recorded and not of.about.audit and not of.cannot_look
 
 
+def _more_to_examine(of: Situation) -> bool:
+    open_question = bool(of.summary.images) and of.level is not Severity.VISIBLE
+    return open_question and not of.whole and not of.about.audit
+
+
+def _some_unused(of: Situation) -> bool:
+    return of.about.images is not None and 0 < of.attacked < of.about.images
+
+
 def _standard(of: Situation) -> bool:
     return "standard" in of.about.attacks
 
@@ -118,13 +128,19 @@ def _compare(of: Situation) -> str:
     )  # fmt: skip
 
 
+def _more_rounds(of: Situation) -> str:
+    assert of.about.images is not None
+    rounds = math.ceil((of.about.rounds or 1) * of.about.images / of.attacked)
+    return f"fl-sim run … --set rounds={rounds}"
+
+
 def _why_stop(of: Situation) -> str:
     if of.summary.named_alone and of.summary.named is not None:
         return f"The server can name {of.summary.named.words}."
     worst = of.summary.worst
     return (
         f"From one update of {worst['client']} in round {worst['round']} the server made a picture "
-        f"that is {likeness(of.reached, worst.get('prior_psnr'))}."
+        f"that is {likeness(Evidence.of(worst))}."
     )
 
 
@@ -133,8 +149,8 @@ def _why_batches(of: Situation) -> str:
     shared = min(batch, of.together)  # a hospital may hold fewer X-rays than a batch
     if shared > 1 and not of.summary.named_alone:
         return (
-            f"Here {shared} X-rays shared a step, and the worst came back as "
-            f"{likeness(of.reached)}."
+            f"Here {shared} X-rays shared a step, and the worst picture is "
+            f"{likeness(Evidence.of(of.summary.worst))}."
         )
     if named is not None and min(batch, named.row["members"]) > 1:
         return f"Here X-rays are in batches of {batch}, and the server can name {named.words}."
@@ -146,6 +162,11 @@ def _why_batches(of: Situation) -> str:
 
 
 def _why_defences(of: Situation) -> str:
+    if not of.about.defence:
+        return (
+            "Whether clients change their updates was not told here. Only a bound or an ε that is "
+            "earned can promise something; the comparison shows both beside the price in accuracy."
+        )
     if not of.about.defended:
         return (
             "Nothing is changed in the updates here. Only a bound or an ε that is earned can "
@@ -197,6 +218,12 @@ ACTIONS: dict[str, Action] = {
         what=lambda of: "Finish the run before anything is concluded from it.",
         why=lambda of: f"Its status is “{of.status}”; what is not there yet is not judged.",
         command=lambda of: _command("run", "--resume", "--out", of.folder),
+    ),
+    "truth": Action(
+        applies=lambda of: bool(of.summary.images) and not of.summary.has_truth,
+        what=lambda of: "Let the hospital put the pictures beside its own X-rays.",
+        why=lambda of: "Without the truth nobody can say what the pictures show of patients.",
+        command=lambda of: "fl-sim audit … --images FILE.csv" if of.about.audit else "",
     ),
     "stop": Action(
         applies=lambda of: _leaks(of) and not of.about.synthetic,
@@ -262,13 +289,11 @@ ACTIONS: dict[str, Action] = {
         applies=lambda of: _is_open(of) and not of.recorded and not of.about.audit,
         what=lambda of: "Keep the updates, so that a stronger attack can be run on them.",
         why=lambda of: f"None were kept. {_why_effort(of)}",
-        command=lambda of: "fl-sim run … --set adversary.record=true",
-    ),
-    "truth": Action(
-        applies=lambda of: bool(of.summary.images) and not of.summary.has_truth,
-        what=lambda of: "Let the hospital put the pictures beside its own X-rays.",
-        why=lambda of: "Without the truth nobody can say what the pictures show of patients.",
-        command=lambda of: "fl-sim audit … --images FILE.csv" if of.about.audit else "",
+        command=lambda of: (
+            "curious(…, record=True)"
+            if of.about.own_app
+            else "fl-sim run … --set adversary.record=true"
+        ),
     ),
     "bound": Action(
         applies=lambda of: of.summary.has_truth and of.summary.bound is None,
@@ -288,21 +313,25 @@ ACTIONS: dict[str, Action] = {
         why=lambda of: "Where pictures fail, an update may still tell who was in the training.",
         command=lambda of: _command("identify", of.folder),
     ),
-    "rest": Action(
-        applies=lambda of: (
-            bool(of.summary.images)
-            and not of.whole
-            and not of.about.audit
-            and of.level is not Severity.VISIBLE
-        ),
-        what=lambda of: "Attack the other hospitals and rounds too.",
-        why=_why_rest,
-        command=lambda of: "fl-sim run … --set adversary.clients=0 --set adversary.every=1",
-    ),
     "keep": Action(
         applies=lambda of: of.level is Severity.PROTECTED,
         what=lambda of: "Keep the defence and its strength as they are.",
         why=lambda of: "What protects is the limit that they set, not that an attack failed.",
+    ),
+    "rest": Action(
+        applies=lambda of: _more_to_examine(of) and of.updates_left,
+        what=lambda of: "Attack the other hospitals and rounds too.",
+        why=_why_rest,
+        command=lambda of: "fl-sim run … --set adversary.clients=0 --set adversary.every=1",
+    ),
+    "rounds": Action(
+        applies=lambda of: _more_to_examine(of) and not of.updates_left and _some_unused(of),
+        what=lambda of: "Repeat it over more rounds, until every X-ray was in an update.",
+        why=lambda of: (
+            f"Every update was attacked, and {of.attacked:,} of {of.about.images:,} X-rays went "
+            "into them."
+        ),
+        command=_more_rounds,
     ),
     "repeat": Action(
         applies=lambda of: bool(of.summary.images),

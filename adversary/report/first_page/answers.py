@@ -11,7 +11,7 @@ from adversary.report.first_page.likeness import likeness
 from adversary.report.first_page.situation import Situation
 from adversary.report.leakage_rows import Row
 from adversary.report.templating import format_number, percent
-from adversary.scoring.verdict import COPY_PSNR, Severity
+from adversary.scoring.verdict import COPY_PSNR, Evidence, Severity
 
 FIRST_STEPS = 3
 """Next steps told on the first screen; all have a section of their own."""
@@ -41,6 +41,9 @@ def headline(of: Situation) -> str:
         return "Nothing to judge yet"
     if of.level is Severity.UNKNOWN and not of.summary.has_truth:
         return "Not measured: no true X-rays to compare with"
+    if of.level is Severity.PROTECTED and not of.covers_all:
+        counts = f" ({of.attacked:,} of {of.about.images:,} X-rays)" if of.about.images else ""
+        return f"{of.level.label}, as far as examined{counts}"
     return of.level.label
 
 
@@ -86,7 +89,11 @@ def _singled_out(of: Situation) -> Iterator[str]:
 
 
 def _traced(of: Situation) -> Iterator[str]:
-    yield "No, but updates gave away more of patients than any chest X-ray shows."
+    worst = Evidence.of(of.summary.worst)
+    if worst.beyond_prior and worst.beyond_null:
+        yield "No, but updates gave away more of patients than any chest X-ray shows."
+    else:
+        yield "No, but poor pictures point to their patients more often than by chance."
     yield _no_comfort(of)
 
 
@@ -96,7 +103,7 @@ def _open(of: Situation) -> Iterator[str]:
 
 
 def _protected(of: Situation) -> Iterator[str]:
-    yield "No. What was examined gives nobody more than chance."
+    yield "No. What was examined shows nobody more than any chest X-ray does."
     if of.guarantee is not None and of.guarantee.settles:
         yield "The privacy guarantee below says so, not an attack that failed."
     elif of.summary.bound is None:
@@ -116,10 +123,12 @@ def _unmeasured(of: Situation) -> Iterator[str]:
         "Not known from here: this run has no true images, as in a real deployment, so "
         "pictures can only be compared by those who hold the X-rays."
     )
-    if of.summary.certified is not None:
+    if (proved := of.summary.certified) is not None:
         yield (
-            f"By its own certificate, without the truth, the attacker proved "
-            f"{of.summary.certified} pictures."
+            f"By its own certificate, without the truth, the attacker proved {proved} pictures."
+            if proved.count
+            else f"The attacker itself could prove none of its {proved.of} pictures, which is no "
+            "evidence of safety."
         )
 
 
@@ -169,9 +178,10 @@ def _meaning(of: Situation) -> Iterator[str]:
     if not of.summary.images:
         yield "Nothing follows from this run so far, neither harm nor safety."
         return
+    if of.level >= Severity.IDENTIFIABLE and not of.about.synthetic:
+        yield "Such updates are to be handled as the X-rays themselves."
     if of.summary.has_truth:
-        mean = of.summary.worst.get("prior_psnr")
-        yield f"{of.level.meaning} The worst picture is {likeness(of.reached, mean)}."
+        yield f"The worst picture is {likeness(Evidence.of(of.summary.worst))}."
     else:
         yield "What the attacker made is shown; whether it is a patient, it alone cannot say."
     yield limit_in_words(of)
@@ -220,13 +230,18 @@ def _unknown(of: Situation) -> Iterator[str]:
         failed = "1 attack" if of.summary.failed == 1 else f"{of.summary.failed} attacks"
         yield f"{failed} failed, for reasons given below: what was attacked so is not judged."
     if of.summary.images:
-        yield f"Examined: {examined(of)}. The verdict is on these alone."
+        others = "" if of.whole and not of.updates_left else " Nothing is said of others."
+        yield f"Examined: {examined(of)}.{others}"
     if (range_ := of.shown_interval) is not None and of.summary.has_truth:
         low, high = range_
-        yield (
-            f"If those examined were drawn at random, between {percent(low)} and {percent(high)} "
-            "of all X-rays would be visible (exact 95 % interval)."
+        share = (
+            f"Between {percent(low)} and {percent(high)} of all X-rays would"
+            if of.shown
+            else f"Up to {percent(high)} of all X-rays could still"
         )
+        yield f"{share} be visible, were those examined drawn at random (exact 95 % interval)."
+    if of.summary.images and not of.looked_for:
+        yield "Nobody was looked for by name, so whether it can be told who took part is not known."
     yield "Not tried: a server that deviates from the protocol, and other models, data or settings."
     if of.oracles:
         yield f"The attacker was told more than a server knows: {', '.join(of.oracles)}."

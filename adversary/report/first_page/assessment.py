@@ -12,7 +12,7 @@ from adversary.report.first_page.actions import next_steps
 from adversary.report.first_page.answers import examined, limit_in_words
 from adversary.report.first_page.likeness import likeness
 from adversary.report.first_page.situation import Situation
-from adversary.scoring.verdict import Severity
+from adversary.scoring.verdict import Evidence, Severity
 
 OFFICER = "to be judged by the officer"
 
@@ -92,13 +92,12 @@ def _means(of: Situation) -> str:
 
 
 def _result(of: Situation) -> str:
-    worst = of.summary.worst
     said = f"Result: {of.level.label.lower()}."
     if not of.summary.has_truth:
         return f"{said} There were no true images to compare with."
     if of.level is Severity.VISIBLE:
         said += f" {of.shown:,} of {of.scored:,} X-rays examined could be seen."
-    said += f" The worst X-ray came back as {likeness(of.reached, worst.get('prior_psnr'))}."
+    said += f" The worst picture is {likeness(Evidence.of(of.summary.worst))}."
     if of.summary.named is not None:
         said += f" Given their X-rays, the server can name {of.summary.named.words}."
     return said

@@ -5,22 +5,19 @@ from __future__ import annotations
 import math
 
 from adversary.report.templating import format_number
-from adversary.scoring.verdict import CLOSE_PSNR, COPY_PSNR, PRIOR_MARGIN
+from adversary.scoring.verdict import CLOSE_PSNR, COPY_PSNR, Evidence
 
 INDISTINGUISHABLE = 50.0
 """dB from which the root mean squared error is below one grey level of 256 (48 dB), and some."""
 
 
-def likeness(psnr: float | None, mean_psnr: float | None = None) -> str:
+def likeness(picture: Evidence) -> str:
     """Return how near a picture is, in words.
 
-    Parameters
-    ----------
-    psnr : float or None
-        In dB.
-    mean_psnr : float or None
-        Of the mean public X-ray beside the same one: what needs no update at all.
+    Beside it stand the mean public X-ray, which needs no update at all, and other patients, where
+    it is no nearer than these.
     """
+    psnr = picture.psnr
     if psnr is None:
         return "not known"
     if math.isinf(psnr):
@@ -30,6 +27,8 @@ def likeness(psnr: float | None, mean_psnr: float | None = None) -> str:
         return f"a copy to the last grey level ({figure})"
     if psnr >= COPY_PSNR:
         return f"a copy ({figure})"
-    if mean_psnr is not None and psnr <= mean_psnr + PRIOR_MARGIN:
-        return f"no nearer than the mean public X-ray ({figure}; the mean has {mean_psnr:.1f} dB)"
-    return f"{'close' if psnr >= CLOSE_PSNR else 'a blur'} ({figure})"
+    if not picture.beyond_prior:
+        mean = f"the mean has {picture.prior_psnr:.1f} dB"
+        return f"no nearer than the mean public X-ray ({figure}; {mean})"
+    words = f"{'close' if psnr >= CLOSE_PSNR else 'a blur'} ({figure})"
+    return words if picture.beyond_null else f"{words}, and as near to other patients"

@@ -78,17 +78,27 @@ class Situation:
         return tuple(one for one in self.hospitals if one.level is None)
 
     @property
+    def updates_left(self) -> bool:
+        """Whether there are hospitals or rounds of which no update was attacked."""
+        return bool(self.not_examined) or self.summary.rounds < (self.about.rounds or 0)
+
+    @property
     def whole(self) -> bool:
         """Whether every X-ray of the federation was examined."""
         return self.about.images is not None and self.attacked >= self.about.images
 
     @property
+    def covers_all(self) -> bool:
+        """Whether the verdict is on every X-ray: all were examined, or a guarantee holds."""
+        return self.whole or (self.guarantee is not None and self.guarantee.settles)
+
+    @property
     def shown_interval(self) -> tuple[float, float] | None:
         """Exact 95 % interval of the share of all X-rays that would be visible.
 
-        It takes those examined for drawn at random. None where all were examined, or none.
+        It takes those examined for drawn at random. None where nothing is open, or none was scored.
         """
-        if self.whole or not self.scored:
+        if self.covers_all or not self.scored:
             return None
         return interval(self.shown, self.scored)
 

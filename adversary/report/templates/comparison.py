@@ -35,7 +35,8 @@ COMPARISON_PAGE = r"""{% from "macros" import badge, glossary, ruler_of, term %}
 .axis span { position: absolute; transform: translateX(-50%); font-size: .72rem; font-weight: 400; color: var(--soft); } .axis { height: 1rem; display: block; }
 .promise th { background: #e8ecf2; white-space: normal; } .promise span { font-weight: 400; display: block; font-size: .87rem; }
 .pair { display: grid; grid-template-columns: 1fr 1fr; gap: .3rem; } .pairs-of { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(15rem, 100%), 1fr)); gap: 1rem; padding: 0; margin: 0; list-style: none; } .pairs-of li { border: 1px solid var(--line); border-radius: .4rem; padding: .6rem; } .pairs-of strong { display: block; overflow-wrap: anywhere; }
-@media print { .standings { grid-template-columns: repeat(4, 1fr); } .pairs-of { grid-template-columns: repeat(6, 1fr); gap: .4rem; } .pairs-of li, .standing { break-inside: avoid; } .frontier svg { max-width: 17cm; } .bar-of, .bar-of b, .bar-of i { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
+#summary h2 { margin-top: .5rem; border-top: 0; } .pairs-of .badge { margin-top: .25rem; }
+@media print { #table { break-before: page; } #table h2 { margin-top: 0; border-top: 0; } .standings { grid-template-columns: repeat(4, 1fr); } .pairs-of { grid-template-columns: repeat(6, minmax(0, 1fr)); gap: .4rem; padding-right: 1px; } .pairs-of li, .standing { break-inside: avoid; } .frontier svg { max-width: 17cm; } .bar-of, .bar-of b, .bar-of i { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
 @media (max-width: 40rem) { .axis { display: none; } .bar-of { min-width: 0; } .frontier svg { min-width: 0; } }
 td.wrap { min-width: 10rem; }
 tr.starts td, tr.starts th { border-top: 2px solid #5c6670; }

@@ -6,7 +6,7 @@ SECTION = r"""
 <h2 id="h-next">What to do now</h2>
 <p>Each step follows by a rule from the verdict, the bound, what was examined and the settings of this run.</p>
 <ol class="steps">
-{% for step in steps %}<li><strong>{{ step.what }}</strong> {{ step.why | linked }}{% if step.command %} <code>{{ step.command }}</code>{% endif %}</li>
+{% for step in steps %}<li><strong>{{ step.what | linked }}</strong> {{ step.why | linked }}{% if step.command %} <code>{{ step.command }}</code>{% endif %}</li>
 {% endfor %}
 </ol>
 </section>

@@ -1,11 +1,11 @@
 """How to read the figures."""
 
 SECTION = r"""
-{% from "macros" import badge, glossary, ruler_of %}
+{% from "macros" import badge, glossary, ruler_of, term %}
 <section id="reading" aria-labelledby="h-reading">
 <h2 id="h-reading">How to read it</h2>
 <h3>Verdicts</h3>
-<table><thead><tr><th scope="col">Verdict</th><th scope="col">Given for</th></tr></thead>
+<table><thead><tr><th scope="col">{{ term("verdict", "Verdict") }}</th><th scope="col">Given for</th></tr></thead>
 <tbody>{% for level in levels %}<tr><td>{{ badge(level) }}</td><td>{{ level.rule }}</td></tr>{% endfor %}</tbody></table>
 <p>An attack is a lower limit of what leaks, a bound an upper one. A patient whom a picture shows is visible, whatever a bound says; only a bound, a posterior that is the prior or a privacy guarantee says protected; an attack that got little says no more than that. Of the others the highest that applies is given, and a client’s verdict is that of its most revealing picture. What was not examined has no verdict.</p>
 {% if ruler %}{{ ruler_of(ruler) }}{% endif %}

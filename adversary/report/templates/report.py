@@ -14,11 +14,10 @@ PAGE = r"""<!DOCTYPE html>
 <aside class="notice" aria-label="Confidentiality">{{ notice }}</aside>
 <header><div>
 <h1>What the server could see of the patients</h1>
-<p><strong>{{ about.title }}</strong> · {{ about.line }}</p>
-<p class="state">Leakage report{% if info.get("started") %}, begun {{ info.started[:16] | replace("T", " ") }} UTC{% endif %}, status: {{ info.get("status", "unknown") }}{% if comparison %} · <a href="{{ comparison }}">back to the comparison</a>{% endif %}</p>
+<p><strong>{{ about.title }}</strong> · {{ about.line }} · status: {{ info.get("status", "unknown") }}{% if comparison %} · <a href="{{ comparison }}">back to the comparison</a>{% endif %}</p>
 </div></header>
 <nav aria-label="Sections"><div><ul>
-<li><a href="#summary">Summary</a></li>{% if steps %}<li><a href="#next">What to do</a></li>{% endif %}{% if dpia %}<li><a href="#dpia">Impact assessment</a></li>{% endif %}{% if named %}<li><a href="#named">Who can be named</a></li>{% endif %}{% if worst %}<li><a href="#leakage">Rounds and clients</a></li>{% endif %}{% if cards %}<li><a href="#gallery">Pictures</a></li>{% endif %}{% if worst %}<li><a href="#figures">Figures</a></li>{% endif %}{% if summary.flags %}<li><a href="#flags">Flags</a></li>{% endif %}{% if accounts %}<li><a href="#privacy">Privacy accounts</a></li>{% endif %}<li><a href="#threat">Threat model</a></li><li><a href="#reading">How to read it</a></li><li><a href="#method">Method and limits</a></li><li><a href="#run">The run</a></li>
+<li><a href="#summary">Summary</a></li>{% if steps %}<li><a href="#next">What to do</a></li>{% endif %}{% if dpia %}<li><a href="#dpia">Impact assessment</a></li>{% endif %}{% if named %}<li><a href="#named">Names</a></li>{% endif %}{% if worst %}<li><a href="#leakage">Rounds</a></li>{% endif %}{% if cards %}<li><a href="#gallery">Pictures</a></li>{% endif %}{% if worst %}<li><a href="#figures">Figures</a></li>{% endif %}{% if summary.flags %}<li><a href="#flags">Flags</a></li>{% endif %}{% if accounts %}<li><a href="#privacy">Accounts</a></li>{% endif %}<li><a href="#threat">Threat model</a></li><li><a href="#reading">How to read</a></li><li><a href="#method">Method</a></li><li><a href="#run">The run</a></li>
 </ul></div></nav>
 <main>
 {% include "first page" %}

@@ -1,10 +1,6 @@
 """The report in a real browser, at the widths of a desktop and of a phone."""
 
-import html as escaping
-import json
 import re
-import shutil
-import subprocess
 
 import numpy as np
 import pytest
@@ -15,13 +11,15 @@ from adversary.common.results import Frame
 from adversary.report import pictures, run_page
 from adversary.report.comparison import ComparedSetting, Run, compare_runs
 from adversary.report.comparison_page import render
+from adversary.report.first_page.answers import QUESTIONS
 from adversary.storage import picture_files
 from adversary.storage.run_folder import RunFolder
+from helpers.browser import accessibility_faults, browse, found_in, needs_chromium, printed
+from helpers.kinds_of_runs import KINDS
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 WIDTHS = (1280, 390)
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+pytestmark = needs_chromium
 
 # Runs in the page: what is wider than the window, dim or empty.
 PROBE = r"""
@@ -63,39 +61,7 @@ found.before = output.textContent;
 select.selectedIndex = 1;
 select.dispatchEvent(new Event("change", {bubbles: true}));
 found.after = output.textContent;
-parent.document.body.textContent = "found " + JSON.stringify(found) + " end";
 """
-
-
-def browse(page, width, *arguments):
-    """Run chromium without a window on a file; return what it prints."""
-    done = subprocess.run(
-        [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
-         f"--window-size={width},2400", f"--user-data-dir={page.parent / 'browser'}", *arguments,
-         page.as_uri()],
-        capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
-    return done.stdout
-
-
-def probe(page, width):
-    """Return what the probe finds in the page, in a frame as wide as asked for.
-
-    A window cannot be narrower than 500 pixels. The page's policy, which allows no script but
-    its own, is taken out.
-    """
-    text = re.sub(r"<meta http-equiv=[^>]*>", "", page.read_text(encoding="utf-8"))
-    text = text.replace("</body>", f"<script>{PROBE}</script></body>")
-    frame = page.with_name("frame.html")
-    frame.write_text(
-        f'<meta charset="utf-8"><body style="margin: 0"><iframe style="border: 0" width="{width}" '
-        f'height="2400" srcdoc="{escaping.escape(text)}"></iframe></body>',
-        encoding="utf-8",
-    )
-    seen = escaping.unescape(browse(frame, 1400, "--dump-dom"))
-    found = re.search(r"found (\{.*\}) end", seen, re.S)
-    assert found, seen[-2000:]
-    return json.loads(found[1])
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +90,7 @@ def report(tmp_path_factory, attacked):
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_nothing_overflows_or_is_dim_or_empty_and_filters_work(report, width):
-    found = probe(report, width)
+    found = found_in(report, width, PROBE)
     assert found["width"] == width
     assert (found["scroll"], found["wide"]) == (width, [])
     assert found["dim"] == []
@@ -142,19 +108,26 @@ def test_screenshots_show_something_everywhere(report, width):
     assert all(band.std() > 5 for band in np.array_split(pixels, 8))
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-def test_a_comparison_fits_and_filters(tmp_path, attacked, width):
+@pytest.fixture
+def comparison(tmp_path, attacked):
+    """Write a comparison of two settings, and return its page."""
     settings = []
     for name in ("none", "gaussian-noise"):
         run = attacked(RunFolder.create(tmp_path / name, candidates=4), rounds=1)
         run.finish("completed")
-        settings.append(
-            ComparedSetting(
-                label=name, defence=name, parameters="", runs=(Run(seed=1, path=run.path),)
-            )
-        )
-    page = render(tmp_path, compare_runs(settings))
-    found = probe(page, width)
+        runs = (Run(seed=1, path=run.path),)
+        settings.append(ComparedSetting(label=name, defence=name, parameters="", runs=runs))
+    return render(tmp_path, compare_runs(settings))
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_comparison_has_no_serious_fault_of_accessibility(comparison, width):
+    assert accessibility_faults(comparison, width) == []
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_comparison_fits_and_filters(comparison, width):
+    found = found_in(comparison, width, PROBE)
     assert (found["scroll"], found["wide"]) == (width, [])
     assert found["dim"] == []
     assert found["empty"] == 0
@@ -163,15 +136,40 @@ def test_a_comparison_fits_and_filters(tmp_path, attacked, width):
     )  # fmt: skip
 
 
+FIRST_SCREEN = r"""
+const box = (node) => node.getBoundingClientRect();
+const all = (selector) => Array.from(document.querySelectorAll(selector));
+const found = {
+  questions: all("#summary h3").map((node) => node.textContent),
+  bottom: Math.max(...all("#summary .verdict, #summary .worst, #summary .answers").map((node) =>
+    box(node).bottom)),
+};
+"""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_five_questions_are_answered_on_the_first_screen(tmp_path, kind):
+    page = run_page.render(KINDS[kind](tmp_path / "run"))
+    found = found_in(page, 1280, FIRST_SCREEN, height=800)
+    assert found["questions"] == [question for question, _ in QUESTIONS.values()]
+    assert found["bottom"] <= 800
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_kind_of_run_is_wider_than_a_phone(tmp_path, kind):
+    found = found_in(run_page.render(KINDS[kind](tmp_path / "run")), 390, PROBE)
+    assert (found["scroll"], found["wide"], found["dim"]) == (390, [], [])
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_kind_of_run_has_a_serious_fault_of_accessibility(tmp_path, kind, width):
+    page = run_page.render(KINDS[kind](tmp_path / "run"))
+    assert accessibility_faults(page, width) == []
+
+
 MOST_PAGES = 6
 """Of the printed report of four hospitals in three rounds, as the demo has them."""
-
-
-def printed(page):
-    """Return the PDF that chromium prints of a page."""
-    pdf = page.with_suffix(".pdf")
-    browse(page, 1280, "--no-pdf-header-footer", f"--print-to-pdf={pdf}")
-    return pdf.read_bytes()
 
 
 def sheets(pdf):
@@ -188,12 +186,7 @@ def test_a_report_is_printed_on_few_upright_sheets(tmp_path, attacked):
     assert {width < height for width, height in found} == {True}
 
 
-def test_a_comparison_is_printed_across(tmp_path, attacked):
-    run = attacked(RunFolder.create(tmp_path / "none", candidates=4), rounds=1)
-    run.finish("completed")
-    setting = ComparedSetting(
-        label="none", defence="none", parameters="", runs=(Run(seed=1, path=run.path),)
-    )
-    found = sheets(printed(render(tmp_path, compare_runs([setting]))))
+def test_a_comparison_is_printed_across(comparison):
+    found = sheets(printed(comparison))
     assert 1 <= len(found) <= MOST_PAGES
     assert {width > height for width, height in found} == {True}

@@ -7,9 +7,9 @@ from adversary.storage.run_folder import RunFolder
 from adversary.storage.schemas import LEAKAGE
 
 ABOUT = {
-    "clients": {f"client-{i:02d}": 10 for i in range(8)},
+    "clients": {f"client-{i:02d}": 200 if i else 174 for i in range(8)},
     "settings": {"rounds": 30},
-    "data": {"private": 1574},
+    "data": {"private": 1600},
     "candidates": 1574,
 }
 

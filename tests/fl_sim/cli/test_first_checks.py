@@ -4,8 +4,17 @@ import sys
 
 import pytest
 
-from fl_sim.cli.first_checks import check_free, check_paths, check_run, check_weights
+from fl_sim.cli.app import Mechanism
+from fl_sim.cli.first_checks import (
+    check_free,
+    check_paths,
+    check_recorded,
+    check_run,
+    check_weights,
+    check_writable,
+)
 from fl_sim.cli.options import UsageError
+from fl_sim.offline.check_dp import MECHANISMS
 from fl_sim.settings.parse import parse
 
 MISTAKES = (
@@ -28,11 +37,18 @@ MISTAKES = (
     "run --resume",
     "run --resume --out nosuch",
     "run --engine ray",
+    "run --set data.name=folder",
+    "run --out broken.toml/run",
     "compare --config nosuch.toml",
+    "compare --config plain.toml",
     "attack nosuch",
+    "attack taken",
     "identify .",
+    "identify taken",
     "audit --init a.pt --trained b.pt",
     "report nosuch",
+    "report empty",
+    "check-dp nosuch",
     "list atacks",
 )
 
@@ -48,6 +64,8 @@ print(json.dumps([codes, sorted(slow)]))
 def test_typical_mistakes_are_told_in_a_line_each_and_before_what_is_slow_is_imported(tmp_path):
     (tmp_path / "broken.toml").write_text("rounds = = 3")
     (tmp_path / "unknown.toml").write_text("[data]\nnam = 'sample'")
+    (tmp_path / "plain.toml").write_text("rounds = 3")
+    (tmp_path / "empty").mkdir()
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "run.json").write_text('{"status": "completed"}')
     done = subprocess.run(
@@ -107,3 +125,24 @@ def test_checkpoints_may_be_a_round_of_a_run(tmp_path):
     check_weights(init=str(tmp_path), trained=f"{tmp_path}@2")
     with pytest.raises(UsageError, match="no such file or folder"):
         check_weights(init=str(tmp_path), trained=str(tmp_path / "after.pt"))
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    check_writable(tmp_path / "new" / "run")
+    with pytest.raises(UsageError, match="file is no folder"):
+        check_writable(tmp_path / "file" / "run")
+
+
+def test_updates_that_were_kept_can_be_attacked_again(tmp_path):
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(UsageError, match="holds no recorded updates"):
+        check_recorded(tmp_path)
+    kept = tmp_path / "updates" / "round-001" / "client-00.safetensors"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("")
+    check_recorded(tmp_path)
+
+
+def test_the_mechanisms_of_check_dp_are_known_before_they_are_imported():
+    assert [one.value for one in Mechanism] == list(MECHANISMS)

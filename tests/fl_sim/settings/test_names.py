@@ -3,7 +3,9 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
+from fl_sim.data.errors import DataError
 from fl_sim.data.loading import DATASETS
+from fl_sim.data.sources.base import DatasetRequest
 from fl_sim.models.pretrained import IMAGENET
 from fl_sim.settings import names
 from fl_sim.settings.names import Names
@@ -22,6 +24,9 @@ def test_what_is_no_registry_is_alike():
     assert names.IMAGENET == IMAGENET
     without = {name for name in DATASETS if "path" not in DATASETS[name].reads}
     assert set(names.WITHOUT_FILES) == without
+    for name in names.OF_FILES:
+        with pytest.raises(DataError, match="needs a path"):
+            DATASETS[name](DatasetRequest(name=name))
 
 
 def test_plug_ins_are_named_before_their_registry_is_imported(monkeypatch):

@@ -83,7 +83,7 @@ def test_a_visible_patient_is_told_by_hospital_round_and_share(tmp_path):
         in (told["unknown"])
     )
     assert "2 of 8 hospitals, 2 of 3 rounds, 3 of 1,600 X-rays" in told["unknown"]
-    assert "between 9% and 99% of all X-rays" in told["unknown"]  # Clopper and Pearson, 2 of 3
+    assert "Between 9% and 99% of all X-rays" in told["unknown"]  # Clopper and Pearson, 2 of 3
 
 
 def test_hospitals_have_the_names_that_are_given(tmp_path):
@@ -120,7 +120,7 @@ def test_what_is_said_of_batches_is_of_the_update_that_gave_most_away(tmp_path):
 
     alone = [COPY, POOR | {"client": "client-01"}, POOR | {"client": "client-01"}]
     assert why(*alone).startswith("One X-ray a step, as in the worst update here, is the easiest")
-    assert why(COPY, POOR, POOR).startswith("Here 3 X-rays shared a step, and the worst came back")
+    assert why(COPY, POOR, POOR).startswith("Here 3 X-rays shared a step, and the worst picture is")
     found = naming_of(named("client-01", 15, 16))
     assert why(*alone, naming=found).startswith("Here X-rays are in batches of 4, and the server")
 
@@ -165,11 +165,11 @@ def test_a_bound_below_what_was_reached_is_told_as_an_average(tmp_path):
         ([COPY], {"data": {"synthetic": True}}, ["stop-synthetic", "defences", "batches",
                                                  "repeat"]),
         ([COPY], {"status": "stopped"}, ["go-on", "stop", "defences", "batches", "repeat"]),
-        ([POOR | {"bound_psnr": 18.5}], {}, ["rest", "keep", "repeat"]),
+        ([POOR | {"bound_psnr": 18.5}], {}, ["keep", "rest", "repeat"]),
         ([POOR], {"settings": ABOUT["settings"] | {"adversary.attack": "dlg"}},
          ["defences", "standard", "bound", "identify", "rest", "repeat"]),
         ([POOR | {"truth": None, "psnr": None, "rdlv": None}], {"audit": True},
-         ["defences", "thorough", "truth", "repeat"]),
+         ["truth", "defences", "thorough", "repeat"]),
         ([POOR | {"bound_psnr": 46.5}], {"missing": {"identification": "its model is too large"}},
          ["defences", "thorough", "rest", "repeat"]),
         ([], {}, []),
@@ -291,3 +291,68 @@ def test_a_strong_guarantee_is_named_as_what_protects(tmp_path):
     assert "The privacy guarantee below says so, not an attack that failed." in said(of)["visible"]
     weak = situation(tmp_path, POOR | {"bound_psnr": 60.0}, accounts=[ACCOUNT])
     assert headline(weak) == "Open"
+
+
+def test_what_is_protected_is_told_as_far_as_it_was_examined(tmp_path):
+    safe = POOR | {"bound_psnr": 18.4}
+    some = situation(tmp_path / "some", safe)
+    assert headline(some) == "Protected, as far as examined (1 of 1,600 X-rays)"
+    assert "Up to 98% of all X-rays could still be visible" in said(some)["unknown"]  # 1 of 1
+    every = situation(tmp_path / "all", safe, clients={"client-00": 1})
+    assert headline(every) == "Protected"
+    assert "could still be visible" not in said(every)["unknown"]
+
+
+def test_a_picture_that_is_as_near_to_others_is_told_as_such(tmp_path):
+    near = POOR | {"psnr": 19.6, "null_psnr": 19.0}
+    assert (
+        "a blur (19.6 dB), and as near to other patients."
+        in (said(situation(tmp_path / "near", near))["meaning"])
+    )
+    beyond = said(situation(tmp_path / "beyond", near | {"null_psnr": 18.0}))["meaning"]
+    assert "a blur (19.6 dB)." in beyond
+
+
+def test_poor_pictures_that_point_to_their_patients_show_nothing_more(tmp_path):
+    pointing = POOR | {"reidentified": True, "rank_chance": 0.01, "rdlv": -0.5}
+    poor = said(situation(tmp_path / "poor", pointing | {"psnr": 10.0}))["visible"]
+    assert poor.startswith("No, but poor pictures point to their patients more often than by")
+    near = said(situation(tmp_path / "near", pointing | {"psnr": 19.6, "null_psnr": 12.0}))
+    assert near["visible"].startswith("No, but updates gave away more of patients than any chest")
+
+
+def test_x_rays_that_nobody_trained_on_are_not_counted(tmp_path):
+    of = situation(tmp_path, POOR, clients={"client-00": 2})
+    assert "2 X-rays" in of.about.line
+    assert "1 of 2 X-rays" in said(of)["unknown"]
+
+
+def test_where_every_update_was_attacked_more_rounds_are_advised(tmp_path):
+    about = {"clients": {"client-00": 6}, "settings": ABOUT["settings"] | {"rounds": 1}}
+    of = situation(tmp_path, POOR | {"bound_psnr": 18.4}, **about)
+    steps = {step.name: step for step in next_steps(of)}
+    assert list(steps) == ["keep", "rounds", "repeat"]
+    assert steps["rounds"].why.endswith("1 of 6 X-rays went into them.")
+    assert steps["rounds"].command == "fl-sim run … --set rounds=6"
+
+
+def test_nobody_looked_for_by_name_is_told(tmp_path):
+    assert "Nobody was looked for by name" in said(situation(tmp_path / "none", POOR))["unknown"]
+    found = situation(tmp_path / "some", POOR, naming=naming_of(named("client-01", 15, 16)))
+    assert "Nobody was looked for" not in said(found)["unknown"]
+
+
+def test_of_an_app_of_ones_own_nothing_is_claimed_that_was_not_told(tmp_path):
+    blind = POOR | {"truth": None, "psnr": None, "rdlv": None, "certificate": "open"}
+    arguments = {"image_shape": [1, 28, 28], "attacks": "standard", "batch_size": 8}
+    of = situation(
+        tmp_path, blind, recorded=False, settings=arguments, data={}, clients={}, defence={}
+    )
+    assert of.about.line.startswith(
+        "data not told · 28×28 pixels · batches of 8 · defence: not told · attack: standard"
+    )
+    assert "could prove none of its 1 pictures, which is no evidence" in said(of)["visible"]
+    steps = {step.name: step for step in next_steps(of)}
+    assert list(steps) == ["truth", "defences", "record", "repeat"]
+    assert steps["record"].command == "curious(…, record=True)"
+    assert steps["defences"].why.startswith("Whether clients change their updates was not told")
