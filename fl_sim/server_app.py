@@ -207,6 +207,7 @@ def _put_again(strategy: RunLog, folder: RunFolder) -> None:
         return
     waiting = folder.unattacked(strategy.adversary.names)
     if isinstance(strategy.queue, RayQueue):
+        strategy.expect_waiting((one.stem, attack) for one in waiting for attack in waiting[one])
         for update, attacks in waiting.items():
             strategy.queue.resubmit(update, attacks)
     elif waiting:

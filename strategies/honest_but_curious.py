@@ -24,7 +24,7 @@ from adversary.observation.recipe import TrainingRecipe
 from strategies.attack_queue import Attacked, AttackQueue, InlineQueue, Threat, no_oracles
 from strategies.messages import recipe_from_config
 from strategies.replies import decoded, num_examples
-from strategies.time_left import TimeLeft
+from strategies.time_left import TimeLeft, Work
 from strategies.wrappers.run_log import GoesOn, RunLog, Spent, always, nothing_accounted
 
 if TYPE_CHECKING:
@@ -132,6 +132,11 @@ class HonestButCurious(RunLog):
         self._last_line = time.monotonic()
         self._countdown = TimeLeft()
         self._decoded = None
+
+    def expect_waiting(self, work: Iterable[Work]) -> None:
+        """Count attacks that wait in the queue since an earlier run: whose update, and which."""
+        self._countdown.begin()
+        self._countdown.expect(work)
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid

@@ -333,6 +333,15 @@ def test_the_total_counts_failed_clients_out(foreign, recipe):
     ]  # fmt: skip
 
 
+def test_what_waits_since_an_earlier_run_is_in_the_total(foreign, recipe):
+    told: list[str] = []
+    strategy = HonestButCurious(FedAvg(), foreign.Adversary(), recipe, tell=told.append)
+    strategy.expect_waiting([("client-00", "fake"), ("client-02", "fake")])
+    foreign.App().run(strategy, rounds=1)
+    assert told[0].startswith("attack 1/5 · round 1 · client-00 · fake · ")
+    assert told[0].endswith("s left")
+
+
 def test_a_long_attack_tells_how_far_it_is(foreign, recipe, monkeypatch):
     monkeypatch.setattr(module, "REPORT_SECONDS", 0.0)
     told: list[str] = []
