@@ -27,7 +27,7 @@ COMPARISON_PAGE = r"""{% from "macros" import badge, glossary, ruler_of, term %}
 .standing { border: 1px solid var(--line); border-top: .4rem solid #5c6670; border-radius: .4rem; padding: .75rem 1rem 1rem; }
 .standing.leaks { border-top-color: #a31621; } .standing.partly { border-top-color: #b3431e; } .standing.open { border: 2px dashed #5c6670; } .standing.protects { border-top-color: #1d6b3c; }
 .standing h3 { margin: 0; } .standing .many { font-size: 1.8rem; font-weight: 650; line-height: 1.2; margin: 0; } .standing p { margin: .2rem 0; font-size: .87rem; }
-.standing ul { list-style: none; padding: 0; margin: .5rem 0 0; font-size: .92rem; } .standing .span { color: var(--soft); white-space: nowrap; }
+.standing ul { list-style: none; padding: 0; margin: .5rem 0 0; font-size: .92rem; } .standing .span { color: var(--soft); }
 .said { display: block; color: var(--soft); font-size: .78rem; margin-top: .15rem; }
 .axis, .bar-of { position: relative; min-width: 15rem; } .bar-of { height: 1.15rem; background: linear-gradient(90deg, #fff, #fff); border: 1px solid var(--line); }
 .bar-of i { position: absolute; top: 0; bottom: 0; border-left: 1px solid var(--line); } .bar-of i.copies { right: 0; background: repeating-linear-gradient(135deg, #f3dede 0 5px, #fff 5px 10px); }
