@@ -162,7 +162,7 @@ def curious(
     seconds : float
         An attack on an update takes at most; training waits for it.
     record : bool
-        Whether updates are kept, for ``fl-sim attack``.
+        Whether updates are kept; ``Observation.load`` reads one back.
     scorer : Scorer, optional
         Knows the true images, where somebody does.
     device : str

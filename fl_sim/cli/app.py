@@ -21,7 +21,6 @@ from fl_sim.cli.first_checks import (
     check_free,
     check_paths,
     check_recorded,
-    check_run,
     check_weights,
     check_writable,
 )
@@ -222,7 +221,7 @@ def attack(
     fail_on: FailOnOption = None,
 ) -> None:
     """Attack the recorded updates of a run again; needs neither Flower nor Ray."""
-    (check_run if missing else check_recorded)(folder)
+    check_recorded(folder, missing=missing)
     changed = parse_changes(changes)
     from fl_sim.offline.reattack import reattack
 

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fl_sim.cli.options import UsageError
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fl_sim.settings.schema import Settings
 
 _RUN = "run.json"
+T = TypeVar("T", str, dict[str, Any])
 
 
 def check_run(folder: Path) -> None:
@@ -29,16 +30,22 @@ def check_run(folder: Path) -> None:
         raise UsageError(f"{folder} is not the folder of a run ({why})")
 
 
-def check_recorded(folder: Path) -> None:
+def check_recorded(folder: Path, *, missing: bool = False) -> None:
     """Make sure that a folder is one of a run, with updates that can be attacked again.
 
     Raises
     ------
     UsageError
-        If it is none, or holds no updates.
+        If it is none, is of an app whose model is not known here, or holds no updates; with
+        ``missing`` there need be none.
     """
     check_run(folder)
-    if not any((folder / "updates").glob("round-*/*.safetensors")):
+    if "image_shape" in _told(folder, "settings", {}):  # by strategies.curious
+        raise UsageError(
+            f"{folder} is of a Flower app of its own, whose model is not known here: "
+            "adversary.Observation.load reads its updates, for an adversary.Adversary"
+        )
+    if not missing and not any((folder / "updates").glob("round-*/*.safetensors")):
         keep = "run with adversary.record = true to keep them"
         raise UsageError(f"{folder} holds no recorded updates: {keep}")
 
@@ -105,13 +112,18 @@ def ways_on(folder: Path) -> str:
     return f"{'--resume goes on with it, ' if going else ''}--overwrite replaces it"
 
 
-def _status(folder: Path) -> str | None:
-    """Return what run.json says of a run; None where it does not."""
+def _status(folder: Path) -> str:
+    """Return the status that run.json tells; empty where it does not."""
+    return _told(folder, "status", "")
+
+
+def _told(folder: Path, key: str, default: T) -> T:
+    """Return an entry of run.json; the default where there is none of its type."""
     try:
-        found = json.loads((folder / _RUN).read_text(encoding="utf-8")).get("status")
+        found = json.loads((folder / _RUN).read_text(encoding="utf-8")).get(key)
     except (OSError, ValueError, AttributeError):
-        return None
-    return found if isinstance(found, str) else None
+        return default
+    return found if isinstance(found, type(default)) else default
 
 
 def check_paths(settings: Settings) -> None:

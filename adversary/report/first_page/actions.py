@@ -86,12 +86,12 @@ def _unfinished(of: Situation) -> bool:
 def _more_effort(of: Situation) -> bool:
     reached, limit = of.reached, of.limit
     gap = reached is None or limit is None or limit >= reached + GAP
-    return _is_open(of) and gap and of.about.effort != "thorough" and of.recorded
+    return _is_open(of) and gap and of.about.effort != "thorough" and _again(of)
 
 
 def _may_be_looked_for(of: Situation) -> bool:
     open_question = bool(of.summary.images) and not of.looked_for and not of.level.settled
-    return open_question and of.recorded and not of.about.audit and not of.cannot_look
+    return open_question and _again(of) and not of.about.audit and not of.cannot_look
 
 
 def _more_to_examine(of: Situation) -> bool:
@@ -101,6 +101,11 @@ def _more_to_examine(of: Situation) -> bool:
 
 def _some_unused(of: Situation) -> bool:
     return of.about.images is not None and 0 < of.attacked < of.about.images
+
+
+def _again(of: Situation) -> bool:
+    """Whether ``fl-sim attack`` can attack the updates again: of models that it knows alone."""
+    return of.recorded and not of.about.own_app
 
 
 def _standard(of: Situation) -> bool:
@@ -259,7 +264,7 @@ ACTIONS: dict[str, Action] = {
         why=_why_batches,
     ),
     "standard": Action(
-        applies=lambda of: _is_open(of) and not _standard(of) and of.recorded,
+        applies=lambda of: _is_open(of) and not _standard(of) and _again(of),
         what=lambda of: "Run the standard adversary: it needs no choice of an attack.",
         why=lambda of: f"{of.about.attacks} alone was run. {_why_effort(of)}",
         command=lambda of: _command("attack", of.folder, "--attack", "standard"),
@@ -275,7 +280,7 @@ ACTIONS: dict[str, Action] = {
         ),
         command=lambda of: (
             _command("attack", of.folder, "--attack", "standard")
-            if of.recorded
+            if _again(of)
             else "fl-sim run … --set adversary.attack=standard"
         ),
     ),
@@ -303,7 +308,7 @@ ACTIONS: dict[str, Action] = {
         ),
         command=lambda of: (
             _command("attack", of.folder, "--set", "adversary.bounds=on")
-            if of.recorded
+            if _again(of)
             else "fl-sim run … --set adversary.bounds=on"
         ),
     ),

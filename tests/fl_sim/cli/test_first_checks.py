@@ -142,6 +142,9 @@ def test_updates_that_were_kept_can_be_attacked_again(tmp_path):
     kept.parent.mkdir(parents=True)
     kept.write_text("")
     check_recorded(tmp_path)
+    (tmp_path / "run.json").write_text('{"settings": {"image_shape": [1, 8, 8]}}')
+    with pytest.raises(UsageError, match="of a Flower app of its own"):
+        check_recorded(tmp_path)
 
 
 def test_the_mechanisms_of_check_dp_are_known_before_they_are_imported():

@@ -355,4 +355,6 @@ def test_of_an_app_of_ones_own_nothing_is_claimed_that_was_not_told(tmp_path):
     steps = {step.name: step for step in next_steps(of)}
     assert list(steps) == ["truth", "defences", "record", "repeat"]
     assert steps["record"].command == "curious(…, record=True)"
+    kept = situation(tmp_path / "kept", blind, settings=arguments, data={}, clients={}, defence={})
+    assert [step.name for step in next_steps(kept)] == ["truth", "defences", "repeat"]
     assert steps["defences"].why.startswith("Whether clients change their updates was not told")
