@@ -59,20 +59,20 @@ clean:
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps are made last, so that an install cut short is done again.
-$(VENV)/.installed: pyproject.toml requirements.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install --disable-pip-version-check --editable .
+$(VENV)/.installed: pyproject.toml requirements.txt constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable .
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(BIN)/python -m pip install --disable-pip-version-check --editable ".[test]"
+	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable ".[test]"
 	touch $@
 
 $(VENV)/.installed-docs: $(VENV)/.installed
-	$(BIN)/python -m pip install --disable-pip-version-check --editable ".[docs]"
+	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable ".[docs]"
 	touch $@
 
 $(VENV)/.installed-mutants: $(VENV)/.installed-test
-	$(BIN)/python -m pip install --disable-pip-version-check --editable ".[test,mutants]"
+	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable ".[test,mutants]"
 	touch $@
 
 $(OTHER)/.installed: $(VENV)/.installed-test
