@@ -21,8 +21,9 @@ from fl_sim.defences.base import Defence, DefenceError, LocalUpdate, is_buffer
 from fl_sim.models import Classifier
 from fl_sim.training.local_training import LOSSES
 
-STAND_INS = 8
-"""Images of random pixels at which sensitivities are taken."""
+STAND_INS, PROBES = 4, 4
+"""Images of random pixels at which sensitivities are taken, and directions: the level of an array
+goes with the fourth root of a mean over its entries."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +105,7 @@ def _sensitivities(
             return LOSSES["bce"](logits, labels)
         return LOSSES["cross-entropy"](logits, labels)
 
-    found = squared_sensitivities(lambda x: grad(loss)(weights, x), images, draw)
+    found = squared_sensitivities(lambda x: grad(loss)(weights, x), images, draw, PROBES)
     return {name: float(value.double().mean()) for name, value in found.items()}
 
 

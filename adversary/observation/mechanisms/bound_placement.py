@@ -23,11 +23,14 @@ PROBES = 16
 
 
 def squared_sensitivities(
-    gradient: Callable[[Tensor], StateDict], images: Tensor, generator: torch.Generator
+    gradient: Callable[[Tensor], StateDict],
+    images: Tensor,
+    generator: torch.Generator,
+    probes: int = PROBES,
 ) -> StateDict:
     """Return an estimate of ||dg_i / dx||^2 for each entry of a gradient, by array.
 
-    The mean of (J v)_i^2 over :data:`PROBES` directions v from N(0, I).
+    The mean of (J v)_i^2 over directions v from N(0, I).
 
     Parameters
     ----------
@@ -37,13 +40,15 @@ def squared_sensitivities(
         On the device of ``gradient``.
     generator : torch.Generator
         For the directions.
+    probes : int
+        How many of them.
     """
     total: StateDict = {}
-    for _ in range(PROBES):
+    for _ in range(probes):
         direction = torch.randn(images.shape, generator=generator).to(images)
         along = jvp(gradient, (images,), (direction,))[1]
         for name, value in along.items():
-            total[name] = total.get(name, torch.zeros_like(value)) + value.square() / PROBES
+            total[name] = total.get(name, torch.zeros_like(value)) + value.square() / probes
     return total
 
 
