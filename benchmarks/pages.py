@@ -20,6 +20,7 @@ from jinja2 import TemplateError
 from adversary.common.files import atomic_write
 from benchmarks import certificates
 from benchmarks.tables import (
+    attack_meets_bound,
     bounds,
     defences,
     exact_recovery,
@@ -80,6 +81,8 @@ PAGES = (
     Page("docs/results/local-steps.md", ("local_steps.jsonl",), local_steps.page),
     Page("docs/results/multi-label.md", ("multi_label.json",), multi_label.page),
     Page("docs/results/identification.md", ("identification.jsonl",), identification.page),
+    Page("docs/results/attack-meets-bound.md", ("attack_meets_bound.jsonl",),
+         attack_meets_bound.page),
     Page("docs/results/bounds.md", ("bound_versus_attack.json",), bounds.page),
     Page("docs/results/speed.md",
          ("beside_training.jsonl", "thousand_clients.jsonl", "time_to_target.jsonl",

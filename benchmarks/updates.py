@@ -79,6 +79,16 @@ CASES: dict[str, Case] = {
 DROWNED: dict[str, Case] = {"noise 10": Case(defence="gaussian-noise", options="scale=10")}
 """Channels beyond those of the calibration, whose order its seeds are of."""
 
+FURTHER: dict[str, Case] = DROWNED | {
+    "clipped batch of 4": Case(defence="dp-sgd", options="noise_multiplier=0", batch=4),
+    "batch of 8": Case(batch=8),
+    "batch of 16": Case(batch=16),
+    "aggregate of 8": Case(defence="secure-aggregation", together=8, lr=0.5),
+    "8 local steps": Case(defence="more-steps", options="factor=8"),
+    "4 local steps of 2": Case(defence="more-steps", options="factor=4", batch=2),
+}
+"""Those, and channels that no calibration has."""
+
 NETWORKS: dict[str, dict[str, Value]] = {
     "sigmoid": {"model.name": "lenet"},
     "tanh": {"model.name": "convnet", "model.activation": "tanh"},
@@ -114,7 +124,7 @@ class Place:
     Parameters
     ----------
     case, network : str
-        Keys of :data:`CASES` or :data:`DROWNED`, and of :data:`NETWORKS`.
+        Keys of :data:`CASES` or :data:`FURTHER`, and of :data:`NETWORKS`.
     size : int
         Pixels a side.
     seed : int
@@ -159,7 +169,7 @@ CLIENTS = 3
 @lru_cache(maxsize=2)
 def federation(place: Place, source: Source, effort: str) -> Federation:
     """Return the parts of the federation of an update."""
-    case = (CASES | DROWNED)[place.case]
+    case = (CASES | FURTHER)[place.case]
     network = NETWORKS[place.network]
     frozen = "batch_norm=frozen" if place.network == "ResNet18" else ""
     options = case.options.replace(", {frozen}", f", {frozen}" if frozen else "")
@@ -190,7 +200,7 @@ def update(place: Place, source: Source, effort: str = "standard") -> Update:
     """Return the update of a place."""
     run = federation(place, source, effort)
     sent, kept = before(run, place.round)
-    case = (CASES | DROWNED)[place.case]
+    case = (CASES | FURTHER)[place.case]
     members = [(place.client + i) % len(run.parts) for i in range(case.together)]
     kept = dict(kept)  # that of a later round, which the cache must not see
     each = [_local(run, sent, kept, place.round, client) for client in members]

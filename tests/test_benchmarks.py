@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 import subprocess
 import sys
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 import torch
 
 from benchmarks import __main__ as entry
-from benchmarks import certificates, common, exact_recovery, realistic, updates
+from benchmarks import (
+    attack_meets_bound,
+    certificates,
+    common,
+    exact_recovery,
+    realistic,
+    updates,
+)
 from benchmarks.suite import CLAIMS
+from benchmarks.tables import attack_meets_bound as beside_bound
 
 UNKNOWN = "--no-such-option"
 
@@ -193,3 +203,55 @@ def test_impostors_are_updates_of_something_else(kind):
     assert not torch.equal(getattr(found, other)[name], getattr(own, other)[name])
     for what in same:
         assert torch.equal(getattr(found, what)[name], getattr(own, what)[name])
+
+
+def test_every_setting_beside_its_bound_is_one_that_there_is():
+    for name, setting in attack_meets_bound.SETTINGS.items():
+        assert not setting.case or setting.case in updates.CASES | updates.FURTHER, name
+        assert set(setting.networks) <= set(attack_meets_bound.ACTIVATIONS), name
+        assert setting.attack in ("standard", "encoder")
+    todo = attack_meets_bound.tasks(["signs", "one image, 64x64, kermany"], ["SiLU", "GELU"], 2)
+    told = [(task.setting[:5], task.network, task.repeat) for task in todo]
+    first = [("signs", "GELU", 0), ("one i", "SiLU", 0), ("one i", "GELU", 0)]
+    assert told == first + [(name, network, 1) for name, network, _ in first]
+    with pytest.raises(SystemExit, match="'sings' is none of signs; top"):
+        attack_meets_bound.names(["signs", "top"], "top; sings")
+
+
+def test_rows_beside_the_bound_are_means_and_spreads_of_their_updates():
+    line = {"setting": "signs", "network": "tanh", "bound": 40.0, "seconds": 2.0,
+            "cpu_seconds": 1.0, "memory_gb": 0.5, "certificate": "proved"}  # fmt: skip
+    failed = {"setting": "signs", "network": "tanh", "repeat": 2, "failure": "none"}
+    lines = [line | {"psnr": 30.0}, line | {"psnr": 34.0, "certificate": "open"}, failed]
+    (row,) = attack_meets_bound.summary(lines)
+    assert row["psnr"] == {"mean": 32.0, "std": pytest.approx(8**0.5)}
+    assert (row["updates"], row["proved"], row["failures"]) == (3, 1, 1)
+    assert attack_meets_bound.spread([1.0, None]) is None
+    assert "| signs, tanh | 32.0 ± 2.8 | 40.0 ± 0.0 | bound − 3 |" in beside_bound.page(lines)
+
+
+def test_updates_beside_the_bound_are_attacked_once(tmp_path, monkeypatch):
+    todo = attack_meets_bound.tasks(["signs"], ["tanh"], 3)
+    file = tmp_path / "lines.jsonl"
+    file.write_text(json.dumps(dataclasses.asdict(todo[1]) | {"psnr": 1.0}) + "\n")
+
+    class Here:
+        def __init__(self, **_):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def submit(self, function, task, files):
+            done = Future()
+            done.set_result(dataclasses.asdict(task) | {"psnr": 2.0})
+            return done
+
+    monkeypatch.setattr(attack_meets_bound, "ProcessPoolExecutor", Here)
+    files = attack_meets_bound.Files(pneumoniamnist=tmp_path)
+    made = list(attack_meets_bound.measure(todo, files, file))
+    assert [line["repeat"] for line in made] == [0, 2]
+    assert not list(attack_meets_bound.measure(todo, files, file))

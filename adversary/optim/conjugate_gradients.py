@@ -18,6 +18,7 @@ def conjugate_gradients(
     *,
     start: Tensor,
     iterations: int,
+    tolerance: float = RELATIVE_RESIDUAL,
 ) -> tuple[Tensor, bool]:
     """Solve A x = b for symmetric positive definite A, approximately.
 
@@ -29,9 +30,9 @@ def conjugate_gradients(
     Tensor
         x, (n,).
     bool
-        Whether the residual came down to :data:`RELATIVE_RESIDUAL` of b.
+        Whether the residual came down to ``tolerance`` of b.
     """
-    enough = RELATIVE_RESIDUAL**2 * (right @ precondition(right)).item()
+    enough = tolerance**2 * (right @ precondition(right)).item()
     x = start.clone()
     residual = right - matvec(x) if bool(x.any()) else right.clone()
     z = precondition(residual)

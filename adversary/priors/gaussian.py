@@ -19,6 +19,9 @@ from adversary.priors.covariance import shrunk_covariance
 EXACT, RANK = 1024, 512
 """Values of an image up to which all principal components are kept, and how many beyond."""
 
+FACTOR_VALUES, MIN_RANK = 2**25, 64
+"""Values of all components together at most, and components that are kept all the same."""
+
 
 class PriorError(UserError, ValueError):
     """A prior that cannot be learned or read; one line."""
@@ -56,7 +59,8 @@ class GaussianPrior:
             (N, C, H, W), N >= 1.
         rank : int, optional
             Principal components to keep, >= 1; by default all of images of up to
-            :data:`EXACT` values, and :data:`RANK` of larger ones.
+            :data:`EXACT` values, and :data:`RANK` of larger ones, fewer where those would take
+            more memory than :data:`FACTOR_VALUES`.
         seed : int
             Of the search for the components where ``rank < n``.
 
@@ -73,7 +77,9 @@ class GaussianPrior:
         if images.ndim != 4 or not images.numel():
             raise PriorError(f"public X-rays of shape {tuple(images.shape)}: need (N, C, H, W)")
         if rank is None:
-            rank = EXACT if images[0].numel() <= EXACT else RANK
+            values = images[0].numel()
+            fitting = max(MIN_RANK, FACTOR_VALUES // values)
+            rank = EXACT if values <= EXACT else min(RANK, fitting)
         if rank < 1:
             raise PriorError(f"rank = {rank}: must be >= 1")
         mean, factor, diagonal = shrunk_covariance(

@@ -1,8 +1,8 @@
 r"""A normal distribution of images whose precision ties neighbours alone.
 
 A Gaussian Markov random field (Rue and Held, "Gaussian Markov Random Fields", 2005): the precision
-is a sum over pairs of neighbours, so that it lies near the diagonal and linear equations with it
-and a windowed Jacobian's stay banded. Of a full covariance it keeps the variances of the
+is a sum over pairs of neighbours, so that linear equations with it and a windowed Jacobian's stay
+sparse. Of a full covariance it keeps the variances of the
 differences of neighbours and that of the mean grey level. On a grid of equal weights w the
 difference of two neighbours has variance 1/(2 w): half of that of the pair alone.
 """
@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import functools
 
+import numpy as np
 import torch
+from scipy.sparse import csr_array, diags_array
+from scipy.sparse.linalg import SuperLU, splu
 from torch import Tensor
 
-from adversary.common.banded import Banded, Factor
 from adversary.priors.gaussian import GaussianPrior
 
 
 class RandomField:
-    """(x - mu)^T P (x - mu) with a banded P: a :class:`~adversary.optim.prior_terms.PriorTerm`.
+    """(x - mu)^T P (x - mu) with a sparse P: a :class:`~adversary.optim.prior_terms.PriorTerm`.
 
     Steps are damped by P as well.
 
@@ -67,32 +69,43 @@ class RandomField:
 
     def precondition(self, vector: Tensor, damping: float) -> Tensor:
         """See :class:`~adversary.optim.prior_terms.PriorTerm`."""
-        return self._factor.solve(vector) / (1 + damping)
+        solved = self._factor.solve(vector.cpu().double().numpy())
+        return torch.from_numpy(solved).to(vector) / (1 + damping)
 
     def add(self, normal: Tensor, damping: float) -> None:
         """See :class:`~adversary.optim.prior_terms.PriorTerm`."""
         rows = torch.eye(len(normal)).to(normal)
         normal += torch.stack([self.matvec(row, damping) for row in rows])
 
-    @functools.cached_property
-    def banded(self) -> Banded:
-        """P, (n, n)."""
-        width = self.mean.shape[-1]
-        found = self.mean.new_zeros(width + 1, *self.mean.shape[1:])
-        found[-1] = self._level
-        found[-1][..., 1:] += self._across
-        found[-1][..., :-1] += self._across
-        found[-1][..., 1:, :] += self._down
-        found[-1][..., :-1, :] += self._down
-        found[-2][..., 1:] -= self._across
-        found[0][..., 1:, :] -= self._down
-        return Banded(found.flatten(1).cpu().numpy())
+    def filled(self, images: Tensor, unknown: Tensor) -> Tensor:
+        """Return images, (1, C, H, W), with the mean of unknown pixels, (n,), given the others."""
+        places, others = (part.nonzero()[:, 0].numpy() for part in (unknown, ~unknown))
+        away = (images - self.mean).flatten().cpu().double().numpy()
+        rows = self.sparse[places]
+        pull = -(rows[:, others] @ away[others])
+        away[places] = splu(rows[:, places].tocsc()).solve(pull)
+        return self.mean + torch.from_numpy(away).to(images).view_as(images)
 
     @functools.cached_property
-    def _factor(self) -> Factor:
-        factor = self.banded.factor()
-        assert factor is not None  # the level alone makes it positive definite
-        return factor
+    def sparse(self) -> csr_array:
+        """P, (n, n)."""
+        across = torch.zeros(self.mean.shape[1:], dtype=torch.float64)
+        down = across.clone()
+        across[..., :-1] = self._across.cpu()
+        down[..., :-1, :] = self._down.cpu()
+        ties = [(across.flatten().numpy(), 1), (down.flatten().numpy(), self.mean.shape[-1])]
+        size = across.numel()
+        own, found = np.full(size, float(self._level)), csr_array((size, size))
+        for weight, step in ties:
+            own[: size - step] += weight[: size - step]
+            own[step:] += weight[: size - step]
+            pairs = [-weight[: size - step]] * 2
+            found = found + diags_array(pairs, offsets=[step, -step], shape=(size, size))
+        return csr_array(found + diags_array(own))
+
+    @functools.cached_property
+    def _factor(self) -> SuperLU:
+        return splu(self.sparse.tocsc())
 
 
 def _precision(differences: Tensor, own: Tensor) -> Tensor:

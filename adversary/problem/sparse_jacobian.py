@@ -17,9 +17,15 @@ from scipy.sparse import coo_array, csr_array
 from torch import Tensor
 from torch.func import jvp, vmap
 
-from adversary.common.banded import Banded
+from adversary.common.nested_dissection import BlockSum, Dissection
 
 Indices = npt.NDArray[np.int64]
+
+LEAST_PERIOD = 32
+"""Slices of an image of which an output is first supposed to see half in a row at most."""
+
+DOUBTED_SHARE = 0.9
+"""Of the misfit, what the windows hold that are in doubt."""
 
 PIXELS = 2**16
 """Of the tangents worked out together: convolutions of more fall out of a CPU's cache."""
@@ -70,21 +76,31 @@ class SparseJacobian:
         kept = values != 0
         return coo_array((values[kept], (row[kept], column[kept])), shape=self._shape).tocsr()
 
-    @property
-    def half_width(self) -> int:
-        """Largest distance of two pixels that an output sees together, in the flat image."""
-        return max(int(pixels[-1] - pixels[0]) for _, _, pixels in self._groups)
+    @functools.cached_property
+    def dissection(self) -> Dissection:
+        """The order in which the normal equations are eliminated."""
+        return Dissection(self._tangents.shape[2:], [pixels for _, _, pixels in self._groups])
 
-    def normal(self, image: Tensor, weights: Tensor) -> Banded:
-        """Return J^T diag(w)^2 J at an image, (n, n), of w, (m,), in float64 on the CPU.
+    def normal(self, image: Tensor, weights: Tensor) -> BlockSum:
+        """Return J^T diag(w)^2 J at an image, (n, n), of w, (m,), on the CPU.
 
         By dense products of the outputs that see the same window.
         """
-        told = (self._told(image).double() * weights).cpu()
-        found = Banded.zeros(self._shape[1], self.half_width)
-        for outputs, colours, pixels in self._groups:
+        told = (self._told(image) * weights.to(image)).cpu()
+        blocks = []
+        for outputs, colours, _ in self._groups:
             seen = told[colours[:, None], outputs]
-            found.add(pixels, (seen @ seen.T).numpy())
+            blocks.append(seen @ seen.T)
+        return BlockSum(self.dissection, blocks)
+
+    def in_doubt(self, residual: Tensor) -> Tensor:
+        """Return the pixels, (n,), of the windows that hold most of the misfit of outputs, (m,)."""
+        misfit = torch.stack([residual[outputs].square().sum() for outputs, _, _ in self._groups])
+        order = misfit.argsort(descending=True)
+        before = misfit[order].cumsum(0) - misfit[order]
+        found = torch.zeros(self._shape[1], dtype=torch.bool)
+        for window in order[before < DOUBTED_SHARE * misfit.sum()].tolist():
+            found[self._groups[window][2]] = True
         return found
 
     def _told(self, image: Tensor) -> Tensor:
@@ -97,36 +113,84 @@ class SparseJacobian:
         )
 
     @functools.cached_property
-    def _groups(self) -> list[tuple[Tensor, Tensor, Indices]]:
-        """Outputs that see the same window, with its pixels, in their order, and their tangents."""
-        windows, group = torch.cat(self._windowed).unique(dim=1, return_inverse=True)
+    def _groups(self) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Outputs that see the same window, their tangents, and the window's pixels in order."""
+        windows, group, sizes = torch.cat(self._windowed).unique(
+            dim=1, return_inverse=True, return_counts=True
+        )
         pixels = torch.arange(self._shape[1]).view(self._tangents.shape[2:])
         found = []
-        for place, (c0, h0, w0, c1, h1, w1) in enumerate(windows.T.tolist()):
+        each = group.argsort(stable=True).split(sizes.tolist())
+        for outputs, (c0, h0, w0, c1, h1, w1) in zip(each, windows.T.tolist(), strict=True):
             if c1 >= 0:
                 seen = pixels[c0 : c1 + 1, h0 : h1 + 1, w0 : w1 + 1].flatten()
-                outputs = (group == place).nonzero()[:, 0]
-                found.append((outputs, self._colours[seen], seen.numpy()))
+                found.append((outputs, self._colours[seen], seen))
         return found
 
-    @torch.no_grad()
     def _windows(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the first and last channel, row and column that each output sees, (3, m) each.
+        """Return the first and last channel, row and column that each output sees, (3, m) each."""
+        each = [self._extent(image, axis) for axis in range(1, image.ndim)]
+        return torch.stack([first for first, _ in each]), torch.stack([last for _, last in each])
 
-        Of each axis by itself: what is spoilt in one slice spoils the outputs that see some of it.
+    def _extent(self, image: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+        """Return the first and last slice of an axis that each output sees, (m,) each."""
+        size, period = image.shape[axis], LEAST_PERIOD
+        while period < size:
+            if (found := self._extent_by_period(image, axis, period)) is not None:
+                return found
+            period *= 2
+        seen = self._seen(image, axis, list(torch.arange(size).split(1)))
+        slices = torch.arange(size)[:, None]
+        first = torch.where(seen, slices, image.numel()).amin(0)
+        return first, torch.where(seen, slices, -1).amax(0)
+
+    def _extent_by_period(
+        self, image: Tensor, axis: int, period: int
+    ) -> tuple[Tensor, Tensor] | None:
+        """Return the same from fewer passes; None where some window is longer than half a period.
+
+        Of slices a period apart an output sees one at most, and which one the strip of a period
+        tells in which it lies.
         """
-        first, last = [], []
-        for axis, size in enumerate(image.shape[1:], start=1):
-            seen = []
-            for part in torch.arange(size, device=image.device).split(_images_per_chunk(image)):
-                spoilt = image.expand(len(part), *image.shape[1:]).clone()
-                spoilt.movedim(axis, 1)[torch.arange(len(part)), part] = torch.nan
-                seen.append(self.function(spoilt).flatten(1).isnan())
-            depends = torch.cat(seen).cpu()
-            place = torch.arange(size)[:, None]
-            first.append(torch.where(depends, place, image.numel()).amin(0))
-            last.append(torch.where(depends, place, -1).amax(0))
-        return torch.stack(first), torch.stack(last)
+        every = torch.arange(image.shape[axis])
+        rests = self._seen(image, axis, [every[i::period] for i in range(period)])
+        strips = self._seen(image, axis, list(every.split(period)))
+        start, length = _arcs(rests)
+        strip = torch.arange(len(strips))[:, None]
+        lowest = torch.where(strips, strip, len(strips)).amin(0)
+        highest = torch.where(strips, strip, -1).amax(0)
+        first = lowest * period + start
+        last = first + length - 1
+        seen = strips.any(0)
+        if bool((seen & ((2 * length > period) | (last // period != highest))).any()):
+            return None
+        return torch.where(seen, first, image.numel()), torch.where(seen, last, -1)
+
+    @torch.no_grad()
+    def _seen(self, image: Tensor, axis: int, groups: list[Tensor]) -> Tensor:
+        """Return which outputs depend on groups of slices of an axis, (groups, m)."""
+        found = []
+        chunk = _images_per_chunk(image)
+        for begin in range(0, len(groups), chunk):
+            part = groups[begin : begin + chunk]
+            spoilt = image.expand(len(part), *image.shape[1:]).clone()
+            for one, group in zip(spoilt, part, strict=True):
+                one.index_fill_(axis - 1, group.to(image.device), torch.nan)
+            found.append(self.function(spoilt).flatten(1).isnan().cpu())
+        return torch.cat(found)
+
+
+def _arcs(seen: Tensor) -> tuple[Tensor, Tensor]:
+    """Return first place and length of the shortest arc of a circle that holds all that is seen.
+
+    Of each column of (places, m).
+    """
+    size = len(seen)
+    places = torch.arange(2 * size)[:, None]
+    latest = torch.where(seen.repeat(2, 1), places, -1).cummax(0).values
+    gap = torch.where(seen, places[size:] - latest[size - 1 : -1], 0)
+    length, first = gap.max(0)
+    return first, size - length + 1
 
 
 def _images_per_chunk(image: Tensor) -> int:

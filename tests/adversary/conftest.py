@@ -15,9 +15,11 @@ torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
 
 
 class TinyNet(nn.Module):
-    """A smooth convolutional classifier of 8 x 8 images."""
+    """A smooth convolutional classifier of small square images, 8 x 8 by default."""
 
-    def __init__(self, *, channels: int = 1, outputs: int = 3, norm: bool = False) -> None:
+    def __init__(
+        self, *, channels: int = 1, outputs: int = 3, norm: bool = False, side: int = 8
+    ) -> None:
         super().__init__()
         self.body = nn.Sequential(
             nn.Conv2d(channels, 6, 3, padding=1),
@@ -27,7 +29,7 @@ class TinyNet(nn.Module):
             nn.Sigmoid(),
             nn.Flatten(),
         )
-        self.head = nn.Linear(96, outputs)
+        self.head = nn.Linear(6 * (side // 2) ** 2, outputs)
 
     def encode(self, images: Tensor) -> Tensor:
         return self.body(images)

@@ -2,7 +2,7 @@ r"""The posterior of one image whose encoding is told, without the Jacobian of t
 
 The precision H = J^T J / T + P of :mod:`adversary.attacks.certificates.posterior` is applied to
 vectors by products alone. The encoding's own equations are a part of the update's, and their J^T J
-is banded: its Cholesky factor, with a banded prior, is a preconditioner M that H exceeds only where
+is sparse: its Cholesky factor, with a sparse prior, is a preconditioner M that H exceeds only where
 the other layers tell more. So r^T M^-1 r limits the squared error of a solution, in standard
 deviations of the posterior. Errors are drawn instead of inverting H: with errors of rounding e,
 simulated as the client makes them, and draws x of the prior, H^-1 (J^T e / sqrt(T) + P (x - mu))
@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from scipy.sparse import csr_array, eye_array
 from torch import Tensor
 from torch.func import vmap
 
@@ -26,21 +27,22 @@ from adversary.attacks.certificates.posterior import (
     share_of_prior,
     truncated,
 )
-from adversary.common.banded import Banded, Factor
+from adversary.common.nested_dissection import BlockSum, Factor
 from adversary.common.seeding import generator
 from adversary.optim.conjugate_gradients import batched_conjugate_gradients
 from adversary.priors.gaussian import GaussianPrior
 from adversary.priors.random_field import RandomField
 from adversary.problem.residuals import Residuals
 
-NUM_DRAWS = 8
-"""Simulated errors."""
+DRAWN_PIXELS, FEWEST_DRAWS, MOST_DRAWS = 2**15, 4, 64
+"""Pixels of all simulated errors together, and how many errors these are: those of a large image
+average by themselves, of a small one it takes many to tell how its error varies."""
 
 CONVERGED_STEP = 1e-3
 """Squared step for every pixel, in standard deviations, from which on nothing moves."""
 
-DRAW_TOLERANCE = 1.0
-"""Squared error of a draw over all pixels, in standard deviations, at which it will do."""
+DRAW_ERROR = 1e-3
+"""Mean squared error of a draw, in standard deviations, at which it will do."""
 
 CG_ITERATIONS = 200
 """Of conjugate gradients, at most."""
@@ -60,7 +62,7 @@ class Encoded:
         (1, C, H, W), the estimate; not clamped.
     prior : GaussianPrior
         Of an image.
-    normal : Banded
+    normal : BlockSum
         J^T J of the encoding's equations, near the estimate.
 
     Attributes
@@ -76,7 +78,7 @@ class Encoded:
     joint = True
 
     def __init__(
-        self, equations: Residuals, images: Tensor, prior: GaussianPrior, normal: Banded
+        self, equations: Residuals, images: Tensor, prior: GaussianPrior, normal: BlockSum
     ) -> None:
         self.equations, self.images, self.prior = equations, images, prior
         self.residual = equations(images)
@@ -111,14 +113,15 @@ class Encoded:
             If conjugate gradients do not come to an end.
         """
         images, whole = self._moved(temperature) if steps else (self.images, True)
-        errors = self.equations.errors(self.images, NUM_DRAWS, seed)
-        drawn = self.prior.sample(NUM_DRAWS, generator=generator(seed, "posterior"))
+        count = max(FEWEST_DRAWS, min(MOST_DRAWS, DRAWN_PIXELS // images.numel()))
+        errors = self.equations.errors(self.images, count, seed)
+        drawn = self.prior.sample(count, generator=generator(seed, "posterior"))
         away = (drawn - self.prior.mean).flatten(1)
         pulls = torch.stack([self._pull(error) for error in errors]) / temperature**0.5
         by_prior = self.prior.precision_matvec(away.to(pulls))
         rows = torch.cat([pulls + by_prior, by_prior[:PRIOR_DRAWS]])
-        solved, done = self._solved(rows, temperature, DRAW_TOLERANCE)
-        draws, of_prior = solved[:NUM_DRAWS], solved[NUM_DRAWS:]
+        solved, done = self._solved(rows, temperature, DRAW_ERROR * images.numel())
+        draws, of_prior = solved[:count], solved[count:]
         if not (whole and done):
             raise ValueError("the posterior's equations are not solved: they are too uneven")
         variance = draws.square().mean(0).view_as(images)
@@ -140,8 +143,9 @@ class Encoded:
 
     def _solved(self, rights: Tensor, temperature: float, enough: float) -> tuple[Tensor, bool]:
         """Return H^-1 b of rows, (k, n), and whether the squared error is ``enough``."""
-        known = self._normal.plus(self._field.banded, 1 / temperature, 1.0)
-        factor = known.shifted(self._others / temperature).factor()
+        size = self.prior.size
+        own = self._field.sparse + self._others / temperature * eye_array(size)
+        factor = self._normal.factor(1 / temperature, csr_array(own), 1.0)
         if factor is None:
             raise ValueError("the posterior precision is singular")
 
@@ -158,7 +162,7 @@ class Encoded:
 
 def _rows(factor: Factor) -> Callable[[Tensor], Tensor]:
     """Return what solves for rows, (k, n)."""
-    return lambda vectors: factor.solve(vectors.T.contiguous()).T
+    return lambda vectors: factor.solve(vectors.T.cpu()).T.to(vectors)
 
 
 def _freedom(draws: Tensor) -> Tensor:

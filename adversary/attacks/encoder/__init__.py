@@ -1,4 +1,4 @@
-"""The images whose encodings are the update's: banded Levenberg-Marquardt on an encoder.
+"""The images whose encodings are the update's: Levenberg-Marquardt on an encoder.
 
 ``attack`` holds the attack, ``encoding_equations`` what it solves.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,9 +14,10 @@ from torch import Tensor
 from adversary.attacks.base import Attack, Run
 from adversary.attacks.certificates import Encoded
 from adversary.attacks.encoder.encoding_equations import (
-    BandedModel,
     EncodingEquations,
     EncodingError,
+    EncodingModel,
+    NormalFactor,
 )
 from adversary.attacks.options import option
 from adversary.common.results import IterationRecord, Solution
@@ -28,9 +30,16 @@ from adversary.priors.random_field import RandomField
 from adversary.problem.problem import Problem, image_prior
 from adversary.problem.residuals import Residuals, residuals
 
-INITIAL_TEMPERATURE = 1e3
+INITIAL_TEMPERATURE, REPAIR_TEMPERATURE = 1e3, 1.0
 """Variance of the noise that is assumed at first, in units of the misfit: a step at the level of
-the misfit itself leaves where curved activations are like their tangents."""
+the misfit itself leaves where curved activations are like their tangents. Where most pixels are
+right already they should stay."""
+
+MAX_REPAIRS = 4
+"""Times that the pixels in doubt of one start are sought anew, at most."""
+
+REPAIR_NOISE = 0.05
+"""Deviation of the grey levels from which they are sought a second time; it grows with each."""
 
 MAX_FULL_STEPS = 5
 """Steps on the whole update at most."""
@@ -42,17 +51,19 @@ class Encoder(Attack):
 
     For one image of one step, whatever loss and outputs: the last layer's gradient over that of its
     bias is the encoding, and where the encoder keeps at least as many values as there are pixels
-    they determine the image. Levenberg-Marquardt on them needs no gradient of a gradient: their
-    Jacobian costs forward passes (:mod:`adversary.problem.sparse_jacobian`), and as an encoding's
-    value sees a window of the image, the normal equations are banded. The prior is a random field
-    with the variances of public X-rays (:mod:`adversary.priors.random_field`); the noise is first
-    taken as larger than it is (:mod:`adversary.optim.levenberg_marquardt`). Steps of the whole
-    update follow, by conjugate gradients that the banded factor preconditions
-    (:mod:`adversary.attacks.certificates.encoded`); its reduced chi-square, about 1 at the noise
-    floor, proves the image.
+    they determine the image. Levenberg-Marquardt on them needs no gradient of a gradient: products
+    with their Jacobian cost forward passes (:mod:`adversary.problem.linearised`), and as an
+    encoding's value sees a window of the image, the normal equations are sparse: their factor at
+    one step (:mod:`adversary.common.nested_dissection`) preconditions conjugate gradients at the
+    next. The prior is a random field with the variances of public X-rays
+    (:mod:`adversary.priors.random_field`); the noise is first taken as larger than it is
+    (:mod:`adversary.optim.levenberg_marquardt`). Steps of the whole update follow, with the same
+    preconditioner (:mod:`adversary.attacks.certificates.encoded`); its reduced chi-square, about 1
+    at the noise floor, proves the image.
 
     Activations that are not monotone, such as GELU, have several minima, and ReLUs have kinks:
-    where the first start does not explain the encoding, others are tried.
+    where a start does not explain the encoding, the pixels that do not fit are sought anew, and
+    then other starts are tried.
 
     Parameters
     ----------
@@ -110,20 +121,50 @@ class Encoder(Attack):
         self, equations: EncodingEquations, prior: GaussianPrior, search: Search
     ) -> Iterate:
         """Return the place that explains the encoding best, of as many starts as it takes."""
-        field = RandomField(prior)
         best: Iterate | None = None
         for number, images in enumerate(_starts(prior, self.starts, search.seed)):
-            residual = equations(images)
-            hot = INITIAL_TEMPERATURE * float(residual.square().mean())
-            options = DescentOptions(iterations=self.iterations, target=self.FLOOR, restart=number)
-            descent = LevenbergMarquardt(equations, field, BandedModel, search, options)
-            found = descent.minimise(Iterate(images, residual, hot))
+            found = self._from(images, equations, RandomField(prior), search, number)
             if best is None or found.chi_square < best.chi_square:
                 best = found
             search.report((number + 1) / (self.starts + 1))
             if best.chi_square < self.FLOOR or search.exhausted():
                 break
         assert best is not None
+        return best
+
+    def _from(
+        self,
+        images: Tensor,
+        equations: EncodingEquations,
+        field: RandomField,
+        search: Search,
+        number: int,
+    ) -> Iterate:
+        """Return where a start ends, with the pixels that do not fit sought anew.
+
+        A pixel in a wrong valley spoils what sees it and little else: these pixels begin again,
+        from what those around them make most probable, while the others stay.
+        """
+        known = NormalFactor()
+        options = DescentOptions(iterations=self.iterations, target=self.FLOOR, restart=number)
+        model = functools.partial(EncodingModel, known)
+        descent = LevenbergMarquardt(equations, field, model, search, options)
+
+        def descended(start: Tensor, temperature: float) -> Iterate:
+            residual = equations(start)
+            hot = temperature * float(residual.square().mean())
+            return descent.minimise(Iterate(start, residual, hot))
+
+        best = descended(images, INITIAL_TEMPERATURE)
+        for attempt in range(MAX_REPAIRS):
+            if best.chi_square < self.FLOOR or search.exhausted():
+                break
+            doubted = equations.in_doubt(best.residual)
+            noise = torch.randn(doubted.shape, generator=generator(search.seed, "repair", attempt))
+            moved = (attempt * REPAIR_NOISE * noise * doubted).to(images).view_as(images)
+            start = field.filled(best.images, doubted) + moved
+            found = descended(start, REPAIR_TEMPERATURE)
+            best = min(best, found, key=lambda one: one.chi_square)
         return best
 
     def _finished(

@@ -59,7 +59,7 @@ class Standard(Attack):
 
     After AutoAttack (Croce and Hein, ICML 2020). Members run from cheap to dear, each only where
     it suits the update and nothing is proved yet: the mean public X-ray (and that of each label),
-    the nearest public one, ``encoder``, the equations linearised at the mean, ``unmixing``,
+    ``encoder``, the nearest public one, the equations linearised at the mean, ``unmixing``,
     ``batch-statistics``, ``recursive``, ``encgrad``, ``map``, ``ing`` where that gives nothing, and
     ``gauss-newton`` over all labels that may be right, from the best so far. One score compares
     all: the posterior of the whole observation through the channel

@@ -244,7 +244,8 @@ def _tells_encoding(work: Work) -> bool:
 
 
 def _encoder(work: Work) -> Iterator[Found]:
-    yield from _of(Encoder(), work, 1.0)
+    """Yield the image of the encoding; it costs forward passes alone, which no effort spares."""
+    yield from _run(Encoder(), work, Limits(seconds=work.limits(1.0).seconds))
 
 
 def _may_be_noise(work: Work) -> bool:
@@ -271,7 +272,10 @@ def _trains_norms(work: Work) -> bool:
 
 
 def _of(attack: Attack, work: Work, gradients: float) -> Iterator[Found]:
-    limits = work.limits(gradients)
+    yield from _run(attack, work, work.limits(gradients))
+
+
+def _run(attack: Attack, work: Work, limits: Limits) -> Iterator[Found]:
     found = attack.run(work.problem, seed=derive_seed(work.seed, attack.name), limits=limits)
     work.search.evaluations += found.evaluations
     work.search.history += found.history
@@ -402,8 +406,8 @@ def _matched(work: Work) -> Iterator[Found]:
 
 MEMBERS: tuple[Member, ...] = (
     Member("mean", _always, _mean),
-    Member("nearest", _has_public, _nearest),
     Member("encoder", _tells_encoding, _encoder),
+    Member("nearest", _has_public, _nearest),
     Member("linear", _may_be_noise, _linear),
     Member("unmixing", _kept_apart, _unmixed),
     Member("batch-statistics", _trains_norms, _batch_statistics),

@@ -26,7 +26,7 @@ def test_all_its_forms_are_one_matrix(channels):
     field.add(dense, 0.0)
     torch.testing.assert_close(dense, dense.T)
     vector = torch.randn(size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    torch.testing.assert_close(field.banded.matvec(vector), dense @ vector)
+    torch.testing.assert_close(torch.from_numpy(field.sparse @ vector.numpy()), dense @ vector)
     torch.testing.assert_close(field.matvec(vector, 0.5), 1.5 * dense @ vector)
     torch.testing.assert_close(field.precondition(field.matvec(vector, 0.5), 0.5), vector)
     images = prior.mean + vector.view_as(prior.mean)
@@ -50,3 +50,22 @@ def test_it_keeps_the_variances_of_the_mean_and_of_neighbours_differences():
     inner = torch.arange(63) % 8 != 7  # pairs in one row
     ratio = differences(covariance)[inner].mean() / differences(wanted)[inner].mean()
     assert 0.7 < ratio.item() < 1.4
+
+
+def test_unknown_pixels_are_filled_with_their_mean_given_the_others():
+    prior = smooth(8)
+    dense = torch.zeros(64, 64, dtype=torch.float64)
+    RandomField(prior).add(dense, 0.0)
+    draw = torch.Generator().manual_seed(2)
+    images = torch.rand(1, 1, 8, 8, generator=draw, dtype=torch.float64)
+    unknown = torch.zeros(8, 8, dtype=torch.bool)
+    unknown[2:5, 3:8] = True
+    unknown = unknown.flatten()
+    filled = RandomField(prior).filled(images, unknown).flatten()
+    torch.testing.assert_close(filled[~unknown], images.flatten()[~unknown])
+    covariance, mean = torch.linalg.inv(dense), prior.mean.flatten()
+    cross = covariance[unknown][:, ~unknown]
+    within = covariance[~unknown][:, ~unknown]
+    away = (images.flatten() - mean)[~unknown]
+    wanted = mean[unknown] + cross @ torch.linalg.solve(within, away)
+    torch.testing.assert_close(filled[unknown], wanted)

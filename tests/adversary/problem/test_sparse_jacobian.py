@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.func import jacrev
 
+from adversary.problem import sparse_jacobian
 from adversary.problem.sparse_jacobian import SparseJacobian
 
 LAYERS = {
@@ -75,3 +76,42 @@ def test_windows_cost_a_pass_for_every_row_and_column():
 
     SparseJacobian(counted, torch.zeros(1, 1, 24, 20, dtype=torch.float64))
     assert sum(passed) == 24 + 20 + 1
+
+
+@pytest.mark.parametrize(
+    ("layer", "passes"),
+    [
+        (nn.Conv2d(1, 2, 5, stride=2, padding=2), 2 * (32 + 3) + 1),
+        (nn.Conv2d(1, 2, 3, dilation=7), 2 * (32 + 3) + 1),  # 15 slices, of which 3 are seen
+        (nn.Conv2d(1, 2, 3, dilation=10), 2 * (32 + 3 + 64 + 2) + 1),  # 21, more than 32 tell
+    ],
+    ids=["convolution", "holes", "too long for the first period"],
+)
+def test_windows_of_large_images_cost_fewer_passes_and_are_the_same(layer, passes, monkeypatch):
+    image = torch.zeros(1, 1, 96, 70, dtype=torch.float64)
+    passed = []
+
+    def counted(images):
+        passed.append(len(images))
+        return layer.double()(images)
+
+    quick = SparseJacobian(counted, image)
+    assert sum(passed) == passes
+    monkeypatch.setattr(sparse_jacobian, "LEAST_PERIOD", 128)
+    slow = SparseJacobian(layer, image)
+    for found, wanted in zip(quick._windowed, slow._windowed, strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
+def test_pixels_in_doubt_are_those_that_the_worst_outputs_see():
+    layer = nn.Conv2d(1, 2, 3).double().requires_grad_(False)
+    jacobian = SparseJacobian(layer, torch.zeros(1, 1, 8, 9, dtype=torch.float64))
+    residual = torch.full((2, 6, 7), 1e-3, dtype=torch.float64)
+    residual[1, 2, 4] = 5.0
+    residual[0, 3, 1] = 4.0
+    residual[0, 0, 0] = 1.0  # less than a tenth of the misfit
+    found = jacobian.in_doubt(residual.flatten()).view(8, 9)
+    wanted = torch.zeros(8, 9, dtype=torch.bool)
+    wanted[2:5, 4:7] = True
+    wanted[3:6, 1:4] = True
+    assert torch.equal(found, wanted)

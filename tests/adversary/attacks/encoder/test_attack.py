@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 
 import pytest
@@ -13,11 +14,12 @@ from adversary import Limits, Prior, ThreatModel, TrainingRecipe
 from adversary.attacks import AttackError, AttackOptionError, Encoder, Standard
 from adversary.attacks.certificates import Encoded, encoded
 from adversary.attacks.certificates.posterior import truncated
-from adversary.attacks.encoder import attack
+from adversary.attacks.encoder import attack, encoding_equations
 from adversary.attacks.encoder.encoding_equations import (
-    BandedModel,
     EncodingEquations,
     EncodingError,
+    EncodingModel,
+    NormalFactor,
     told_encoding,
 )
 from adversary.attacks.standard.members import MEMBERS
@@ -131,8 +133,7 @@ def test_the_normal_equations_are_those_of_the_whole_jacobian(posed):
     J = jacrev(equations)(x).flatten(1)
     field = RandomField(image_prior(problem.to(torch.float64)))
     residual = equations(x + 0.01)
-    model = BandedModel(equations, x, residual, field)
-    assert model.normal.half_width < 7 * 16  # a window's 7 rows, not the image
+    model = EncodingModel(NormalFactor(), equations, x, residual, field)
     precision = torch.zeros(256, 256, dtype=torch.float64)
     field.add(precision, 0.1)
     assert model.factorise(0.5, 0.1)
@@ -153,7 +154,8 @@ def test_of_a_linear_encoder_the_end_is_the_closed_form(posed):
     hot = float(residual.square().mean())
     place = Iterate(start, residual, hot)
     options = DescentOptions(iterations=20)
-    descent = LevenbergMarquardt(equations, field, BandedModel, search, options)
+    model = functools.partial(EncodingModel, NormalFactor())
+    descent = LevenbergMarquardt(equations, field, model, search, options)
     found = descent.minimise(place)
     J = jacrev(equations)(start).flatten(1)
     precision = torch.zeros(256, 256, dtype=torch.float64)
@@ -191,9 +193,45 @@ def test_the_next_start_is_taken_where_one_is_stuck(posed, monkeypatch):
     problem, images = posed()
     starts = [torch.zeros_like(images.double()), images.double() + 1e-3]
     monkeypatch.setattr(attack, "_starts", lambda prior, count, seed: starts)
+    monkeypatch.setattr(attack, "MAX_REPAIRS", 0)
     found = Encoder(iterations=5).run(problem)
     assert found.history[-1].restart == 1
     assert psnr(found.images, images) > 100
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_pixels_in_a_wrong_valley_are_sought_anew_and_the_others_stay(posed, monkeypatch, seed):
+    problem, images = posed(seed=seed)
+    spoilt = images.double().clone()
+    spoilt[..., 10:13, 13:] = torch.tensor([4.0, -3.0, 4.0])  # far from any X-ray
+    monkeypatch.setattr(attack, "_starts", lambda prior, count, seed: [spoilt])
+    monkeypatch.setattr(attack, "INITIAL_TEMPERATURE", 1.0)
+    monkeypatch.setattr(attack, "MAX_REPAIRS", 0)
+    assert Encoder(iterations=1).run(problem).score > 10 * Encoder.FLOOR
+    monkeypatch.setattr(attack, "MAX_REPAIRS", 4)
+    assert psnr(Encoder(iterations=8).run(problem).images, images) > 100
+
+
+def test_a_factor_of_an_earlier_place_serves_until_it_does_not(posed, monkeypatch):
+    problem, images = posed()
+    equations = EncodingEquations(problem.to(torch.float64))
+    field = RandomField(image_prior(problem.to(torch.float64)))
+    known, x = NormalFactor(), images.double()
+    made = []
+    for at in (x, x + 0.01):
+        model = EncodingModel(known, equations, at, equations(at), field)
+        made.append(known.place)
+        assert model.factorise(1e-6, 0.0)
+        right = model.gradient()
+        J = jacrev(equations)(at).flatten(1)
+        precision = torch.zeros(256, 256, dtype=torch.float64)
+        field.add(precision, 0.0)
+        wanted = torch.linalg.solve(1e-6 * J.T @ J + precision, right)
+        assert (model.solve(right) - wanted).norm() < 1e-3 * wanted.norm()
+    assert made[0] is made[1] is known.place
+    monkeypatch.setattr(encoding_equations, "MAX_STALE_ITERATIONS", 0)
+    model.solve(right)
+    assert known.place is at
 
 
 def test_the_whole_update_adds_digits(posed):
@@ -207,7 +245,8 @@ def test_the_whole_update_adds_digits(posed):
     place = Iterate(field.mean, residual, 1e3 * float(residual.square().mean()))
     search = Search("test", 0)
     options = DescentOptions(iterations=30)
-    descent = LevenbergMarquardt(equations, field, BandedModel, search, options)
+    model = functools.partial(EncodingModel, NormalFactor())
+    descent = LevenbergMarquardt(equations, field, model, search, options)
     alone = descent.minimise(place).images
     found = Encoder().run(problem)
     assert psnr(found.images, images) > psnr(alone, images) + 1
