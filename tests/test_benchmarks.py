@@ -227,7 +227,7 @@ def test_rows_beside_the_bound_are_means_and_spreads_of_their_updates():
     assert row["psnr"] == {"mean": 32.0, "std": pytest.approx(8**0.5)}
     assert (row["updates"], row["proved"], row["failures"]) == (3, 1, 1)
     assert attack_meets_bound.spread([1.0, None]) is None
-    assert "| signs, tanh | 32.0 ± 2.8 | 40.0 ± 0.0 | bound − 3 |" in beside_bound.page(lines)
+    assert "| signs, tanh | 3 | 32.0 ± 2.8 | 40.0 ± 0.0 | bound − 3 |" in beside_bound.page(lines)
 
 
 def test_updates_beside_the_bound_are_attacked_once(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ from benchmarks.tables import markdown
 from benchmarks.tables.rows import Row
 from benchmarks.tables.templating import render
 
-HEAD = ("setting, network", "PSNR, dB", "bound, dB", "aim, dB", "CPU seconds", "aim, s",
+HEAD = ("setting, network", "updates", "PSNR, dB", "bound, dB", "aim, dB", "CPU seconds", "aim, s",
         "memory, GB", "proved")  # fmt: skip
 
 
@@ -25,20 +25,23 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
-    setting = SETTINGS[row["setting"]]
+    setting, several = SETTINGS[row["setting"]], row["updates"] > 1
     return [
         f"{row['setting']}, {row['network']}",
-        _spread(row["psnr"]),
-        _spread(row["bound"]),
+        str(row["updates"]),
+        _spread(row["psnr"], several),
+        _spread(row["bound"], several),
         f"{setting.aim:g}" if setting.aim else "bound − 3",
-        _spread(row["cpu_seconds"]),
+        _spread(row["cpu_seconds"], several),
         "" if math.isinf(setting.seconds) else f"{setting.seconds:g}",
-        _spread(row["memory_gb"]),
+        _spread(row["memory_gb"], several),
         f"{row['proved']} of {row['updates']}" if setting.attack == "standard" else "",
     ]
 
 
-def _spread(figure: Mapping[str, float] | None) -> str:
+def _spread(figure: Mapping[str, float] | None, several: bool) -> str:
     if figure is None:
         return "–"
+    if not several:
+        return markdown.number(figure["mean"])
     return f"{markdown.number(figure['mean'])} ± {markdown.number(figure['std'])}"
