@@ -35,9 +35,9 @@ def answers(of: Situation) -> tuple[Answer, ...]:
 
 def headline(of: Situation) -> str:
     """Return the verdict in a few words."""
-    if of.all_failed:
+    if of.summary.named is None and of.all_failed:
         return "Not measured: every attack failed"
-    if not of.summary.images:
+    if of.summary.named is None and not of.summary.images:
         return "Nothing to judge yet"
     if of.level is Severity.UNKNOWN and not of.summary.has_truth:
         return "Not measured: no true X-rays to compare with"
@@ -50,11 +50,14 @@ def headline(of: Situation) -> str:
 def _visible(of: Situation) -> Iterator[str]:
     if of.all_failed:
         failed = f"all {of.summary.failed} attacks" if of.summary.failed > 1 else "the attack"
-        yield f"Not known: {failed} failed, so there is nothing to judge; the reasons are below."
+        nothing = "nothing" if of.summary.named is None else "no picture"
+        yield f"Not known: {failed} failed, so there is {nothing} to judge; the reasons are below."
         yield "An attack that failed is no evidence of safety."
+        yield from _named(of)
         return
     if not of.summary.images:
         yield "Not known: no attack has finished yet, so there is nothing to judge so far."
+        yield from _named(of)
         return
     yield from _VISIBLE[of.level](of)
     yield from _named(of)
@@ -175,6 +178,9 @@ def _where(of: Situation) -> Iterator[str]:
 
 
 def _meaning(of: Situation) -> Iterator[str]:
+    if not of.summary.images and of.summary.named is not None:
+        yield "Such updates tell who was in the training: they are to be handled as patients' data."
+        return
     if not of.summary.images:
         yield "Nothing follows from this run so far, neither harm nor safety."
         return

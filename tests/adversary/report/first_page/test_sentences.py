@@ -153,6 +153,17 @@ def test_attacks_that_all_failed_are_told_from_attacks_that_got_little(tmp_path)
     assert "1 attack failed, for reasons given below" in some
 
 
+def test_patients_can_be_named_where_every_attack_failed(tmp_path):
+    failed = {"status": "failed", "truth": None}
+    of = situation(tmp_path, failed, naming=naming_of(named("client-01", 15, 16)))
+    told = said(of)
+    assert headline(of) == "Patient re-identifiable"
+    assert told["visible"].startswith("Not known: the attack failed, so there is no picture")
+    assert "the server can name 15 of 16 patients of client-01" in told["visible"]
+    assert "who was in the training" in told["meaning"]
+    assert "stop" in [step.name for step in next_steps(of)]
+
+
 def test_a_bound_below_what_was_reached_is_told_as_an_average(tmp_path):
     of = situation(tmp_path, POOR | {"psnr": 19.9, "bound_psnr": 18.4})
     assert "lies above that average (19.9 dB), as single ones may" in said(of)["meaning"]
