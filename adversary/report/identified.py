@@ -49,9 +49,11 @@ class Named:
     @property
     def words(self) -> str:
         """It in a clause."""
+        client = self.row["client"]
+        whose = "the hospitals together" if client == "aggregate" else client
         return (
-            f"{self.hits} of {self.row['members']} patients of {self.row['client']} at one false "
-            f"alarm in a hundred ({self.rounds})"
+            f"{self.hits} of {self.row['members']} patients of {whose} at one false alarm in a "
+            f"hundred ({self.rounds})"
         )
 
     @property
