@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -63,7 +63,7 @@ def check_any_run(folder: Path) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Make sure that a folder can be made, as far as rights tell.
+    """Make sure that a folder can be made and written to, by making one where it is to be.
 
     Raises
     ------
@@ -71,10 +71,10 @@ def check_writable(folder: Path) -> None:
         If not.
     """
     there = next(place for place in (folder, *folder.parents) if place.exists())
-    if not there.is_dir():
-        raise UsageError(f"out = '{folder}': {there} is no folder")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise UsageError(f"out = '{folder}': no rights to write in {there}")
+    try:
+        tempfile.TemporaryDirectory(dir=there).cleanup()
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be written: {error.strerror}") from error
 
 
 def check_compared(config: Path, given: Mapping[str, Any]) -> None:

@@ -130,7 +130,7 @@ def test_checkpoints_may_be_a_round_of_a_run(tmp_path):
 def test_a_folder_that_cannot_be_made_is_told(tmp_path):
     (tmp_path / "file").write_text("")
     check_writable(tmp_path / "new" / "run")
-    with pytest.raises(UsageError, match="file is no folder"):
+    with pytest.raises(UsageError, match=r"file.run cannot be written: Not a directory"):
         check_writable(tmp_path / "file" / "run")
 
 
