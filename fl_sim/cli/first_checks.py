@@ -37,7 +37,7 @@ def check_recorded(folder: Path, *, missing: bool = False) -> None:
     ------
     UsageError
         If it is none, is of an app whose model is not known here, or holds no updates; with
-        ``missing`` there need be none.
+        ``missing``, or while the run goes on, there need be none.
     """
     check_run(folder)
     if "image_shape" in _told(folder, "settings", {}):  # by strategies.curious
@@ -45,7 +45,8 @@ def check_recorded(folder: Path, *, missing: bool = False) -> None:
             f"{folder} is of a Flower app of its own, whose model is not known here: "
             "adversary.Observation.load reads its updates, for an adversary.Adversary"
         )
-    if not missing and not any((folder / "updates").glob("round-*/*.safetensors")):
+    going_on = _told(folder, "status", "") == "running"  # its lock says more, later
+    if not (missing or going_on or any((folder / "updates").glob("round-*/*.safetensors"))):
         keep = "run with adversary.record = true to keep them"
         raise UsageError(f"{folder} holds no recorded updates: {keep}")
 
