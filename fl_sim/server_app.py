@@ -18,6 +18,7 @@ from adversary.common.errors import UserError, one_line_error
 from adversary.common.seeding import derive_seed
 from adversary.observation.observation import View
 from adversary.report.ledger import Ledger
+from adversary.report.run_info import FEWEST_FOR_AUC
 from adversary.storage.run_folder import RunFolder, one_line_io_errors
 from fl_sim import loggers, run_metadata
 from fl_sim.adversary_setup import make_attacks
@@ -256,7 +257,11 @@ def _evaluation(
         metrics = {"loss": found.loss, "accuracy": found.accuracy}
         if found.auc is not None:
             metrics["auc"] = found.auc
-        told = " · ".join(f"{name} {value:.3f}" for name, value in metrics.items())
+        told = " · ".join(
+            f"{name} {value:.3f}"
+            for name, value in metrics.items()
+            if name != "auc" or len(images) >= FEWEST_FOR_AUC
+        )
         metrics[LEFT_OUT] = found.left_out
         if server_round:
             rounds = run.settings.rounds
