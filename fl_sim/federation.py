@@ -323,7 +323,7 @@ def build_federation(settings: Settings, clients: int) -> Federation:
         defence=defence,
         device=device,
     )
-    fitted = defence.fitted(run.model(), adversary_setup.image_shape(settings))
+    fitted = defence.fitted(run.model, adversary_setup.image_shape(settings))
     return run if fitted is defence else dataclasses.replace(run, defence=fitted)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
@@ -114,10 +114,12 @@ class Defence(ABC):
         """Return the architecture to train in place of ``model``, which may be changed."""
         return model
 
-    def fitted(self, model: Classifier, image_shape: tuple[int, int, int]) -> Self:
+    def fitted(
+        self, architecture: Callable[[], Classifier], image_shape: tuple[int, int, int]
+    ) -> Self:
         """Return the defence that knows the architecture and (C, H, W) of its images.
 
-        For those whose :meth:`channel` depends on them; the weights of ``model`` mean nothing.
+        For those whose :meth:`channel` depends on them; the others build no model.
         """
         return self
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, grad
 
 from adversary.common.seeding import generator as seeded
 from adversary.common.types import StateDict
 from adversary.observation.channel import Channel
-from adversary.observation.mechanisms.bound_placement import placed_levels, squared_sensitivities
+from adversary.observation.mechanisms.bound_placement import (
+    gradient_of_images,
+    placed_levels,
+    squared_sensitivities,
+)
 from adversary.observation.observation import Observation
 from fl_sim.defences.base import Defence, DefenceError, LocalUpdate, is_buffer
 from fl_sim.models import Classifier
@@ -57,10 +60,13 @@ class BoundNoise(Defence):
         if not (math.isfinite(self.scale) and self.scale >= 0):
             raise DefenceError(f"scale = {self.scale}: must be a number >= 0")
 
-    def fitted(self, model: Classifier, image_shape: tuple[int, int, int]) -> Self:
+    def fitted(
+        self, architecture: Callable[[], Classifier], image_shape: tuple[int, int, int]
+    ) -> Self:
         """Return the defence that knows the architecture, without which it has no levels."""
         found = dataclasses.replace(self)
-        object.__setattr__(found, "_fitted_to", (model, image_shape))  # no option of the user's
+        # No field: it is no option of the user's.
+        object.__setattr__(found, "_fitted_to", (architecture(), image_shape))
         return found
 
     def apply(self, update: LocalUpdate, *, generator: torch.Generator) -> StateDict:
@@ -90,22 +96,15 @@ def _sensitivities(
     model: Classifier, sent: StateDict, image_shape: tuple[int, int, int]
 ) -> dict[str, float]:
     """Return the mean of ||dg_i / dx||^2 over each trained array's entries, at stand-ins."""
-    net = copy.deepcopy(model).cpu().eval()
-    net.load_state_dict(sent, strict=False)
     draw = seeded(0, "stand-ins")
-    images = torch.rand(STAND_INS, *image_shape, generator=draw)
-    with torch.no_grad():
-        outputs = net(images[:1]).shape[1]
-    labels = torch.arange(STAND_INS) % max(2, outputs)
-    weights = {n: p.detach() for n, p in net.named_parameters() if p.requires_grad}
+    device = next(model.parameters()).device
+    images = torch.rand(STAND_INS, *image_shape, generator=draw).to(device)
 
-    def loss(given: StateDict, x: Tensor) -> Tensor:
-        logits = functional_call(net, given, (x,))
-        if outputs == 1:
-            return LOSSES["bce"](logits, labels)
-        return LOSSES["cross-entropy"](logits, labels)
+    def loss(outputs: Tensor) -> Tensor:
+        labels = torch.arange(STAND_INS, device=device) % max(2, outputs.shape[1])
+        return LOSSES["bce" if outputs.shape[1] == 1 else "cross-entropy"](outputs, labels)
 
-    found = squared_sensitivities(lambda x: grad(loss)(weights, x), images, draw, PROBES)
+    found = squared_sensitivities(gradient_of_images(model, sent, loss), images, draw, PROBES)
     return {name: float(value.double().mean()) for name, value in found.items()}
 
 

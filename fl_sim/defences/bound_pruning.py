@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
-from torch.func import functional_call, grad
 
 from adversary.common.types import StateDict
 from adversary.observation import mechanisms
-from adversary.observation.mechanisms.bound_placement import squared_sensitivities
+from adversary.observation.mechanisms.bound_placement import (
+    gradient_of_images,
+    squared_sensitivities,
+)
 from fl_sim.defences.base import LocalUpdate, UpdateDefence
 from fl_sim.training.local_training import make_loss
 
@@ -51,7 +50,11 @@ class BoundPruning(mechanisms.TopK, UpdateDefence):
 
     def apply(self, update: LocalUpdate, *, generator: torch.Generator) -> StateDict:
         """Return the weights with only the chosen entries changed; buffers as they are."""
-        told = squared_sensitivities(*_gradient(update), generator)
+        device = next(update.model.parameters()).device
+        images, labels = (x[:MOST_IMAGES].to(device) for x in (update.images, update.labels))
+        loss = make_loss(update.recipe, update.model)
+        gradient = gradient_of_images(update.model, update.sent, lambda out: loss(out, labels))
+        told = squared_sensitivities(gradient, images, generator)
         worth = {
             name: (update.returned[name].double() - update.sent[name].double()).square()
             / value.double().cpu().clamp_min(torch.finfo(torch.float64).tiny)
@@ -62,19 +65,3 @@ class BoundPruning(mechanisms.TopK, UpdateDefence):
             name: torch.where(kept[name], value, update.sent[name]) if name in kept else value
             for name, value in update.returned.items()
         }
-
-
-def _gradient(update: LocalUpdate) -> tuple[Callable[[Tensor], StateDict], Tensor]:
-    """Return the loss's gradient at the weights sent, as a function of images, and the images."""
-    model = copy.deepcopy(update.model).eval()
-    model.load_state_dict(update.sent, strict=False)
-    loss = make_loss(update.recipe, model)
-    device = next(model.parameters()).device
-    images = update.images[:MOST_IMAGES].to(device)
-    labels = update.labels[:MOST_IMAGES].to(device)
-    weights = {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
-
-    def of_weights(given: StateDict, x: Tensor) -> Tensor:
-        return loss(functional_call(model, given, (x,)), labels)
-
-    return lambda x: grad(of_weights)(weights, x), images

@@ -64,6 +64,7 @@ READERS = (
         "adversary.identify = true",
         lambda s: s.adversary.identify,
     ),
+    Reader(("adversary.choice",), "adversary.clients > 0", lambda s: s.adversary.clients > 0),
 )
 
 
@@ -76,13 +77,14 @@ AUDIT_PASSES_OVER = (
     "strategy.min-delta", "strategy.stop-patience", "strategy.plateau-patience",
     "strategy.plateau-factor",
     "adversary.enabled", "adversary.num-gpus", "adversary.workers", "adversary.queue-limit",
-    "adversary.every", "adversary.clients", "adversary.identify", "adversary.candidates",
+    "adversary.every", "adversary.clients", "adversary.choice", "adversary.identify",
+    "adversary.candidates",
 )  # fmt: skip
 """Settings of a federation that an audit of two checkpoints has no use for."""
 
 REATTACK_PASSES_OVER = (
     "adversary.enabled", "adversary.num-gpus", "adversary.workers", "adversary.queue-limit",
-    "adversary.every", "adversary.identify", "adversary.candidates",
+    "adversary.every", "adversary.choice", "adversary.identify", "adversary.candidates",
 )  # fmt: skip
 """Settings of a live adversary that an attack on what was recorded has no use for."""
 

@@ -9,17 +9,42 @@ takes its term ||dg_i / dx||^2 from the trace and its square g_i^2 from the step
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping
 
 import torch
-from torch import Tensor
-from torch.func import jvp
+from torch import Tensor, nn
+from torch.func import functional_call, grad, jvp
 
 from adversary.common.types import StateDict
 
 PROBES = 16
 """Random directions by which sensitivities are estimated, to a relative error of 35 % each."""
+
+
+def gradient_of_images(
+    model: nn.Module, sent: StateDict, loss: Callable[[Tensor], Tensor]
+) -> Callable[[Tensor], StateDict]:
+    """Return the gradient by the trained weights, at those sent, as a function of images.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The architecture; copied, and in eval mode.
+    sent : dict of str to Tensor
+        What was sent of its state dict.
+    loss : callable
+        From the outputs of a batch to its loss.
+    """
+    net = copy.deepcopy(model).eval()
+    net.load_state_dict(sent, strict=False)
+    weights = {n: p.detach() for n, p in net.named_parameters() if p.requires_grad}
+
+    def of_weights(given: StateDict, images: Tensor) -> Tensor:
+        return loss(functional_call(net, given, (images,)))
+
+    return lambda images: grad(of_weights)(weights, images)
 
 
 def squared_sensitivities(

@@ -33,7 +33,7 @@ def test_the_levels_are_those_of_a_general_optimiser(seed):
 
 def test_the_noise_has_the_energy_that_was_asked_for_and_the_levels_that_are_told(client, seen):
     update = client(images=2)
-    defence = create("bound-noise", {"scale": "0.5"}).fitted(update.model, (1, 12, 12))
+    defence = create("bound-noise", {"scale": "0.5"}).fitted(lambda: update.model, (1, 12, 12))
     left = [seen(defence, update, seed=seed) for seed in range(20)]
     moved = {n: update.returned[n].double() - update.sent[n].double() for n in update.sent}
     noise = [{n: o.returned[n].double() - update.returned[n].double() for n in moved} for o in left]

@@ -28,6 +28,7 @@ from fl_sim.settings.unread import (
         ({"strategy.proximal-mu": 1.0}, r"without strategy\.name = 'fedprox'"),
         ({"strategy.min-delta": 1.0}, r"without strategy\.stop-patience or strategy\.plateau-pat"),
         ({"adversary.start-image": "x.png"}, r"without adversary\.start = 'image'"),
+        ({"adversary.choice": "smallest"}, r"without adversary\.clients > 0"),
     ],
 )
 def test_what_nothing_reads_is_refused(changes, message):
@@ -46,6 +47,7 @@ def test_what_nothing_reads_is_refused(changes, message):
         {"strategy.stop-patience": 2, "strategy.monitor": "loss", "strategy.min-delta": 0.1},
         {"strategy.plateau-patience": 2, "strategy.plateau-factor": 0.2},
         {"adversary.start": "image", "adversary.start-image": "x.png"},
+        {"adversary.clients": 2, "adversary.choice": "smallest"},
     ],
 )
 def test_what_is_read_passes(changes):
