@@ -6,7 +6,7 @@ update is explained (:mod:`adversary.attacks.certificates.goodness`), and what f
 """
 
 from adversary.attacks.certificates.certify import Rival, Statement, Tried, certify
-from adversary.attacks.certificates.encoded import Encoded
+from adversary.attacks.certificates.encoded import Encoded, spares_columns
 from adversary.attacks.certificates.goodness import Goodness, goodness
 from adversary.attacks.certificates.interval_posterior import interval_posterior
 from adversary.attacks.certificates.posterior import Laplace, Posterior, expected_psnr, prior_psnr
@@ -24,4 +24,5 @@ __all__ = [
     "goodness",
     "interval_posterior",
     "prior_psnr",
+    "spares_columns",
 ]

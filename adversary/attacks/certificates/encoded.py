@@ -38,6 +38,9 @@ DRAWN_PIXELS, FEWEST_DRAWS, MOST_DRAWS = 2**15, 4, 64
 """Pixels of all simulated errors together, and how many errors these are: those of a large image
 average by themselves, of a small one it takes many to tell how its error varies."""
 
+PRODUCTS_PER_DRAW = 28
+"""Products of J and J^T with vectors that conjugate gradients take for one draw, roughly."""
+
 CONVERGED_STEP = 1e-3
 """Squared step for every pixel, in standard deviations, from which on nothing moves."""
 
@@ -49,6 +52,16 @@ CG_ITERATIONS = 200
 
 OTHER_LAYERS_SHARE = 3e-4
 """What the other layers tell of any direction, of what the update tells on average, roughly."""
+
+
+def draw_count(pixels: int) -> int:
+    """Return how many errors tell the spread of an image of so many pixels."""
+    return max(FEWEST_DRAWS, min(MOST_DRAWS, DRAWN_PIXELS // pixels))
+
+
+def spares_columns(pixels: int) -> bool:
+    """Return whether the draws of an image cost less than its Jacobian, a product a pixel."""
+    return PRODUCTS_PER_DRAW * draw_count(pixels) < pixels
 
 
 class Encoded:
@@ -113,7 +126,7 @@ class Encoded:
             If conjugate gradients do not come to an end.
         """
         images, whole = self._moved(temperature) if steps else (self.images, True)
-        count = max(FEWEST_DRAWS, min(MOST_DRAWS, DRAWN_PIXELS // images.numel()))
+        count = draw_count(images.numel())
         errors = self.equations.errors(self.images, count, seed)
         drawn = self.prior.sample(count, generator=generator(seed, "posterior"))
         away = (drawn - self.prior.mean).flatten(1)

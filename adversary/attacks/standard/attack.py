@@ -22,6 +22,7 @@ from adversary.attacks.certificates import (
     certify,
     goodness,
     interval_posterior,
+    spares_columns,
 )
 from adversary.attacks.certificates.posterior import MAP_STEPS
 from adversary.attacks.options import option
@@ -250,7 +251,8 @@ def _local(work: Work, equations: Residuals) -> tuple[Laplace | Encoded, Posteri
         return work.linear, work.linear.at(steps=1)
     found: Laplace | Encoded
     dear = work.columns(best.images.numel()) > work.effort.operations
-    if work.encoding is not None and (dear or best.member == "encoder"):
+    by_encoder = best.member == "encoder" and spares_columns(best.images.numel())
+    if work.encoding is not None and (dear or by_encoder):
         found = Encoded(equations, best.images, work.prior, work.encoding.normal(best.images))
         try:
             return found, found.at(steps=MAP_STEPS)
