@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
@@ -70,14 +70,17 @@ class NormalMatrix:
 
     Parameters
     ----------
-    rows : Tensor
-        (n, m), the transposed Jacobian.
-    block : int
-        Rows to multiply together.
+    matrix : Tensor
+        J^T J, (n, n).
     """
 
-    def __init__(self, rows: Tensor, block: int) -> None:
-        self.matrix = symmetric_product(rows, block)
+    def __init__(self, matrix: Tensor) -> None:
+        self.matrix = matrix
+
+    @classmethod
+    def of(cls, rows: Tensor, block: int) -> Self:
+        """Return that of a transposed Jacobian, (n, m), by products of so many rows at once."""
+        return cls(symmetric_product(rows, block))
 
     def factorise(self, weight: float, damping: float, penalty: PriorTerm) -> bool:
         """Prepare w J^T J + (penalty + damping) M; return whether it can be inverted."""
@@ -92,8 +95,44 @@ class NormalMatrix:
         return torch.cholesky_solve(right[:, None], self._factor)[:, 0]
 
 
-class DenseModel(Quadratic):
+class NormalModel(Quadratic):
     """The model with H in memory, solved by Cholesky's factorisation.
+
+    Parameters
+    ----------
+    normal : NormalMatrix
+        J^T J.
+    slope : Tensor
+        J^T r, (n,).
+    images : Tensor
+        Where, (B, C, H, W).
+    penalty : Penalty
+        What is added to the misfit.
+    """
+
+    def __init__(
+        self, normal: NormalMatrix, slope: Tensor, images: Tensor, penalty: PriorTerm
+    ) -> None:
+        super().__init__(slope, images, penalty)
+        self._normal = normal
+
+    def factorise(self, weight: float, damping: float) -> bool:
+        """See :class:`QuadraticModel`."""
+        self.weight = weight
+        return self._normal.factorise(weight, damping, self.penalty)
+
+    def solve(self, right: Tensor) -> Tensor:
+        """See :class:`QuadraticModel`."""
+        return self._normal.solve(right)
+
+    def curvature(self, step: Tensor) -> float:
+        """See :class:`QuadraticModel`."""
+        image = self.weight * (self._normal.matrix @ step) + self.penalty.matvec(step, 0.0)
+        return (step @ image).item()
+
+
+class DenseModel(NormalModel):
+    """The model by the whole Jacobian.
 
     Parameters
     ----------
@@ -109,28 +148,13 @@ class DenseModel(Quadratic):
 
     def __init__(self, equations: Residuals, images: Tensor, r: Tensor, penalty: PriorTerm) -> None:
         rows = equations.rows(images, COLUMNS_PER_CHUNK)
-        super().__init__(rows @ r, images, penalty)
+        super().__init__(NormalMatrix.of(rows, images[0].numel()), rows @ r, images, penalty)
         self.evaluations = len(rows)
-        self._normal = NormalMatrix(rows, images[0].numel())
 
     @staticmethod
     def memory(unknowns: int, equations: int) -> int:
         """Return the bytes that a step needs: the Jacobian, H, a damped copy and its factor."""
         return 8 * unknowns * (equations + 3 * unknowns)
-
-    def factorise(self, weight: float, damping: float) -> bool:
-        """See :class:`QuadraticModel`."""
-        self.weight = weight
-        return self._normal.factorise(weight, damping, self.penalty)
-
-    def solve(self, right: Tensor) -> Tensor:
-        """See :class:`QuadraticModel`."""
-        return self._normal.solve(right)
-
-    def curvature(self, step: Tensor) -> float:
-        """See :class:`QuadraticModel`."""
-        image = self.weight * (self._normal.matrix @ step) + self.penalty.matvec(step, 0.0)
-        return (step @ image).item()
 
 
 class _IterativeModel(Quadratic, ABC):
@@ -235,7 +259,8 @@ class SketchPreconditioner:
         groups = int(self.sample * images.numel())
         mix = None if len(equations) <= groups else count_sketch(len(equations), groups)
         rows = same.rows(images if self._double else images.float(), COLUMNS_PER_CHUNK, mix)
-        self.normal, self.place = NormalMatrix(rows.to(images.dtype), images[0].numel()), images
+        self.normal = NormalMatrix.of(rows.to(images.dtype), images[0].numel())
+        self.place = images
         return len(rows)
 
     def improve(self, equations: Residuals, images: Tensor) -> int:

@@ -22,8 +22,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import vjp
@@ -31,12 +33,8 @@ from torch.nn import functional
 
 from adversary.common.seeding import generator
 from adversary.problem.problem import Problem
-from adversary.problem.residuals import (
-    COLUMNS_PER_CHUNK,
-    jacobian,
-    second_directional_derivative,
-    separable,
-)
+from adversary.problem.residuals import second_directional_derivative, separable
+from adversary.problem.sparse_jacobian import SparseJacobian
 
 EQUATIONS_PER_PIXEL = 4.0
 """Random combinations of the equations that are matched, by pixel."""
@@ -138,16 +136,37 @@ class LayerGradient:
         """Equations that the span gives for one image."""
         return self.positions * (self.matrix.shape[1] - self.rank)
 
-    def inputs(self, image: Tensor) -> Tensor:
-        """Return the layer's inputs at each position, (L, inputs), of (1, C, H, W)."""
+    def features(self, images: Tensor) -> Tensor:
+        """Return what images, (B, C, H, W), put into the layer, (B, ...)."""
         seen: list[Tensor] = []
-        layer = self.problem.model.get_submodule(self.layer)
-        hook = layer.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+        hook = self._module.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
         try:
-            self.problem.model(image)
+            self.problem.model(images)
         finally:
             hook.remove()
-        return _rows(layer, seen[0])
+        return seen[0]
+
+    def inputs(self, image: Tensor) -> Tensor:
+        """Return the layer's inputs at each position, (L, inputs), of (1, C, H, W)."""
+        return _rows(self._module, self.features(image))
+
+    @property
+    def _module(self) -> nn.Module:
+        return self.problem.model.get_submodule(self.layer)
+
+    @cached_property
+    def jacobian(self) -> SparseJacobian:
+        """That of the features of an image, (features, n)."""
+        blank = torch.zeros(1, *self.problem.shape[1:])
+        return SparseJacobian(self.features, blank.to(self.problem.device, self.problem.dtype))
+
+    @cached_property
+    def places(self) -> Tensor:
+        """Which feature is which input of a position, (L, inputs), on the CPU; -1 for padding."""
+        blank = torch.zeros(1, *self.problem.shape[1:])
+        features = self.features(blank.to(self.problem.device, self.problem.dtype))
+        numbers = torch.arange(1.0, features.numel() + 1, dtype=torch.float64)
+        return _rows(self._module, numbers.view_as(features)).long() - 1
 
     def derivatives(self, image: Tensor, target: Tensor) -> Tensor:
         """Return the loss's derivative in the layer's outputs, (L, outputs), of an image."""
@@ -292,26 +311,41 @@ class SpanEquations:
         with torch.no_grad():
             return self.span.deviation(self.layer.inputs(image))
 
-    def __call__(self, image: Tensor) -> Tensor:
+    def __call__(self, images: Tensor) -> Tensor:
         """Return the residuals, (m,)."""
-        inputs = self.layer.inputs(image)
+        inputs = self.layer.inputs(images)
         return (inputs @ self._combinations / self.scale[:, None]).flatten()
 
     def __len__(self) -> int:
         """Return m."""
         return self.scale.numel() * self._combinations.shape[1]
 
-    def rows(self, image: Tensor, chunk: int = COLUMNS_PER_CHUNK) -> Tensor:
-        """Return the transposed Jacobian, (n, m)."""
-        return jacobian(self, image, chunk).T
+    @property
+    def tangents(self) -> int:
+        """Forward derivatives that :meth:`normal` takes."""
+        return self.layer.jacobian.tangents
 
-    def bend(self, image: Tensor, tangent: Tensor) -> Tensor:
+    def normal(self, image: Tensor) -> Tensor:
+        """Return J^T J, (n, n), position by position: each sees a window of the image."""
+        features = self.layer.jacobian(image)
+        found = torch.zeros(image.numel(), image.numel(), dtype=image.dtype)
+        combinations, scale = self._combinations.cpu(), self.scale.cpu()
+        for places, deviation in zip(self.layer.places, scale, strict=True):
+            inside = places >= 0
+            rows = features[places[inside].numpy()]
+            pixels = np.unique(rows.indices)
+            seen = torch.from_numpy(rows[:, pixels].toarray())
+            told = combinations[inside].T @ seen / deviation
+            found[np.ix_(pixels, pixels)] += told.T @ told
+        return found.to(image.device)
+
+    def bend(self, images: Tensor, tangent: Tensor) -> Tensor:
         """Return the second derivative along v, (m,), of (1, C, H, W)."""
-        return second_directional_derivative(self, image, tangent)
+        return second_directional_derivative(self, images, tangent)
 
-    def pullback(self, image: Tensor) -> Callable[[Tensor], Tensor]:
+    def pullback(self, images: Tensor) -> Callable[[Tensor], Tensor]:
         """Return u -> J^T u, from (m,) to (n,)."""
-        pull = vjp(self, image)[1]
+        pull = vjp(self, images)[1]
         return lambda cotangent: pull(cotangent)[0].flatten()
 
 

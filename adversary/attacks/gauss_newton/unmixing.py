@@ -9,21 +9,22 @@ is drawn or tried twice, and no label is assumed: labels follow from the sign of
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast
+from itertools import islice
 
 import torch
 from torch import Tensor
 
+from adversary.common.seeding import generator
 from adversary.labels.candidates import likely_labels
 from adversary.optim.levenberg_marquardt import DescentOptions, Iterate, LevenbergMarquardt
-from adversary.optim.prior_terms import GaussianTerm
-from adversary.optim.quadratic_models import DenseModel
+from adversary.optim.prior_terms import GaussianTerm, PriorTerm
+from adversary.optim.quadratic_models import NormalMatrix, NormalModel, QuadraticModel
 from adversary.optim.search import Search
 from adversary.priors.gaussian import GaussianPrior
 from adversary.problem.gradient_span import LayerGradient, Span, SpanEquations
 from adversary.problem.problem import Problem
-from adversary.problem.residuals import Residuals
 
 STEPS = 25
 """Accepted steps of one descent at most."""
@@ -35,13 +36,23 @@ that at which they end."""
 FITTING = 2.0
 """Mean squared residual at which an image without those before it is near enough to be refined."""
 
+STUCK = 100.0
+"""Mean squared residual from which on a descent has ended in another minimum."""
+
+STARTS = 12
+"""Starts at most from which an image is sought; where none leads to one, no more are sought."""
+
 
 @dataclass(frozen=True)
 class Unmixed:
-    """The images of an update, (B, C, H, W), and their labels."""
+    """The images of an update, (B, C, H, W), and their labels; the last ones are the prior's mean.
+
+    ``count`` is the number of those that were found.
+    """
 
     images: Tensor
     labels: Tensor
+    count: int
 
 
 def possible_labels(problem: Problem, prior: GaussianPrior) -> Tensor:
@@ -71,14 +82,54 @@ def unmixed(layer: LayerGradient, prior: GaussianPrior, labels: Tensor, search: 
     chosen: list[int] = []
     derivatives: list[Tensor] = []
     whole = layer.span()
-    for _ in range(layer.images):
-        image = _descended(layer, layer.span(derivatives), prior, prior.mean, search, FITTING)
-        image = _descended(layer, whole, prior, image, search)
+    while len(images) < layer.images and not search.exhausted():
+        image = _first(layer, layer.span(derivatives), prior, images, search)
+        if image is None:
+            break
+        image = _descended(layer, whole, prior, image, search).images
         fits = [layer.agreement(image, target[None]) for target in targets]
         chosen.append(max(range(len(fits)), key=fits.__getitem__))
         images.append(image)
         derivatives.append(layer.derivatives(image, targets[chosen[-1]][None]))
-    return Unmixed(torch.cat(images), labels[chosen])
+    missing = layer.images - len(images)
+    chosen += [0] * missing
+    return Unmixed(torch.cat([*images, *[prior.mean] * missing]), labels[chosen], len(images))
+
+
+def _first(
+    layer: LayerGradient,
+    span: Span,
+    prior: GaussianPrior,
+    found: Sequence[Tensor],
+    search: Search,
+) -> Tensor | None:
+    """Return the image to which the first start leads that leads to any."""
+    for image in islice(_starts(prior, found, search.seed), STARTS):
+        place = _descended(layer, span, prior, image, search, FITTING)
+        if place.chi_square < FITTING:
+            return place.images
+        if search.exhausted():
+            break
+    return None
+
+
+def _starts(prior: GaussianPrior, found: Sequence[Tensor], seed: int) -> Iterator[Tensor]:
+    """Yield the prior's mean, the images that were found, and draws of the prior without end."""
+    yield prior.mean
+    yield from found
+    draw = generator(seed, "unmixing", len(found))
+    while True:
+        yield prior.sample(1, generator=draw).to(prior.mean)
+
+
+def _model(
+    equations: SpanEquations, image: Tensor, r: Tensor, penalty: PriorTerm
+) -> QuadraticModel:
+    """Return the quadratic model of a span's equations, J^T J by windows of the image."""
+    normal = NormalMatrix(equations.normal(image))
+    found = NormalModel(normal, equations.pullback(image)(r), image, penalty)
+    found.evaluations = equations.tangents
+    return found
 
 
 def _descended(
@@ -88,23 +139,24 @@ def _descended(
     image: Tensor,
     search: Search,
     target: float = 0.0,
-) -> Tensor:
+) -> Iterate:
     """Return where steps from an image end, in units of the noise that a span has there."""
     clock = Search(search.name, search.seed, search.limits, started=search.started)
     for _ in range(NOISE_ROUNDS):
         equations = SpanEquations(layer, span, image, search.seed)
         residual = equations(image)
         minimiser = LevenbergMarquardt(
-            cast(Residuals, equations),  # of the same interface
+            equations,
             GaussianTerm(prior),
-            DenseModel,
+            _model,
             clock,
             DescentOptions(iterations=STEPS, target=target),
         )
         place = minimiser.minimise(Iterate(image, residual, float(residual.square().mean())))
         image = place.images
         changed = (equations.noise(image) / equations.scale).log().abs().max()
-        if float(changed) < NOISE_TOLERANCE or place.chi_square < target or search.exhausted():
+        ended = place.chi_square < target or (target > 0 and place.chi_square > STUCK)
+        if float(changed) < NOISE_TOLERANCE or ended or search.exhausted():
             break
     search.evaluations += clock.evaluations
-    return image
+    return place

@@ -37,8 +37,8 @@ from adversary.problem.update_models import UNROLLED_STEPS, assumed_batches
 MAX_NOISE_CHI_SQUARE = 3.0
 """Chi-square of the mean public X-ray up to which noise may be all that an update holds."""
 
-MIN_JACOBIANS = 5
-"""Jacobians that a descent by second-order steps takes at least."""
+MIN_JACOBIANS, REFINING_JACOBIANS = 5, 2
+"""Jacobians that a descent by second-order steps takes at least, from afar and from close by."""
 
 EXPLAINED_CHI_SQUARE = 4.0
 """Chi-square from which no further start is worth its cost."""
@@ -320,13 +320,13 @@ def _unmixed(work: Work) -> Iterator[Found]:
     assert apart is not None
     work.search.evaluations += search.evaluations
     yield apart.images, apart.labels
-    if _smooth(work):
+    if apart.count == len(apart.images) and _smooth(work, REFINING_JACOBIANS):
         end = attack.refined(run, apart)
         yield end.place.images, end.labels
 
 
-def _smooth(work: Work) -> bool:
-    """Whether second-order steps can follow the update, and one of them fits memory and budget."""
+def _smooth(work: Work, jacobians: int = MIN_JACOBIANS) -> bool:
+    """Whether second-order steps can follow the update, and so many fit memory and budget."""
     problem, unknowns = work.problem, math.prod(work.problem.shape)
     if has_relu(problem.model) and not ActivationResiduals.suits(problem):
         return False
@@ -334,7 +334,7 @@ def _smooth(work: Work) -> bool:
         return False
     steps = problem.observation.steps
     columns = work.limits(GRADIENTS_PER_COLUMN * steps).evaluations
-    affordable = columns is not None and columns >= MIN_JACOBIANS * unknowns
+    affordable = columns is not None and columns >= jacobians * unknowns
     return affordable and DenseModel.memory(unknowns, 0) < MEMORY_BYTES
 
 

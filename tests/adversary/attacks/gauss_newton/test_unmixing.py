@@ -6,7 +6,7 @@ import torch
 from adversary.attacks.gauss_newton import GaussNewton
 from adversary.attacks.gauss_newton.unmixing import possible_labels, unmixed
 from adversary.attacks.standard import Standard
-from adversary.optim.search import Search
+from adversary.optim.search import Limits, Search
 from adversary.priors.smooth import smooth_prior
 from adversary.problem.gradient_span import layer_gradient
 from adversary.scoring.metrics import match_images, psnr
@@ -27,7 +27,18 @@ def test_images_are_found_one_by_one_with_their_labels(count, seed):
     problem = posed(images, labels)
     layer, prior = layer_gradient(problem), smooth_prior(problem.shape[1:])
     found = unmixed(layer, prior, possible_labels(problem, prior), Search("test", 0))
+    assert found.count == count
     assert decibels(found.images.clamp(0, 1), found.labels, images, labels) > 50
+
+
+def test_images_that_no_start_leads_to_are_the_prior_mean():
+    images, labels = smooth_batch(3, 0)
+    problem = posed(images, labels)
+    layer, prior = layer_gradient(problem), smooth_prior(problem.shape[1:])
+    search = Search("test", 0, Limits(evaluations=1))
+    found = unmixed(layer, prior, possible_labels(problem, prior), search)
+    assert found.count == 0
+    assert torch.equal(found.images, prior.mean.expand_as(found.images))
 
 
 def test_a_granted_label_is_the_only_one_that_is_possible():
