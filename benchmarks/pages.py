@@ -80,6 +80,7 @@ PAGES = (
     Page("docs/results/paper-tables.md",
          ("paper_tables.jsonl", "encgrad_time.jsonl", "paper.jsonl"), paper_tables.page),
     Page("docs/results/local-steps.md", ("local_steps.jsonl",), local_steps.page),
+    Page("docs/results/practical-fedavg.md", ("practical_fedavg.jsonl",), practical_fedavg.page),
     Page("docs/results/multi-label.md", ("multi_label.json",), multi_label.page),
     Page("docs/results/identification.md", ("identification.jsonl",), identification.page),
     Page("docs/results/hospitals.md", ("hospitals.jsonl",), hospitals.page),

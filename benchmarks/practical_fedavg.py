@@ -10,7 +10,9 @@ it takes the update for one step on all X-rays, at the learning rate at which th
 have norm 1 (Guo et al.'s attack without simulation).
 
 ``null_psnr`` and ``null_rdlv`` are what the same pictures score for X-rays that had no part in the
-update. The last line is JSON {"rows": [{network, attack, images, epochs, batch, knows, steps, lr,
+update. Each row is added to the file of ``--out`` as it comes, and the same command goes on where it
+was stopped; docs/results/practical-fedavg.md is made of the file in benchmarks/results. The last
+line is JSON {"rows": [{network, attack, images, epochs, batch, knows, steps, lr,
 seed, size, psnr, psnr_best, null_psnr, prior_psnr, rdlv, null_rdlv, reidentified, certificate,
 member, stopped, auc, tpr_1, named, seconds}]}; ``seconds`` is processor time.
 """
@@ -20,10 +22,12 @@ from __future__ import annotations
 import argparse
 import copy
 import dataclasses
+import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -45,6 +49,8 @@ from fl_sim.training.local_training import minibatches, train
 EPOCHS, BATCHES = (1, 2, 5), (1, 8, 16)
 QUICK_EPOCHS, QUICK_BATCHES = (1,), (8, 16)
 OUTPUTS = 2
+
+ROWS = Path(__file__).parent / "results" / "practical_fedavg.jsonl"
 
 Guess = Callable[[Observation], TrainingRecipe]
 
@@ -207,6 +213,12 @@ def settings(given: argparse.Namespace) -> Iterator[Setting]:
                     )  # fmt: skip
 
 
+def _key(line: Mapping[str, Any]) -> str:
+    """Return what tells a row from all others."""
+    names = [*(field.name for field in dataclasses.fields(Setting)), "attack", "size"]
+    return json.dumps({name: line[name] for name in names}, sort_keys=True)
+
+
 def _all(images: XrayDataset) -> torch.Tensor:
     return images.tensor(range(len(images)))
 
@@ -225,14 +237,20 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=0.05)
     parser.add_argument("--seconds", type=float, default=60.0, help="for an attack; 0 is no limit")
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=ROWS, help="file of finished updates")
     parser.add_argument("--json", action="store_true", help="print the last line alone")
     given = parser.parse_args()
     used = common.threads()
-    rows = []
+    done = {_key(line) for line in common.read_rows(given.out)}
     for setting in settings(given):
-        rows.append(row(setting, given.size, given.attack, given.seconds))
+        key = dataclasses.asdict(setting) | {"attack": given.attack, "size": given.size}
+        if _key(key) in done:
+            continue
+        found = row(setting, given.size, given.attack, given.seconds)
+        common.append_row(given.out, found)
         if not given.json:
-            print(", ".join(f"{k} {v}" for k, v in rows[-1].items()), flush=True)
+            print(", ".join(f"{k} {v}" for k, v in found.items()), flush=True)
+    rows = common.read_rows(given.out)
     common.json_line({"rows": rows, "threads": used})
 
 
