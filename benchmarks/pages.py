@@ -30,6 +30,7 @@ from benchmarks.tables import (
     multi_label,
     overview,
     paper_tables,
+    practical_fedavg,
     speed,
     trained_networks,
 )

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from adversary import Limits, Prior, ThreatModel, TrainingRecipe
 from adversary.attacks import AttackError, AttackOptionError, Encoder, Standard
-from adversary.attacks.certificates import Encoded, encoded
+from adversary.attacks.certificates import Encoded, encoded, spares_columns
 from adversary.attacks.certificates.posterior import truncated
 from adversary.attacks.encoder import attack, encoding_equations
 from adversary.attacks.encoder.encoding_equations import (
@@ -377,6 +377,7 @@ def test_equations_that_are_not_solved_give_no_posterior_and_a_part_of_the_step(
 
 def test_the_standard_adversary_proves_it_without_the_products_too(posed, monkeypatch):
     problem, images = posed(activation=nn.Tanh)
+    monkeypatch.setattr(encoded, "PRODUCTS_PER_DRAW", 0)  # else a small image has its Jacobian
     monkeypatch.setattr(encoded, "CG_ITERATIONS", 1)
     found = Standard().run(problem, seed=0)
     assert found.certificate == "proved"
@@ -400,6 +401,10 @@ def test_several_right_hand_sides_are_solved_each_by_itself():
     )[1]
 
 
+def test_a_large_image_is_drawn_from_and_a_small_one_has_its_jacobian():
+    assert [spares_columns(size**2) for size in (12, 16, 32, 64, 224)] == [False] * 2 + [True] * 3
+
+
 def test_it_expects_the_psnr_that_it_has(local):
     apart = []
     for seed in range(8):
@@ -410,7 +415,9 @@ def test_it_expects_the_psnr_that_it_has(local):
     assert abs(sum(apart) / len(apart)) < 1.5
 
 
-def test_the_standard_adversary_needs_nothing_dearer(posed):
+@pytest.mark.parametrize("products", [0, encoded.PRODUCTS_PER_DRAW])
+def test_the_standard_adversary_needs_nothing_dearer(posed, monkeypatch, products):
+    monkeypatch.setattr(encoded, "PRODUCTS_PER_DRAW", products)
     problem, images = posed(activation=nn.Tanh)
     found = Standard().run(problem, seed=0)
     assert found.member == "encoder"
