@@ -10,8 +10,8 @@ it takes the update for one step on all X-rays, at the learning rate at which th
 have norm 1 (Guo et al.'s attack without simulation).
 
 ``null_psnr`` and ``null_rdlv`` are what the same pictures score for X-rays that had no part in the
-update. Each row is added to the file of ``--out`` as it comes, and the same command goes on where it
-was stopped; docs/results/practical-fedavg.md is made of the file in benchmarks/results. The last
+update. Each row is added to the file of ``--out`` as it comes, and the same command goes on where
+it was stopped; docs/results/practical-fedavg.md is made of the file in benchmarks/results. The last
 line is JSON {"rows": [{network, attack, images, epochs, batch, knows, steps, lr,
 seed, size, psnr, psnr_best, null_psnr, prior_psnr, rdlv, null_rdlv, reidentified, certificate,
 member, stopped, auc, tpr_1, named, seconds}]}; ``seconds`` is processor time.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -36,8 +37,10 @@ from adversary.attacks.standard.members import (
     gradient_operations,
 )
 from adversary.attacks.standard.referee import Estimate, Referee
+from adversary.attacks.standard.rehearsal import rehearsal
 from adversary.common.results import Solution, Trial
 from adversary.labels.candidates import likely_labels
+from adversary.optim.search import Search
 from adversary.problem.gradient_span import with_counted_images
 from adversary.problem.interval_equations import IntervalEquations
 from adversary.problem.problem import Problem, image_prior
@@ -49,6 +52,8 @@ MAX_PROVABLE_CHI_SQUARE = 16.0
 HOPELESS_CHI_SQUARE = 1e6
 """Chi-square beyond which no other level of rounding explains what is left."""
 
+REHEARSED = ("map", "ing", "gauss-newton")
+"""Members that search where others may be right as well."""
 
 TRIVIAL_MEMBERS = ("mean", "nearest", "linear")
 """Members that look for nothing."""
@@ -65,7 +70,9 @@ class Standard(Attack):
     ``gauss-newton`` over all labels that may be right, from the best so far. One score compares
     all: the posterior of the whole observation through the channel
     (:mod:`adversary.attacks.standard.referee`). The mean image wins where nothing explains the
-    update better. Where the best estimate explains the update the posterior mean at it is given,
+    update better. What a search makes of several images' steps is given only if it gains on public
+    X-rays that trained in the same way (:mod:`adversary.attacks.standard.rehearsal`). Where the
+    best estimate explains the update the posterior mean at it is given,
     with the PSNR that it expects; and a certificate in any case
     (:mod:`adversary.attacks.certificates`).
 
@@ -118,8 +125,12 @@ class Standard(Attack):
             if certified is not None and _ends(work, certified.statement):
                 break
             run.search.report((place + 1) / len(self._members))
+        certified = certified or _certified(work)
+        if _wants_rehearsal(work, certified.statement):
+            trials.append(_rehearsed(work, self._members))
+            certified = _certified(work)
         run.search.stopped = "seconds" if work.cut else "converged"
-        return _solution(work, certified or _certified(work), trials)
+        return _solution(work, certified, trials)
 
     def usable(self, solution: Solution) -> bool:
         """Return True: the mean public X-ray is a result where nothing better was found."""
@@ -134,6 +145,46 @@ def _ends(work: Work, statement: Statement) -> bool:
     if statement.certificate == "nothing":
         return True
     return statement.certificate == "proved" and work.best.member not in TRIVIAL_MEMBERS
+
+
+def _wants_rehearsal(work: Work, statement: Statement) -> bool:
+    """Return whether the best estimate is of several images and steps, and not proved."""
+    several = work.problem.shape[0] > 1 and work.problem.observation.steps > 1
+    single = work.problem.observation.view == "client"
+    known = work.best.member in REHEARSED and statement.certificate != "proved"
+    return several and single and known and not work.search.exhausted()
+
+
+def _rehearsed(work: Work, members: Sequence[Member]) -> Trial:
+    """Let the best member attack public X-rays, and drop what it found if it gains nothing there.
+
+    It never raises.
+    """
+    began = time.monotonic()
+    try:
+        note = _gain(work, next(one for one in members if one.name == work.best.member))
+    except Exception as error:  # the result stands without it
+        note = " ".join(str(error).split()) or type(error).__name__
+    return Trial(member="rehearsal", seconds=time.monotonic() - began, note=note)
+
+
+def _gain(work: Work, member: Member) -> str:
+    """Return what a member gains on public X-rays, in words, and drop what it found if nothing."""
+    place = rehearsal(work.problem, work.best.labels, work.seed)
+    if place is None:
+        return "fewer public X-rays than images of the update"
+    search = Search("rehearsal", work.seed, work.search.limits, started=work.search.started)
+    other = _begun(Run(place.problem, search), work.effort)
+    failure = _tried(member, other).note
+    work.cut |= other.cut
+    if failure:
+        return failure
+    gain = place.gain(other.best.images, work.prior.mean)
+    found = f"on public X-rays {member.name} gains {gain:.1f} dB over their mean"
+    if gain > 0:
+        return found
+    work.estimates = [one for one in work.estimates if one.member in TRIVIAL_MEMBERS]
+    return f"{found}, which is given"
 
 
 def _begun(run: Run, effort: Effort) -> Work:

@@ -1,0 +1,102 @@
+"""Whether a member gains anything over the mean public X-ray where the truth is known.
+
+An update of several steps that nothing explains says which of two estimates is nearer to it, not
+which is nearer to the patients: descents end in minima whose pictures are worse than the mean. The
+server can try: it lets public X-rays train as the client did, and attacks what that gives.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from adversary.common.seeding import generator
+from adversary.observation.mean_gradient import total_step_size
+from adversary.problem.problem import Problem
+from adversary.problem.update_models import unrolled
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """An update of public X-rays, and these, (B, C, H, W)."""
+
+    problem: Problem
+    images: Tensor
+
+    def gain(self, found: Tensor, mean: Tensor) -> float:
+        """Return by how many dB images are nearer to those of the update than their mean is.
+
+        Parameters
+        ----------
+        found : Tensor
+            (B, C, H, W), each compared with the image that is assigned to it.
+        mean : Tensor
+            (1, C, H, W).
+        """
+        truth = self.images.flatten(1)
+        errors = torch.cdist(found.clamp(0, 1).to(truth).flatten(1), truth).square()
+        rows, columns = linear_sum_assignment(errors.cpu().numpy())
+        own = errors[rows, columns].clamp_min(1e-12)
+        blank = (truth - mean.to(truth).flatten(1))[columns].square().sum(1).clamp_min(1e-12)
+        return float(10 * (blank / own).log10().mean())
+
+
+def rehearsal(problem: Problem, labels: Tensor, seed: int) -> Rehearsal | None:
+    """Return what the server would have received of public X-rays; None where there are too few.
+
+    They are drawn anew, as is their order in each epoch, and have the labels given in some order;
+    the noise of the channel and of rounding is drawn as well.
+
+    Parameters
+    ----------
+    problem : Problem
+        The update of one client that is attacked.
+    labels : Tensor
+        That its images are taken to have, (B,) or (B, C).
+    seed : int
+        Of what is drawn.
+    """
+    public, count = problem.prior, len(labels)
+    if public is None or len(public.images) < count:
+        return None
+    draws = generator(seed, "rehearsal")
+    chosen = torch.randperm(len(public.images), generator=draws)[:count]
+    images = public.images[chosen].to(problem.device, problem.dtype)
+    targets = problem.targets(labels[torch.randperm(count, generator=draws)])
+    batches = _batches(problem, draws)
+    with torch.no_grad():
+        told = unrolled(problem, problem.parameters, images, targets, batches)
+    for name, value in told.items():
+        noise = torch.randn(value.shape, generator=draws, dtype=value.dtype)
+        told[name] = value + problem.noise(name) * noise.to(value.device)
+    return Rehearsal(_received(problem, told), images)
+
+
+def _batches(problem: Problem, draws: torch.Generator) -> list[Tensor]:
+    """Return the images of each step, an epoch after the other, each in an order of its own."""
+    seen = problem.observation
+    batches: list[Tensor] = []
+    while len(batches) < seen.steps:
+        order = torch.randperm(seen.images, generator=draws)
+        batches += order.split(seen.recipe.batch_size)
+    return batches[: seen.steps]
+
+
+def _received(problem: Problem, told: dict[str, Tensor]) -> Problem:
+    """Return the problem of an update that tells these mean gradients."""
+    seen = problem.observation
+    decay = seen.recipe.weight_decay if seen.recipe.optimizer == "sgd" else 0.0
+    scale = total_step_size(seen)
+    returned = dict(seen.returned)
+    for name, value in told.items():
+        sent = seen.sent[name].to(value)
+        returned[name] = (sent - scale * (value + decay * sent)).to(seen.returned[name])
+    return dataclasses.replace(
+        problem,
+        observation=dataclasses.replace(seen, returned=returned),
+        gradient={name: told[name] for name in problem.gradient},
+    )
