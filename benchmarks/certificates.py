@@ -13,7 +13,7 @@ federation (``run``). None of them may be ``proved``.
 
 Each update is kept in ``--out`` as soon as it was attacked, and not attacked again: the same
 command goes on where it was stopped, and ``--out benchmarks/certificates_updates.jsonl`` where the
-committed page stands. Begin an empty file where certificates have changed.
+committed page stands. Take the lines of settings out of the file whose certificates have changed.
 
 The last line is JSON of all updates in the file, {"rows": [{setting, updates, proved,
 open, nothing, false_proofs, expected_minus_actual_db, open_expected_minus_actual_db,
