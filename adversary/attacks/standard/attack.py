@@ -56,9 +56,6 @@ HOPELESS_CHI_SQUARE = 1e6
 REHEARSED = ("map", "ing", "gauss-newton")
 """Members that search where others may be right as well."""
 
-REHEARSALS = 2
-"""Of one result, at most."""
-
 TRIVIAL_MEMBERS = ("mean", "nearest", "linear")
 """Members that look for nothing."""
 
@@ -178,7 +175,7 @@ def _gain(work: Work, member: Member) -> str:
     Where it gains nothing on some, others are asked as well.
     """
     gains: list[float] = []
-    while len(gains) < REHEARSALS and sum(gains) <= 0:
+    while len(gains) < work.effort.rehearsals and sum(gains) <= 0:
         place = rehearsal(work.problem, work.best.labels, derive_seed(work.seed, len(gains)))
         if place is None:
             return "fewer public X-rays than images of the update"

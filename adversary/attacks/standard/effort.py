@@ -19,17 +19,20 @@ class Effort:
         From which second-order steps are tried at most, where the first explains nothing.
     stages : int
         Iterations of a stage of ``batch-statistics``.
+    rehearsals : int
+        On public X-rays, of a result of several images and steps, at most.
     """
 
     operations: float
     iterations: int
     starts: int
     stages: int
+    rehearsals: int
 
 
 EFFORTS: dict[str, Effort] = {
-    "quick": Effort(operations=1e11, iterations=300, starts=1, stages=60),
-    "standard": Effort(operations=6e11, iterations=1000, starts=2, stages=150),
-    "thorough": Effort(operations=3e13, iterations=20_000, starts=6, stages=300),
+    "quick": Effort(operations=1e11, iterations=300, starts=1, stages=60, rehearsals=1),
+    "standard": Effort(operations=6e11, iterations=1000, starts=2, stages=150, rehearsals=2),
+    "thorough": Effort(operations=3e13, iterations=20_000, starts=6, stages=300, rehearsals=4),
 }
 """By name, as ``adversary.effort`` has them."""

@@ -30,7 +30,7 @@ def short(name, iterations=40):
 @pytest.fixture(autouse=True)
 def _brief(monkeypatch):
     """Let every member of the ensemble have its turn, and no more than other attacks have here."""
-    brief = Effort(operations=4e8, iterations=40, starts=1, stages=20)
+    brief = Effort(operations=4e8, iterations=40, starts=1, stages=20, rehearsals=1)
     monkeypatch.setitem(EFFORTS, "brief", brief)
 
 

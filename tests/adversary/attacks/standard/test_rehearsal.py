@@ -106,7 +106,7 @@ def few_members(monkeypatch):
     """Leave the mean and ``map``, of few steps."""
     members = tuple(one for one in MEMBERS if one.name in ("mean", "map"))
     monkeypatch.setattr(Standard, "_members", members)
-    quick = dataclasses.replace(EFFORTS["quick"], iterations=20)
+    quick = dataclasses.replace(EFFORTS["quick"], iterations=20, rehearsals=2)
     monkeypatch.setitem(EFFORTS, "quick", quick)
 
 
