@@ -183,8 +183,8 @@ def _gain(work: Work, member: Member) -> str:
         other = _begun(Run(place.problem, search), work.effort)
         failure = _tried(member, other).note
         work.cut |= other.cut
-        if failure:
-            return failure
+        if failure or other.cut:
+            return failure or "the time ended before it could tell"
         gains.append(place.gain(other.best.images, work.prior.mean))
     gain = sum(gains) / len(gains)
     found = f"on public X-rays {member.name} gains {gain:.1f} dB over their mean"

@@ -158,3 +158,19 @@ def test_a_rehearsal_that_fails_leaves_the_result(monkeypatch):
     [note] = [trial.note for trial in found.trials if trial.member == "rehearsal"]
     assert note == "no luck"
     assert found.images.shape == images.shape
+
+
+@pytest.mark.usefixtures("few_members")
+def test_a_rehearsal_that_is_cut_off_drops_nothing(monkeypatch):
+    whole = attack._tried
+
+    def tried(member, work):
+        work.cut = work.search.name == "rehearsal"
+        return whole(member, work)
+
+    monkeypatch.setattr(attack, "_tried", tried)
+    monkeypatch.setattr(Rehearsal, "gain", lambda *_: pytest.fail("judged"))
+    found = Standard(effort="quick").run(several_steps()[1], seed=0)
+    assert found.member == "map"
+    assert "time-limit" in found.flags
+    assert found.trials[-1].note == "the time ended before it could tell"
