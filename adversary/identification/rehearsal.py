@@ -25,6 +25,7 @@ from adversary.observation.channel import Channel
 from adversary.observation.observation import Observation
 from adversary.observation.recipe import ADAM_BETAS, ADAM_EPSILON, TrainingRecipe
 from adversary.problem.losses import mean_loss
+from adversary.problem.update_models import mini_batches
 
 _WHOLE = 2**62
 
@@ -73,16 +74,6 @@ def start(model: nn.Module, observation: Observation) -> StateDict:
         name: observation.sent.get(name, value).detach().clone()
         for name, value in model.state_dict().items()
     }
-
-
-def mini_batches(
-    recipe: TrainingRecipe, images: int, steps: int, generator: torch.Generator
-) -> list[Tensor]:
-    """Return mini-batches of a client with that many images, each epoch shuffled anew."""
-    found: list[Tensor] = []
-    while len(found) < steps:
-        found += torch.randperm(images, generator=generator).split(recipe.batch_size)
-    return found[:steps]
 
 
 def rehearse(

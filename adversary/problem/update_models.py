@@ -14,6 +14,7 @@ from torch.func import vmap
 from adversary.common.types import StateDict, Variables
 from adversary.observation.mean_gradient import total_step_size
 from adversary.observation.observation import Observation, ObservationError
+from adversary.observation.recipe import TrainingRecipe
 from adversary.problem.client_optimizers import CLIENT_OPTIMIZERS
 from adversary.problem.problem import Problem
 from adversary.problem.weight_path import interpolated_weights
@@ -146,6 +147,16 @@ def assumed_batches(observation: Observation) -> list[Tensor]:
     size = observation.recipe.batch_size
     epoch = list(torch.arange(observation.images).split(size))
     return [epoch[step % len(epoch)] for step in range(observation.steps)]
+
+
+def mini_batches(
+    recipe: TrainingRecipe, images: int, steps: int, generator: torch.Generator
+) -> list[Tensor]:
+    """Return mini-batches of a client with that many images, each epoch shuffled anew."""
+    found: list[Tensor] = []
+    while len(found) < steps:
+        found += torch.randperm(images, generator=generator).split(recipe.batch_size)
+    return found[:steps]
 
 
 def unrolled(

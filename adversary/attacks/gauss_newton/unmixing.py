@@ -1,9 +1,9 @@
 """The images of a batch one by one, where the rank of a layer's gradient keeps them apart.
 
-The first image is that which the span of the layer's inputs leads to from the prior's mean. Its
-derivatives are taken off the columns of the gradient, which leaves the span of the others, and so
-on; each is refined in the whole span, in which the errors of those before it do not count. Nothing
-is drawn or tried twice, and no label is assumed: labels follow from the sign of each image's share
+An image is where the span of the layer's inputs leads to, from the prior's mean, the images found
+before or draws of the prior. Its derivatives are taken off the columns of the gradient, which
+leaves the span of the others, and so on; each is refined in the whole span, in which the errors of
+those before it do not count. No label is assumed: labels follow from the sign of each image's share
 (:meth:`adversary.problem.gradient_span.LayerGradient.agreement`).
 """
 

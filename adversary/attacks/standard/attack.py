@@ -73,9 +73,8 @@ class Standard(Attack):
     (:mod:`adversary.attacks.standard.referee`). The mean image wins where nothing explains the
     update better. What a search makes of several images' steps is given only if it gains on public
     X-rays that trained in the same way (:mod:`adversary.attacks.standard.rehearsal`). Where the
-    best estimate explains the update the posterior mean at it is given,
-    with the PSNR that it expects; and a certificate in any case
-    (:mod:`adversary.attacks.certificates`).
+    best estimate explains the update the posterior mean at it is given, with the PSNR that it
+    expects; and a certificate in any case (:mod:`adversary.attacks.certificates`).
 
     Parameters
     ----------
@@ -129,7 +128,8 @@ class Standard(Attack):
         certified = certified or _certified(work)
         if _wants_rehearsal(work, certified.statement):
             trials.append(_rehearsed(work, self._members))
-            certified = _certified(work)
+            if certified.estimate is not work.best:
+                certified = _certified(work)
         run.search.stopped = "seconds" if work.cut else "converged"
         return _solution(work, certified, trials)
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from adversary.common.seeding import generator
 from adversary.observation.mean_gradient import total_step_size
 from adversary.problem.problem import Problem
-from adversary.problem.update_models import unrolled
+from adversary.problem.update_models import mini_batches, unrolled
 
 
 @dataclass(frozen=True)
@@ -67,23 +67,14 @@ def rehearsal(problem: Problem, labels: Tensor, seed: int) -> Rehearsal | None:
     chosen = torch.randperm(len(public.images), generator=draws)[:count]
     images = public.images[chosen].to(problem.device, problem.dtype)
     targets = problem.targets(labels[torch.randperm(count, generator=draws)])
-    batches = _batches(problem, draws)
+    seen = problem.observation
+    batches = mini_batches(seen.recipe, seen.images, seen.steps, draws)
     with torch.no_grad():
         told = unrolled(problem, problem.parameters, images, targets, batches)
     for name, value in told.items():
         noise = torch.randn(value.shape, generator=draws, dtype=value.dtype)
         told[name] = value + problem.noise(name) * noise.to(value.device)
     return Rehearsal(_received(problem, told), images)
-
-
-def _batches(problem: Problem, draws: torch.Generator) -> list[Tensor]:
-    """Return the images of each step, an epoch after the other, each in an order of its own."""
-    seen = problem.observation
-    batches: list[Tensor] = []
-    while len(batches) < seen.steps:
-        order = torch.randperm(seen.images, generator=draws)
-        batches += order.split(seen.recipe.batch_size)
-    return batches[: seen.steps]
 
 
 def _received(problem: Problem, told: dict[str, Tensor]) -> Problem:
