@@ -87,9 +87,11 @@ FLAGS: dict[str, Flag] = {
     "recipe-contradicted": Flag(
         title="The update contradicts the recipe",
         meaning="Counters or sizes in the update do not fit the number of steps or images that "
-        "the recipe and the client state.",
+        "the recipe and the client state, or twenty times more of it stays unexplained than of "
+        "what public X-rays make by that recipe.",
         example="num_batches_tracked rose by 5, where one epoch has 4 batches.",
-        action="Check local epochs, batch size, learning rate and num-examples.",
+        action="Check local epochs, batch size, learning rate, num-examples, and that the attacker "
+        "knows the defence.",
     ),
     "fewer-told": Flag(
         title="Fewer images told than there are",

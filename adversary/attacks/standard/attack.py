@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -37,7 +37,7 @@ from adversary.attacks.standard.members import (
     gradient_operations,
 )
 from adversary.attacks.standard.referee import Estimate, Referee
-from adversary.attacks.standard.rehearsal import rehearsal
+from adversary.attacks.standard.rehearsal import CONTRADICTING, rehearsal, unexplained
 from adversary.common.results import Solution, Trial
 from adversary.common.seeding import derive_seed
 from adversary.labels.candidates import likely_labels
@@ -149,11 +149,15 @@ def _ends(work: Work, statement: Statement) -> bool:
 
 
 def _wants_rehearsal(work: Work, statement: Statement) -> bool:
-    """Return whether the best estimate is of several images and steps, and not proved."""
-    several = work.problem.shape[0] > 1 and work.problem.observation.steps > 1
-    single = work.problem.observation.view == "client"
-    known = work.best.member in REHEARSED and statement.certificate != "proved"
-    return several and single and known and not work.search.exhausted()
+    """Return whether the best estimate of several images may be worth less than the mean.
+
+    Not proved, and of several steps, or it leaves much of one unexplained.
+    """
+    seen = work.problem.observation
+    single_client = work.problem.shape[0] > 1 and seen.view == "client"
+    searched = work.best.member in REHEARSED and statement.certificate != "proved"
+    doubtful = seen.steps > 1 or "misfit" in statement.flags
+    return single_client and searched and doubtful and not work.search.exhausted()
 
 
 def _rehearsed(work: Work, members: Sequence[Member]) -> Trial:
@@ -176,22 +180,43 @@ def _gain(work: Work, member: Member) -> str:
     """
     gains: list[float] = []
     while len(gains) < work.effort.rehearsals and sum(gains) <= 0:
-        place = rehearsal(work.problem, work.best.labels, derive_seed(work.seed, len(gains)))
-        if place is None:
-            return "fewer public X-rays than images of the update"
-        search = Search("rehearsal", work.seed, work.search.limits, started=work.search.started)
-        other = _begun(Run(place.problem, search), work.effort)
-        failure = _tried(member, other).note
-        work.cut |= other.cut
-        if failure or other.cut:
-            return failure or "the time ended before it could tell"
-        gains.append(place.gain(other.best.images, work.prior.mean))
+        seed = derive_seed(work.seed, len(gains))
+        gain, chi_square = _attempt(work, member, seed)
+        if work.best.chi_square > CONTRADICTING * chi_square:
+            work.contradicted = True
+            off = unexplained(work.problem, work.best.images, work.best.labels)
+            gain, _ = _attempt(work, member, seed, off)
+        gains.append(gain)
     gain = sum(gains) / len(gains)
     found = f"on public X-rays {member.name} gains {gain:.1f} dB over their mean"
+    if work.contradicted:
+        found = f"the update was not made as it was told; {found}, with updates off by as much"
     if gain > 0:
         return found
     work.estimates = [one for one in work.estimates if one.member in TRIVIAL_MEMBERS]
     return f"{found}, which is given"
+
+
+def _attempt(
+    work: Work, member: Member, seed: int, off: Mapping[str, Tensor] | None = None
+) -> tuple[float, float]:
+    """Return what a member gains on one rehearsal, in dB, and the chi-square of its best.
+
+    Raises
+    ------
+    AttackError
+        If it cannot tell.
+    """
+    place = rehearsal(work.problem, work.best.labels, seed, off)
+    if place is None:
+        raise AttackError("fewer public X-rays than images of the update")
+    search = Search("rehearsal", work.seed, work.search.limits, started=work.search.started)
+    other = _begun(Run(place.problem, search), work.effort)
+    failure = _tried(member, other).note
+    work.cut |= other.cut
+    if failure or other.cut:
+        raise AttackError(failure or "the time ended before it could tell")
+    return place.gain(other.best.images, work.prior.mean), other.best.chi_square
 
 
 def _begun(run: Run, effort: Effort) -> Work:
@@ -333,6 +358,7 @@ def _solution(work: Work, found: _Certified, trials: list[Trial]) -> Solution:
     flags += ["time-limit"] if work.cut else []
     flags += ["member-failed"] if work.failed else []
     flags += [] if math.isfinite(found.estimate.cost) else ["diverged"]
+    flags += ["recipe-contradicted"] if work.contradicted else []
     flags += doubted
     members = dict.fromkeys(trial.member for trial in trials)
     return Solution(

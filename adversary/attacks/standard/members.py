@@ -99,6 +99,8 @@ class Work:
         Whether the best estimate explains the update.
     cut, failed : bool
         Whether a limit of the user's cut a member off, and whether one raised an error.
+    contradicted : bool
+        Whether the update was not made as the attacker was told.
     """
 
     problem: Problem
@@ -116,6 +118,7 @@ class Work:
     explained: bool = False
     cut: bool = False
     failed: bool = False
+    contradicted: bool = False
 
     @property
     def best(self) -> Estimate:

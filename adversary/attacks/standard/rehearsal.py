@@ -1,13 +1,16 @@
 """Whether a member gains anything over the mean public X-ray where the truth is known.
 
-An update of several steps that nothing explains says which of two estimates is nearer to it, not
-which is nearer to the patients: descents end in minima whose pictures are worse than the mean. The
-server can try: it lets public X-rays train as the client did, and attacks what that gives.
+An update that nothing explains says which of two estimates is nearer to it, not which is nearer to
+the patients: descents end in minima whose pictures are worse than the mean. The server can try: it
+lets public X-rays train as the client did, and attacks what that gives. Where far more of the
+client's update stays unexplained it was not made as the server was told; the server then tries
+updates that are off by as much.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +20,11 @@ from torch import Tensor
 from adversary.common.seeding import generator
 from adversary.observation.mean_gradient import total_step_size
 from adversary.problem.problem import Problem
-from adversary.problem.update_models import mini_batches, unrolled
+from adversary.problem.update_models import assumed_batches, mini_batches, unrolled
+
+CONTRADICTING = 20.0
+"""Factor by which more of an update stays unexplained than of one that was made as it was told;
+between updates of one recipe it differs by up to 8."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,9 @@ class Rehearsal:
         return float(10 * (blank / own).log10().mean())
 
 
-def rehearsal(problem: Problem, labels: Tensor, seed: int) -> Rehearsal | None:
+def rehearsal(
+    problem: Problem, labels: Tensor, seed: int, off: Mapping[str, Tensor] | None = None
+) -> Rehearsal | None:
     """Return what the server would have received of public X-rays; None where there are too few.
 
     They are drawn anew, as is their order in each epoch, and have the labels given in some order;
@@ -59,6 +68,8 @@ def rehearsal(problem: Problem, labels: Tensor, seed: int) -> Rehearsal | None:
         That its images are taken to have, (B,) or (B, C).
     seed : int
         Of what is drawn.
+    off : mapping of str to Tensor, optional
+        By parameter, what is added to the mean gradients: :func:`unexplained`.
     """
     public, count = problem.prior, len(labels)
     if public is None or len(public.images) < count:
@@ -74,7 +85,16 @@ def rehearsal(problem: Problem, labels: Tensor, seed: int) -> Rehearsal | None:
     for name, value in told.items():
         noise = torch.randn(value.shape, generator=draws, dtype=value.dtype)
         told[name] = value + problem.noise(name) * noise.to(value.device)
+    told |= {name: told[name] + value for name, value in (off or {}).items()}
     return Rehearsal(_received(problem, told), images)
+
+
+@torch.no_grad()
+def unexplained(problem: Problem, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """Return what images, (B, C, H, W), with labels leave of the mean gradients, by parameter."""
+    batches = assumed_batches(problem.observation)
+    told = unrolled(problem, problem.parameters, images, problem.targets(labels), batches)
+    return {name: value - told[name] for name, value in problem.gradient.items()}
 
 
 def _received(problem: Problem, told: dict[str, Tensor]) -> Problem:

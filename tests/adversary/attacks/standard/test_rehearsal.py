@@ -8,9 +8,10 @@ import torch
 
 from adversary import Observation, Prior, ThreatModel, TrainingRecipe
 from adversary.attacks import Standard
+from adversary.attacks.certificates import Statement
 from adversary.attacks.standard import EFFORTS, attack
 from adversary.attacks.standard.members import MEMBERS
-from adversary.attacks.standard.rehearsal import Rehearsal, rehearsal
+from adversary.attacks.standard.rehearsal import Rehearsal, rehearsal, unexplained
 from adversary.observation.mean_gradient import mean_gradient
 from adversary.problem.problem import build_problem
 from adversary.scoring.metrics import match_images, psnr
@@ -84,6 +85,32 @@ def test_the_images_are_drawn_from_the_public_ones_without_repeats():
     assert not torch.equal(*drawn)
 
 
+@pytest.mark.parametrize("recipe", RECIPES, ids=str)
+def test_images_that_made_an_update_leave_nothing_of_it(recipe):
+    """Equal ones, whose order in the epoch does not count."""
+    images = smooth_batch(1, 7)[0].expand(4, -1, -1, -1)
+    labels = torch.ones(4, dtype=torch.long)
+    problem = problem_of(images, labels, images, **recipe)
+    left = unexplained(problem, images.double(), labels)
+    other = unexplained(problem, 1 - images.double(), labels)
+    for name, gradient in problem.gradient.items():
+        assert left[name].norm() < 1e-3 * gradient.norm()
+        assert other[name].norm() > 1e-2 * gradient.norm()
+
+
+def test_an_update_can_be_rehearsed_off_by_a_given_amount():
+    images, labels = noise_batch(4)
+    problem = problem_of(images, labels, noise_batch(9, 1)[0])
+    off = {name: torch.randn_like(value) for name, value in problem.gradient.items()}
+    plain, moved = (rehearsal(problem, labels, 5, amount) for amount in (None, off))
+    assert torch.equal(plain.images, moved.images)
+    told = mean_gradient(moved.problem.observation, list(off))
+    for name, amount in off.items():
+        gradient = plain.problem.gradient[name] + amount
+        torch.testing.assert_close(moved.problem.gradient[name], gradient)
+        torch.testing.assert_close(told[name].double(), gradient, atol=1e-4, rtol=1e-3)
+
+
 @pytest.mark.parametrize("count", [0, 3])
 def test_too_few_public_images_rehearse_nothing(count):
     images, labels = noise_batch(4)
@@ -134,15 +161,22 @@ def test_what_gains_nothing_on_public_images_is_not_given(monkeypatch, gains):
 
 
 @pytest.mark.usefixtures("few_members")
-@pytest.mark.parametrize("what", ["one step", "one image", "aggregate"])
+@pytest.mark.parametrize("what", ["explained", "one image", "aggregate"])
 def test_what_needs_no_rehearsal_has_none(monkeypatch, what):
     monkeypatch.setattr(attack, "_gain", lambda *_: pytest.fail("rehearsed"))
     images, labels = smooth_batch(1 if what == "one image" else 4, 2)
-    recipe = {"batch_size": 4} if what == "one step" else {"batch_size": 1}
+    recipe = {"batch_size": 4} if what == "explained" else {"batch_size": 1}
     problem = problem_of(images, labels, smooth_batch(30, 3)[0], **recipe)
     if what == "aggregate":
         seen = dataclasses.replace(problem.observation, view="aggregate")
         problem = dataclasses.replace(problem, observation=seen)
+    if what == "explained":
+        statement = Statement(certificate="open")
+        monkeypatch.setattr(
+            attack,
+            "_certified",
+            lambda work: attack._Certified(work.best, work.best.images, statement, 1.0),
+        )
     found = Standard(effort="quick").run(problem, seed=0)
     assert "rehearsal" not in [trial.member for trial in found.trials]
 
@@ -174,3 +208,23 @@ def test_a_rehearsal_that_is_cut_off_drops_nothing(monkeypatch):
     assert found.member == "map"
     assert "time-limit" in found.flags
     assert found.trials[-1].note == "the time ended before it could tell"
+
+
+@pytest.mark.usefixtures("few_members")
+@pytest.mark.parametrize("told", [0.1, 0.01], ids=["as told", "at ten times the rate"])
+def test_an_update_that_was_not_made_as_told_is_said_to_be_so(told):
+    """Its pictures are then judged by updates that are off by as much."""
+    images, labels = smooth_batch(8, 2)
+    problem = problem_of(images, labels, smooth_batch(30, 3)[0], batch_size=8)
+    seen = dataclasses.replace(
+        problem.observation, recipe=dataclasses.replace(problem.observation.recipe, lr=told)
+    )
+    problem = build_problem(
+        seen, ThreatModel(), problem.model, image_shape=(1, SIZE, SIZE), prior=problem.prior,
+        dtype=torch.float64,
+    )  # fmt: skip
+    found = Standard(effort="quick").run(problem, seed=0)
+    [note] = [trial.note for trial in found.trials if trial.member == "rehearsal"]
+    assert ("recipe-contradicted" in found.flags) == (told == 0.01)
+    assert ("not made as it was told" in note) == (told == 0.01)
+    assert found.member == ("map" if told == 0.1 else "mean")
