@@ -37,7 +37,7 @@ from adversary.attacks.standard.members import (
     gradient_operations,
 )
 from adversary.attacks.standard.referee import Estimate, Referee
-from adversary.attacks.standard.rehearsal import CONTRADICTING, rehearsal, unexplained
+from adversary.attacks.standard.rehearsal import Unexplained, rehearsal, residual_gradient
 from adversary.common.results import Solution, Trial
 from adversary.common.seeding import derive_seed
 from adversary.labels.candidates import likely_labels
@@ -181,10 +181,10 @@ def _gain(work: Work, member: Member) -> str:
     gains: list[float] = []
     while len(gains) < work.effort.rehearsals and sum(gains) <= 0:
         seed = derive_seed(work.seed, len(gains))
-        gain, chi_square = _attempt(work, member, seed)
-        if work.best.chi_square > CONTRADICTING * chi_square:
+        gain, left = _attempt(work, member, seed)
+        if left.contradicted_by(work.best.chi_square):
             work.contradicted = True
-            off = unexplained(work.problem, work.best.images, work.best.labels)
+            off = residual_gradient(work.problem, work.best.images, work.best.labels)
             gain, _ = _attempt(work, member, seed, off)
         gains.append(gain)
     gain = sum(gains) / len(gains)
@@ -199,8 +199,8 @@ def _gain(work: Work, member: Member) -> str:
 
 def _attempt(
     work: Work, member: Member, seed: int, off: Mapping[str, Tensor] | None = None
-) -> tuple[float, float]:
-    """Return what a member gains on one rehearsal, in dB, and the chi-square of its best.
+) -> tuple[float, Unexplained]:
+    """Return what a member gains on one rehearsal, in dB, and what is left of its update.
 
     Raises
     ------
@@ -216,7 +216,9 @@ def _attempt(
     work.cut |= other.cut
     if failure or other.cut:
         raise AttackError(failure or "the time ended before it could tell")
-    return place.gain(other.best.images, work.prior.mean), other.best.chi_square
+    best, images = other.best, work.prior.mean.expand(work.problem.shape)
+    mean = other.referee.estimate("mean", images, best.labels)
+    return place.gain(best.images, work.prior.mean), Unexplained(best.chi_square, mean.chi_square)
 
 
 def _begun(run: Run, effort: Effort) -> Work:

@@ -26,6 +26,28 @@ CONTRADICTING = 20.0
 """Factor by which more of an update stays unexplained than of one that was made as it was told;
 between updates of one recipe it differs by up to 8."""
 
+LUCKY_SHARE = 1e-3
+"""Share of what the mean X-ray leaves unexplained, below which a descent met with the right
+minimum: that another did not contradicts nothing."""
+
+
+@dataclass(frozen=True)
+class Unexplained:
+    """What is left of an update: mean squared residuals in units of the noise.
+
+    Parameters
+    ----------
+    best, mean : float
+        Of the best estimate, and of the mean public X-ray.
+    """
+
+    best: float
+    mean: float
+
+    def contradicted_by(self, client: float) -> bool:
+        """Return whether a client's update, of which so much is left, was made otherwise."""
+        return self.best > LUCKY_SHARE * self.mean and client > CONTRADICTING * self.best
+
 
 @dataclass(frozen=True)
 class Rehearsal:
@@ -69,7 +91,7 @@ def rehearsal(
     seed : int
         Of what is drawn.
     off : mapping of str to Tensor, optional
-        By parameter, what is added to the mean gradients: :func:`unexplained`.
+        By parameter, what is added to the mean gradients: :func:`residual_gradient`.
     """
     public, count = problem.prior, len(labels)
     if public is None or len(public.images) < count:
@@ -90,7 +112,7 @@ def rehearsal(
 
 
 @torch.no_grad()
-def unexplained(problem: Problem, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+def residual_gradient(problem: Problem, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
     """Return what images, (B, C, H, W), with labels leave of the mean gradients, by parameter."""
     batches = assumed_batches(problem.observation)
     told = unrolled(problem, problem.parameters, images, problem.targets(labels), batches)

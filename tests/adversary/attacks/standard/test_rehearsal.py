@@ -11,7 +11,12 @@ from adversary.attacks import Standard
 from adversary.attacks.certificates import Statement
 from adversary.attacks.standard import EFFORTS, attack
 from adversary.attacks.standard.members import MEMBERS
-from adversary.attacks.standard.rehearsal import Rehearsal, rehearsal, unexplained
+from adversary.attacks.standard.rehearsal import (
+    Rehearsal,
+    Unexplained,
+    rehearsal,
+    residual_gradient,
+)
 from adversary.observation.mean_gradient import mean_gradient
 from adversary.problem.problem import build_problem
 from adversary.scoring.metrics import match_images, psnr
@@ -91,8 +96,8 @@ def test_images_that_made_an_update_leave_nothing_of_it(recipe):
     images = smooth_batch(1, 7)[0].expand(4, -1, -1, -1)
     labels = torch.ones(4, dtype=torch.long)
     problem = problem_of(images, labels, images, **recipe)
-    left = unexplained(problem, images.double(), labels)
-    other = unexplained(problem, 1 - images.double(), labels)
+    left = residual_gradient(problem, images.double(), labels)
+    other = residual_gradient(problem, 1 - images.double(), labels)
     for name, gradient in problem.gradient.items():
         assert left[name].norm() < 1e-3 * gradient.norm()
         assert other[name].norm() > 1e-2 * gradient.norm()
@@ -228,3 +233,18 @@ def test_an_update_that_was_not_made_as_told_is_said_to_be_so(told):
     assert ("recipe-contradicted" in found.flags) == (told == 0.01)
     assert ("not made as it was told" in note) == (told == 0.01)
     assert found.member == ("map" if told == 0.1 else "mean")
+
+
+@pytest.mark.parametrize(
+    ("left", "client", "contradicted"),
+    [
+        (Unexplained(1e5, 1e7), 1e5, False),
+        (Unexplained(1e5, 1e7), 1.9e6, False),
+        (Unexplained(1e5, 1e7), 2.1e6, True),
+        (Unexplained(1.0, 1e7), 2.1e6, False),  # the rehearsal was explained: luck with a minimum
+    ],
+)
+def test_only_a_rehearsal_that_is_not_explained_either_contradicts_the_recipe(
+    left, client, contradicted
+):
+    assert left.contradicted_by(client) == contradicted
