@@ -97,6 +97,7 @@ class Case:
 
 _RELU = {"activation": "relu", "size": 32, "batch": 16, "lr": 0.01, "elsewhere": 200}
 _RESNET = {"network": "resnet18", "norm": "batch", "lr": 0.02, "momentum": 0.9}
+_DENSENET = _RESNET | {"network": "densenet121"}
 
 CASES: dict[str, Case] = {
     "federation": Case(hospitals=(1, 16, 100, 283), rounds=6),
@@ -107,6 +108,8 @@ CASES: dict[str, Case] = {
     "ResNet18, 16": Case(**_RESNET, hospitals=(16,), elsewhere=300),
     "ResNet18, 64": Case(**_RESNET, hospitals=(64,), elsewhere=300),
     "ResNet18, 200": Case(**_RESNET, hospitals=(200,), batch=16, elsewhere=300),
+    "DenseNet121, 16": Case(**_DENSENET, hospitals=(16,), elsewhere=100),
+    "DenseNet121, 64": Case(**_DENSENET, hospitals=(64,), elsewhere=100),
 }
 """By name."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -70,6 +70,10 @@ class Update:
         Images that pass a layer together.
     epochs : float
         How often each image was used.
+    gain : list of dict of str to Tensor
+        As of :class:`Point`, step by step.
+    ends : dict of str to Tensor
+        How far each array is taken to have moved in all; what is unobserved is not among them.
     clip_factor : float
         By which clipping has scaled the update down, in (0, 1]; :attr:`moved` is as before it.
     within : dict of str to Limits
@@ -85,6 +89,8 @@ class Update:
     images: float
     batch_size: int
     epochs: float
+    gain: list[StateDict]
+    ends: StateDict
     clip_factor: float = 1.0
     within: dict[str, Limits] = field(default_factory=dict)
     noise: StateDict = field(default_factory=dict)
@@ -218,10 +224,26 @@ def read(
         images=observation.images,
         batch_size=observation.recipe.batch_size,
         epochs=max(1.0, _epochs(observation, steps)),
+        gain=gain,
+        ends=ends,
         clip_factor=factor,
         within=within,
         noise={n: noise for n, (_, noise) in values.items()},
     )
+
+
+def along(
+    update: Update,
+    model: nn.Module,
+    observation: Observation,
+    rehearsals: Sequence[Rehearsal],
+    *,
+    points: int = POINTS,
+) -> Update:
+    """Return an update with the path that other rehearsals give it."""
+    sent, steps = start(model, observation), len(update.gain)
+    path = [_bent(rehearsals, sent, update.ends, step, steps) for step in range(steps)]
+    return replace(update, points=_points(path, update.gain, points))
 
 
 def _changes(model: nn.Module, observation: Observation, sent: StateDict) -> StateDict:

@@ -70,7 +70,8 @@ def regress_within(
     background: Tensor,
     *,
     noise: Tensor,
-    misfit: float = MISFIT,
+    misfit: float | Tensor = MISFIT,
+    shared: Tensor | None = None,
 ) -> Fit:
     """Return what limits on the data say of each candidate.
 
@@ -81,15 +82,15 @@ def regress_within(
     data, noise : Tensor
         (P,), values that stand for the limits at first, and their standard deviations; where a
         value is known its noise stays.
-    candidates, background, misfit
+    candidates, background, misfit, shared
         As of :func:`~adversary.identification.regression.regress`.
     """
     known = limits.lower == limits.upper
-    fit = regress(data, candidates, background, noise=noise, misfit=misfit)
+    rows = candidates, background
+    fit = regress(data, *rows, noise=noise, misfit=misfit, shared=shared)
     for _ in range(TURNS - 1):
         value, spread = limits.values(fit.explained.double(), fit.doubt.double())
         data = torch.where(known, data, value.to(data))
-        fit = regress(
-            data, candidates, background, noise=torch.where(known, noise, spread.to(noise))
-        )
+        told = torch.where(known, noise, spread.to(noise))
+        fit = regress(data, *rows, noise=told, misfit=misfit, shared=shared)
     return fit

@@ -15,7 +15,8 @@ from adversary.common.seeding import generator
 from adversary.identification import evidence, null
 from adversary.identification.evidence import Update, local_steps
 from adversary.identification.intervals import regress_within
-from adversary.identification.regression import DIRECTIONS, Fit, directions, regress
+from adversary.identification.path_error import EXAMPLES, LEAST, PathError, path_error
+from adversary.identification.regression import DIRECTIONS, MISFIT, Fit, directions, regress
 from adversary.identification.rehearsal import Rehearsal, in_training_mode, rehearse
 from adversary.identification.views import Views
 from adversary.observation.channel import Channel
@@ -34,6 +35,9 @@ MOST, FEWEST_ENTRIES = 16384, 64
 
 VIEW_DIRECTIONS = 4
 """Directions kept of an image of which the network saw one of several views."""
+
+MAX_CHI_SQUARE, REFITS = 1.5, 4
+"""Chi-square beyond which an update is fitted again with more noise, and fits at most."""
 
 CHUNK = 64
 """Images whose parts at all points are in memory at once, about."""
@@ -171,8 +175,12 @@ def identify(
     update = attack.read(images, memory, lambda share: progress(0.1 * share))
     rows = attack.rows(update, asked, lambda share: progress(0.1 + 0.6 * share))
     background = attack.rows(update, known, lambda share: progress(0.7 + 0.2 * share))
+    error = attack.path_error(update)
     scale, noise = attack.units(update, background)
-    fit = _fitted(update, rows.mul_(scale), background.mul_(scale), scale, noise)
+    least = MISFIT if ways > 1 or observation.recipe.optimizer == "adam" else LEAST
+    fit = _fitted(
+        *(update, rows.mul_(scale), background.mul_(scale), scale, noise, error), least=least
+    )
     statistic = fit.statistic.view(ways, -1).amax(0)  # of each label in turn the likeliest
     rate = rate or min(0.5, observation.images / len(gallery))
     flags += ["sketched"] * update.sketched + ["labels-guessed"] * (ways > 1)
@@ -344,6 +352,19 @@ class _Attack:
         assert found is not None
         return found
 
+    def path_error(self, update: Update) -> PathError:
+        """Return how far the images' parts may be off."""
+        assert self.known.labels is not None
+        chosen = torch.randperm(len(self.known.images), generator=self.generator)[:EXAMPLES]
+        views = self.views()
+        return path_error(
+            *(self.model, update, self.observation, self.channel, self.rehearsals),
+            (self.known.images[chosen], self.targets(self.known.labels[chosen])),
+            seed=self.generator.initial_seed(),
+            views=views,
+            kept=DIRECTIONS if views.count == 1 else VIEW_DIRECTIONS,
+        )
+
     def units(self, update: Update, background: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return a factor for each equation, and the known noise in these units, (P,) each.
 
@@ -372,10 +393,32 @@ class _Attack:
 
 
 def _fitted(
-    update: Update, rows: Tensor, background: Tensor, scale: Tensor, noise: Tensor | None
+    update: Update,
+    rows: Tensor,
+    background: Tensor,
+    scale: Tensor,
+    noise: Tensor | None,
+    error: PathError,
+    *,
+    least: float = LEAST,
 ) -> Fit:
-    """Return what the update says of images, all in the units of the rows."""
-    data, limits = update.data * scale, update.limits
-    if limits is None or noise is None:
-        return regress(data, rows, background, noise=noise)
-    return regress_within(limits.scaled(scale), data, rows, background, noise=noise)
+    """Return what the update says of images, all in the units of the rows.
+
+    Where more is left than the path explains, as of members who are no candidates, that much more
+    is taken for noise. A larger ``least`` misfit is for the parts of an image under each of its
+    labels, which are nearly multiples of each other, and for the second moments of Adam, which err
+    weight by weight.
+    """
+    data, limits, off = update.data * scale, update.limits, error.scaled(scale)
+    misfit = off.misfit(rows, least)
+    if limits is not None and noise is not None:
+        within = limits.scaled(scale)
+        return regress_within(
+            *(within, data, rows, background), noise=noise, misfit=misfit, shared=off.shared
+        )
+    for _ in range(REFITS):
+        fit = regress(data, rows, background, noise=noise, misfit=misfit, shared=off.shared)
+        if fit.chi_square <= MAX_CHI_SQUARE:
+            break
+        misfit = misfit * fit.chi_square
+    return fit

@@ -22,7 +22,13 @@ BACKGROUND = 3.0
 
 MISFIT = 1e-3
 """Variance of what the model leaves unexplained in an equation, over the mean square norm of a
-candidate's part; known noise comes on top."""
+candidate's part, where nothing else is known of it."""
+
+BLOCK = 1024
+"""Equations whose products are added in float32."""
+
+MAX_FLOAT64 = 1e10
+"""Multiplications up to which all is done in float64: about a second."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +45,9 @@ class Fit:
         (N,), its expectation for a member, in [0, 1].
     explained, doubt : Tensor
         (P,), what the data are expected to be, and with which standard deviation about.
+    chi_square : float
+        Mean square of what is left, in units of what may be left; above 1 the model leaves more
+        than was thought, as where members are missing among the candidates.
     """
 
     share: Tensor
@@ -46,6 +55,7 @@ class Fit:
     resolution: Tensor
     explained: Tensor
     doubt: Tensor
+    chi_square: float
 
     @property
     def statistic(self) -> Tensor:
@@ -76,15 +86,26 @@ def directions(features: Tensor, spread: float, most: int = DIRECTIONS) -> Tenso
     Tensor
         (1 + D, N, P), of which the first is the mean part; D <= min(most, T - 1).
     """
-    points = features.shape[1]
     mean = features.sum(1)
     found = [mean]
-    if points > 1 and most:
-        apart = points * features - mean[:, None]
-        _, axes = torch.linalg.eigh((apart @ apart.mT).double())
-        kept = axes[:, :, -min(most, points - 1) :].to(apart)
-        found += list(spread * (kept.mT @ apart).transpose(0, 1))
+    if features.shape[1] > 1 and most:
+        apart, axes = _changes(features, most)
+        found += list(spread * (axes.mT @ apart).transpose(0, 1))
     return torch.stack(found)
+
+
+def left_out(features: Tensor, spread: float, most: int = DIRECTIONS) -> Tensor:
+    """Return how images' parts change beside :func:`directions`, (N, T, P)."""
+    apart, axes = _changes(features, most)
+    return spread * (apart - axes @ (axes.mT @ apart))
+
+
+def _changes(features: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """Return how parts at points lie off their mean, and the main axes of that, (N, T, D)."""
+    points = features.shape[1]
+    apart = points * features - features.sum(1, keepdim=True)
+    _, axes = torch.linalg.eigh((apart @ apart.mT).double())
+    return apart, axes[:, :, points - min(most, points - 1) :].to(apart)
 
 
 def regress(
@@ -93,7 +114,8 @@ def regress(
     background: Tensor,
     *,
     noise: Tensor | None = None,
-    misfit: float = MISFIT,
+    misfit: float | Tensor = MISFIT,
+    shared: Tensor | None = None,
 ) -> Fit:
     """Return what the data say of each candidate.
 
@@ -105,33 +127,52 @@ def regress(
         (1 + D, N, P) and (1 + D', M, P), of :func:`directions`; M may be 0.
     noise : Tensor, optional
         (P,), standard deviations of known noise on the data.
-    misfit : float
-        See :data:`MISFIT`.
+    misfit : float or Tensor
+        See :data:`MISFIT`; (P,) where it differs between equations. Known noise comes on top.
+    shared : Tensor, optional
+        (R, P), by which the model may be off as a whole: one standard deviation each.
     """
     count = candidates.shape[1]
-    unexplained = misfit * float(candidates[0].square().sum(1).mean())
-    weights = torch.ones_like(data)
-    if noise is not None:
-        weights = (unexplained / (unexplained + noise.square())).sqrt()
-    rows = torch.cat([candidates.flatten(0, 1), BACKGROUND * background.flatten(0, 1)])
-    rows, data = rows * weights, data * weights
-    # In float64 from here: the smallest eigenvalues are those that tell candidates apart.
-    gram, right = (rows @ rows.T).double(), (rows @ data).double()
+    unexplained = misfit * candidates[0].square().sum(1).mean() * torch.ones_like(data)
+    variance = unexplained if noise is None else unexplained + noise.square()
+    weights = variance.rsqrt()
+    rows = [candidates.flatten(0, 1), BACKGROUND * background.flatten(0, 1)]
+    whitened = torch.cat(rows if shared is None else [*rows, shared]) * weights
+    told = data * weights
+    gram, right = _products(whitened, whitened), _products(whitened, told[None])[:, 0]
     prior = float(gram.trace())
-    gram.diagonal().add_(unexplained)
+    gram.diagonal().add_(1)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
-    # Of the prior variance of the data, as much is left in each entry as on average.
-    left = unexplained * (len(rows) - unexplained * float(inverse.trace())) / max(prior, 1e-300)
+    determined = len(gram) - float(inverse.trace())
     shares = inverse @ right
-    explained = (shares.to(rows) @ rows) / weights
-    doubt = (left * (rows.norm(dim=0) / weights).square() + unexplained).sqrt()
+    fitted = shares.to(whitened) @ whitened
+    # Of the prior variance of the data, as much is left in each entry as on average.
+    left = determined / max(prior, 1e-300)
+    doubt = (left * (whitened.norm(dim=0) / weights).square() + unexplained).sqrt()
     own = inverse[:count]
     diagonal = own.diagonal()
-    variance = unexplained * (diagonal - unexplained * own.square().sum(1))
+    variance = diagonal - own.square().sum(1)
+    left_over = float((told - fitted).double().square().sum())
     return Fit(
         share=shares[:count],
         deviation=variance.clamp_min(1e-300).sqrt(),
-        resolution=(1 - unexplained * diagonal).clamp(1e-9, 1),
-        explained=explained,
+        resolution=(1 - diagonal).clamp(1e-9, 1),
+        explained=fitted / weights,
         doubt=doubt,
+        chi_square=float((told - fitted).double().square().sum())
+        / max(1.0, len(data) - determined),
     )
+
+
+def _products(rows: Tensor, others: Tensor) -> Tensor:
+    """Return the inner products of rows (n, P) and (m, P), (n, m), float64.
+
+    The smallest eigenvalues tell candidates apart, and float32 sums are too coarse for them. Where
+    float64 would take long, sums of blocks are added in it.
+    """
+    if len(rows) * others.numel() <= MAX_FLOAT64:
+        return rows.double() @ others.double().T
+    total = rows.new_zeros(len(rows), len(others), dtype=torch.float64)
+    for left, right in zip(rows.split(BLOCK, 1), others.split(BLOCK, 1), strict=True):
+        total += left @ right.T
+    return total

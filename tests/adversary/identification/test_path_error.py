@@ -1,0 +1,131 @@
+"""What is not known of the path of local training counts as noise, as much as it is."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from adversary.common.seeding import generator
+from adversary.identification import Gallery, figures, identify
+from adversary.identification.evidence import along, features, read
+from adversary.identification.path_error import LEAST, PathError, path_error
+from adversary.identification.regression import DIRECTIONS
+from adversary.identification.rehearsal import in_training_mode, rehearse
+from adversary.identification.views import Views
+from adversary.observation.channel import Channel
+from adversary.observation.recipe import TrainingRecipe
+from adversary.observation.threat_model import ThreatModel
+from adversary.priors.public import Prior
+from tests.adversary.identification.test_one_update import draw, network, trained
+
+REHEARSALS = 4
+
+
+def told(recipe, seed=0, members=16):
+    """A client's update with its rehearsals, and how far images may be off in it."""
+    model, public = network(), draw(120, 100 + seed)
+    images, labels = draw(members, seed)
+    observation, _ = trained(model, images, labels, recipe, seed)
+    mode, draws = in_training_mode(model, recipe), generator(seed, "rehearsals")
+    pool = public[0], F.one_hot(public[1], 2).float()
+    made = []
+    for _ in range(REHEARSALS):
+        chosen = torch.randperm(len(pool[0]), generator=draws)[:members]
+        examples = pool[0][chosen], pool[1][chosen]
+        steps = observation.steps
+        made.append(rehearse(mode, observation, examples, steps=steps, generator=draws))
+    update = read(mode, observation, Channel(), made, most=10**9, generator=draws)
+    error = path_error(
+        *(mode, update, observation, Channel(), made, (pool[0][:32], pool[1][:32])),
+        seed=seed,
+        views=Views(),
+        kept=DIRECTIONS,
+    )
+    rows = features(
+        *(mode, update, images, F.one_hot(labels, 2).float(), observation, Channel()),
+        generator=draws,
+    )
+    return mode, observation, made, update, error, rows
+
+
+def test_the_path_of_one_step_is_known():
+    *_, error, rows = told(TrainingRecipe(lr=0.1, batch_size=16))
+    assert float(error.variance.max()) < 1e-9 * float(rows.sum(1).square().mean())
+    assert float(error.shared.abs().max()) < 1e-4 * float(rows.sum(1).abs().max())
+    assert torch.equal(error.misfit(rows.sum(1)[None]), torch.full_like(error.variance, LEAST))
+
+
+def test_it_is_one_level_for_each_array():
+    *_, update, error, _ = told(TrainingRecipe(lr=0.1, batch_size=4))
+    assert error.variance.shape == update.data.shape
+    assert error.shared.shape == (REHEARSALS, len(update.data))
+    for level in error.variance.split(list(update.sizes.values())):
+        assert float(level.min()) == float(level.max()) > 0
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        TrainingRecipe(lr=0.05, batch_size=4),
+        TrainingRecipe(lr=0.2, batch_size=4),
+        TrainingRecipe(lr=0.05, batch_size=4, momentum=0.9),
+        TrainingRecipe(lr=0.05, batch_size=4, local_epochs=3),
+    ],
+    ids=str,
+)
+def test_it_covers_what_the_true_members_leave_and_is_not_far_above(recipe):
+    """Over several clients, with the shared directions taken out as the regression does.
+
+    It is seen in one rehearsal, so within a factor.
+    """
+    expected, left = 0.0, 0.0
+    for seed in range(6):
+        *_, update, error, rows = told(recipe, seed)
+        rest = update.data - rows.sum((0, 1))
+        level = error.variance.rsqrt()
+        basis = torch.linalg.qr((error.shared * level).T.double()).Q
+        white = (rest * level).double()
+        white = white - basis @ (basis.T @ white)
+        left += float(white.square().sum())
+        expected += len(white) - basis.shape[1]
+    assert 0.02 < left / expected < 4
+
+
+def test_one_rehearsal_alone_gives_the_path_that_it_gives_with_others_like_it():
+    mode, observation, made, update, _, _ = told(TrainingRecipe(lr=0.1, batch_size=4))
+    alone = along(update, mode, observation, made[:1])
+    again = along(update, mode, observation, [made[0], made[0]])
+    for one, other in zip(alone.points, again.points, strict=True):
+        for name, weight in one.weights.items():
+            torch.testing.assert_close(weight, other.weights[name])
+    whole = along(update, mode, observation, made)
+    for one, other in zip(whole.points, update.points, strict=True):
+        for name, weight in one.weights.items():
+            assert torch.equal(weight, other.weights[name])
+
+
+def test_factors_of_equations_are_factors_of_errors():
+    draws = torch.Generator().manual_seed(0)
+    error = PathError(torch.rand(5, generator=draws), torch.randn(2, 5, generator=draws))
+    found = error.scaled(torch.arange(1.0, 6))
+    torch.testing.assert_close(found.variance, error.variance * torch.arange(1.0, 6) ** 2)
+    torch.testing.assert_close(found.shared, error.shared * torch.arange(1.0, 6))
+
+
+def test_candidates_are_named_where_most_members_are_none():
+    """The parts of members who are no candidates are noise, and are noticed."""
+    recipe = TrainingRecipe(lr=0.05, batch_size=4)
+    inside, outside = [], []
+    for seed in range(4):
+        images, labels = draw(16, seed)
+        observation, _ = trained(network(), images, labels, recipe, seed)
+        others = draw(20, 50 + seed)
+        asked = torch.cat([images[:4], others[0]]), torch.cat([labels[:4], others[1]])
+        gallery = Gallery(images=asked[0], labels=asked[1], names=tuple(map(str, range(24))))
+        public = Prior(*draw(120, 200 + seed))
+        found = identify(observation, ThreatModel(), network(), gallery, public, seed=seed)
+        inside.append(found.scores[:4])
+        outside.append(found.scores[4:])
+    assert figures.auc(torch.cat(inside), torch.cat(outside)) > 0.9
+    assert abs(float(torch.cat(outside).mean())) < 0.4
