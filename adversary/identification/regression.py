@@ -159,8 +159,7 @@ def regress(
         resolution=(1 - diagonal).clamp(1e-9, 1),
         explained=fitted / weights,
         doubt=doubt,
-        chi_square=float((told - fitted).double().square().sum())
-        / max(1.0, len(data) - determined),
+        chi_square=left_over / max(1.0, len(data) - determined),
     )
 
 
