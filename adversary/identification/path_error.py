@@ -27,6 +27,13 @@ from adversary.observation.observation import Observation
 EXAMPLES = 32
 """Public X-rays of which parts are compared."""
 
+CAUTION = 3.0
+"""Factor on the variance that paths show, at least: four are few."""
+
+MAX_REHEARSED = 100
+"""Images of a rehearsal in which it is looked for how much is left: more would take as long as the
+candidates."""
+
 LEAST = 1e-5
 """Variance in an equation over the mean square norm of an image's part, at least: the accuracy of
 parts and of sums of them."""
@@ -101,9 +108,11 @@ def path_error(
     # The mean of rehearsals and the client's path each lie off the mean of all paths.
     off = (1 + 1 / paths) / (paths - 1)
     variance = update.images * _by_array(off * single + along_path, update)
-    others = alone[1:] - alone[1:].mean(0)
-    left = _left_of_one(model, update, observation, channel, rehearsals, views, seed)
-    factor = _beyond(left, variance / update.images, others.mean(1))
+    factor = CAUTION
+    if len(rehearsals[0].examples[0]) <= MAX_REHEARSED:
+        others = (alone[1:] - alone[1:].mean(0)).mean(1)
+        left = _left_of_one(model, update, observation, channel, rehearsals, views, seed)
+        factor = max(factor, _excess(left, variance / update.images, others))
     return PathError(factor * variance, math.sqrt(off) * update.images * together)
 
 
@@ -119,7 +128,7 @@ def _left_of_one(
     """Return what the first rehearsal's own images leave of it by the path of the others, (P,).
 
     In units in which each image's part is that of an image of ``update``, over the root of their
-    number.
+    number; an image that was drawn several times errs as often in the same way.
     """
     first, draws = rehearsals[0], generator(seed, "left out")
     images, targets = first.examples
@@ -138,16 +147,17 @@ def _left_of_one(
     left = own.data - features(
         *(model, own, images, targets, seen, known), generator=draws, views=views
     ).sum((0, 1))
-    return left * math.sqrt(len(images)) / update.images
+    _, times = images.flatten(1).unique(dim=0, return_counts=True)
+    return left * len(images) / float(times.double().norm()) / update.images
 
 
-def _beyond(left: Tensor, variance: Tensor, shared: Tensor) -> float:
-    """Return by which factor, at least 1, more is left than variances (P,) say, beside shared."""
+def _excess(left: Tensor, variance: Tensor, shared: Tensor) -> float:
+    """Return how much is left beside what is shared (R, P), in units of variances (P,)."""
     weights = variance.clamp_min(1e-300).rsqrt() * (variance > 0)
     basis = torch.linalg.qr((shared * weights).T.double()).Q
     white = (left * weights).double()
     rest = white - basis @ (basis.T @ white)
-    return max(1.0, float(rest.square().sum()) / max(1, int((variance > 0).sum())))
+    return float(rest.square().sum()) / max(1, int((variance > 0).sum()))
 
 
 def _by_array(values: Tensor, update: Update) -> Tensor:
