@@ -15,7 +15,12 @@ from adversary.common.seeding import generator
 from adversary.identification import evidence, null
 from adversary.identification.evidence import Update, local_steps
 from adversary.identification.intervals import regress_within
-from adversary.identification.path_error import EXAMPLES, LEAST, PathError, path_error
+from adversary.identification.path_uncertainty import (
+    EXAMPLES,
+    LEAST,
+    PathUncertainty,
+    path_uncertainty,
+)
 from adversary.identification.regression import DIRECTIONS, MISFIT, Fit, directions, regress
 from adversary.identification.rehearsal import Rehearsal, in_training_mode, rehearse
 from adversary.identification.views import Views
@@ -175,11 +180,11 @@ def identify(
     update = attack.read(images, memory, lambda share: progress(0.1 * share))
     rows = attack.rows(update, asked, lambda share: progress(0.1 + 0.6 * share))
     background = attack.rows(update, known, lambda share: progress(0.7 + 0.2 * share))
-    error = attack.path_error(update)
+    doubt = attack.path_uncertainty(update)
     scale, noise = attack.units(update, background)
     least = MISFIT if ways > 1 or observation.recipe.optimizer == "adam" else LEAST
     fit = _fitted(
-        *(update, rows.mul_(scale), background.mul_(scale), scale, noise, error), least=least
+        *(update, rows.mul_(scale), background.mul_(scale), scale, noise, doubt), least=least
     )
     statistic = fit.statistic.view(ways, -1).amax(0)  # of each label in turn the likeliest
     rate = rate or min(0.5, observation.images / len(gallery))
@@ -352,12 +357,12 @@ class _Attack:
         assert found is not None
         return found
 
-    def path_error(self, update: Update) -> PathError:
+    def path_uncertainty(self, update: Update) -> PathUncertainty:
         """Return how far the images' parts may be off."""
         assert self.known.labels is not None
         chosen = torch.randperm(len(self.known.images), generator=self.generator)[:EXAMPLES]
         views = self.views()
-        return path_error(
+        return path_uncertainty(
             *(self.model, update, self.observation, self.channel, self.rehearsals),
             (self.known.images[chosen], self.targets(self.known.labels[chosen])),
             seed=self.generator.initial_seed(),
@@ -398,7 +403,7 @@ def _fitted(
     background: Tensor,
     scale: Tensor,
     noise: Tensor | None,
-    error: PathError,
+    doubt: PathUncertainty,
     *,
     least: float = LEAST,
 ) -> Fit:
@@ -409,7 +414,7 @@ def _fitted(
     labels, which are nearly multiples of each other, and for the second moments of Adam, which err
     weight by weight.
     """
-    data, limits, off = update.data * scale, update.limits, error.scaled(scale)
+    data, limits, off = update.data * scale, update.limits, doubt.scaled(scale)
     misfit = off.misfit(rows, least)
     if limits is not None and noise is not None:
         within = limits.scaled(scale)

@@ -40,7 +40,7 @@ parts and of sums of them."""
 
 
 @dataclass(frozen=True, eq=False)
-class PathError:
+class PathUncertainty:
     """How far the images of an update together may be off.
 
     Parameters
@@ -54,16 +54,16 @@ class PathError:
     variance: Tensor
     shared: Tensor
 
-    def scaled(self, factor: Tensor) -> PathError:
-        """Return the error of equations times a factor, (P,)."""
-        return PathError(self.variance * factor.square(), self.shared * factor)
+    def scaled(self, factor: Tensor) -> PathUncertainty:
+        """Return that of equations times a factor, (P,)."""
+        return PathUncertainty(self.variance * factor.square(), self.shared * factor)
 
     def misfit(self, rows: Tensor, least: float = LEAST) -> Tensor:
         """Return the variance over the mean square norm of images' parts (1 + D, N, P), (P,)."""
         return (self.variance / rows[0].square().sum(1).mean()).clamp_min(least)
 
 
-def path_error(
+def path_uncertainty(
     model: nn.Module,
     update: Update,
     observation: Observation,
@@ -74,7 +74,7 @@ def path_error(
     seed: int,
     views: Views,
     kept: int,
-) -> PathError:
+) -> PathUncertainty:
     """Return how far the images of an update may be off in its equations.
 
     Parameters
@@ -92,7 +92,7 @@ def path_error(
     """
 
     def parts(of: Update) -> Tensor:
-        draws = generator(seed, "path error")
+        draws = generator(seed, "path uncertainty")
         return features(*(model, of, *examples, observation, channel), generator=draws, views=views)
 
     paths, count = len(rehearsals), len(examples[0])
@@ -111,9 +111,9 @@ def path_error(
     factor = CAUTION
     if len(rehearsals[0].examples[0]) <= MAX_REHEARSED:
         others = (alone[1:] - alone[1:].mean(0)).mean(1)
-        left = _left_of_one(model, update, observation, channel, rehearsals, views, seed)
+        left = _left_of_one(*(model, update, observation, channel), rehearsals, views, seed)
         factor = max(factor, _excess(left, variance / update.images, others))
-    return PathError(factor * variance, math.sqrt(off) * update.images * together)
+    return PathUncertainty(factor * variance, math.sqrt(off) * update.images * together)
 
 
 def _left_of_one(

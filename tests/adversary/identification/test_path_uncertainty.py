@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from adversary.common.seeding import generator
 from adversary.identification import Gallery, figures, identify
 from adversary.identification.evidence import along, features, read
-from adversary.identification.path_error import LEAST, PathError, path_error
+from adversary.identification.path_uncertainty import LEAST, PathUncertainty, path_uncertainty
 from adversary.identification.regression import DIRECTIONS
 from adversary.identification.rehearsal import in_training_mode, rehearse
 from adversary.identification.views import Views
@@ -36,7 +36,7 @@ def told(recipe, seed=0, members=16):
         steps = observation.steps
         made.append(rehearse(mode, observation, examples, steps=steps, generator=draws))
     update = read(mode, observation, Channel(), made, most=10**9, generator=draws)
-    error = path_error(
+    error = path_uncertainty(
         *(mode, update, observation, Channel(), made, (pool[0][:32], pool[1][:32])),
         seed=seed,
         views=Views(),
@@ -107,7 +107,7 @@ def test_one_rehearsal_alone_gives_the_path_that_it_gives_with_others_like_it():
 
 def test_factors_of_equations_are_factors_of_errors():
     draws = torch.Generator().manual_seed(0)
-    error = PathError(torch.rand(5, generator=draws), torch.randn(2, 5, generator=draws))
+    error = PathUncertainty(torch.rand(5, generator=draws), torch.randn(2, 5, generator=draws))
     found = error.scaled(torch.arange(1.0, 6))
     torch.testing.assert_close(found.variance, error.variance * torch.arange(1.0, 6) ** 2)
     torch.testing.assert_close(found.shared, error.shared * torch.arange(1.0, 6))
