@@ -182,7 +182,8 @@ def identify(
     background = attack.rows(update, known, lambda share: progress(0.7 + 0.2 * share))
     doubt = attack.path_uncertainty(update)
     scale, noise = attack.units(update, background)
-    least = MISFIT if ways > 1 or observation.recipe.optimizer == "adam" else LEAST
+    guarded = ways > 1 or observation.recipe.optimizer == "adam" or update.layers
+    least = MISFIT if guarded else LEAST
     fit = _fitted(
         *(update, rows.mul_(scale), background.mul_(scale), scale, noise, doubt), least=least
     )
@@ -358,8 +359,14 @@ class _Attack:
         return found
 
     def path_uncertainty(self, update: Update) -> PathUncertainty:
-        """Return how far the images' parts may be off."""
+        """Return how far the images' parts may be off.
+
+        With batches normalised together it would take as long again as the candidates: none is
+        told then.
+        """
         assert self.known.labels is not None
+        if update.layers:
+            return PathUncertainty.none(len(update.data))
         chosen = torch.randperm(len(self.known.images), generator=self.generator)[:EXAMPLES]
         views = self.views()
         return path_uncertainty(

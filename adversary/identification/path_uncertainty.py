@@ -54,6 +54,11 @@ class PathUncertainty:
     variance: Tensor
     shared: Tensor
 
+    @classmethod
+    def none(cls, equations: int) -> PathUncertainty:
+        """Return that of a path of which nothing is said."""
+        return cls(torch.zeros(equations), torch.zeros(0, equations))
+
     def scaled(self, factor: Tensor) -> PathUncertainty:
         """Return that of equations times a factor, (P,)."""
         return PathUncertainty(self.variance * factor.square(), self.shared * factor)

@@ -129,3 +129,10 @@ def test_candidates_are_named_where_most_members_are_none():
         outside.append(found.scores[4:])
     assert figures.auc(torch.cat(inside), torch.cat(outside)) > 0.9
     assert abs(float(torch.cat(outside).mean())) < 0.4
+
+
+def test_nothing_said_of_a_path_leaves_the_least():
+    rows = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(0))
+    none = PathUncertainty.none(5)
+    assert none.shared.shape == (0, 5)
+    assert torch.equal(none.misfit(rows, 0.5), torch.full((5,), 0.5))
