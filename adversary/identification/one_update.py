@@ -349,7 +349,7 @@ class _Attack:
                 generator=self.generator,
                 views=views,
             )
-            own = directions(parts, spread, DIRECTIONS if views.count == 1 else VIEW_DIRECTIONS)
+            own = directions(parts, spread, _directions_kept(views))
             if found is None:
                 found = own.new_empty(len(own), len(order), own.shape[2])
             found[:, chunk] = own
@@ -374,7 +374,7 @@ class _Attack:
             (self.known.images[chosen], self.targets(self.known.labels[chosen])),
             seed=self.generator.initial_seed(),
             views=views,
-            kept=DIRECTIONS if views.count == 1 else VIEW_DIRECTIONS,
+            kept=_directions_kept(views),
         )
 
     def units(self, update: Update, background: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -402,6 +402,10 @@ class _Attack:
             for n, value in update.moved.items()
         }
         return update.flat(arrays | update.noise).float()
+
+
+def _directions_kept(views: Views) -> int:
+    return DIRECTIONS if views.count == 1 else VIEW_DIRECTIONS
 
 
 def _fitted(

@@ -71,10 +71,11 @@ class Standard(Attack):
     ``gauss-newton`` over all labels that may be right, from the best so far. One score compares
     all: the posterior of the whole observation through the channel
     (:mod:`adversary.attacks.standard.referee`). The mean image wins where nothing explains the
-    update better. What a search makes of several images' steps is given only if it gains on public
-    X-rays that trained in the same way (:mod:`adversary.attacks.standard.rehearsal`). Where the
-    best estimate explains the update the posterior mean at it is given, with the PSNR that it
-    expects; and a certificate in any case (:mod:`adversary.attacks.certificates`).
+    update better. What a search makes of several images, of several steps or with much of one left
+    unexplained, is given only if it gains on public X-rays that trained in the same way
+    (:mod:`adversary.attacks.standard.rehearsal`). Where the best estimate explains the update the
+    posterior mean at it is given, with the PSNR that it expects; and a certificate in any case
+    (:mod:`adversary.attacks.certificates`).
 
     Parameters
     ----------

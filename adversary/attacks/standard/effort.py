@@ -20,7 +20,7 @@ class Effort:
     stages : int
         Iterations of a stage of ``batch-statistics``.
     rehearsals : int
-        On public X-rays, of a result of several images and steps, at most.
+        On public X-rays, of a result of several images that is not proved, at most.
     """
 
     operations: float
