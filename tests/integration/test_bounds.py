@@ -18,12 +18,16 @@ SMALL = {"rounds": 1, "clients": 1, "data__image_size": 8, "local__batch_size": 
 
 
 def test_every_attack_stands_beside_its_bound(quick):
-    settings = quick(**SMALL, adversary__bounds="auto")
+    settings = quick(**SMALL, adversary__bounds="auto", adversary__record=True)
     run_in_process(settings)
     folder = RunFolder.open(Path(settings.out))
     leakage, info = folder.leakage(), folder.info()
-    assert leakage["bound_psnr"].notna().all()
+    run, [update] = build_federation(settings, 1), folder.recorded_updates()
+    seen = Observation.load(update)
+    expected = run.bound()(seen, run.truth(seen)).psnr
+    assert leakage["bound_psnr"].tolist() == pytest.approx(expected.tolist())
     assert (leakage["bound_psnr"] > leakage["psnr"]).all()  # two steps of DLG see nothing
+    assert (leakage["bound_psnr"] > leakage["prior_psnr"]).all()  # and the update much
     assert (info["bound"]["kind"], info["bound"]["method"]) == ("Bayesian Cramer-Rao", "dense")
     assert len(list(folder.path.glob("images/*/*/*/bound-*.png"))) == len(leakage)
 

@@ -6,8 +6,10 @@ import torch
 from flwr.server.workflow import SecAggPlusWorkflow
 from flwr.serverapp.strategy import FedAvg
 
+from adversary.observation.observation import Observation
 from strategies import HonestButCuriousSecAgg, ReplyValidation, RunLog
 from strategies.grids.secure_aggregation import SecureAggregationGrid, secure_aggregation_mod
+from strategies.honest_but_curious_secagg import _aggregate
 
 
 def through(grid):
@@ -54,6 +56,22 @@ def test_the_adversary_gets_the_mean_with_its_members(secure, foreign, recipe):
         own = app.replied[number, 0]
         assert float((masked.returned["fc.weight"] - own["fc.weight"]).std()) > 1
         assert int(masked.returned["norm.num_batches_tracked"]) == number
+
+
+def test_counts_of_the_members_are_averaged_by_their_images(recipe):
+    """As Flower averages them; what is masked is the mean already."""
+    state = {"weight": torch.ones(2), "batches": torch.tensor(0)}
+    members = [
+        Observation(
+            round=1, client=name, sent=state, num_examples=images, recipe=recipe,
+            returned={"weight": torch.full((2,), 3.0), "batches": torch.tensor(batches)},
+        )
+        for name, images, batches in (("a", 1, 10), ("b", 3, 20))
+    ]  # fmt: skip
+    found = _aggregate(members)
+    assert float(found.returned["batches"]) == pytest.approx((1 * 10 + 3 * 20) / 4)
+    assert found.returned["weight"].tolist() == [3.0, 3.0]
+    assert (found.num_examples, found.members) == (4, {"a": 1, "b": 3})
 
 
 def test_members_are_those_whose_update_is_in_the_mean(secure, foreign, recipe):

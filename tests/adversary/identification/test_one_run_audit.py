@@ -73,6 +73,18 @@ def test_noise_for_too_small_a_sensitivity_is_found(epsilon):
     assert all(gaussian(epsilon, 0.2, draws).is_wrong for _ in range(5))
 
 
+@pytest.mark.parametrize("level", [0.95, 0.99])
+def test_each_of_four_numbers_of_guesses_has_a_quarter_of_the_error(level):
+    """All coins that are guessed first are right: it is what the best number of them proves."""
+    inside = torch.arange(100) % 2 == 0
+    scores = torch.where(inside, 1.0, -1.0) * torch.arange(100, 0, -1)
+    scores[30:] *= -1  # the others are all wrong
+    found = audited(scores, inside, epsilon=1.0, delta=1e-5, level=level)
+    each = 1 - (1 - level) / 4
+    assert (found.guesses, found.correct) == (30, 30)
+    assert found.epsilon_lower == pytest.approx(one_run_epsilon(100, 30, 30, 1e-5, each))
+
+
 def test_it_is_said_in_a_sentence():
     draws = torch.Generator().manual_seed(2)
     assert gaussian(1.0, 0.1, draws).words.startswith("WRONG: epsilon 1 is claimed at delta 1e-05")

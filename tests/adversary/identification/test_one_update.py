@@ -105,6 +105,7 @@ def test_a_parameter_of_no_layer_is_named():
         {},
         {"momentum": 0.9},
         {"weight_decay": 0.1},
+        {"proximal_mu": 1.0},
         {"optimizer": "adam", "lr": 1e-3},
         {"schedule": "cosine"},
     ],

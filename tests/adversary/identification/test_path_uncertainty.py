@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch.nn import functional as F
 
 from adversary.common.seeding import generator
 from adversary.identification import Gallery, figures, identify
+from adversary.identification import path_uncertainty as module
 from adversary.identification.evidence import along, features, read
-from adversary.identification.path_uncertainty import LEAST, PathUncertainty, path_uncertainty
+from adversary.identification.path_uncertainty import (
+    CAUTION,
+    LEAST,
+    PathUncertainty,
+    path_uncertainty,
+)
 from adversary.identification.regression import DIRECTIONS
 from adversary.identification.rehearsal import in_training_mode, rehearse
 from adversary.identification.views import Views
@@ -136,3 +144,31 @@ def test_nothing_said_of_a_path_leaves_the_least():
     none = PathUncertainty.none(5)
     assert none.shared.shape == (0, 5)
     assert torch.equal(none.misfit(rows, 0.5), torch.full((5,), 0.5))
+
+
+@pytest.mark.parametrize("rehearsals", [2, 4, 12])
+def test_the_client_s_path_lies_off_the_mean_of_rehearsals_as_another_rehearsal_would(
+    rehearsals, monkeypatch
+):
+    """Of parts that differ by 0.3 from path to path, 0.2 of it alike for all of 30 images."""
+    draws = torch.Generator().manual_seed(rehearsals)
+    paths = [
+        0.2 * torch.randn(1, 3000, generator=draws) + 0.3 * torch.randn(30, 3000, generator=draws)
+        for _ in range(rehearsals)
+    ]
+    many = torch.zeros(module.MAX_REHEARSED + 1), torch.zeros(0)  # nothing is left out of one
+    made = [SimpleNamespace(parts=one, examples=many) for one in paths]
+    update = SimpleNamespace(
+        parts=torch.stack(paths).mean(0), images=5.0, epochs=1.0, sizes={"w": 3000}
+    )
+    monkeypatch.setattr(module, "along", lambda _update, _model, _seen, of: of[0])
+    monkeypatch.setattr(module, "features", lambda _model, of, *_, **__: of.parts[:, None])
+    examples = torch.zeros(30, 1), torch.zeros(30, 1)
+    found = path_uncertainty(
+        *(None, update, None, None, made, examples), seed=0, views=Views(), kept=DIRECTIONS
+    )
+    apart = 1 + 1 / rehearsals  # the variance of one, and that of a mean
+    alone = CAUTION * 5 * apart * 0.3**2
+    assert float(found.variance.mean()) == pytest.approx(alone, rel=0.03)
+    alike = 5**2 * apart * (0.2**2 + 0.3**2 / 30)
+    assert float(found.shared.square().sum(0).mean()) == pytest.approx(alike, rel=0.1)

@@ -22,7 +22,7 @@ def part(sizes, seed=0):
 
 @given(
     sizes=st.lists(st.integers(1, 6), min_size=1, max_size=20),
-    fraction=st.floats(0, 0.9),
+    fraction=st.floats(0, 1, exclude_max=True),
     seed=st.integers(0, 3),
 )
 def test_patients_are_on_one_side_and_none_is_lost(sizes, fraction, seed):
@@ -49,3 +49,8 @@ def test_the_share_is_the_one_asked_for_where_patients_are_small(fraction):
 def test_a_single_patient_is_trained_on():
     kept, out = hold_out(part([5]), 0.9, seed=1, client=0)
     assert (len(kept), len(out)) == (5, 0)
+
+
+def test_one_image_is_left_to_train_on_whatever_the_share():
+    kept, out = hold_out(part([1] * 5), 0.99, seed=1, client=0)
+    assert (len(kept), len(out)) == (1, 4)

@@ -11,9 +11,11 @@ from flwr.serverapp.strategy import FedAvg
 from torch import nn
 
 from adversary import Observation, Prior, ThreatModel, TrainingRecipe
+from adversary.common.results import AttackResult, Reconstruction
 from adversary.common.seeding import generator
 from adversary.observation.mechanisms import RelativeNoise
 from adversary.report import guard_page
+from adversary.scoring.image_scores import score_images
 from adversary.storage import csv_table
 from strategies.mods import GuardPolicy, LeakageGuard, PrivateData
 from strategies.mods.leakage_guard.assessment import Assessment, Assessor
@@ -208,6 +210,29 @@ def test_a_disk_that_cannot_be_written_is_a_failure(on_failure, guarded, tmp_pat
     _, replies = guarded(Told(), folder=tmp_path / "file", on_failure=on_failure)
     assert replies[0].error.reason == WITHHELD
     assert replies[1].has_error() == (on_failure == "refuse")
+
+
+def test_of_several_images_each_figure_is_the_worst_that_there_is():
+    """The nearest picture is of an image with nothing on it, the most telling one of another."""
+    draw = torch.Generator().manual_seed(2)
+    faint = 0.5 + 0.02 * torch.rand(1, 1, 16, 16, generator=draw)
+    sharp = torch.rand(1, 1, 16, 16, generator=draw)
+    held_out = Prior(torch.rand(60, 1, 16, 16, generator=draw), torch.arange(60) % 2)
+    labels = torch.tensor([0, 1])
+    data = PrivateData(images=torch.cat([sharp, faint]), labels=labels, held_out=held_out)
+    found = Reconstruction(
+        images=torch.cat([0.7 * sharp + 0.15, torch.full_like(faint, 0.51)]), labels=labels,
+        score=0.0, seconds=1.0, evaluations=1, expected_psnr=(30.0, 9.0),
+    )  # fmt: skip
+    telling, nearest = score_images(found, data.truth, prior=held_out)
+    assert nearest.psnr > telling.psnr + 10
+    assert telling.rdlv > nearest.rdlv + 0.3
+    assessor = Assessor(model=nn.Identity(), seconds=1.0, identification=False)
+    figures = assessor._scored(
+        AttackResult(attack="standard", seconds=1.0, reconstruction=found), data
+    )
+    assert (figures["psnr"], figures["rdlv"]) == pytest.approx((nearest.psnr, telling.rdlv))
+    assert figures["expected_psnr"] == 30.0
 
 
 @pytest.mark.parametrize("seconds", [600.0, 1e-9])

@@ -124,6 +124,20 @@ def test_arrays_of_opposite_drift_are_seen_though_their_sum_is_as_expected(tiny_
     assert not by_array.explained
 
 
+@pytest.mark.parametrize("size", [0.5, 1.5])
+def test_the_worst_array_is_the_farthest_off_on_either_side(tiny_net, update, size):
+    problem = posed(tiny_net, update, 0.3)
+    equations = residuals(problem, problem.targets(LABEL), math.inf, 0)
+    equations = equations.calibrated(IMAGES.double(), 0)
+    counts = equations.counts.tolist()
+    largest = max(range(len(counts)), key=counts.__getitem__)
+    parts = [torch.full((n,), size if i == largest else 1.0) for i, n in enumerate(counts)]
+    found = goodness(equations, torch.cat(parts).double().sqrt(), 0.0, [0.0] * len(counts))
+    own = counts[largest]
+    assert found.worst == pytest.approx(deviation(size * own, own, 0.0), rel=1e-6)
+    assert abs(found.worst) > MAX_SIGMAS
+
+
 @pytest.mark.parametrize(
     ("deviation", "worst", "rounded", "explained"),
     [(0, 0, 0, True), (4.9, 4.9, 1, True), (-4.9, -4.9, 1, True), (5.1, 0, 1, False),

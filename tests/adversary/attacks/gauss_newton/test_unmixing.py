@@ -8,7 +8,7 @@ from adversary.attacks.gauss_newton.unmixing import possible_labels, unmixed
 from adversary.attacks.standard import Standard
 from adversary.optim.search import Limits, Search
 from adversary.priors.smooth import smooth_prior
-from adversary.problem.gradient_span import layer_gradient
+from adversary.problem.gradient_span import SpanEquations, layer_gradient
 from adversary.scoring.metrics import match_images, psnr
 from tests.helpers.batches import posed, smooth_batch
 
@@ -21,6 +21,15 @@ def decibels(found, labels, truth, true_labels):
     return float(psnr(found[order].float(), truth).min())
 
 
+def decrement(layer, prior, image):
+    """Return the mean squared step that is left, in standard deviations of the posterior."""
+    equations = SpanEquations(layer, layer.span(), image)
+    slope = equations.pullback(image)(equations(image))
+    slope += prior.precision_matvec((image - prior.mean).flatten(1)).flatten()
+    curvature = equations.normal(image) + prior.precision()
+    return float(slope @ torch.linalg.solve(curvature, slope)) / image.numel()
+
+
 @pytest.mark.parametrize(("count", "seed"), [(2, 0), (4, 1), (4, 2), (8, 3)])
 def test_images_are_found_one_by_one_with_their_labels(count, seed):
     images, labels = smooth_batch(count, seed)
@@ -29,6 +38,8 @@ def test_images_are_found_one_by_one_with_their_labels(count, seed):
     found = unmixed(layer, prior, possible_labels(problem, prior), Search("test", 0))
     assert found.count == count
     assert decibels(found.images.clamp(0, 1), found.labels, images, labels) > 50
+    # Each is the most probable one in the whole span, where errors of those before do not count.
+    assert max(decrement(layer, prior, image[None]) for image in found.images) < 1e-6
 
 
 def test_images_that_no_start_leads_to_are_the_prior_mean():

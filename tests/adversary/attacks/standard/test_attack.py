@@ -2,12 +2,16 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from adversary import Limits, Prior, ThreatModel, TrainingRecipe
 from adversary.attacks import ATTACKS, Attack, AttackOptionError, Standard
+from adversary.attacks.certificates import Statement
+from adversary.attacks.standard import attack as module
+from adversary.attacks.standard.referee import Estimate
 from adversary.common.results import Solution
 from adversary.observation.channel import Channel
 from adversary.observation.mechanisms import Quantised
@@ -177,6 +181,23 @@ def test_no_time_gives_the_mean_image_and_says_so(posed):
     assert "time-limit" in found.flags
     assert problem.prior is not None
     assert psnr(found.images, problem.prior.mean) > 15
+
+
+@pytest.mark.parametrize(("cut", "certificate"), [(False, "proved"), (True, "open")])
+def test_what_the_time_cut_off_is_not_proved(posed, cut, certificate):
+    """Though nothing spoke against it so far."""
+    images = xrays(1, 13).double()
+    work = SimpleNamespace(problem=posed(xrays(1, 13), torch.tensor([2])), cut=cut, failed=False,
+                           contradicted=False)  # fmt: skip
+    estimate = Estimate(member="linear", images=images, labels=torch.tensor([2]), cost=0.0,
+                        chi_square=1.0)  # fmt: skip
+    found = module._Certified(
+        estimate, images, Statement(certificate="proved"), 1.0, torch.tensor([40.0])
+    )
+    given = module._solution(work, found, [])
+    assert given.certificate == certificate
+    assert ("time-limit" in given.flags) is cut
+    assert given.expected_psnr == (40.0,)
 
 
 class _Raises(Attack):

@@ -45,7 +45,9 @@ def test_an_untouched_update_raises_no_doubt(changed):
 
 
 @pytest.mark.parametrize(
-    "change", [largest, lambda moved: moved.sign() * moved.abs().mean()], ids=["top", "signs"]
+    "change",
+    [largest, lambda moved: moved.sign() * moved.abs().mean(), lambda moved: 10 * moved.sign()],
+    ids=["top", "signs", "signs beyond the weights, by which they are rounded"],
 )
 def test_compression_that_nobody_told_of_is_seen(changed, change):
     assert doubts(changed(change)) == ("channel-not-modelled",)
