@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from adversary.report.leakage_rows import judged, points_to_patient
@@ -101,6 +103,14 @@ def test_nothing_is_counted_where_nothing_is_known():
 def test_an_unknown_flag_has_its_name_for_a_title():
     [one] = raised([row(flags="of-a-plugin")])
     assert (one.flag.title, one.flag.meaning) == ("of-a-plugin", "")
+
+
+def test_the_bound_is_that_of_the_image_with_the_most_to_see():
+    """Without those of which nothing limits an attacker: no figure stands for them."""
+    bounds = [18.5, 31.0, None, 22.0, math.inf]
+    rows = [row(image=i, psnr=9.0, bound_psnr=bound) for i, bound in enumerate(bounds)]
+    assert summarise(rows, {}).bound == 31.0
+    assert summarise(rows[2:3], {}).bound is None
 
 
 @pytest.mark.parametrize("bound", [19.5, 22.0, 40.0])

@@ -65,7 +65,11 @@ def test_levels_of_an_attack_alone(psnr, rdlv, reidentified, expected):
         # A bound wins over the certificate, and luck over neither.
         (Evidence(psnr=9, rdlv=0.0, certificate="nothing"), "protected"),
         (Evidence(psnr=9, rdlv=0.0, certificate="open"), "open"),
-        (Evidence(psnr=9, rdlv=0.0, prior_psnr=18, bound_psnr=60, certificate="nothing"), "open"),
+        (
+            Evidence(psnr=9, rdlv=0.0, prior_psnr=18, bound_psnr=20, certificate="nothing"),
+            "protected",
+        ),
+        (Evidence(psnr=9, rdlv=0.0, prior_psnr=18, bound_psnr=20.1, certificate="nothing"), "open"),
         (Evidence(**BEYOND, reidentified=True, prior_psnr=18, bound_psnr=18.5), "protected"),
         # A privacy guarantee settles what no bound is had of, if it is strong enough.
         (Evidence(psnr=9, rdlv=0.0, prior_psnr=18, bound_psnr=60, ceiling=0.03), "protected"),

@@ -42,6 +42,8 @@ def test_the_noise_has_the_energy_that_was_asked_for_and_the_levels_that_are_tol
     assert math.sqrt(energy) == pytest.approx(0.5 * norm, rel=0.05)
     levels = defence.channel(left[0]).noise
     assert levels.keys() == {name for name, _ in update.model.named_parameters()}
+    told = math.sqrt(sum(moved[name].numel() * level**2 for name, level in levels.items()))
+    assert told == pytest.approx(0.5 * norm, rel=0.05)
     for name, level in levels.items():
         rms = math.sqrt(sum(float(one[name].square().mean()) for one in noise) / len(noise))
         assert rms == pytest.approx(level, rel=0.35), name

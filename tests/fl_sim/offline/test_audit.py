@@ -1,5 +1,6 @@
 """Two checkpoints in, reconstructions and scores out; and every mistake is a line."""
 
+import dataclasses
 import json
 import shutil
 import warnings
@@ -11,10 +12,12 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from adversary.observation.channel import Channel
 from adversary.observation.recipe import TrainingRecipe
 from adversary.storage.run_folder import RunFolder
 from fl_sim.cli.app import main
 from fl_sim.data import DataError
+from fl_sim.defences import create as create_defence
 from fl_sim.engines.in_process import run_in_process
 from fl_sim.models import checkpoints, create
 from fl_sim.models.freezing import freeze
@@ -147,6 +150,11 @@ def test_a_run_tells_its_settings_and_its_clients(quick, tmp_path):
     seen = first.observation
     assert (seen.round, seen.client, seen.view, seen.images) == (1, "mean", "aggregate", 6)
     assert sum(seen.members.values()) == seen.num_examples
+    # What a defence does to one update says nothing of their mean.
+    noisy = dataclasses.replace(first, defence=create_defence("gaussian-noise"))
+    assert noisy.threat().channel == Channel()
+    own = dataclasses.replace(seen, view="client", members={})
+    assert dataclasses.replace(noisy, observation=own).threat().channel.noise
     second = prepare(f"{settings.out}@1", f"{settings.out}@2", {"local.lr": 0.2})
     assert second.observation.round == 2
     assert second.settings.local.lr == 0.2
