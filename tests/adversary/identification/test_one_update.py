@@ -1,5 +1,6 @@
 import dataclasses
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,9 +10,10 @@ from torch.nn import functional as F
 
 from adversary.common.seeding import generator
 from adversary.identification import Gallery, IdentificationError, ceilings, figures, identify, null
-from adversary.identification.evidence import NothingTrainedError, features, read
+from adversary.identification.evidence import NothingTrainedError, Update, features, read
 from adversary.identification.joining import joined
 from adversary.identification.likelihood_ratio import clipped_rows, log_ratios
+from adversary.identification.one_update import _Attack
 from adversary.identification.per_example import UnreadableModelError, blocks, parts, readable
 from adversary.identification.regression import directions, regress
 from adversary.identification.rehearsal import gains, in_training_mode, rehearse
@@ -325,6 +327,18 @@ def test_epsilon_lower_of_a_gaussian_mechanism_is_near_the_claim_and_below(epsil
     # Noise by a sensitivity of half the clipping norm: the account is wrong, and proved so.
     hits = round(ceilings.gaussian_power(2 * mu, 0.1) * count)
     assert ceilings.gaussian_epsilon_lower(hits, count, count // 10, count, 1e-5) > epsilon
+
+
+def test_known_noise_is_that_of_the_update_before_it_was_scaled_down():
+    arrays = {"w": torch.zeros(4, 3), "limits": torch.zeros(5), "clear": torch.zeros(2)}
+    kept = blocks(arrays, 6, generator=torch.Generator().manual_seed(0))
+    update = Update(
+        moved=arrays, points=[], entries=kept, layers=[], images=1.0, batch_size=1, epochs=1.0,
+        gain=[], ends={}, clip_factor=0.25, noise={"limits": torch.arange(5.0)},
+    )  # fmt: skip
+    attack = SimpleNamespace(channel=Channel(noise={"w": 0.5, "limits": 9.0}))
+    found = _Attack._noise(attack, update).split([block.size for block in kept.values()])
+    assert [set(one.tolist()) for one in found] == [{2.0}, {0.0, 1.0, 2.0, 3.0, 4.0}, {0.0}]
 
 
 RECIPE = TrainingRecipe(lr=0.05, batch_size=8)

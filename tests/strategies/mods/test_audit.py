@@ -47,9 +47,10 @@ def test_rounds_add_up():
     assert audit_mod(flowers(2.0), **CLAIM, rounds=20, canaries=300).is_wrong
 
 
-def test_a_defence_without_noise_earns_nothing():
-    found = audit_mod([TopKMod(0.5)], epsilon=4.0, delta=1e-5, canaries=500)
-    assert found.correct == found.guesses
+@pytest.mark.parametrize("neighbours", ["replace one", "add or remove one"])
+def test_a_defence_without_noise_earns_nothing(neighbours):
+    found = audit_mod([TopKMod(0.5)], epsilon=4.0, delta=1e-5, canaries=500, neighbours=neighbours)
+    assert found.correct == found.guesses == 500  # who sends nothing is told as surely
     assert found.is_wrong
 
 
