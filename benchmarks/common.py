@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adversary import Observation, ThreatModel, TrainingRecipe
+from adversary.common.files import atomic_write
 from adversary.common.seeding import generator
 from adversary.priors.public import Prior
 from adversary.problem.problem import Problem, build_problem
@@ -195,6 +197,14 @@ def append_row(path: Path, row: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")
+
+
+def put_rows(path: Path, rows: Sequence[Mapping[str, Any]], key: str) -> None:
+    """Put rows into a file, each in the place of an older one that has the same value of a key."""
+    found = {one[key]: one for one in [*read_rows(path), *rows]}
+    with atomic_write(path) as temporary:
+        text = "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in found.values())
+        temporary.write_text(text, encoding="utf-8")
 
 
 def json_line(value: dict[str, Any]) -> None:

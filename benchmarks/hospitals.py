@@ -13,7 +13,6 @@ chance}]}. ``seconds`` is the run's, wall time; ``images`` maps hospitals to the
 from __future__ import annotations
 
 import argparse
-import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from itertools import groupby
@@ -22,7 +21,6 @@ from typing import Any
 
 from rich.console import Console
 
-from adversary.common.files import atomic_write
 from adversary.report.first_page.answers import answers
 from adversary.report.first_page.situation import Evidence, Situation, situation_of
 from adversary.report.identified import Named, lines, naming, valid_accounts
@@ -73,7 +71,7 @@ def row(scenario: str, folder: RunFolder) -> dict[str, Any]:
         "conclusion": " ".join(said[slug] for slug in CONCLUSION if slug in said),
         "guarantee": None if of.guarantee is None else of.guarantee.statement,
         "updates": _updates(with_levels(folder.leakage(), valid_accounts(folder))),
-        "named": [_named(one) for one in lines(folder.identification())],
+        "named": [named(one) for one in lines(folder.identification())],
     }
 
 
@@ -118,7 +116,8 @@ def _update(own: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def _named(one: Named) -> dict[str, Any]:
+def named(one: Named) -> dict[str, Any]:
+    """Return who was named in an update, or by all of a hospital's."""
     told = {name: one.row[name] for name in ("client", "round", "members", "candidates", "auc")}
     return told | {"hits": one.hits, "low": one.low, "high": one.high, "chance": one.chance}
 
@@ -137,17 +136,9 @@ def main() -> None:
     for scenario in given.only or SCENARIOS:
         rows.append(row(scenario, completed(scenario, given.runs / scenario, changes)))
         if given.out is not None:
-            _write(given.out, rows)
+            common.put_rows(given.out, rows, "scenario")
         Console(stderr=True).print(f"{scenario}: {rows[-1]['verdict']}, {rows[-1]['seconds']} s")
     common.json_line({"rows": rows})
-
-
-def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Put rows into a file of JSON lines, each in the place of an older one of its scenario."""
-    found = {one["scenario"]: one for one in [*common.read_rows(path), *rows]}
-    with atomic_write(path) as temporary:
-        text = "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in found.values())
-        temporary.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

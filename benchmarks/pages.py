@@ -33,6 +33,7 @@ from benchmarks.tables import (
     practical_fedavg,
     speed,
     trained_networks,
+    ziegler,
 )
 from benchmarks.tables.rows import ResultError, read
 from fl_sim.cli.listing import settings_markdown
@@ -92,6 +93,7 @@ PAGES = (
          ("beside_training.jsonl", "thousand_clients.jsonl", "time_to_target.jsonl",
           "versus_breaching.jsonl", "evaluation_speed.jsonl"), speed.page),
     Page("docs/results/defences.md", ("defences.json",), defences.page),
+    Page("docs/results/ziegler.md", ("ziegler.jsonl", "realistic.jsonl"), ziegler.page),
     Page("docs/results/certificates.md", ("certificates.json",), certificates.page),
     Page("docs/reference/settings.md", (), settings_markdown, block="settings"),
     Page("README.md", ("exact_recovery.json", "realistic.jsonl", "paper_tables.jsonl"),

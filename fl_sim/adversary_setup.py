@@ -66,7 +66,6 @@ def make_adversary(
     prior: Prior | None,
     *,
     updates: int = 1,
-    frames: int = 0,
     candidates: Callable[[Observation], Gallery] | None = None,
 ) -> Adversary:
     """Return the adversary that the settings describe.
@@ -81,13 +80,11 @@ def make_adversary(
         Public X-rays.
     updates : int
         How many are attacked in a round at most; they share its time.
-    frames : int
-        As in :func:`make_attacks`.
     candidates : callable, optional
         Among whom patients are looked for; by default they are not.
     """
     wanted = settings.adversary
-    chosen = make_attacks(settings, frames=frames)
+    chosen = make_attacks(settings)
     identifies = candidates is not None and not why_not_identified(settings, prior)
     share = wanted.round_seconds / (updates * (len(chosen) + identifies))
     limit = min(wanted.seconds or math.inf, share or math.inf)
@@ -160,10 +157,8 @@ def make_bound(
     return bound_of
 
 
-def make_attacks(settings: Settings, *, frames: int = 0) -> list[Attack]:
+def make_attacks(settings: Settings) -> list[Attack]:
     """Return the attacks that the settings name, with their options.
-
-    ``frames`` is how many pictures of the process to keep of each restart.
 
     Raises
     ------
@@ -180,12 +175,12 @@ def make_attacks(settings: Settings, *, frames: int = 0) -> list[Attack]:
         "start_image": _start_image(settings),
         "reading": wanted.reading,
         "effort": wanted.effort,
-        "frames": frames,
+        "frames": wanted.frames,
     }
     if wanted.restarts:
         common["restarts"] = wanted.restarts
     if wanted.start != "own":
-        common["start"] = wanted.start
+        common["start"] = "+".join(split_list(wanted.start))
     return [_attack(name, options[name], common) for name in options]
 
 

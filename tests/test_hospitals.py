@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from adversary.storage.run_folder import RunFolder
-from benchmarks import hospitals
+from benchmarks import common, hospitals
 from benchmarks.tables import hospitals as table
 from benchmarks.tables import rows
 from fl_sim.engines.in_process import run_in_process
@@ -56,8 +56,8 @@ def test_a_complete_run_is_read_and_lines_of_other_scenarios_stay(made, tmp_path
     monkeypatch.setattr(hospitals, "run_in_process", None)  # would raise if it were called
     assert hospitals.completed("hospital", folder.path, {}).path == folder.path
     out = tmp_path / "rows.jsonl"
-    hospitals._write(out, [row, row | {"scenario": "dp-hospital"}])
-    hospitals._write(out, [row | {"rounds": 9}])
+    common.put_rows(out, [row, row | {"scenario": "dp-hospital"}], "scenario")
+    common.put_rows(out, [row | {"rounds": 9}], "scenario")
     assert [(one["scenario"], one["rounds"]) for one in rows.read(out)] == [
         ("hospital", 9),
         ("dp-hospital", 1),

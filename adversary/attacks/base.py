@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 from adversary.attacks.options import check_options
+from adversary.common.convert import Value
 from adversary.common.errors import UserError
 from adversary.common.results import Reconstruction, Solution
 from adversary.optim.search import Limits, Progress, Search
@@ -95,6 +96,7 @@ class Attack(ABC):
             stopped=search.stopped,
             history=search.history,
             frames=search.frames,
+            options={frame.restart: self.trial_options(frame.restart) for frame in search.frames},
         )
 
     @abstractmethod
@@ -118,6 +120,11 @@ class Attack(ABC):
     def read(self, problem: Problem) -> UpdateModel:
         """Return how this attack reads an update of several local steps."""
         return select("auto", problem.observation)
+
+    def trial_options(self, trial: int) -> dict[str, Value]:
+        """Return the options that one trial ran with, by name."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, Value)}
 
     def usable(self, solution: Solution) -> bool:
         """Return whether a solution may be given as a result."""

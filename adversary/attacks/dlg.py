@@ -56,9 +56,9 @@ class DLG(GradientMatching):
         """Return a fresh L-BFGS."""
         return LBFGS(memory=self.memory)
 
-    def variables(self, problem: Problem, seeds: list[int]) -> Variables:
+    def variables(self, problem: Problem, seeds: list[int], *, first: int = 0) -> Variables:
         """Return images and, unless labels are granted, label logits drawn from N(0, 1)."""
-        found = super().variables(problem, seeds)
+        found = super().variables(problem, seeds, first=first)
         if problem.threat.labels is None:
             shape = (problem.shape[0], problem.outputs)
             drawn = [torch.randn(shape, generator=generator(s, "labels")) for s in seeds]

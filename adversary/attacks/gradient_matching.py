@@ -12,7 +12,8 @@ from torch import Tensor
 
 from adversary.attacks.base import Attack, Run
 from adversary.attacks.initial_images import INITIAL_IMAGES
-from adversary.attacks.options import AttackOptionError, option
+from adversary.attacks.options import AttackOptionError, joined, option
+from adversary.common.convert import Value
 from adversary.common.device_memory import available_bytes, out_of_memory
 from adversary.common.results import Solution
 from adversary.common.seeding import generator
@@ -39,7 +40,8 @@ class GradientMatching(Attack):
         Independent starts; the one with the best own score is returned. They run as one batch
         where memory allows.
     start : str
-        One of :data:`~adversary.attacks.initial_images.INITIAL_IMAGES`, or ``"image"``.
+        One of :data:`~adversary.attacks.initial_images.INITIAL_IMAGES`, or ``"image"``; or several
+        joined by ``+``, which the restarts take in turn.
     start_image : Tensor, optional
         (C, H, W) or (B, C, H, W) in [0, 1], for ``start="image"``.
     reading : str
@@ -62,7 +64,7 @@ class GradientMatching(Attack):
 
     iterations: int = option(above=0)
     restarts: int = option(1, above=0)
-    start: str = option("randn", choices=lambda: [*INITIAL_IMAGES, "image"])
+    start: str = option("randn", choices=lambda: [*INITIAL_IMAGES, "image"], several=True)
     start_image: Tensor | None = None
     reading: str = option("auto", choices=lambda: ["auto", *UPDATE_MODELS])
     frames: int = option(0, minimum=0)
@@ -76,8 +78,26 @@ class GradientMatching(Attack):
             raise AttackOptionError(
                 f"{self.name}.precision = {self.precision!r}: must be one of full"
             )
-        if self.start == "image" and self.start_image is None:
+        if "image" in self.starts and self.start_image is None:
             raise AttackOptionError("adversary.start = 'image': adversary.start-image is empty")
+        if self.restarts < len(self.starts):
+            raise AttackOptionError(
+                f"{self.name}.restarts = {self.restarts}: each of the {len(self.starts)} images to "
+                f"start from needs one; must be >= {len(self.starts)}"
+            )
+
+    @property
+    def starts(self) -> tuple[str, ...]:
+        """The images that restarts begin from, in turn."""
+        return joined(self.start)
+
+    def start_of(self, restart: int) -> str:
+        """Return the name of the image that a restart begins from."""
+        return self.starts[restart % len(self.starts)]
+
+    def trial_options(self, trial: int) -> dict[str, Value]:
+        """Return the options of one restart: of several starts, its own."""
+        return super().trial_options(trial) | {"start": self.start_of(trial)}
 
     @abstractmethod
     def objective(self, problem: Problem) -> Objective:
@@ -90,9 +110,11 @@ class GradientMatching(Attack):
     def method(self, seed: int) -> Optimizer:
         """Return a fresh optimiser; ``seed`` is for those that draw random numbers."""
 
-    def variables(self, problem: Problem, seeds: list[int]) -> Variables:
-        """Return the starts of as many restarts as there are seeds."""
-        images = torch.stack([self._start(problem, seed) for seed in seeds])
+    def variables(self, problem: Problem, seeds: list[int], *, first: int = 0) -> Variables:
+        """Return the starts of as many restarts as there are seeds, the first of this number."""
+        images = torch.stack(
+            [self._start(problem, seed, restart) for restart, seed in enumerate(seeds, first)]
+        )
         return {"images": images, **self.read(problem).variables(problem, len(seeds))}
 
     def read(self, problem: Problem) -> UpdateModel:
@@ -153,7 +175,7 @@ class GradientMatching(Attack):
         try:
             return minimise(
                 objective,
-                self.variables(run.problem, [run.seed + r for r in restarts]),
+                self.variables(run.problem, [run.seed + r for r in restarts], first=restarts.start),
                 self._projected(self.method(run.seed + restarts.start), run.problem),
                 iterations=self.iterations,
                 search=run.search,
@@ -176,12 +198,13 @@ class GradientMatching(Attack):
                 method = Projected(method, bound)
         return method
 
-    def _start(self, problem: Problem, seed: int) -> Tensor:
-        if self.start == "image":
+    def _start(self, problem: Problem, seed: int, restart: int) -> Tensor:
+        name = self.start_of(restart)
+        if name == "image":
             assert self.start_image is not None
             image = self.start_image.expand(problem.shape).clone()
         else:
-            image = INITIAL_IMAGES[self.start](problem, generator(seed, "start"))
+            image = INITIAL_IMAGES[name](problem, generator(seed, "start"))
         return image.to(problem.device, problem.dtype)
 
 

@@ -26,17 +26,21 @@ class Rule:
         Limits; the first is not allowed itself.
     choices : callable, optional
         Returns the words that are allowed.
+    several : bool
+        Whether several of the words may be joined by ``+``.
     """
 
     above: float | None = None
     minimum: float | None = None
     maximum: float | None = None
     choices: Callable[[], Iterable[str]] | None = None
+    several: bool = False
 
     def allows(self, value: Any) -> bool:
         """Return whether a value is one of those allowed; NaN never is."""
         if self.choices is not None:
-            return value in set(self.choices())
+            words = joined(value) if self.several else (value,)
+            return set(words) <= set(self.choices())
         return (
             (self.above is None or value > self.above)
             and (self.minimum is None or value >= self.minimum)
@@ -45,22 +49,20 @@ class Rule:
 
     def __str__(self) -> str:
         if self.choices is not None:
-            return f"one of {', '.join(self.choices())}"
+            number = "one or more, joined by +, of" if self.several else "one of"
+            return f"{number} {', '.join(self.choices())}"
         limits = (("> {:g}", self.above), (">= {:g}", self.minimum), ("<= {:g}", self.maximum))
         return " and ".join(text.format(limit) for text, limit in limits if limit is not None)
 
 
-def option(
-    default: Any = MISSING,
-    *,
-    above: float | None = None,
-    minimum: float | None = None,
-    maximum: float | None = None,
-    choices: Callable[[], Iterable[str]] | None = None,
-) -> Any:
-    """Declare an option as a field of an attack's dataclass, with the values that it takes."""
-    rule = Rule(above=above, minimum=minimum, maximum=maximum, choices=choices)
-    return dataclasses.field(default=default, metadata={"rule": rule})
+def joined(text: str) -> tuple[str, ...]:
+    """Return the words that ``+`` joins."""
+    return tuple(word.strip() for word in text.split("+"))
+
+
+def option(default: Any = MISSING, **rule: Any) -> Any:
+    """Declare an option as a field of an attack's dataclass, with its :class:`Rule`'s fields."""
+    return dataclasses.field(default=default, metadata={"rule": Rule(**rule)})
 
 
 def check_options(attack: Any) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from torch import Tensor
+
+from adversary.common.convert import Value
 
 Certificate = Literal["proved", "open", "nothing"]
 """What an attacker can state of its reconstruction without the truth.
@@ -112,6 +115,8 @@ class Reconstruction(Solution):
         Score by iteration for every restart that ran.
     frames : list of Frame
         Pictures of the process, where they were asked for; the last of each restart is its result.
+    options : mapping of int to mapping
+        What the attack was told of each restart that there are pictures of, by name.
     """
 
     seconds: float
@@ -119,6 +124,11 @@ class Reconstruction(Solution):
     stopped: str = "iterations"
     history: list[IterationRecord] = field(default_factory=list)
     frames: list[Frame] = field(default_factory=list)
+    options: Mapping[int, Mapping[str, Value]] = field(default_factory=dict)
+
+    def results(self) -> dict[int, Frame]:
+        """Return what each trial came to, of those that there are pictures of."""
+        return {frame.restart: frame for frame in self.frames}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +158,8 @@ class Pictures:
     images : dict of str to bytes
         truth-00.png, reconstruction-00.png and so on, bound-00.png and so on, grid.png.
     process : dict of str to bytes
-        How they came about, trial-00-image-00.png and so on.
+        How they came about, trial by trial: trial-00-image-00.png, trial-00-image-00.csv,
+        trial-00-image-00-result.png and so on.
     """
 
     images: Files

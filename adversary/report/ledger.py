@@ -176,11 +176,14 @@ class Ledger:
         bound = scored.bound
         if bound is not None:
             self._tell_of(bound)
+        found = outcome.reconstruction
+        if found.frames:
+            self.folder.add_trials(round, client, outcome.attack, found, scored.trials)
         self.folder.add_reconstruction(
             round,
             client,
             outcome.attack,
-            outcome.reconstruction,
+            found,
             scored.scores,
             scored.drawn or draw(scored),
         )

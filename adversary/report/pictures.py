@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import io
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image
@@ -54,7 +55,7 @@ def draw(
     found = result_images(reconstruction.images, scores, truths)
     if deviation is not None:
         found |= bound_images(deviation)
-    return Pictures(found, progress_images(reconstruction.frames, truths))
+    return Pictures(found, process_files(reconstruction.frames, truths))
 
 
 def result_images(
@@ -102,8 +103,11 @@ def bound_images(deviation: Tensor) -> Files:
     return files
 
 
-def progress_images(frames: Sequence[Frame], truths: Tensor | None = None) -> Files:
-    """Return trial-00-image-00.png and so on: how each image of each trial came about.
+def process_files(frames: Sequence[Frame], truths: Tensor | None = None) -> Files:
+    """Return how each image of each trial came about.
+
+    Of each, ``trial-00-image-00.png`` has all its pictures side by side, ``.csv`` by that name
+    their figures (iteration, score, mse, psnr), and ``-result.png`` what it came to.
 
     Parameters
     ----------
@@ -117,7 +121,7 @@ def progress_images(frames: Sequence[Frame], truths: Tensor | None = None) -> Fi
     for frame in frames:
         trials.setdefault(frame.restart, []).append(frame)
     files: Files = {}
-    for trial, steps in trials.items():
+    for trial, steps in sorted(trials.items()):
         result = steps[-1].images
         found: Sequence[int | None] = range(len(result))
         if truths is not None:
@@ -126,8 +130,10 @@ def progress_images(frames: Sequence[Frame], truths: Tensor | None = None) -> Fi
             if row is None:
                 continue
             truth = None if truths is None else truths[image]
-            strip = _strip(steps, row, truth)
-            files[f"trial-{trial:02d}-image-{image:02d}.png"] = _encoded(strip, "png")
+            name = f"trial-{trial:02d}-image-{image:02d}"
+            files[f"{name}.png"] = _encoded(_strip(steps, row, truth), "png")
+            files[f"{name}.csv"] = _figures(steps, row, truth)
+            files[f"{name}-result.png"] = encoded(to_pixels(result[row]))
     return files
 
 
@@ -234,11 +240,29 @@ def _strip(steps: Sequence[Frame], row: int, truth: Tensor | None) -> Image.Imag
     return sheet([panels], _STRIP_SIDE)
 
 
+def _figures(steps: Sequence[Frame], row: int, truth: Tensor | None) -> bytes:
+    """Return a table of one image at every step; without the truth it has no errors."""
+    table = pd.DataFrame(
+        {
+            "iteration": [step.iteration for step in steps],
+            "score": [step.score for step in steps],
+            "mse": [_measured(metrics.mse, step, row, truth) for step in steps],
+            "psnr": [_measured(metrics.psnr, step, row, truth) for step in steps],
+        }
+    )
+    return table.to_csv(index=False).encode()
+
+
+def _measured(
+    measure: Callable[[Tensor, Tensor], Tensor], step: Frame, row: int, truth: Tensor | None
+) -> float | None:
+    return None if truth is None else float(measure(step.images[row][None], truth[None].cpu()))
+
+
 def _progress(step: Frame, row: int, truth: Tensor | None) -> str:
     said = f"step {step.iteration}\nscore {step.score:.3g}"
-    if truth is None:
-        return said
-    return f"{said}, {float(metrics.psnr(step.images[row][None], truth[None].cpu())):.1f} dB"
+    psnr = _measured(metrics.psnr, step, row, truth)
+    return said if psnr is None else f"{said}, {psnr:.1f} dB"
 
 
 def _panels(

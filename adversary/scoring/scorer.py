@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 from adversary.bounds.cramer_rao import BoundResult
 from adversary.bounds.fisher_information import BoundError
 from adversary.common.errors import one_line_error
-from adversary.common.results import AttackResult, Pictures
+from adversary.common.results import AttackResult, Pictures, Reconstruction
 from adversary.common.torch_state import limited_threads, preserved_rng_state
 from adversary.common.truth import Truth
 from adversary.identification.identifier import IdentificationResult
@@ -45,6 +45,8 @@ class ScoredResult:
         What went wrong in scoring, where something did.
     drawn : Pictures, optional
         Its pictures, where they were drawn with it.
+    trials : mapping of int to tuple of ImageScore
+        The same of each trial that there are pictures of.
     """
 
     outcome: AttackResult
@@ -55,6 +57,7 @@ class ScoredResult:
     no_bound: str = ""
     fault: str = ""
     drawn: Pictures | None = None
+    trials: Mapping[int, Sequence[ImageScore]] = field(default_factory=dict)
 
     @property
     def psnr(self) -> float | None:
@@ -180,13 +183,26 @@ class Scorer:
                 oracles=outcome.oracles,
                 **self._baselines(),
             )
+            trials = self._scores_of_trials(outcome.reconstruction, truth)
         return ScoredResult(
             outcome=outcome,
             scores=tuple(scores),
             truths=truth.images,
             bound=bound,
             no_bound=no_bound,
+            trials=trials,
         )
+
+    def _scores_of_trials(self, found: Reconstruction, truth: Truth) -> dict[int, list[ImageScore]]:
+        """Return the scores of what each trial came to, the trial that was chosen among them."""
+        return {
+            trial: score_images(
+                replace(found, images=result.images, expected_psnr=None),
+                truth,
+                **self._baselines(),
+            )
+            for trial, result in found.results().items()
+        }
 
     def _baselines(self) -> dict[str, Any]:
         """Return what all images of a run are compared with."""

@@ -37,6 +37,7 @@ from adversary.storage.schemas import (
     MEMBERS,
     ROUNDS,
     TABLES,
+    TRIALS,
 )
 
 ALL_ATTACKS = "-"
@@ -183,7 +184,7 @@ class RunFolder:
         for update in self.recorded_updates():
             if round_of(update) > round:
                 self.forget_update(update)
-        for name in TABLES:
+        for name in self._tables(TABLES):
             with one_line_io_errors(self.path / name):
                 csv_table.remove_after(self.path / name, "round", round)
         with one_line_io_errors(self.path / identification_files.TABLE):
@@ -282,6 +283,7 @@ class RunFolder:
         with one_line_io_errors(folder):
             picture_files.write_files(folder, drawn.images)
             self._save_history(round, client, attack, reconstruction, drawn.process)
+        where = {"round": round, "client": client, "attack": attack}
         self._append(
             "leakage.csv",
             LEAKAGE,
@@ -291,9 +293,7 @@ class RunFolder:
                     "certificate": certificate_of(reconstruction),
                     "member": reconstruction.member or None,
                     "flags": ";".join(dict.fromkeys((*flags_of(reconstruction), *one.flags))),
-                    "round": round,
-                    "client": client,
-                    "attack": attack,
+                    **where,
                     "seconds": reconstruction.seconds,
                     "evaluations": reconstruction.evaluations,
                     "score": reconstruction.score,
@@ -304,9 +304,23 @@ class RunFolder:
             ],
         )
         if reconstruction.trials:
-            where = {"round": round, "client": client, "attack": attack}
-            trials = [where | dataclasses.asdict(trial) for trial in reconstruction.trials]
-            self._append("members.csv", MEMBERS, trials)
+            members = [where | dataclasses.asdict(trial) for trial in reconstruction.trials]
+            self._append("members.csv", MEMBERS, members)
+
+    def add_trials(
+        self,
+        round: int,
+        client: str,
+        attack: str,
+        reconstruction: Reconstruction,
+        scores: Mapping[int, Sequence[ImageScore]],
+    ) -> None:
+        """Append rows to trials.csv: what each trial was told, and what came of each image.
+
+        Of the trials of which the attack kept pictures; ``scores`` are theirs, none without truth.
+        """
+        where = {"round": round, "client": client, "attack": attack}
+        self._append("trials.csv", TRIALS, _trials(where, reconstruction, scores))
 
     def add_failure(self, round: int, client: str, attack: str, reason: str) -> None:
         """Write that an attack failed: a row of leakage.csv, and the reason to run.json."""
@@ -323,7 +337,7 @@ class RunFolder:
         where = {"round": round, "client": client, "attack": attack}
         failures = self.info().get("failures", [])
         self.update(failures=[one for one in failures if not where.items() <= one.items()])
-        for name in ("leakage.csv", "members.csv"):
+        for name in self._tables(("leakage.csv", "members.csv", "trials.csv")):
             with one_line_io_errors(self.path / name):
                 csv_table.remove(self.path / name, TABLES[name], where)
 
@@ -334,6 +348,10 @@ class RunFolder:
     def members(self) -> pd.DataFrame:
         """Return members.csv, typed as :data:`MEMBERS` says; empty for a run without the file."""
         return self._read_if_there("members.csv", MEMBERS)
+
+    def trials(self) -> pd.DataFrame:
+        """Return trials.csv, typed as :data:`TRIALS` says; empty for a run without the file."""
+        return self._read_if_there("trials.csv", TRIALS)
 
     def rounds(self) -> pd.DataFrame:
         """Return rounds.csv, typed as :data:`ROUNDS` says."""
@@ -446,11 +464,14 @@ class RunFolder:
     def sort(self) -> None:
         """Bring what attacks left into the order of rounds, clients and attacks."""
         whose = "round", "client", "attack"
-        for name, by in (("leakage.csv", (*whose, "image")), ("members.csv", whose)):
-            with one_line_io_errors(
-                self.path / name
-            ):  # members of an attack stay in the order they ran
-                csv_table.sort(self.path / name, TABLES[name], by)
+        order_by = {
+            "leakage.csv": (*whose, "image"),
+            "members.csv": whose,  # of an attack in the order in which they ran
+            "trials.csv": (*whose, "trial", "image"),
+        }
+        for name in self._tables(order_by):
+            with one_line_io_errors(self.path / name):
+                csv_table.sort(self.path / name, TABLES[name], order_by[name])
         failures = self.info().get("failures", [])
         order = sorted(failures, key=lambda one: (one["round"], one["client"], one["attack"]))
         if order != failures:
@@ -484,8 +505,15 @@ class RunFolder:
     def _append(
         self, name: str, schema: csv_table.Schema, rows: Iterable[Mapping[str, object]]
     ) -> None:
-        with one_line_io_errors(self.path / name):
-            csv_table.append(self.path / name, schema, rows)
+        path = self.path / name
+        with one_line_io_errors(path):
+            if not path.exists():
+                csv_table.create(path, schema)
+            csv_table.append(path, schema, rows)
+
+    def _tables(self, names: Iterable[str]) -> list[str]:
+        """Return the tables that there are: a run of an older version lacks some."""
+        return [name for name in names if (self.path / name).exists()]
 
     def _read_if_there(self, name: str, schema: csv_table.Schema) -> pd.DataFrame:
         if (self.path / name).exists():
@@ -502,6 +530,29 @@ class RunFolder:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _trials(
+    where: Mapping[str, object],
+    reconstruction: Reconstruction,
+    scores: Mapping[int, Sequence[ImageScore]],
+) -> Iterator[dict[str, object]]:
+    """Yield a row a trial and image: what the trial was told, and what came of it."""
+    results = reconstruction.results()
+    best = min(results, key=lambda trial: results[trial].score, default=None)
+    for trial, result in sorted(results.items()):
+        options = dict(reconstruction.options.get(trial, {}))
+        about = {
+            **where,
+            "trial": trial,
+            "chosen": trial == best,
+            "start": options.pop("start", None),
+            "options": ", ".join(f"{name}={value}" for name, value in options.items()),
+            "iterations": result.iteration,
+            "score": result.score,
+        }
+        for one in scores.get(trial, missing_scores(reconstruction)):
+            yield {k: v for k, v in dataclasses.asdict(one).items() if k in TRIALS} | about
 
 
 def _notes(reconstruction: Reconstruction) -> tuple[str, ...]:

@@ -83,6 +83,28 @@ MEMBERS: csv_table.Schema = {
     "note": "string",
 }
 
+TRIALS: csv_table.Schema = {
+    "round": "Int64",
+    "client": "string",
+    "attack": "string",
+    "trial": "Int64",
+    "image": "Int64",
+    "chosen": "boolean",
+    "start": "string",
+    "options": "string",
+    "iterations": "Int64",
+    "score": "float64",
+    "mse": "float64",
+    "psnr": "float64",
+    "ssim": "float64",
+    "lpips": "float64",
+    "rdlv": "float64",
+    "prior_psnr": "float64",
+    "null_psnr": "float64",
+    "null_rdlv": "float64",
+    "reidentified": "boolean",
+}
+
 IDENTIFICATION: csv_table.Schema = {
     "round": "Int64",
     "client": "string",
@@ -112,6 +134,7 @@ CANDIDATES: csv_table.Schema = {
 TABLES: dict[str, csv_table.Schema] = {
     "leakage.csv": LEAKAGE,
     "members.csv": MEMBERS,
+    "trials.csv": TRIALS,
     "rounds.csv": ROUNDS,
     "clients.csv": CLIENTS,
     "accounts.csv": ACCOUNTS,

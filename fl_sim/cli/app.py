@@ -304,7 +304,8 @@ NormaliseOption = Annotated[
     str | None, typer.Option(metavar="MEAN,STD", help="Of the model's input.")
 ]
 FramesOption = Annotated[
-    int, typer.Option(min=0, help="Pictures of the process to keep of each trial.")
+    int | None,
+    typer.Option(min=0, help="Pictures of the process to keep of each trial; default 8."),
 ]
 
 
@@ -322,7 +323,7 @@ def audit(
     loss: Annotated[str | None, typer.Option(help="cross-entropy or bce.")] = None,
     batch_norm: Annotated[str | None, typer.Option(help="train or eval.")] = None,
     normalise: NormaliseOption = None,
-    frames: FramesOption = 8,
+    frames: FramesOption = None,
     changes: ChangesOption = None,
     out: Annotated[str | None, typer.Option(metavar="DIR", help="Folder of the audit.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an older run.")] = False,
@@ -343,12 +344,12 @@ def audit(
         "model.loss": loss,
         "model.batch-norm": batch_norm,
         "out": out,
+        "adversary.frames": frames,
     }
     given = _with_options(changes, settings)
     how = AuditOptions(
         indices=None if indices is None else parse_indices(indices),
         normalise=None if normalise is None else parse_normalisation(normalise),
-        frames=frames,
         overwrite=overwrite,
     )
     with Display() as display, redirect_stdout(LineWriter(display.hear)):

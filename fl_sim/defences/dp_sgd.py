@@ -44,7 +44,8 @@ class DpSgd(Defence):
     Abadi et al. 2016 ("Deep Learning with Differential Privacy"). In each step every image takes
     part with probability batch size over number of images, on its own; the sum of the clipped
     gradients and the noise is divided by the expected batch size. A step in which no image takes
-    part is one of noise alone.
+    part is one of noise alone. A client with fewer images than a batch takes all of them in each
+    step; the sum is still divided by the batch size.
 
     Parameters
     ----------
@@ -128,9 +129,9 @@ class DpSgd(Defence):
         A pure function of its arguments, so that scoring knows the samples; that nobody else
         does is what the account rests on.
         """
-        local_training.check_batch_size(num_examples, recipe, client, full=True)
+        local_training.check_batch_size(num_examples, recipe, client, full=False)
         draw = derived(seed, "Poisson", round, client)
-        rate = recipe.batch_size / num_examples
+        rate = sample_rate(recipe, num_examples)
         steps = recipe.steps(num_examples)
         chosen = torch.rand(steps, num_examples, generator=draw, dtype=torch.float64) < rate
         return [step.nonzero().flatten() for step in chosen]
@@ -232,7 +233,7 @@ class DpSgd(Defence):
         """Return the account of all steps of all rounds; None without noise."""
         return gaussian_account(
             noise_multiplier=self.noise(recipe, num_examples),
-            sample_rate=recipe.batch_size / num_examples,
+            sample_rate=sample_rate(recipe, num_examples),
             steps=rounds * recipe.steps(num_examples),
             delta=self._delta(num_examples),
             unit="example",
@@ -246,12 +247,17 @@ class DpSgd(Defence):
         return noise_for_budget(
             self.epsilon,
             delta=self._delta(num_examples),
-            sample_rate=recipe.batch_size / num_examples,
+            sample_rate=sample_rate(recipe, num_examples),
             steps=max(1, self.rounds) * recipe.steps(num_examples),
         )
 
     def _delta(self, num_examples: int) -> float:
         return self.delta or default_delta(num_examples)
+
+
+def sample_rate(recipe: TrainingRecipe, num_examples: int) -> float:
+    """Return with which probability an image takes part in a step."""
+    return min(1.0, recipe.batch_size / num_examples)
 
 
 def example_gradients(

@@ -105,15 +105,12 @@ class AuditOptions:
     normalise : (float, float), optional
         Mean and standard deviation by which the model was given its images, of values in
         [0, 1]; by default as the project's own models do.
-    frames : int
-        Pictures of the process to keep of each trial, >= 0.
     overwrite : bool
         Whether the files of an earlier run at ``out`` are removed.
     """
 
     indices: Sequence[int] | None = None
     normalise: tuple[float, float] | None = None
-    frames: int = 8
     overwrite: bool = False
 
 
@@ -155,9 +152,7 @@ def audit(
     """
     options = options or AuditOptions()
     posed = prepare(init, trained, changes, options)
-    adversary = adversary_setup.make_adversary(
-        posed.settings, posed.model, posed.prior, frames=options.frames
-    )
+    adversary = adversary_setup.make_adversary(posed.settings, posed.model, posed.prior)
     folder = RunFolder.create(
         Path(posed.settings.out).absolute(),
         overwrite=options.overwrite,

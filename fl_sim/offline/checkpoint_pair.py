@@ -31,6 +31,7 @@ DEFAULTS: dict[str, Value] = {
     "local.max-steps": 0,
     "rounds": 1,
     "out": "results/audit",
+    "adversary.frames": 8,
 }
 """Settings that are not as in a run: all images given are taken to have been used."""
 

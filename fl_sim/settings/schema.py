@@ -213,14 +213,22 @@ class AdversarySettings:
     )
     start: str = setting(
         "own",
-        "image that an attack starts from; own is the attack's own choice",
+        "image that an attack starts from, or several, comma-separated, for its restarts in turn; "
+        "own is the attack's own choice",
         choices=names.START_IMAGES,
+        several=True,
     )
     start_image: str = setting("", "file of the image for start = 'image'")
     reading: str = setting(
         "auto",
         "how an update of several local steps is read; auto unrolls up to 16",
         choices=names.READINGS,
+    )
+    frames: int = setting(
+        0,
+        "pictures and figures of the process to keep of each restart, its result among them; 0 is "
+        "none",
+        minimum=0,
     )
     seconds: float = setting(0.0, "time limit of one attack; 0 is none", minimum=0)
     round_seconds: float = setting(

@@ -9,7 +9,7 @@ from fl_sim.settings.declared import defaults as default_config
 from fl_sim.settings.layers import is_option
 from fl_sim.settings.names import WITHOUT_FILES
 from fl_sim.settings.parse import flatten
-from fl_sim.settings.rules import SettingsError
+from fl_sim.settings.rules import SettingsError, split_list
 from fl_sim.settings.schema import Settings
 
 
@@ -57,7 +57,7 @@ READERS = (
     Reader(
         ("adversary.start-image",),
         "adversary.start = 'image'",
-        lambda s: s.adversary.start == "image",
+        lambda s: "image" in split_list(s.adversary.start),
     ),
     Reader(
         ("adversary.candidates",),

@@ -196,7 +196,7 @@ class EncGradInversion(GradientMatching):
     def _images_from(self, encodings: Encodings, targets: Tensor, run: Run) -> tuple[Tensor, str]:
         """Phase 2: images (B, C, H, W) with the given encodings, and how they were found."""
         problem, search, batch = run.problem, run.search, len(targets)
-        starts = torch.stack([self._start(problem, run.seed + r) for r in range(self.restarts)])
+        starts = torch.stack([self._start(problem, run.seed + r, r) for r in range(self.restarts)])
         note = "phase 2 by Adam"
         if self.inversion == "map" and _has_jacobian(problem, encodings.values.shape[1]):
             precise = problem.to(torch.float64)
@@ -213,7 +213,7 @@ class EncGradInversion(GradientMatching):
             note = "phase 2 by Adam, as the closed form does not explain the encodings"
         if not self.iterations:
             return starts[0], "phase 2 left out"
-        if self.start == "grey" and batch > 1:  # equal encodings must not mean equal images
+        if "grey" in self.starts and batch > 1:  # equal encodings must not mean equal images
             draw = torch.randn(starts.shape, generator=generator(run.seed, "nudge"))
             starts = starts + 0.01 * draw.to(starts)
         values = encodings.values.to(problem.dtype).repeat(self.restarts, 1)

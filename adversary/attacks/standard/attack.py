@@ -26,7 +26,7 @@ from adversary.attacks.certificates import (
     spares_columns,
 )
 from adversary.attacks.certificates.posterior import MAP_STEPS
-from adversary.attacks.options import option
+from adversary.attacks.options import joined, option
 from adversary.attacks.standard.doubts import doubts
 from adversary.attacks.standard.effort import EFFORTS, Effort
 from adversary.attacks.standard.members import (
@@ -100,7 +100,7 @@ class Standard(Attack):
 
     @functools.cached_property
     def _members(self) -> tuple[Member, ...]:
-        return (*MEMBERS, *(foreign(name) for name in filter(None, self.also.split("+"))))
+        return (*MEMBERS, *(foreign(name) for name in filter(None, joined(self.also))))
 
     def prepare(self, problem: Problem) -> Problem:
         """Return the problem in float64, of as many images as the update tells."""

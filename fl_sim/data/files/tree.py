@@ -164,13 +164,13 @@ class ZipTree:
 
     def __post_init__(self) -> None:
         try:
-            with zipfile.ZipFile(self.archive) as file:
-                entries = file.infolist()
+            # Kept open: to open it anew for each file would read its whole directory each time.
+            self._file = zipfile.ZipFile(self.archive)
         except _DAMAGE as error:
             raise DataError(f"{self.archive}: cannot be read as a zip file ({error})") from None
         self._entries: dict[str, zipfile.ZipInfo] = {}
         folders: set[str] = set()
-        for entry in entries:
+        for entry in self._file.infolist():
             name = entry.filename.replace("\\", "/")
             parts = PurePosixPath(name).parts
             if any(map(is_left_behind, parts)):
@@ -216,7 +216,7 @@ class ZipTree:
 
     def _read(self, name: str, count: int) -> bytes:
         try:
-            with zipfile.ZipFile(self.archive) as file, file.open(self._entries[name]) as content:
+            with self._file.open(self._entries[name]) as content:
                 return content.read(count)
         except _DAMAGE as error:
             raise DataError(f"{self.where(name)}: cannot be unpacked ({error})") from None

@@ -298,6 +298,36 @@ def test_every_start_is_where_the_attack_starts(tiny_net, update, start):
         assert image.std() > 0.1
 
 
+@pytest.mark.parametrize("at_once", [1, 2, 3])
+def test_restarts_take_several_starts_in_turn(tiny_net, update, monkeypatch, at_once):
+    """However many fit in memory together; and each says what it began from."""
+    monkeypatch.setattr(GradientMatching, "at_once", lambda *_: at_once)
+    model, public = tiny_net(), smooth_images(3, seed=4)
+    seen = update(model, smooth_images(1), torch.tensor([0]), TrainingRecipe(lr=0.1, batch_size=1))
+    problem = build_problem(seen, ThreatModel(), model, image_shape=(1, 8, 8), prior=Prior(public))
+    options = {"iterations": "1", "lr": "1e-9"}
+    attack = create("ing", options, start="zeros+mean", restarts=3, frames=1)
+    found = attack.run(problem)
+    assert [found.options[trial]["start"] for trial in range(3)] == ["zeros", "mean", "zeros"]
+    assert found.options[0]["iterations"] == 1
+    for trial, expected in enumerate((torch.zeros(1, 8, 8), public.mean(0), torch.zeros(1, 8, 8))):
+        result = found.results()[trial].images[0]
+        torch.testing.assert_close(result, expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"start": "zeros+nowhere"}, r"ing\.start = 'zeros\+nowhere': must be one or more, joined"),
+        ({"start": "zeros+mean"}, r"ing\.restarts = 1: each of the 2 images .* must be >= 2"),
+        ({"start": "zeros+image", "restarts": 2}, "adversary.start-image is empty"),
+    ],
+)
+def test_starts_that_cannot_be_taken_are_told(given, message):
+    with pytest.raises(AttackOptionError, match=message):
+        create("ing", **given)
+
+
 def test_a_time_limit_returns_the_best_so_far(tiny_net, update):
     model = tiny_net()
     seen = update(model, smooth_images(1), torch.tensor([0]), TrainingRecipe(lr=0.1, batch_size=1))
@@ -316,7 +346,11 @@ def test_a_time_limit_returns_the_best_so_far(tiny_net, update):
         ("ing", {"tv": "-1"}, "ing.tv = -1.0: must be >= 0"),
         ("dlg", {"iterations": "0"}, "dlg.iterations = 0: must be > 0"),
         ("dlg", {"iterations": "1.5"}, "dlg.iterations = '1.5': must be an integer"),
-        ("dlg", {"start": "noise"}, "dlg.start = 'noise': must be one of randn, rand"),
+        (
+            "dlg",
+            {"start": "noise"},
+            r"dlg.start = 'noise': must be one or more, joined by \+, of randn",
+        ),
     ],
 )
 def test_a_wrong_option_is_one_clear_line(name, options, message):

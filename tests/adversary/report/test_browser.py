@@ -72,7 +72,7 @@ def report(tmp_path_factory, attacked):
     truth = torch.linspace(0, 1, 256).reshape(1, 1, 16, 16)
     where = 1, "client-00", "ing"
     frames = [Frame(0, i, 1.0 / (i + 1), truth * i / 9) for i in range(10)]
-    picture_files.write_files(folder.process(*where), pictures.progress_images(frames, truth))
+    picture_files.write_files(folder.process(*where), pictures.process_files(frames, truth))
     folder.history(*where).write_text(
         "\n".join(
             ["restart,iteration,score,seconds", *(f"0,{i},{1 / (i + 1)},1" for i in range(10))]

@@ -3,6 +3,7 @@ import io
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -58,15 +59,23 @@ def test_the_process_is_a_strip_a_trial_and_image_that_ends_with_the_truth(tmp_p
         Frame(0, 0, 2.0, black), Frame(0, 9, 0.5, truths),
         Frame(1, 0, 3.0, black), Frame(1, 9, 0.4, truths.flip(0)),
     ]  # fmt: skip
-    picture_files.write_files(tmp_path, pictures.progress_images(frames, truths))
+    picture_files.write_files(tmp_path, pictures.process_files(frames, truths))
     names = [f"trial-{t:02d}-image-{i:02d}.png" for t in range(2) for i in range(2)]
-    assert sorted(p.name for p in tmp_path.iterdir()) == names
+    assert sorted(p.name for p in tmp_path.glob("*0?.png")) == names
     for name in names:
+        level = (0.2, 0.8)[int(name[-5])]
+        result = np.asarray(Image.open(tmp_path / name.replace(".png", "-result.png")))
+        assert (result == round(255 * level)).all()
+        figures = pd.read_csv(tmp_path / name.replace(".png", ".csv"))
+        assert figures["iteration"].tolist() == [0, 9]
+        assert figures["score"].tolist() == [2.0 + int(name[7]), 0.5 - 0.1 * int(name[7])]
+        assert figures["mse"].tolist() == pytest.approx([level**2, 0], rel=1e-5, abs=1e-12)
         strip = np.asarray(Image.open(tmp_path / name).convert("L"))
         middle = strip[strip.shape[0] * 2 // 3]
         level = round(255 * (0.2, 0.8)[int(name[-5])])
         assert [middle[10 + 170 * panel + 80] for panel in range(3)] == [0, level, level]
-    picture_files.write_files(tmp_path / "alone", pictures.progress_images(frames))
+    picture_files.write_files(tmp_path / "alone", pictures.process_files(frames))
+    assert pd.read_csv(tmp_path / "alone" / names[2].replace("png", "csv"))["psnr"].isna().all()
     strip = np.asarray(Image.open(tmp_path / "alone" / names[2]).convert("L"))
     assert strip[strip.shape[0] * 2 // 3, 10 + 170 + 80] == 204  # in the trial's own order
 

@@ -9,12 +9,13 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from adversary.common.results import Frame, IterationRecord, Reconstruction
+from adversary.common.results import AttackResult, Frame, IterationRecord, Reconstruction
 from adversary.common.truth import Truth
 from adversary.observation.observation import Observation
 from adversary.observation.recipe import TrainingRecipe
 from adversary.report.pictures import draw
 from adversary.scoring.image_scores import score_images
+from adversary.scoring.scorer import Scorer
 from adversary.storage.names import safe_name
 from adversary.storage.run_folder import RunFolder, RunFolderError
 from adversary.storage.schemas import ACCOUNTS, CLIENTS, LEAKAGE, MEMBERS, ROUNDS
@@ -191,12 +192,53 @@ def test_pictures_of_the_process_are_those_of_the_last_attack(tmp_path):
     process = folder.process(2, "client-01", "my.ing")
     assert process == tmp_path / "history" / "round-002" / "client-01" / "my.ing"
     names = sorted(file.name for file in process.iterdir())
-    assert names == ["trial-00-image-00.png", "trial-00-image-01.png"]
+    assert names == [
+        f"trial-00-image-0{image}{kind}"
+        for image in range(2)
+        for kind in ("-result.png", ".csv", ".png")
+    ]
     assert process.stat().st_mode & 0o777 == 0o700
     folder.add_reconstruction(
         2, "client-01", "my.ing", found, scores, draw(found, scores, truth.images)
     )
     assert not process.exists()
+
+
+def test_each_trial_has_a_row_an_image_beside_what_it_was_told(tmp_path):
+    folder = RunFolder.create(tmp_path)
+    found, truth = reconstruct()
+    frames = [Frame(0, 0, 9.0, found.images), Frame(1, 0, 9.0, found.images),
+              Frame(0, 4, 0.3, found.images.flip(0)), Frame(1, 4, 0.1, found.images)]  # fmt: skip
+    told = {0: {"start": "zeros", "tv": 0.01, "lr": 0.1}, 1: {"start": "mean", "tv": 0.01}}
+    found = dataclasses.replace(found, frames=frames, options=told)
+    scored = Scorer(truth=lambda _: truth).score(None, AttackResult(
+        attack="ing", seconds=1.0, reconstruction=found))  # fmt: skip
+    folder.add_trials(2, "client-01", "ing", found, scored.trials)
+    rows = folder.trials()
+    assert rows[["trial", "image"]].values.tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
+    assert rows["chosen"].tolist() == [False, False, True, True]
+    assert rows["start"].tolist() == ["zeros", "zeros", "mean", "mean"]
+    assert rows["options"].tolist() == ["tv=0.01, lr=0.1"] * 2 + ["tv=0.01"] * 2
+    assert rows["iterations"].tolist() == [4] * 4
+    assert rows["score"].tolist() == [0.3, 0.3, 0.1, 0.1]
+    assert rows["psnr"].tolist() == [one.psnr for one in scored.scores] * 2
+    folder.forget(2, "client-01", "ing")
+    assert folder.trials().empty
+    folder.add_trials(2, "client-01", "ing", found, {})  # without the truth
+    assert folder.trials()["psnr"].isna().all()
+    assert folder.trials()["score"].tolist() == [0.3, 0.3, 0.1, 0.1]
+
+
+def test_a_run_from_before_a_table_there_is_can_be_attacked_again(tmp_path):
+    folder = RunFolder.create(tmp_path)
+    (tmp_path / "trials.csv").unlink()
+    assert folder.trials().empty
+    found, _ = reconstruct()
+    found = dataclasses.replace(found, frames=[Frame(0, 1, 0.1, found.images)])
+    folder.forget(1, "client-00", "ing")
+    folder.add_trials(1, "client-00", "ing", found, {})
+    folder.sort()
+    assert len(folder.trials()) == 2
 
 
 def test_without_truth_only_what_the_attacker_knows_is_written(tmp_path):

@@ -238,10 +238,26 @@ def test_batches_are_a_pure_function_of_seed_round_and_client():
     assert [b.tolist() for b in everyone] == [[0, 1, 2]] * 5
 
 
-@pytest.mark.parametrize(("images", "message"), [(0, "has no images"), (2, "batch-size = 3")])
-def test_a_client_with_too_few_images_is_told(images, message):
-    with pytest.raises(TrainingError, match=message):
-        DpSgd().batches(images, TrainingRecipe(lr=1, batch_size=3), seed=1, round=1, client=0)
+def test_a_client_without_images_is_told():
+    with pytest.raises(TrainingError, match="has no images"):
+        DpSgd().batches(0, TrainingRecipe(lr=1, batch_size=3), seed=1, round=1, client=0)
+
+
+def test_a_client_with_fewer_images_than_a_batch_takes_all_in_each_step():
+    """Nothing is sampled, so nothing amplified: it spends what a client of one batch does."""
+    recipe = TrainingRecipe(lr=1, batch_size=10, local_epochs=3)
+    batches = DpSgd().batches(4, recipe, seed=1, round=1, client=0)
+    assert [batch.tolist() for batch in batches] == [[0, 1, 2, 3]] * 3
+    small, full = (
+        DpSgd(delta=1e-2).account(recipe, num_examples=n, clients=1, rounds=2) for n in (4, 10)
+    )
+    assert small is not None
+    assert full is not None
+    assert small.epsilon == full.epsilon
+    budget = DpSgd(epsilon=3, delta=1e-2, rounds=2)
+    spent = budget.account(recipe, num_examples=4, clients=1, rounds=2)
+    assert spent is not None
+    assert 2.9 < spent.epsilon <= 3
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet18-sigmoid"])

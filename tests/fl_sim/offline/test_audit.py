@@ -129,14 +129,19 @@ def test_a_client_of_a_plain_checkpoint_is_seen_and_scored(client, xrays, tmp_pa
 def test_without_images_there_are_reconstructions_and_the_attackers_own_score(client, tmp_path):
     init, trained = client([0, 1], suffix=".pth.tar")
     changes = {**BASE, **FAST, "local.batch-size": 2, "out": str(tmp_path / "o")}
-    report = audit(init, trained, changes, AuditOptions(frames=3))
+    report = audit(init, trained, {**changes, "adversary.frames": 3})
     leakage = RunFolder.open(report.parent).leakage()
     assert len(leakage) == 2
     assert leakage["psnr"].isna().all()
     assert leakage["score"].notna().all()
     assert "Not known from here: this run has no true images" in report.read_text()
-    pictures = sorted(f.name for f in (tmp_path / "o/history/round-001/client/ing").iterdir())
-    assert pictures == [f"trial-{t:02d}-image-{i:02d}.png" for t in range(2) for i in range(2)]
+    process = tmp_path / "o/history/round-001/client/ing"
+    assert sorted(f.name for f in process.iterdir()) == [
+        f"trial-{t:02d}-image-{i:02d}{kind}"
+        for t in range(2)
+        for i in range(2)
+        for kind in ("-result.png", ".csv", ".png")
+    ]
 
 
 def test_a_run_tells_its_settings_and_its_clients(quick, tmp_path):
@@ -298,8 +303,8 @@ def test_known_labels_are_an_oracle_that_is_told(client, xrays, tmp_path):
     }
     report = audit(
         *files,
-        {**BASE, **FAST, **images, "out": str(tmp_path / "o")},
-        AuditOptions(indices=[0, 1], frames=0),
+        {**BASE, **FAST, **images, "adversary.frames": 0, "out": str(tmp_path / "o")},
+        AuditOptions(indices=[0, 1]),
     )
     assert RunFolder.open(report.parent).info()["oracles"] == ["labels known"]
     assert not (tmp_path / "o/history/round-001/client/ing").exists()

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from fl_sim.adversary_setup import make_attacks
 from fl_sim.cli import listing
@@ -177,16 +178,21 @@ def test_flower_is_told_the_same_defaults(root):
 NEED_A_PATH = ("folder", "kermany", "nih")
 
 
-def test_every_config_fits_together(root):
+def test_every_config_fits_together(root, tmp_path):
+    given = tmp_path / "start.png"
+    Image.new("L", (64, 64)).save(given)
     files = sorted((root / "configs").glob("*.toml"))
     assert "demo.toml" in [file.name for file in files]
     for file in files:
         config = dict(flat(tomllib.loads(file.read_text())))
-        if "compare.defence" in config:
-            check(plan(config))
-            continue
         if config.get("data.name") in NEED_A_PATH:
             config["data.name"] = "phantom"
+        if "compare.defence" in config:
+            starts = [entry.get("adversary.start", "") for entry in config["compare.defence"]]
+            if any("image" in start for start in starts):
+                config["adversary.start-image"] = str(given)
+            check(plan(config))
+            continue
         settings = parse(config)
         make_attacks(settings)
         run = build_federation(settings, settings.clients)

@@ -47,6 +47,7 @@ def test_what_nothing_reads_is_refused(changes, message):
         {"strategy.stop-patience": 2, "strategy.monitor": "loss", "strategy.min-delta": 0.1},
         {"strategy.plateau-patience": 2, "strategy.plateau-factor": 0.2},
         {"adversary.start": "image", "adversary.start-image": "x.png"},
+        {"adversary.start": "mean, image", "adversary.start-image": "x.png"},
         {"adversary.clients": 2, "adversary.choice": "smallest"},
     ],
 )

@@ -138,6 +138,19 @@ def published(path, form):
     return path
 
 
+def test_the_directory_of_an_archive_is_read_once(tmp_path, monkeypatch):
+    path = published(tmp_path / "archive.zip", "mendeley")
+    read, times = zipfile.ZipFile._RealGetContents, []
+
+    def counted(archive):
+        times.append(archive)
+        return read(archive)
+
+    monkeypatch.setattr(zipfile.ZipFile, "_RealGetContents", counted)
+    load("kermany", path=str(path), image_size=17, public=2)
+    assert len(times) == 1
+
+
 @pytest.mark.parametrize("form", ["mendeley", "kaggle", "third"])
 @pytest.mark.parametrize("unpacked", [False, True])
 def test_the_set_as_it_is_published(tmp_path, form, unpacked):
