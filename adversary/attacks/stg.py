@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import scipy
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.func import vmap
 
@@ -162,4 +162,4 @@ def _align(first: Tensor, other: Tensor, label: Tensor) -> Tensor:
     cost = cost.masked_fill(label[:, None] != label, torch.inf)
     # A finite bound: the assignment has to be feasible even for candidates with NaN.
     finite = cost.nan_to_num(nan=1e12, posinf=1e12).cpu().numpy()
-    return torch.as_tensor(linear_sum_assignment(finite)[1], device=first.device)
+    return torch.as_tensor(scipy.optimize.linear_sum_assignment(finite)[1], device=first.device)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from scipy import optimize, stats
+import scipy
 
 from adversary.identification.figures import interval
 
@@ -24,7 +24,7 @@ def gaussian_power(mu: float, false_alarms: float) -> float:
     false_alarms : float
         a, in (0, 1).
     """
-    return float(stats.norm.cdf(stats.norm.ppf(false_alarms) + mu))
+    return float(scipy.stats.norm.cdf(scipy.stats.norm.ppf(false_alarms) + mu))
 
 
 def gaussian_mu(epsilon: float, delta: float) -> float:
@@ -32,16 +32,16 @@ def gaussian_mu(epsilon: float, delta: float) -> float:
 
     Balle and Wang, "Improving the Gaussian mechanism for differential privacy", ICML 2018.
     """
-    return float(optimize.brentq(lambda mu: gaussian_delta(mu, epsilon) - delta, 1e-6, 100.0))
+    return float(scipy.optimize.brentq(lambda mu: gaussian_delta(mu, epsilon) - delta, 1e-6, 100.0))
 
 
 def gaussian_delta(mu: float, epsilon: float) -> float:
     """Return the least delta at ``epsilon`` of a Gaussian mechanism (Balle and Wang 2018)."""
     if mu <= 0:
         return 0.0
-    first = stats.norm.cdf(mu / 2 - epsilon / mu)
+    first = scipy.stats.norm.cdf(mu / 2 - epsilon / mu)
     # exp(epsilon) times a tail, in logarithms: both may overflow on their own.
-    second = math.exp(epsilon + stats.norm.logcdf(-mu / 2 - epsilon / mu))
+    second = math.exp(epsilon + scipy.stats.norm.logcdf(-mu / 2 - epsilon / mu))
     return float(max(0.0, first - second))
 
 
@@ -100,7 +100,9 @@ def gaussian_epsilon(mu: float, delta: float) -> float:
     """Return the least epsilon at ``delta`` of a Gaussian mechanism (Balle and Wang 2018)."""
     if gaussian_delta(mu, 0.0) <= delta:
         return 0.0
-    return float(optimize.brentq(lambda e: gaussian_delta(mu, e) - delta, 0.0, 50 * mu + mu**2))
+    return float(
+        scipy.optimize.brentq(lambda e: gaussian_delta(mu, e) - delta, 0.0, 50 * mu + mu**2)
+    )
 
 
 def gaussian_epsilon_lower(
@@ -116,5 +118,5 @@ def gaussian_epsilon_lower(
     _, most_false = interval(false, others, level)
     if not least_hits > 0 or not most_false < 1:
         return 0.0
-    mu = float(stats.norm.ppf(least_hits) - stats.norm.ppf(most_false))
+    mu = float(scipy.stats.norm.ppf(least_hits) - scipy.stats.norm.ppf(most_false))
     return gaussian_epsilon(mu, delta) if mu > 0 else 0.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import scipy
 import torch
-from scipy import stats
 from torch import Tensor
 
 
@@ -29,7 +29,7 @@ def auc(members: Tensor, others: Tensor) -> float | None:
     """Return the area under the ROC curve of scores (M,) and (N,), ties halved; None of none."""
     if not len(members) or not len(others):
         return None
-    ranks = stats.rankdata(torch.cat([members, others]).double().numpy())
+    ranks = scipy.stats.rankdata(torch.cat([members, others]).double().numpy())
     m, n = len(members), len(others)
     return float((ranks[:m].sum() - m * (m + 1) / 2) / (m * n))
 
@@ -58,7 +58,7 @@ def chance(hits: int, members: int, others: int, false_alarms: float) -> float:
     if not hits or not others:
         return 1.0
     allowed = math.floor(false_alarms * others)
-    return float(stats.hypergeom.cdf(allowed, members + others, others, hits + allowed))
+    return float(scipy.stats.hypergeom.cdf(allowed, members + others, others, hits + allowed))
 
 
 def auc_chance(area: float | None, members: int, others: int) -> float:
@@ -66,14 +66,14 @@ def auc_chance(area: float | None, members: int, others: int) -> float:
     if area is None or not members or not others:
         return 1.0
     deviation = math.sqrt((members + others + 1) / (12 * members * others))
-    return float(stats.norm.sf((area - 0.5) / deviation))
+    return float(scipy.stats.norm.sf((area - 0.5) / deviation))
 
 
 def interval(hits: int, trials: int, level: float = 0.95) -> tuple[float, float]:
     """Return the exact confidence interval of a probability (Clopper and Pearson, 1934)."""
     half = (1 - level) / 2
-    low = float(stats.beta.ppf(half, hits, trials - hits + 1)) if hits else 0.0
-    high = float(stats.beta.ppf(1 - half, hits + 1, trials - hits)) if hits < trials else 1.0
+    low = float(scipy.stats.beta.ppf(half, hits, trials - hits + 1)) if hits else 0.0
+    high = float(scipy.stats.beta.ppf(1 - half, hits + 1, trials - hits)) if hits < trials else 1.0
     return low, high
 
 

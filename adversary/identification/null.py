@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 
+import scipy
 import torch
-from scipy import stats
 from torch import Tensor
 
 from adversary.common.errors import UserError
@@ -62,7 +62,7 @@ def p_values(standard: Tensor, null: int) -> Tensor:
         Null candidates.
     """
     predicted = standard.double() / math.sqrt(1 + 1 / null)
-    return torch.from_numpy(stats.t.sf(predicted.numpy(), null - 1))
+    return torch.from_numpy(scipy.stats.t.sf(predicted.numpy(), null - 1))
 
 
 def named(p_values: Tensor, rate: float = 0.05) -> Tensor:

@@ -12,8 +12,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 import torch
-from scipy import optimize, stats
 from torch import Tensor
 
 from adversary.common.errors import UserError
@@ -76,8 +76,8 @@ def p_value(canaries: int, guesses: int, correct: int, epsilon: float, delta: fl
     Theorem 5.2 of the paper, as the code of its appendix D has it.
     """
     right = 1 / (1 + math.exp(-min(epsilon, 700.0)))  # of randomised response
-    at_least = float(stats.binom.sf(correct - 1, guesses, right))
-    below = np.cumsum(stats.binom.pmf(np.arange(correct - 1, -1, -1), guesses, right))
+    at_least = float(scipy.stats.binom.sf(correct - 1, guesses, right))
+    below = np.cumsum(scipy.stats.binom.pmf(np.arange(correct - 1, -1, -1), guesses, right))
     worst = float(np.max(below / np.arange(1, correct + 1), initial=0.0))
     return min(1.0, at_least + 2 * canaries * delta * worst)
 
@@ -105,7 +105,7 @@ def one_run_epsilon(
     if doubt(0.0) >= 0:
         return 0.0
     # As many correct guesses as there are leave a chance at any epsilon, so the root exists.
-    return float(optimize.brentq(doubt, 0.0, _LARGEST))
+    return float(scipy.optimize.brentq(doubt, 0.0, _LARGEST))
 
 
 def audited(

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import scipy
 import torch
-from scipy import stats
 from torch import Tensor
 
 from adversary.common.seeding import generator
@@ -69,7 +69,7 @@ class Views:
         assert self.company is not None
         alpha = self.channel.blend
         # By symmetry l in [1/2, 1]; the middles of parts of equal probability.
-        share = float(stats.beta.ppf(0.5 + (view + 0.5) / (2 * VIEWS), alpha, alpha))
+        share = float(scipy.stats.beta.ppf(0.5 + (view + 0.5) / (2 * VIEWS), alpha, alpha))
         draws = generator(self.seed, "partners", point, view)
         partners = torch.randint(len(self.company[0]), (2,), generator=draws).tolist()
         for own, partner in zip((share, 1 - share), partners, strict=True):

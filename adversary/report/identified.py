@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
-from scipy import stats
+import scipy
 
 from adversary.identification import figures
 from adversary.report.leakage_rows import SERVER_INCLUDED, Row, last_accounts, mean, records
@@ -149,7 +149,7 @@ def naming(runs: Iterable[pd.DataFrame]) -> Naming:
     each = [min(1.0, len(own) * min(own)) for own in by_client.values()]
     if not each:
         return Naming()
-    together = float(stats.combine_pvalues(each, method="fisher").pvalue)
+    together = float(scipy.stats.combine_pvalues(each, method="fisher").pvalue)
     chance = min(1.0, 2 * min(together, len(each) * min(each)))
     found = tuple(one for run in every for one in run)
     beyond = chance < NAMED_BY_CHANCE

@@ -15,7 +15,7 @@ from adversary.common.errors import one_line_error
 from adversary.common.results import Pictures
 from adversary.common.torch_state import preserved_rng_state
 from adversary.observation.observation import Observation, UpdateKey
-from adversary.report import pictures, run_page
+from adversary.report import pictures
 from adversary.report.identified import claimed
 from adversary.report.redaction import is_sensitive
 from adversary.scoring.identification_scores import ScoredIdentification
@@ -220,7 +220,7 @@ class Ledger:
         self._tell(lambda listener: listener.round_done(round, values))
         began = time.monotonic()
         if began >= self._render_from:
-            run_page.render(self.folder)
+            _render(self.folder)
             ended = time.monotonic()
             self._render_from = ended + (ended - began) / RENDERING_SHARE
 
@@ -233,7 +233,7 @@ class Ledger:
             leakage = by_round(self.folder.leakage())
             self._tell(lambda listener: listener.closed(status, leakage))
         self.folder.finish(status, reason)
-        run_page.render(self.folder)
+        _render(self.folder)
 
     def _tell(self, say: Callable[[RunListener], None]) -> None:
         for listener in self.listeners:
@@ -242,6 +242,13 @@ class Ledger:
             except Exception as error:
                 self.errors.append(f"{type(listener).__name__}: {one_line_error(error)}")
                 log.error("report: %s", self.errors[-1])
+
+
+def _render(folder: RunFolder) -> None:
+    """Write the report; what draws it is loaded where a run is, not in every client's process."""
+    from adversary.report import run_page
+
+    run_page.render(folder)
 
 
 def draw(scored: ScoredResult) -> Pictures | None:

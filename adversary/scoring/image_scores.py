@@ -7,8 +7,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
+import scipy
 import torch
-from scipy.stats import binom
 from torch import Tensor
 
 from adversary.common.results import Reconstruction
@@ -258,7 +258,7 @@ def _identity(
     place, of_negative = ranks.chunk(2)
     opposed = metrics.correlation(images, truths) <= NEGATIVE_CORRELATION
     first = int((place == 1).sum())
-    chance = float(binom.sf(first - 1, len(place), rate))
+    chance = float(scipy.stats.binom.sf(first - 1, len(place), rate))
     return {
         "rank": place,
         "rank_chance": torch.full(place.shape, chance, dtype=torch.float64),

@@ -12,8 +12,8 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import scipy
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -118,7 +118,9 @@ def match_images(reconstructions: Tensor, truths: Tensor) -> list[int | None]:
     # Direct differences: the expanded square loses the digits that tell near-copies apart.
     cost = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist").square()
     cost = cost.nan_to_num(nan=torch.inf).clamp(max=1e6 * a.shape[1])
-    chosen = dict(zip(*(index.tolist() for index in linear_sum_assignment(cost)), strict=True))
+    chosen = dict(
+        zip(*(index.tolist() for index in scipy.optimize.linear_sum_assignment(cost)), strict=True)
+    )
     return [chosen.get(truth) for truth in range(len(truths))]
 
 
@@ -232,6 +234,10 @@ def _upscaled(images: Tensor) -> Tensor:
     return F.interpolate(images, size=shape, mode="bilinear", align_corners=False)
 
 
+LPIPS_TRUNK = "https://download.pytorch.org/models/squeezenet1_1-b8a52dc0.pth"
+"""Weights of LPIPS's trunk, torchvision's ``SqueezeNet1_1_Weights.DEFAULT``."""
+
+
 @functools.cache
 def load_lpips(seconds: float = 5.0) -> tuple[Lpips | None, str]:
     """Return the LPIPS metric, or None and the reason why it cannot be had.
@@ -239,15 +245,13 @@ def load_lpips(seconds: float = 5.0) -> tuple[Lpips | None, str]:
     The trunk's weights come from torch's cache (``$TORCH_HOME``). Where they are not there,
     one download is tried, for ``seconds`` at most; the answer is kept for the process.
     """
+    weights = Path(torch.hub.get_dir()) / "checkpoints" / LPIPS_TRUNK.rsplit("/", 1)[-1]
+    if not weights.exists() and (reason := _download(LPIPS_TRUNK, weights, seconds)):
+        return None, f"LPIPS: no weights at {weights} and {reason}"
     try:
-        import lpips
-        from torchvision.models import SqueezeNet1_1_Weights
+        import lpips  # with torchvision, which takes seconds: not where there are no weights
     except ImportError as error:
         return None, f"LPIPS: {error}"
-    url = SqueezeNet1_1_Weights.DEFAULT.url
-    weights = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
-    if not weights.exists() and (reason := _download(url, weights, seconds)):
-        return None, f"LPIPS: no weights at {weights} and {reason}"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # lpips still asks torchvision the old way

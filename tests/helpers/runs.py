@@ -43,6 +43,17 @@ def _no_perceptual_metric(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("adversary.scoring.scorer.load_lpips", lambda: (None, "not in this test"))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _no_drawing() -> Iterator[None]:
+    """Lay the charts out and draw none: three quarters of a short run's time.
+
+    Charts are looked at in tests/adversary/report, and drawn by every run in a process of its own.
+    """
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("adversary.report.charts.as_svg", lambda figure, name: "<svg></svg>")
+        yield
+
+
 @pytest.fixture
 def earlier() -> set[psutil.Process]:
     """Return the processes that other tests have left here, such as those of a compiler."""

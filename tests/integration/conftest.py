@@ -1,6 +1,15 @@
 """Fixtures that are shared between folders."""
 
 from helpers.foreign_app import flower_log, foreign, recipe
-from helpers.runs import _no_perceptual_metric, earlier, quick, ray_of
+from helpers.runs import _no_drawing, _no_perceptual_metric, earlier, quick, ray_of
 
-__all__ = ["_no_perceptual_metric", "earlier", "flower_log", "foreign", "quick", "ray_of", "recipe"]
+__all__ = [
+    "_no_drawing",
+    "_no_perceptual_metric",
+    "earlier",
+    "flower_log",
+    "foreign",
+    "quick",
+    "ray_of",
+    "recipe",
+]

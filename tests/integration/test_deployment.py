@@ -1,4 +1,4 @@
-"""The example app under a real SuperLink with TLS and two SuperNodes, as processes."""
+"""The example apps under one real SuperLink with TLS and two SuperNodes, as processes."""
 
 import contextlib
 import json
@@ -14,6 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from adversary.report import guard_page
+from adversary.storage import csv_table
 from adversary.storage.run_folder import RunFolder
 from strategies.mods.leakage_guard.mod import WITHHELD
 
@@ -53,23 +55,46 @@ def until(condition, seconds, log):
         time.sleep(0.3)
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
-def test_two_hospitals_behind_tls(tmp_path):
-    subprocess.run(
-        ["bash", EXAMPLE / "certificates.sh", tmp_path / "tls"], check=True, capture_output=True
-    )
-    home, port = tmp_path / "flwr", free_port()
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed"),
+]
+
+
+def flwr_environment(tmp_path, port):
+    """Return the environment of Flower's programs, which know the federation as "hospitals"."""
+    home = tmp_path / "flwr"
     home.mkdir()
     (home / "config.toml").write_text(
         f'[superlink.hospitals]\naddress = "127.0.0.1:{port}"\n'
         f'root-certificates = "{tmp_path}/tls/ca.crt"\n'
     )
-    environment = {
+    return {
         **os.environ, "FLWR_HOME": str(home), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1",
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
     }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory):
+    """Return what runs an app in a federation of two hospitals, as a user does; and its folder."""
+    tmp_path = tmp_path_factory.mktemp("deployment")
+    subprocess.run(
+        ["bash", EXAMPLE / "certificates.sh", tmp_path / "tls"], check=True, capture_output=True
+    )
+    port = free_port()
+    environment = flwr_environment(tmp_path, port)
     link, nodes = tmp_path / "link.log", [tmp_path / f"node-{i}.log" for i in range(2)]
+
+    def run(app, config):
+        done = subprocess.run(
+            [BIN / "flwr", "run", app, "hospitals", "--stream", "--run-config", config],
+            env=environment, capture_output=True, text=True, timeout=900, check=False,
+        )  # fmt: skip
+        said = done.stdout + done.stderr
+        assert done.returncode == 0, said
+        return said
+
     with contextlib.ExitStack() as stack:
         tls = [f"--ssl-{kind}=tls/{file}" for kind, file in (
             ("ca-certfile", "ca.crt"), ("certfile", "server.crt"), ("keyfile", "server.key")
@@ -91,24 +116,13 @@ def test_two_hospitals_behind_tls(tmp_path):
             )
         for log in nodes:
             until(lambda log=log: "SuperNode ID" in log.read_text(), 60, log)
-        out = tmp_path / "run"
-        done = subprocess.run(
-            [BIN / "flwr", "run", EXAMPLE, "hospitals", "--stream", "--run-config",
-             f"out='{out}' rounds=1 iterations=20"],
-            env=environment, capture_output=True, text=True, timeout=600, check=False,
-        )  # fmt: skip
-        said = done.stdout + done.stderr
-        assert done.returncode == 0, said
-        guarded = subprocess.run(
-            [BIN / "flwr", "run", GUARDED, "hospitals", "--stream", "--run-config",
-             f"out='{tmp_path}/guarded.json' folder='{tmp_path}' rounds=1 seconds=300.0"],
-            env=environment, capture_output=True, text=True, timeout=900, check=False,
-        )  # fmt: skip
-        assert guarded.returncode == 0, guarded.stdout + guarded.stderr
-    [came] = json.loads((tmp_path / "guarded.json").read_text())
-    assert came == {"came": 1, "told": [WITHHELD], "noise": []}  # that of the single X-ray stayed
-    for node in range(2):
-        assert (tmp_path / f"node-{node}" / "guard.html").exists()
+        yield run, tmp_path
+
+
+def test_two_hospitals_behind_tls(deployed):
+    run, tmp_path = deployed
+    out = tmp_path / "run"
+    said = run(EXAMPLE, f"out='{out}' rounds=1 iterations=20")
     folder = RunFolder.open(out)
     leakage = folder.leakage()
     assert folder.info()["status"] == "completed", said
@@ -116,3 +130,20 @@ def test_two_hospitals_behind_tls(tmp_path):
     assert leakage[["truth", "psnr", "label_true"]].isna().all(axis=None)
     assert leakage["score"].notna().all()
     assert "no true images" in (out / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_single_image_does_not_leave_and_the_federation_goes_on(deployed):
+    """One hospital has a single X-ray, one 32."""
+    run, tmp_path = deployed
+    run(GUARDED, f"out='{tmp_path}/guarded.json' folder='{tmp_path}' rounds=1 seconds=300.0")
+    [found] = json.loads((tmp_path / "guarded.json").read_text())
+    assert found == {"came": 1, "told": [WITHHELD], "noise": []}  # that of the single X-ray stayed
+    small, large = (
+        csv_table.read(tmp_path / f"node-{node}" / "guard.csv", guard_page.TABLE).to_dict("records")
+        for node in range(2)
+    )
+    assert (small[0]["decision"], large[0]["decision"]) == ("refuse", "send")
+    assert small[0]["psnr"] > 40
+    assert small[0]["images"] == 1
+    assert "withheld" in (tmp_path / "node-0" / "guard.html").read_text()
+    assert (tmp_path / "node-1" / "guard.html").exists()

@@ -15,7 +15,7 @@ from adversary.storage.run_folder import RunFolder
 from fl_sim.cli.app import main
 
 SETTINGS = {
-    "rounds": "3",
+    "rounds": "2",
     "clients": "4",
     "data.image-size": "16",
     "local.batch-size": "1",
@@ -25,13 +25,14 @@ SETTINGS = {
     "adversary.bounds": "off",
     "adversary.identify": "false",
 }
+HEAD = {"num_cpus": 1, "include_dashboard": False}
 
 
 @pytest.fixture
 def cluster():
     """Two nodes of one processor each; joined as by ``ray start --address``."""
     with tempfile.TemporaryDirectory(prefix="ray-") as place:  # its sockets need a short path
-        nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "temp_dir": place})
+        nodes = Cluster(initialize_head=True, head_node_args=HEAD | {"temp_dir": place})
         nodes.add_node(num_cpus=1)
         yield nodes
         nodes.shutdown()
@@ -61,9 +62,9 @@ def watched(cluster):
         thread.join()
 
 
-def run(out):
+def run(out, engine):
     changes = [part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}")]
-    assert main(["run", "--out", str(out), *changes]) == 0
+    assert main(["run", "--engine", engine, "--out", str(out), *changes]) == 0
     leakage = RunFolder.open(out).leakage()
     return leakage.drop(columns="seconds").to_csv(index=False)
 
@@ -71,10 +72,9 @@ def run(out):
 def test_the_same_tables_with_clients_and_attacks_on_both(cluster, tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", cluster.address)
     with watched(cluster) as seen:
-        on_two = run(tmp_path / "two")
+        on_two = run(tmp_path / "two", "flower")
     for node in (0, 1):
         assert any("ClientAppActor" in title for title in seen[node]), seen
         assert any("_Worker" in title for title in seen[node]), seen
-    monkeypatch.setenv("RAY_ADDRESS", "local")
-    assert run(tmp_path / "one") == on_two
-    assert on_two.count("\n") == 1 + 3 * 4
+    assert run(tmp_path / "one", "local") == on_two  # in one process, without Ray
+    assert on_two.count("\n") == 1 + 2 * 4

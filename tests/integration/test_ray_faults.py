@@ -93,7 +93,10 @@ def test_ctrl_c_while_the_queue_attacks_loses_no_update(quick, monkeypatch):
     changes = {"rounds": 1, "clients": 2, "adversary__workers": 1}
     settings = quick(**changes)
     whole = quick(**changes, out=settings.out + "-whole")
-    run_in_process(whole)
+    with monkeypatch.context() as in_line:
+        in_line.setattr("fl_sim.server_app.in_ray_cluster", lambda: False)
+        run_in_process(whole)
+    RunFolder.open(Path(whole.out)).sort()
     real = RayQueue.results
 
     def pressing(self, timeout=0.0):

@@ -39,7 +39,7 @@ def tables(settings) -> tuple[pd.DataFrame, str]:
 
 @pytest.fixture(scope="module")
 def whole():
-    """The end of a run that was not killed, once there is one."""
+    """The end of a run that was not killed, in line, once there is one."""
     return {}
 
 
@@ -56,7 +56,9 @@ def test_what_was_found_is_kept_and_the_rest_is_looked_for(
     assert in_ray_cluster()
     if not whole:
         settings = quick(out=str(tmp_path / "whole"), **SETTINGS)
-        run_in_process(settings)
+        with monkeypatch.context() as in_line:
+            in_line.setattr("fl_sim.server_app.in_ray_cluster", lambda: False)
+            run_in_process(settings)
         whole["tables"] = tables(settings)
         rows = whole["tables"][0]
         assert rows["members"].tolist() == [4, 4, 4, 4, 6, 8]  # a batch a round, then joined

@@ -40,6 +40,24 @@ def run(settings):
     return RunFolder.open(Path(settings.out))
 
 
+@pytest.fixture(scope="module")
+def ended():
+    """The table of a run that was not cut short, once there is one."""
+    return {}
+
+
+@pytest.fixture
+def whole(quick, tmp_path, monkeypatch, ended):
+    """Return the table of a run that was not cut short, attacked in line."""
+    if not ended:
+        with monkeypatch.context() as patched:
+            patched.setattr("fl_sim.server_app.in_ray_cluster", lambda: False)
+            folder = run(quick(adversary__workers=1, out=str(tmp_path / "whole")))
+        folder.sort()
+        ended["table"] = table(folder)
+    return ended["table"]
+
+
 def test_the_same_tables_as_in_line_in_the_same_order(quick, tmp_path, in_line):
     assert in_ray_cluster()
     wanted = {
@@ -182,9 +200,8 @@ def test_an_update_of_another_model_is_told(queue):
     assert "another model" in found.outcome.failure
 
 
-def test_a_run_that_ended_before_its_attacks_gets_those_that_are_missing(quick, monkeypatch):
+def test_a_run_that_ended_before_its_attacks_gets_those_that_are_missing(quick, monkeypatch, whole):
     settings = quick(adversary__workers=1)
-    whole = table(run(quick(adversary__workers=1, out=settings.out + "-whole")))
 
     def killed(self, timeout=0.0):
         if self.pending == 3:
@@ -203,9 +220,8 @@ def test_a_run_that_ended_before_its_attacks_gets_those_that_are_missing(quick, 
     assert folder.recorded_updates() == []
 
 
-def test_a_resumed_run_attacks_what_was_left_waiting(quick, monkeypatch):
+def test_a_resumed_run_attacks_what_was_left_waiting(quick, monkeypatch, whole):
     settings = quick(adversary__workers=1)
-    whole = table(run(quick(adversary__workers=1, out=settings.out + "-whole")))
 
     def killed(self):
         raise KeyboardInterrupt

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy.stats import chi2, norm
+import scipy
 from torch import Tensor
 
 from adversary.problem.residuals import Residuals
@@ -113,5 +113,5 @@ def deviation(total: float, count: int, determined: float) -> float:
     """
     refilled = total + determined
     if refilled > count:
-        return float(norm.isf(chi2.sf(refilled, count)))
-    return float(norm.ppf(chi2.cdf(refilled, count)))
+        return float(scipy.stats.norm.isf(scipy.stats.chi2.sf(refilled, count)))
+    return float(scipy.stats.norm.ppf(scipy.stats.chi2.cdf(refilled, count)))

@@ -13,8 +13,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 import torch
-from scipy.stats import chi2
 from torch import Tensor
 
 from adversary.attacks.certificates.goodness import MIN_NOISE_TO_ROUNDING
@@ -101,7 +101,7 @@ class Posterior:
     def spread(self) -> Tensor:
         """Most dB by which an image's PSNR lies off the expected one in 99 of 100, (B,)."""
         nu = self.freedom.double().cpu().numpy()
-        low, high = (chi2.ppf(tail, nu) / nu for tail in (0.005, 0.995))
+        low, high = (scipy.stats.chi2.ppf(tail, nu) / nu for tail in (0.005, 0.995))
         return torch.from_numpy(10 * np.maximum(np.log10(high), -np.log10(low)))
 
 

@@ -13,8 +13,8 @@ gradient has columns.
 from __future__ import annotations
 
 import numpy as np
+import scipy
 import torch
-from scipy.optimize import linprog
 from torch import Tensor
 
 RANK_TOLERANCE = 1e-7
@@ -92,7 +92,7 @@ def _column(inside: Tensor, outside: Tensor, error: Tensor) -> Tensor | None:
     most = error.abs().cpu().numpy()
     for tolerance in SIGN_TOLERANCES:
         slack = tolerance * float(np.median(most))
-        found = linprog(
+        found = scipy.optimize.linprog(
             -signed.sum(0),
             A_ub=np.concatenate([-signed, signed]),
             b_ub=np.concatenate([np.full(len(signed), slack), most + slack]),

@@ -13,8 +13,8 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import scipy
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from adversary.common.seeding import generator
@@ -68,7 +68,7 @@ class Rehearsal:
         """
         truth = self.images.flatten(1)
         errors = torch.cdist(found.clamp(0, 1).to(truth).flatten(1), truth).square()
-        rows, columns = linear_sum_assignment(errors.cpu().numpy())
+        rows, columns = scipy.optimize.linear_sum_assignment(errors.cpu().numpy())
         own = errors[rows, columns].clamp_min(1e-12)
         blank = (truth - mean.to(truth).flatten(1))[columns].square().sum(1).clamp_min(1e-12)
         return float(10 * (blank / own).log10().mean())

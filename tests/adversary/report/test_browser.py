@@ -1,6 +1,7 @@
 """The report in a real browser, at the widths of a desktop and of a phone."""
 
 import re
+from functools import cache
 
 import numpy as np
 import pytest
@@ -108,9 +109,10 @@ def test_screenshots_show_something_everywhere(report, width):
     assert all(band.std() > 5 for band in np.array_split(pixels, 8))
 
 
-@pytest.fixture
-def comparison(tmp_path, attacked):
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory, attacked):
     """Write a comparison of two settings, and return its page."""
+    tmp_path = tmp_path_factory.mktemp("comparison")
     settings = []
     for name in ("none", "gaussian-noise"):
         run = attacked(RunFolder.create(tmp_path / name, candidates=4), rounds=1, bound_psnr=133.6)
@@ -148,25 +150,29 @@ const found = {
 """
 
 
+@pytest.fixture(scope="module")
+def page_of(tmp_path_factory):
+    """Return what gives the page of a kind of run, drawn once."""
+    return cache(lambda kind: run_page.render(KINDS[kind](tmp_path_factory.mktemp(kind) / "run")))
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_five_questions_are_answered_on_the_first_screen(tmp_path, kind):
-    page = run_page.render(KINDS[kind](tmp_path / "run"))
-    found = found_in(page, 1280, FIRST_SCREEN, height=800)
+def test_five_questions_are_answered_on_the_first_screen(page_of, kind):
+    found = found_in(page_of(kind), 1280, FIRST_SCREEN, height=800)
     assert found["questions"] == [question for question, _ in QUESTIONS.values()]
     assert found["bottom"] <= 800
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_kind_of_run_is_wider_than_a_phone(tmp_path, kind):
-    found = found_in(run_page.render(KINDS[kind](tmp_path / "run")), 390, PROBE)
+def test_no_kind_of_run_is_wider_than_a_phone(page_of, kind):
+    found = found_in(page_of(kind), 390, PROBE)
     assert (found["scroll"], found["wide"], found["dim"]) == (390, [], [])
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_kind_of_run_has_a_serious_fault_of_accessibility(tmp_path, kind, width):
-    page = run_page.render(KINDS[kind](tmp_path / "run"))
-    assert accessibility_faults(page, width) == []
+def test_no_kind_of_run_has_a_serious_fault_of_accessibility(page_of, kind, width):
+    assert accessibility_faults(page_of(kind), width) == []
 
 
 MOST_PAGES = 6

@@ -267,6 +267,12 @@ def test_lpips_of_small_odd_and_broken_images(lpips):
     assert lpips(*pair((2, 2, 20, 20), 9)).isnan().all()
 
 
+def test_the_trunk_of_lpips_is_torchvision_s():
+    from torchvision.models import SqueezeNet1_1_Weights
+
+    assert SqueezeNet1_1_Weights.DEFAULT.url == metrics.LPIPS_TRUNK
+
+
 @pytest.mark.parametrize("outcome", ["refused", "hangs"])
 def test_lpips_without_weights_gives_a_reason_within_seconds(monkeypatch, tmp_path, outcome):
     def download(*_args, **_options):

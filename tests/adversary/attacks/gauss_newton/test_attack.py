@@ -242,7 +242,9 @@ def test_each_restart_looks_for_starts_of_its_own_unless_one_is_chosen(
         asked.append(seed)
         return prior.mean.repeat(3, 1, 1, 1)
 
-    monkeypatch.setattr("adversary.attacks.gauss_newton.descent.multistart", noted)
+    module = "adversary.attacks.gauss_newton.descent"
+    monkeypatch.setattr(f"{module}.multistart", noted)
+    monkeypatch.setattr(f"{module}.resolve_swaps", lambda descent, place: place)
     monkeypatch.setattr(GaussNewton, "FLOOR", 0.0)
     labels = torch.tensor([1, 0, 1])
     model = tiny_net(seed=3)
