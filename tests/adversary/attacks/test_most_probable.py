@@ -7,6 +7,7 @@ import torch
 
 from adversary import Prior, ThreatModel, TrainingRecipe
 from adversary.attacks import MostProbable
+from adversary.attacks import most_probable as module
 from adversary.attacks.most_probable import misfit_cost
 from adversary.problem.problem import build_problem
 
@@ -26,7 +27,9 @@ def test_the_cost_of_the_misfit_is_smooth_and_grows(count, unknowns):
     slope = torch.autograd.grad(cost.sum(), total)[0]
     assert bool((slope > 0).all())
     assert bool((slope.diff() <= 1e-12).all())  # never steeper than for noise
-    assert float(cost.diff().max()) <= float(total.diff().max()) * (1 + 1e-9)  # no jump
+    steps = cost.detach().diff()
+    assert float(steps.max()) <= float(total.detach().diff().max()) * (1 + 1e-9)  # no jump
+    assert float(steps.min()) > 0  # neither up nor down
     within = total <= count + free
     assert torch.equal(cost[within], total[within])
 
@@ -64,3 +67,18 @@ def test_wrong_labels_lose_against_right_ones(tiny_net, update):
         )
         scores[label] = MostProbable(iterations=60).run(problem, seed=1).score
     assert min(scores, key=scores.__getitem__) == 2
+
+
+@pytest.mark.parametrize("order", [(2, 0), (0, 2)])
+def test_the_labels_that_gain_most_at_first_go_on(order, tiny_net, update, monkeypatch):
+    monkeypatch.setattr(
+        module, "likely_labels", lambda *_: [torch.tensor([label]) for label in order]
+    )
+    monkeypatch.setattr(MostProbable, "SCOUT", 15)
+    seen = update(
+        tiny_net(seed=1), xrays(1, 7), torch.tensor([2]), TrainingRecipe(lr=0.1, batch_size=1)
+    )
+    problem = build_problem(
+        seen, ThreatModel(), tiny_net(seed=1), image_shape=(1, 8, 8), prior=Prior(xrays(24, 99))
+    )
+    assert MostProbable(iterations=20).run(problem, seed=1).labels.tolist() == [2]

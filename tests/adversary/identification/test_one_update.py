@@ -83,6 +83,19 @@ def test_parts_sum_to_the_gradient(name, training, most):
     torch.testing.assert_close(found.sum(0), expected, rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.parametrize("groups", [2, 3, 6])
+def test_parts_of_a_grouped_convolution_are_of_the_channels_of_their_group(groups):
+    model = nn.Sequential(nn.Conv2d(6, 12, 3, groups=groups), nn.Flatten(), nn.Linear(192, 2))
+    images, labels = torch.rand(3, 6, 6, 6), torch.tensor([0, 1, 1])
+    loss = lambda out: F.cross_entropy(out, labels, reduction="sum")  # noqa: E731
+    kept = whole(model, most=80)
+    found = parts(model, {}, images, loss, kept).sum(0)
+    model.zero_grad()
+    loss(model(images)).backward()
+    expected = torch.cat([kept[n].of(p.grad) for n, p in model.named_parameters()])
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
 def test_parts_are_gradients_of_images_by_themselves():
     model = network()
     images, labels = draw(3, 0)

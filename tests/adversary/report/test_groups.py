@@ -24,6 +24,14 @@ def test_a_group_is_judged_by_its_most_revealing_picture():
     assert (c.level, c.images, c.failed, c.mean_psnr) == (Severity.UNKNOWN, 0, 1, None)
 
 
+def test_an_update_whose_attacks_failed_keeps_its_group_from_being_protected():
+    safe = row(1, "a", 10.0) | {"level": Severity.PROTECTED}
+    [group] = by_group([safe, row(2, "a", None, "failed")], "client")
+    assert (group.level, group.images, group.failed) == (Severity.OPEN, 1, 1)
+    [alone] = by_group([safe, row(1, "a", None, "failed")], "client")  # another attack on it
+    assert alone.level is Severity.PROTECTED
+
+
 def test_the_worst_keep_the_order_of_their_keys():
     shown = worst_of(by_group(ROWS, "client"), 2)
     assert ([group.key for group in shown.groups], shown.of) == (["a", "b"], 3)

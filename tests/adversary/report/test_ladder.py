@@ -25,12 +25,13 @@ def test_the_highest_rung_of_pictures_and_names_counts():
     ]
     found = ladder(rows, [
         names("a", 2, chance=1e-9), names("b", 1, chance=1e-9), names("b", 2, auc_chance=1e-9),
-        names("b", None, chance=0.03),  # beyond chance alone, not among four
+        names("d", None, chance=0.03, auc_chance=0.03),  # beyond chance alone, not among four
     ], most=24)  # fmt: skip
     assert found.rounds == (1, 2, None)
     assert dict(found.clients) == {
         "a": (Rung.COPY, Rung.RECOGNISABLE, Rung.COPY),  # a copy of one round is one of all
         "b": (Rung.NAMED, Rung.MEMBER, Rung.NAMED),
+        "d": (None, None, Rung.NOTHING),
     }
 
 

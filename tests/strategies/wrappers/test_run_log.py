@@ -169,6 +169,7 @@ def test_rounds_go_on_from_an_earlier_run(foreign):
     assert seen == [4, 5]
     assert sorted({turn for turn, _ in app.loaded}) == [4, 5]
     assert [row[0] for row in ledger.named("round_done")] == [4, 5]
+    assert sorted({row[0] for row in ledger.named("evaluated")}) == [4, 5]
     assert strategy.took_part == {"client-00": 4, "client-01": 2, "client-02": 2}
     assert ledger.named("close") == [("completed", "")]
 
