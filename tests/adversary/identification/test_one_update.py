@@ -160,6 +160,18 @@ def test_gains_say_how_far_a_gradient_moves_weights(momentum):
         assert float(found[step]["w"]) == pytest.approx(-float(weight), rel=1e-5)
 
 
+def test_gains_of_adam_are_its_moving_average_over_the_roots_that_it_had():
+    recipe = TrainingRecipe(lr=0.1, batch_size=1, optimizer="adam", schedule="cosine")
+    roots = [torch.tensor([1.0, 2.0 + k]) for k in range(4)]
+    found = gains(recipe, 4, [{"w": root} for root in roots], ["w"])
+    for step in range(4):
+        average, moved = torch.zeros(2), torch.zeros(2)
+        for now, rate in enumerate(recipe.rates(4)):
+            average = 0.9 * average + 0.1 * float(now == step)
+            moved = moved + rate * average / (1 - 0.9 ** (now + 1)) / roots[now]
+        torch.testing.assert_close(found[step]["w"], moved)
+
+
 @pytest.mark.parametrize("name", ["convnet", "resnet18"])
 @pytest.mark.parametrize("options", [{}, {"momentum": 0.9, "weight_decay": 0.01}])
 def test_one_step_is_the_sum_of_its_images(name, options):

@@ -131,7 +131,7 @@ def test_calibration_counts_what_a_model_in_the_clients_place_leaves_unexplained
     x = images.double()
     assert float(equations.calibrated(x)(x).square().mean()) > 1e4
     near = equations.calibrated(x, client=problem)
-    assert 0.1 < float(near(x).square().mean()) < 2
+    assert 0.2 < float(near(x).square().mean()) < 1  # units that are off leave nothing
 
 
 def test_simulated_errors_of_the_clients_arithmetic_are_others_each_time(tiny_net, update):

@@ -112,14 +112,14 @@ def test_a_posterior_that_is_not_normal_over_its_own_spread_proves_nothing():
 
 
 def test_other_images_that_cost_little_more_leave_it_open():
-    far = 2 * MIN_DISTANCE_STD * math.sqrt(2) * error(20.0)
+    far = 1.05 * MIN_DISTANCE_STD * math.sqrt(2) * error(20.0)
     several = ("open", ("several-explanations",))
     assert stated(rivals=[rival(MIN_COST_DIFFERENCE - 0.1, apart=far)]) == several
     assert stated(rivals=[rival(MIN_COST_DIFFERENCE + 0.1, apart=far)]) == ("proved", ())
 
 
 def test_the_same_images_found_again_are_no_rival():
-    near = 0.5 * MIN_DISTANCE_STD * math.sqrt(2) * error(20.0)
+    near = 0.95 * MIN_DISTANCE_STD * math.sqrt(2) * error(20.0)
     assert stated(rivals=[rival(0.1, apart=near)]) == ("proved", ())
     assert stated(rivals=[rival(0.1, apart=near, labels=(1, 0))]) == ("proved", ())
 
