@@ -45,7 +45,7 @@ def _no_perceptual_metric(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def _no_drawing() -> Iterator[None]:
-    """Lay the charts out and draw none: three quarters of a short run's time.
+    """Lay the charts out and draw none: half of a short run's time.
 
     Charts are looked at in tests/adversary/report, and drawn by every run in a process of its own.
     """
