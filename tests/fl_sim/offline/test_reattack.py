@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -14,11 +15,22 @@ from fl_sim.settings.rules import SettingsError
 KEY = ["round", "client", "attack", "image"]
 
 
+@pytest.fixture(scope="module")
+def original():
+    """A run with recorded updates, once there is one."""
+    return {}
+
+
 @pytest.fixture
-def recorded(quick):
-    settings = quick(adversary__record=True)
-    run_in_process(settings)
-    return RunFolder.open(Path(settings.out))
+def recorded(quick, tmp_path, tmp_path_factory, original):
+    """A copy of a run with recorded updates."""
+    if not original:
+        settings = quick(
+            adversary__record=True, out=str(tmp_path_factory.mktemp("recorded") / "run")
+        )
+        run_in_process(settings)
+        original["path"] = settings.out
+    return RunFolder.open(shutil.copytree(original["path"], tmp_path / "run"))
 
 
 def table(folder):
