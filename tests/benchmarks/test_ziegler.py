@@ -89,7 +89,7 @@ def test_the_page_says_what_the_rows_say(root, made):
     made_row = made[0]
     attack = {**made_row["attacks"][0], "start": "mean", "chosen": True, "psnr": 17.25}
     base = {**made_row, "size": 64, "attacks": [attack], "options": "ing.iterations=3, ing.lr=1"}
-    base["named"] = [{"round": 1, "hits": 3, "members": 4}]
+    base["named"] = [{"round": 1, "hits": 3, "members": 4, "candidates": 64}]
     rows = [
         base,
         {**base, "label": "freeze middle", "freeze": "middle"},
@@ -104,3 +104,4 @@ def test_the_page_says_what_the_rows_say(root, made):
     middle, ten, one = (text.index(f"| {name} |") for name in ("middle", "10", "1 | 0.50"))
     assert middle < ten < one
     assert "3 steps |" in text
+    assert "| epsilon 1, 10, for ten rounds" in text
