@@ -30,10 +30,17 @@ from adversary import Observation, ThreatModel, TrainingRecipe
 from adversary.common.files import atomic_write
 from adversary.common.seeding import derive_seed, generator
 from adversary.common.types import StateDict
-from adversary.identification import Gallery, Identification, ceilings, figures, identify
+from adversary.identification import (
+    Gallery,
+    Identification,
+    ceilings,
+    figures,
+    identify,
+    membership,
+)
 from adversary.identification.joining import joined
 from adversary.identification.likelihood_ratio import clipped_rows, log_ratios
-from adversary.identification.null import named, p_values
+from adversary.identification.null import Scores, named, p_values
 from adversary.identification.per_example import blocks, parts
 from adversary.priors.public import Prior
 from benchmarks import common
@@ -241,9 +248,12 @@ def attacked(federation: Federation, observation: Observation, members: Tensor) 
     )
 
 
-def row(scores: Tensor, null: Tensor, members: int) -> dict[str, Any]:
-    """Return the figures of standardised scores, of which the first are members'."""
-    inside, outside = scores[:members], scores[members:]
+def row(scores: Scores, members: int) -> dict[str, Any]:
+    """Return the figures of scores, of which the first are members'."""
+    rate = min(0.5, members / len(scores))
+    like = membership.fitted(scores.values, scores.expected, rate)
+    ratios = membership.log_ratios(scores.values, scores.expected, like)
+    inside, outside = ratios[:members], ratios[members:]
     power = figures.power(inside, outside, 0.01)
     assert power is not None
     return {
@@ -251,7 +261,7 @@ def row(scores: Tensor, null: Tensor, members: int) -> dict[str, Any]:
         "tpr_1": power.rate,
         "tpr_1_low": power.low,
         "tpr_1_high": power.high,
-        "named": float(named(p_values(scores, len(null)))[:members].double().mean()),
+        "named": float(named(p_values(scores.values, len(scores.null)))[:members].double().mean()),
         "ceiling": None,
     }
 
@@ -262,7 +272,7 @@ def rows(
     """Yield a row an update, and one for all rounds of a hospital so far."""
     case = CASES[name]
     federation = Federation(case, deal(*one_a_patient(path, case.size), case, seed), seed)
-    so_far: dict[int, list[tuple[Tensor, Tensor]]] = {}
+    so_far: dict[int, list[Scores]] = {}
     for round in range(1, min(rounds or case.rounds, case.rounds) + 1):
         updates = [
             federation.update(round, hospital, own)
@@ -289,12 +299,12 @@ def rows(
                 "seed": seed,
                 "seconds": time.process_time() - began,
             }
-            so_far.setdefault(hospital, []).append((found.scores, found.null))
-            yield about | {"joined": False} | row(found.scores, found.null, len(members))
+            so_far.setdefault(hospital, []).append(found.scores)
+            yield about | {"joined": False} | row(found.scores, len(members))
             if round > 1:
                 rate = min(0.5, len(members) / len(found.scores))
                 together = joined(so_far[hospital], rate)
-                yield about | {"joined": True} | row(*together, len(members))
+                yield about | {"joined": True} | row(together, len(members))
         federation.average(updates)
 
 

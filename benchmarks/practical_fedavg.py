@@ -198,7 +198,7 @@ def _names(observation: Observation, where: Place, seed: int) -> dict[str, Any]:
         found = identify(observation, ThreatModel(), where.model, gallery, where.public, seed=seed)
     except ValueError as error:
         return {"auc": None, "unidentified": one_line_error(error)}
-    return identification_row(found.scores, found.null, len(where.own))
+    return identification_row(found.scores, len(where.own))
 
 
 def settings(given: argparse.Namespace) -> Iterator[Setting]:

@@ -1,10 +1,10 @@
-"""Batch normalisation in training mode, with the company that the update itself tells of.
+"""Batch normalisation in training mode, with the company of an image in its place.
 
 In training mode what a layer makes of an image depends on the batch: on its mean and variance of
 every channel going forward, and going back on the batch's derivatives by the layer's shift and
-scale. All four are in the update, the first two in the buffers and the others in the change of
-shift and scale, as means over the local steps. With these in place each image's part is that which
-it had in the client's own batches, and needs no company to be put into. Of one step it is exact.
+scale. With these in place each image's part is that which it had in the client's own batches, and
+needs no company to be put into. All four are in the update, the first two in the buffers and the
+others in the change of shift and scale, as means over the local steps. Of one step it is exact.
 """
 
 from __future__ import annotations
@@ -86,10 +86,10 @@ class KnownBatchNorm(_BatchNorm):
         """Take what the layer takes."""
 
 
-def company(
+def told(
     name: str, layer: nn.Module, moved: StateDict, gains: Sequence[Mapping[str, Tensor]]
 ) -> Company:
-    """Return the company of a layer's images, the mean over local steps.
+    """Return what an update tells of a layer's batches, the mean over local steps.
 
     Parameters
     ----------
@@ -105,22 +105,17 @@ def company(
     buffer = layer.running_mean
     assert isinstance(buffer, Tensor)
 
-    def mean(key: str) -> Tensor | None:
+    def mean(key: str) -> Tensor:
         if key not in moved:
-            return None
+            return torch.zeros_like(buffer)
         total = torch.stack(torch.broadcast_tensors(*(g[key] for g in gains))).sum(0)
         return (moved[key] / total).to(buffer)
 
-    centre, variance = mean(f"{name}.running_mean"), mean(f"{name}.running_var")
-    assert centre is not None
-    assert variance is not None
-    nothing = torch.zeros_like(centre)
-    by_shift, by_scale = mean(f"{name}.bias"), mean(f"{name}.weight")
     return Company(
-        mean=centre,
-        variance=variance.clamp_min(0),
-        by_shift=nothing if by_shift is None else by_shift,
-        by_scale=nothing if by_scale is None else by_scale,
+        mean=mean(f"{name}.running_mean"),
+        variance=mean(f"{name}.running_var").clamp_min(0),
+        by_shift=mean(f"{name}.bias"),
+        by_scale=mean(f"{name}.weight"),
     )
 
 

@@ -8,7 +8,7 @@ own mean and spread of every channel.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from adversary.common.types import StateDict
-from adversary.identification.company import Company, company, with_company
+from adversary.identification.company import Company, told, with_company
 from adversary.identification.intervals import Limits
 from adversary.identification.per_example import Blocks, blocks, parts, readable
+from adversary.identification.public_company import company, public_batches
 from adversary.identification.rehearsal import Rehearsal, gains, start, trained_names
 from adversary.identification.views import Views
 from adversary.observation.channel import Channel
@@ -44,10 +45,13 @@ class Point:
     gain : dict of str to Tensor
         By how much the gradients of these steps move each weight in all, and the statistics of
         these batches each buffer: of the shape of the array, or ().
+    companies : mapping of str to Company
+        Of the images in each layer whose buffers are read.
     """
 
     weights: StateDict
     gain: StateDict
+    companies: Mapping[str, Company] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,11 +117,6 @@ class Update:
         ends = [self.moved | {n: getattr(one, end) for n, one in self.within.items()}
                 for end in ("lower", "upper")]  # fmt: skip
         return Limits(*(self.flat(end).double() for end in ends))
-
-    def companies(self, model: nn.Module) -> dict[str, Company]:
-        """Return the company of images in each layer whose buffers are read."""
-        gains = [point.gain for point in self.points]
-        return {n: company(n, model.get_submodule(n), self.moved, gains) for n in self.layers}
 
     def flat(self, arrays: StateDict) -> Tensor:
         """Return the entries of arrays in the order of :attr:`data`, (P,)."""
@@ -216,7 +215,7 @@ def read(
     moved |= {n: told for n, (told, _) in statistics.items()}
     seen = {n: moved[n] for n in readable(model, names) if _is_seen(channel, n)}
     moved |= {n: v * channel.observed[n] for n, v in seen.items() if n in channel.observed}
-    return Update(
+    update = Update(
         moved=moved,
         points=_points(path, gain, points),
         entries=blocks(seen, most, generator=generator),
@@ -230,6 +229,7 @@ def read(
         within=within,
         noise={n: noise for n, (_, noise) in values.items()},
     )
+    return _accompanied(update, model, observation, rehearsals)
 
 
 def along(
@@ -243,7 +243,25 @@ def along(
     """Return an update with the path that other rehearsals give it."""
     sent, steps = start(model, observation), len(update.gain)
     path = [_bent(rehearsals, sent, update.ends, step, steps) for step in range(steps)]
-    return replace(update, points=_points(path, update.gain, points))
+    bent = replace(update, points=_points(path, update.gain, points))
+    return _accompanied(bent, model, observation, rehearsals)
+
+
+def _accompanied(
+    update: Update, model: nn.Module, observation: Observation, rehearsals: Sequence[Rehearsal]
+) -> Update:
+    """Return an update with the company that images have at each place."""
+    if not update.layers:
+        return update
+    if len(update.gain) == 1:
+        one = {n: told(n, model.get_submodule(n), update.moved, update.gain) for n in update.layers}
+        return replace(update, points=[replace(update.points[0], companies=one)])
+    batches = public_batches(rehearsals, observation.recipe.batch_size)
+    points = [
+        replace(p, companies=company(model, update.layers, p.weights, batches, observation.recipe))
+        for p in update.points
+    ]
+    return replace(update, points=points)
 
 
 def _changes(model: nn.Module, observation: Observation, sent: StateDict) -> StateDict:
@@ -414,16 +432,16 @@ def features(
         Told the share that is done, in [0, 1].
     """
     views = views or Views()
-    model = with_company(model, update.companies(model), update.batch_size)
-    mixed = any(isinstance(m, _BatchNorm) and m.training for m in model.modules())
-    at_once = min(update.batch_size, len(images)) if mixed else 64
     found = torch.empty(len(images), len(update.points) * views.count, len(update.data))
     for place, point in enumerate(update.points):
+        own = with_company(model, point.companies, update.batch_size)
+        mixed = any(isinstance(m, _BatchNorm) and m.training for m in own.modules())
+        at_once = min(update.batch_size, len(images)) if mixed else 64
         scale = _scale(update, point) / (update.images * views.count)
         for batch in _groups(len(images), at_once, mixed, generator):
             seen = views.of((images[batch], targets[batch]), place, generator)
             for view, shown in enumerate(seen):
-                rows = sum(_rows(model, update, point, one, observation, channel) for one in shown)
+                rows = sum(_rows(own, update, point, one, observation, channel) for one in shown)
                 found[batch, place * views.count + view] = (rows * scale).float()
             progress((place + len(batch) / len(images)) / len(update.points))
     return _masked(found, update, channel)

@@ -7,33 +7,38 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from adversary.identification.null import member_scores, standardised
+from adversary.identification.membership import fitted
+from adversary.identification.null import Scores, standardised
 
 
-def joined(rounds: Sequence[tuple[Tensor, Tensor]], rate: float) -> tuple[Tensor, Tensor]:
-    """Return standardised scores of all rounds together, of candidates (N,) and null (M,).
+def joined(rounds: Sequence[Scores], rate: float) -> Scores:
+    """Return what all rounds together say, of the same candidates and null in each.
 
-    For independent scores of unit deviation the best sum weighs each round by the mean that
-    members' scores have in it, which a mixture over the gallery estimates: a round that tells
-    nothing weighs nothing.
+    Of independent scores of unit deviation the best sum weighs each by the mean that a member's
+    score has in it: a round that tells nothing of a candidate weighs nothing.
 
     Parameters
     ----------
-    rounds : sequence of (Tensor, Tensor)
-        Standardised scores of candidates and of the null, the same ones in each round.
+    rounds : sequence of Scores
+        Of each round, at least one.
     rate : float
         Share of the gallery that is taken to be members, in (0, 1).
     """
-    weights = [_weight(scores, rate) for scores, _ in rounds]
-    if not any(weights):
-        weights = [1.0] * len(rounds)
-    scores = torch.stack([w * s for w, (s, _) in zip(weights, rounds, strict=True)]).sum(0)
-    null = torch.stack([w * s for w, (_, s) in zip(weights, rounds, strict=True)]).sum(0)
-    return standardised(scores, null), standardised(null, null)
+    like = [fitted(one.values, one.expected, rate) for one in rounds]
+    # Of a round with nothing but noise the mean may be as large as its error.
+    means = [max(0.0, one.mean - 2 * one.error) for one in like]
+    if not any(means):
+        means = [1.0] * len(rounds)
 
+    def together(scores: Sequence[Tensor], expected: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        each = torch.stack([mean * own for mean, own in zip(means, expected, strict=True)])
+        variances = [one.variance(own) for one, own in zip(like, expected, strict=True)]
+        weights = each / (0.5 * (1 + torch.stack(variances)))
+        weights = weights / weights.norm(dim=0).clamp_min(1e-300)
+        return (weights * torch.stack(list(scores))).sum(0), (weights * each).sum(0)
 
-def _weight(scores: Tensor, rate: float) -> float:
-    """Return members' mean score over the variance of theirs and the null's."""
-    mean, deviation = member_scores(scores, rate)
-    noise = 2 / float(len(scores)) ** 0.5 / rate  # what a mean of nothing but noise may be
-    return max(0.0, mean - noise) / (0.5 * (1 + deviation**2))
+    scores, expected = together([r.values for r in rounds], [r.expected for r in rounds])
+    null, of_null = together([r.null for r in rounds], [r.null_expected for r in rounds])
+    return standardised(
+        torch.cat([scores, null]), torch.cat([expected, of_null]), candidates=len(scores)
+    )

@@ -1,4 +1,4 @@
-"""From scores to statements: p-values against a null, names at a false discovery rate, posteriors.
+"""From scores to statements: p-values against a null, names at a false discovery rate.
 
 The null are public X-rays that are scored like candidates and known not to be in the update. Their
 scores are taken to be normal, with a mean and deviation of their own.
@@ -7,6 +7,7 @@ scores are taken to be normal, with a mean and deviation of their own.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import scipy
 import torch
@@ -19,8 +20,6 @@ FEWEST = 20
 
 NULL_SHARE = 0.4
 """Share of the public X-rays that is held back for the null."""
-
-ITERATIONS = 50
 
 
 class NullError(UserError, ValueError):
@@ -41,11 +40,48 @@ def check(null: int) -> None:
         )
 
 
-def standardised(scores: Tensor, null: Tensor) -> Tensor:
-    """Return scores (N,) in standard deviations of the null (M,) from its mean."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scores:
+    """Scores of candidates and of the null, in standard deviations of the latter from its mean.
+
+    Parameters
+    ----------
+    values, expected : Tensor
+        (N,), float64, of candidates, and what they would be of members if the model is right.
+    null, null_expected : Tensor
+        (M,), of public X-rays that were not in it.
+    """
+
+    values: Tensor
+    expected: Tensor
+    null: Tensor
+    null_expected: Tensor
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+def standardised(scores: Tensor, expected: Tensor, candidates: int) -> Scores:
+    """Return scores in units of the null.
+
+    Parameters
+    ----------
+    scores, expected : Tensor
+        (N + M,), of candidates and then of the null, and what they would be of members.
+    candidates : int
+        N.
+    """
+    scores, expected = scores.double(), expected.double()
+    null = scores[candidates:]
     check(len(null))
-    null = null.double()
-    return (scores.double() - null.mean()) / null.std().clamp_min(1e-300)
+    unit = null.std().clamp_min(1e-300)
+    scores, expected = (scores - null.mean()) / unit, expected / unit
+    return Scores(
+        values=scores[:candidates],
+        expected=expected[:candidates],
+        null=scores[candidates:],
+        null_expected=expected[candidates:],
+    )
 
 
 def p_values(standard: Tensor, null: int) -> Tensor:
@@ -77,40 +113,3 @@ def named(p_values: Tensor, rate: float = 0.05) -> Tensor:
     if len(below):
         found[order[: int(below[-1]) + 1]] = True
     return found
-
-
-def member_scores(standard: Tensor, rate: float) -> tuple[float, float]:
-    """Return mean and deviation of members' scores, a share ``rate`` of a gallery.
-
-    By expectation and maximisation of a mixture with a standard normal null; the mean is at least
-    0 and the deviation at least 1.
-    """
-    scores = standard.double()
-    mean, deviation = max(0.5, float(scores.mean()) / rate), 1.0
-    for _ in range(ITERATIONS):
-        weights = _posterior(scores, rate, mean, deviation)
-        total = float(weights.sum()) or 1e-300
-        mean = max(0.0, float(weights @ scores) / total)
-        deviation = max(1.0, math.sqrt(float(weights @ (scores - mean).square()) / total))
-    return mean, deviation
-
-
-def posteriors(standard: Tensor, rate: float) -> Tensor:
-    """Return the probability that each candidate is in the update, (N,).
-
-    Parameters
-    ----------
-    standard : Tensor
-        (N,), of :func:`standardised`.
-    rate : float
-        Prior probability of a candidate, in (0, 1).
-    """
-    return _posterior(standard.double(), rate, *member_scores(standard, rate))
-
-
-def _posterior(scores: Tensor, rate: float, mean: float, deviation: float) -> Tensor:
-    apart = (scores - mean) / deviation
-    odds = 0.5 * (scores.square() - apart.square()) - math.log(deviation)
-    found = torch.sigmoid(odds + math.log(rate / (1 - rate)))
-    # A wide mixture component must not make a low score a sign of membership.
-    return torch.where(scores < 0, found.clamp(max=rate), found)

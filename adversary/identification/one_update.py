@@ -12,16 +12,24 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from adversary.common.seeding import generator
-from adversary.identification import evidence, null
+from adversary.identification import evidence, membership, null
 from adversary.identification.evidence import Update, local_steps
 from adversary.identification.intervals import regress_within
 from adversary.identification.path_uncertainty import (
     EXAMPLES,
     LEAST,
+    NORMALISED_EXAMPLES,
     PathUncertainty,
     path_uncertainty,
 )
-from adversary.identification.regression import DIRECTIONS, MISFIT, Fit, directions, regress
+from adversary.identification.regression import (
+    DIRECTIONS,
+    MISFIT,
+    Equations,
+    Fit,
+    directions,
+    regress,
+)
 from adversary.identification.rehearsal import Rehearsal, in_training_mode, rehearse
 from adversary.identification.views import Views
 from adversary.observation.channel import Channel
@@ -41,8 +49,12 @@ MOST, FEWEST_ENTRIES = 16384, 64
 VIEW_DIRECTIONS = 4
 """Directions kept of an image of which the network saw one of several views."""
 
-MAX_CHI_SQUARE, REFITS = 1.5, 4
-"""Chi-square beyond which an update is fitted again with more noise, and fits at most."""
+LEFT = 0.15
+"""Chi-square that is aimed at: what errs alike in many images is taken for theirs, so that less is
+left than there was."""
+
+MAX_CHI_SQUARE, REFITS = 1.5, 5
+"""Chi-square beyond which an update with known noise is fitted with more, and fits at most."""
 
 CHUNK = 64
 """Images whose parts at all points are in memory at once, about."""
@@ -82,14 +94,12 @@ class Identification:
     ----------
     names : tuple of str
         Of the candidates that are scored, (N).
-    scores : Tensor
-        (N,), float64, in standard deviations of the null from its mean.
+    scores : Scores
+        Of the candidates and of the null.
     p_values : Tensor
         (N,), of such a score or a higher one by chance.
     posteriors : Tensor
         (N,), probabilities of membership.
-    null : Tensor
-        (M,), standardised scores of public X-rays that were not in it.
     rate : float
         The prior probability that the posteriors stand on.
     seconds : float
@@ -99,10 +109,9 @@ class Identification:
     """
 
     names: tuple[str, ...]
-    scores: Tensor
+    scores: null.Scores
     p_values: Tensor
     posteriors: Tensor
-    null: Tensor
     rate: float
     seconds: float
     flags: tuple[str, ...] = ()
@@ -182,39 +191,24 @@ def identify(
     background = attack.rows(update, known, lambda share: progress(0.7 + 0.2 * share))
     doubt = attack.path_uncertainty(update)
     scale, noise = attack.units(update, background)
-    guarded = ways > 1 or observation.recipe.optimizer == "adam" or update.layers
+    guarded = ways > 1 or observation.recipe.optimizer == "adam"
     least = MISFIT if guarded else LEAST
     fit = _fitted(
         *(update, rows.mul_(scale), background.mul_(scale), scale, noise, doubt), least=least
     )
-    statistic = fit.statistic.view(ways, -1).amax(0)  # of each label in turn the likeliest
+    statistic, likeliest = fit.statistic.view(ways, -1).max(0)  # of each label in turn
+    expected = fit.expected.view(ways, -1).gather(0, likeliest[None])[0]
     rate = rate or min(0.5, observation.images / len(gallery))
     flags += ["sketched"] * update.sketched + ["labels-guessed"] * (ways > 1)
-    scores, others = statistic[: len(gallery)], statistic[len(gallery) :]
-    seconds = time.monotonic() - began
-    return stated(gallery.names, scores, others, rate=rate, seconds=seconds, flags=tuple(flags))
-
-
-def stated(
-    names: tuple[str, ...],
-    scores: Tensor,
-    others: Tensor,
-    *,
-    rate: float,
-    seconds: float,
-    flags: tuple[str, ...] = (),
-) -> Identification:
-    """Return what scores say of candidates (N,), in the light of the null's (M,)."""
-    standard = null.standardised(scores, others)
+    scores = null.standardised(statistic, expected, len(gallery))
     return Identification(
-        names=names,
-        scores=standard,
-        p_values=null.p_values(standard, len(others)),
-        posteriors=null.posteriors(standard, rate),
-        null=null.standardised(others, others),
+        names=gallery.names,
+        scores=scores,
+        p_values=null.p_values(scores.values, len(scores.null)),
+        posteriors=membership.posteriors(scores.values, scores.expected, rate),
         rate=rate,
-        seconds=seconds,
-        flags=flags,
+        seconds=time.monotonic() - began,
+        flags=tuple(flags),
     )
 
 
@@ -359,15 +353,10 @@ class _Attack:
         return found
 
     def path_uncertainty(self, update: Update) -> PathUncertainty:
-        """Return how far the images' parts may be off.
-
-        With batches normalised together it would take as long again as the candidates: none is
-        told then.
-        """
+        """Return how far the images' parts may be off."""
         assert self.known.labels is not None
-        if update.layers:
-            return PathUncertainty.none(len(update.data))
-        chosen = torch.randperm(len(self.known.images), generator=self.generator)[:EXAMPLES]
+        examples = NORMALISED_EXAMPLES if update.layers else EXAMPLES
+        chosen = torch.randperm(len(self.known.images), generator=self.generator)[:examples]
         views = self.views()
         return path_uncertainty(
             *(self.model, update, self.observation, self.channel, self.rehearsals),
@@ -420,10 +409,10 @@ def _fitted(
 ) -> Fit:
     """Return what the update says of images, all in the units of the rows.
 
-    Where more is left than the path explains, as of members who are no candidates, that much more
-    is taken for noise. A larger ``least`` misfit is for the parts of an image under each of its
-    labels, which are nearly multiples of each other, and for the second moments of Adam, which err
-    weight by weight.
+    How much the model leaves is seen in what is left of the update itself: the misfit is taken so
+    many times as makes chi-square :data:`LEFT`. A larger ``least`` misfit is for the parts of an
+    image under each of its labels, which are nearly multiples of each other, and for the second
+    moments of Adam, which err weight by weight.
     """
     data, limits, off = update.data * scale, update.limits, doubt.scaled(scale)
     misfit = off.misfit(rows, least)
@@ -432,9 +421,33 @@ def _fitted(
         return regress_within(
             *(within, data, rows, background), noise=noise, misfit=misfit, shared=off.shared
         )
+    if noise is None:
+        return _fitted_to_what_is_left(
+            Equations(data, rows, background, None, misfit, off.shared),
+            fewest=float(least / misfit.median()),
+        )
     for _ in range(REFITS):
         fit = regress(data, rows, background, noise=noise, misfit=misfit, shared=off.shared)
         if fit.chi_square <= MAX_CHI_SQUARE:
             break
         misfit = misfit * fit.chi_square
     return fit
+
+
+def _fitted_to_what_is_left(equations: Equations, fewest: float) -> Fit:
+    """Return the fit with variances so many times that chi-square is :data:`LEFT`, about.
+
+    Not fewer times than ``fewest``, nor than products in float32 allow.
+    """
+    times, found = 1.0, None
+    for _ in range(REFITS):
+        try:
+            found = equations.fit(times)
+        except torch.linalg.LinAlgError:
+            times, fewest = 10 * times, 10 * times
+            continue
+        wanted = max(fewest, times * found.chi_square / LEFT)
+        if 0.5 < wanted / times < 2:
+            break
+        times = wanted
+    return equations.fit(times) if found is None else found

@@ -24,8 +24,9 @@ from adversary.identification.views import Examples, Views
 from adversary.observation.channel import Channel
 from adversary.observation.observation import Observation
 
-EXAMPLES = 32
-"""Public X-rays of which parts are compared."""
+EXAMPLES, NORMALISED_EXAMPLES = 32, 16
+"""Public X-rays of which parts are compared; fewer where batches are normalised together, which
+takes longer."""
 
 CAUTION = 3.0
 """Factor on the variance that paths show, at least: four are few."""
@@ -53,11 +54,6 @@ class PathUncertainty:
 
     variance: Tensor
     shared: Tensor
-
-    @classmethod
-    def none(cls, equations: int) -> PathUncertainty:
-        """Return that of a path of which nothing is said."""
-        return cls(torch.zeros(equations), torch.zeros(0, equations))
 
     def scaled(self, factor: Tensor) -> PathUncertainty:
         """Return that of equations times a factor, (P,)."""
@@ -114,7 +110,7 @@ def path_uncertainty(
     off = (1 + 1 / paths) / (paths - 1)
     variance = update.images * _by_array(off * single + along_path, update)
     factor = CAUTION
-    if len(rehearsals[0].examples[0]) <= MAX_REHEARSED:
+    if len(rehearsals[0].examples[0]) <= MAX_REHEARSED and not update.layers:
         others = (alone[1:] - alone[1:].mean(0)).mean(1)
         left = _left_of_one(*(model, update, observation, channel), rehearsals, views, seed)
         factor = max(factor, _excess(left, variance / update.images, others))

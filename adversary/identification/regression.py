@@ -132,35 +132,75 @@ def regress(
     shared : Tensor, optional
         (R, P), by which the model may be off as a whole: one standard deviation each.
     """
-    count = candidates.shape[1]
-    unexplained = misfit * candidates[0].square().sum(1).mean() * torch.ones_like(data)
-    variance = unexplained if noise is None else unexplained + noise.square()
-    weights = variance.rsqrt()
-    rows = [candidates.flatten(0, 1), BACKGROUND * background.flatten(0, 1)]
-    whitened = torch.cat(rows if shared is None else [*rows, shared]) * weights
-    told = data * weights
-    gram, right = _products(whitened, whitened), _products(whitened, told[None])[:, 0]
-    prior = float(gram.trace())
-    gram.diagonal().add_(1)
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
-    determined = len(gram) - float(inverse.trace())
-    shares = inverse @ right
-    fitted = shares.to(whitened) @ whitened
-    # Of the prior variance of the data, as much is left in each entry as on average.
-    left = determined / max(prior, 1e-300)
-    doubt = (left * (whitened.norm(dim=0) / weights).square() + unexplained).sqrt()
-    own = inverse[:count]
-    diagonal = own.diagonal()
-    variance = diagonal - own.square().sum(1)
-    left_over = float((told - fitted).double().square().sum())
-    return Fit(
-        share=shares[:count],
-        deviation=variance.clamp_min(1e-300).sqrt(),
-        resolution=(1 - diagonal).clamp(1e-9, 1),
-        explained=fitted / weights,
-        doubt=doubt,
-        chi_square=left_over / max(1.0, len(data) - determined),
-    )
+    return Equations(data, candidates, background, noise, misfit, shared).fit()
+
+
+class Equations:
+    """The equations of an update, in units of what may be left of each.
+
+    Parameters
+    ----------
+    data, candidates, background, noise, misfit, shared
+        As of :func:`regress`.
+    """
+
+    def __init__(
+        self,
+        data: Tensor,
+        candidates: Tensor,
+        background: Tensor,
+        noise: Tensor | None,
+        misfit: float | Tensor,
+        shared: Tensor | None,
+    ) -> None:
+        self.count = candidates.shape[1]
+        size = candidates[0].square().sum(1).mean()
+        self.unexplained = misfit * size * torch.ones_like(data)
+        variance = self.unexplained if noise is None else self.unexplained + noise.square()
+        self.weights = variance.rsqrt()
+        rows = [candidates.flatten(0, 1), BACKGROUND * background.flatten(0, 1)]
+        self.rows = torch.cat(rows if shared is None else [*rows, shared]) * self.weights
+        self.told = data * self.weights
+        self.gram = _products(self.rows, self.rows)
+        self.right = _products(self.rows, self.told[None])[:, 0]
+
+    def fit(self, times: float = 1.0) -> Fit:
+        """Return what they say if variances are so many times what was thought.
+
+        Parameters
+        ----------
+        times : float
+            Where no noise is known; with noise 1.
+
+        Raises
+        ------
+        torch.linalg.LinAlgError
+            Where sums of float32 are too coarse for so little noise.
+        """
+        gram = self.gram / times
+        prior = float(gram.trace())
+        gram.diagonal().add_(1)
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
+        own = inverse[: self.count]
+        diagonal = own.diagonal()
+        variance = diagonal - own.square().sum(1)
+        if bool((variance < 0).any()):
+            raise torch.linalg.LinAlgError("the products of the rows are too coarse")
+        determined = len(gram) - float(inverse.trace())
+        shares = inverse @ (self.right / times)
+        fitted = shares.to(self.rows) @ self.rows
+        # Of the prior variance of the data, as much is left in each entry as on average.
+        left = determined / max(prior, 1e-300)
+        squares = (self.rows.norm(dim=0) / self.weights).square()
+        left_over = float((self.told - fitted).double().square().sum()) / times
+        return Fit(
+            share=shares[: self.count],
+            deviation=variance.clamp_min(1e-300).sqrt(),
+            resolution=(1 - diagonal).clamp(1e-9, 1),
+            explained=fitted / self.weights,
+            doubt=(left * squares + times * self.unexplained).sqrt(),
+            chi_square=left_over / max(1.0, len(self.told) - determined),
+        )
 
 
 def _products(rows: Tensor, others: Tensor) -> Tensor:

@@ -74,7 +74,7 @@ def _curve(client: str, round: int, scored: CandidateScores, account: Account) -
         return None
     return Curve(
         name=client,
-        members=people.scores[people.members],
-        others=people.scores[~people.members],
+        members=people.log_ratios[people.members],
+        others=people.log_ratios[~people.members],
         account=account(round, client),
     )

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from adversary.common.truth import Truth
-from adversary.identification import null
+from adversary.identification import membership, null
 from adversary.identification.ceilings import epsilon_lower, private_power
 from adversary.identification.figures import auc, power
 from adversary.identification.identifier import IdentificationResult
@@ -34,8 +34,8 @@ class CandidateScores:
     ----------
     gallery : str
         Tells galleries apart: those of the same X-rays in the same order have the same.
-    scores, null : Tensor
-        (N,) and (M,), float64, of :class:`~adversary.identification.Identification`.
+    scores : Scores
+        Of :class:`~adversary.identification.Identification`.
     patients : tuple of int
         (N,), whose each X-ray is: an index into ``names``.
     names : tuple of str
@@ -51,8 +51,7 @@ class CandidateScores:
     """
 
     gallery: str
-    scores: Tensor
-    null: Tensor
+    scores: null.Scores
     patients: tuple[int, ...]
     names: tuple[str, ...]
     members: tuple[bool, ...] | None
@@ -71,6 +70,8 @@ class PatientScores:
         (n,).
     scores, p_values, posteriors : Tensor
         (n,), p-values times the number of a patient's X-rays (Bonferroni).
+    log_ratios : Tensor
+        (n,), of the likelihood as a member over that as another: by which patients are ranked.
     members : Tensor, optional
         (n,) bool.
     """
@@ -79,6 +80,7 @@ class PatientScores:
     scores: Tensor
     p_values: Tensor
     posteriors: Tensor
+    log_ratios: Tensor
     members: Tensor | None
 
 
@@ -127,7 +129,6 @@ def candidate_scores(
     return CandidateScores(
         gallery=hashlib.sha256("\0".join(found.names).encode("utf-8", "replace")).hexdigest(),
         scores=found.scores,
-        null=found.null,
         patients=tuple(place[name] for name in whose),
         names=names,
         members=None if inside is None else tuple(name in inside for name in found.names),
@@ -140,12 +141,10 @@ def candidate_scores(
 def joined_scores(rounds: Sequence[CandidateScores]) -> CandidateScores:
     """Return one client's rounds, of one gallery, as one; members are those of any of them."""
     first = rounds[0]
-    scores, others = joined([(one.scores, one.null) for one in rounds], first.rate)
     inside = [one.members for one in rounds if one.members is not None]
     return CandidateScores(
         gallery=first.gallery,
-        scores=scores,
-        null=others,
+        scores=joined([one.scores for one in rounds], first.rate),
         patients=first.patients,
         names=first.names,
         members=tuple(map(any, zip(*inside, strict=True))) if inside else None,
@@ -160,18 +159,21 @@ def by_patient(scored: CandidateScores) -> PatientScores:
     places: dict[int, list[int]] = {number: [] for number in range(len(scored.names))}
     for place, patient in enumerate(scored.patients):
         places[patient].append(place)
-    best = [max(own, key=lambda i: float(scored.scores[i])) for own in places.values()]
+    said = scored.scores
+    like = membership.fitted(said.values, said.expected, scored.rate)
+    ratios = membership.log_ratios(said.values, said.expected, like)
+    best = [max(own, key=lambda i: float(ratios[i])) for own in places.values()]
     times = torch.tensor([len(own) for own in places.values()], dtype=torch.float64)
-    p_values = null.p_values(scored.scores, len(scored.null))
-    posteriors = null.posteriors(scored.scores, scored.rate)
+    p_values = null.p_values(said.values, len(said.null))
     members = None
     if (inside := scored.members) is not None:
         members = torch.tensor([any(inside[i] for i in own) for own in places.values()])
     return PatientScores(
         names=scored.names,
-        scores=scored.scores[best],
+        scores=said.values[best],
         p_values=(p_values[best] * times).clamp(max=1),
-        posteriors=posteriors[best],
+        posteriors=membership.probability(ratios[best], scored.rate),
+        log_ratios=ratios[best],
         members=members,
     )
 
@@ -202,12 +204,12 @@ def figures(
     if people.members is None:
         return found
     members = people.members
-    scores, others = people.scores[members], people.scores[~members]
-    at_1, at_01 = power(scores, others, ALARMS), power(scores, others, ALARMS / 10)
+    inside, others = people.log_ratios[members], people.log_ratios[~members]
+    at_1, at_01 = power(inside, others, ALARMS), power(inside, others, ALARMS / 10)
     names = null.named(people.p_values)[members]
     found |= {
         "members": int(members.sum()),
-        "auc": auc(scores, others),
+        "auc": auc(inside, others),
         "tpr_1": at_1.rate if at_1 else None,
         "tpr_01": at_01.rate if at_01 else None,
         "named": float(names.double().mean()) if len(names) else None,

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from adversary.common.files import atomic_write
+from adversary.identification.null import Scores
 from adversary.scoring.identification_scores import (
     LEVEL,
     CandidateScores,
@@ -172,15 +173,19 @@ class IdentificationFiles:
 
 
 def _plain(scored: CandidateScores) -> dict[str, Any]:
-    return vars(scored) | {"scores": scored.scores.tolist(), "null": scored.null.tolist()}
+    said = {name: value.tolist() for name, value in vars(scored.scores).items()}
+    return vars(scored) | {"scores": said}
 
 
 def _read(content: dict[str, Any]) -> CandidateScores:
-    content |= {
-        name: torch.tensor(content[name], dtype=torch.float64) for name in ("scores", "null")
-    }
+    said = content.pop("scores")
+    if isinstance(said, list):  # of a version that did not say what is expected of members
+        null = content.pop("null")
+        ones = {"expected": [1.0] * len(said), "null_expected": [1.0] * len(null)}
+        said = {"values": said, "null": null, **ones}
     content |= {
         name: tuple(content[name]) for name in ("patients", "names", "members", "flags")
         if content[name] is not None
     }  # fmt: skip
-    return CandidateScores(**content)
+    found = {name: torch.tensor(value, dtype=torch.float64) for name, value in said.items()}
+    return CandidateScores(scores=Scores(**found), **content)

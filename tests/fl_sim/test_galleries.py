@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from adversary.identification import Identification, IdentificationResult
+from adversary.identification.null import Scores
 from adversary.observation.observation import Observation
 from fl_sim.data import load
 from fl_sim.federation import build_federation
@@ -101,8 +102,11 @@ def test_candidates_of_a_file_have_labels_by_their_names_and_nobody_knows_who_tr
         assert label == private.labels[place]
         assert torch.equal(image, private.tensor([place])[0])
     scores = torch.zeros(6).double()
-    said = Identification(names=found.names, scores=scores, p_values=scores, posteriors=scores,
-                          null=torch.randn(30).double(), rate=0.5, seconds=0.0)  # fmt: skip
+    others = torch.randn(30).double()
+    said = Identification(
+        names=found.names, scores=Scores(values=scores, expected=scores, null=others,
+        null_expected=others), p_values=scores, posteriors=scores, rate=0.5, seconds=0.0,
+    )  # fmt: skip
     outcome = IdentificationResult(seconds=0.0, found=said)
     assert run.scorer().score_identification(update(run), outcome).scored.members is None
     assert len(run.galleries.patients) == 6

@@ -178,7 +178,7 @@ def scores(name, trained_on):
 @pytest.mark.parametrize("name", CHANNELS)
 def test_members_are_found(name):
     found = scores(name, trained_on=True)
-    assert figures.auc(found.scores[:MEMBERS], found.scores[MEMBERS:]) > 0.9
+    assert figures.auc(found.scores.values[:MEMBERS], found.scores.values[MEMBERS:]) > 0.9
 
 
 @pytest.mark.parametrize("name", CHANNELS)

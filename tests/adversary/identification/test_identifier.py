@@ -9,14 +9,15 @@ import torch
 
 import adversary.identification
 from adversary.identification import Identification, Identifier
+from adversary.identification.null import Scores
 from adversary.observation.observation import Observation
 from adversary.observation.recipe import TrainingRecipe
 from adversary.observation.threat_model import ThreatModel
 
 SCORES = torch.tensor([3.0, 0.0], dtype=torch.float64)
 FOUND = Identification(
-    names=("a", "b"), scores=SCORES, p_values=SCORES, posteriors=SCORES, null=SCORES, rate=0.5,
-    seconds=1.0,
+    names=("a", "b"), scores=Scores(values=SCORES, expected=SCORES, null=SCORES,
+    null_expected=SCORES), p_values=SCORES, posteriors=SCORES, rate=0.5, seconds=1.0,
 )  # fmt: skip
 
 

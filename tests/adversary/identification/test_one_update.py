@@ -11,7 +11,6 @@ from torch.nn import functional as F
 from adversary.common.seeding import generator
 from adversary.identification import Gallery, IdentificationError, ceilings, figures, identify, null
 from adversary.identification.evidence import NothingTrainedError, Update, features, read
-from adversary.identification.joining import joined
 from adversary.identification.likelihood_ratio import clipped_rows, log_ratios
 from adversary.identification.one_update import _Attack
 from adversary.identification.per_example import UnreadableModelError, blocks, parts, readable
@@ -229,8 +228,8 @@ def test_directions_are_those_of_change():
 def test_p_values_of_the_null_are_uniform():
     draws = torch.Generator().manual_seed(0)
     found = torch.cat([
-        null.p_values(null.standardised(*torch.randn(2, 25, generator=draws).double()), 25)[:1]
-        for _ in range(3000)
+        null.p_values(null.standardised(scores, torch.ones(26), 1).values, 25)
+        for scores in torch.randn(3000, 26, generator=draws)
     ])  # fmt: skip
     assert stats.kstest(found.numpy(), "uniform").pvalue > 0.01
 
@@ -239,14 +238,15 @@ def test_p_values_of_the_null_are_uniform():
 def test_a_p_value_is_that_of_the_t_test_of_one_against_the_null(seed):
     draws = torch.Generator().manual_seed(seed)
     score, others = torch.randn(1, generator=draws) + 1, torch.randn(25, generator=draws)
-    found = null.p_values(null.standardised(score, others), 25)
+    standard = null.standardised(torch.cat([score, others]), torch.ones(26), 1)
+    found = null.p_values(standard.values, 25)
     theirs = stats.ttest_ind(score.double(), others.double(), alternative="greater").pvalue
     assert float(found) == pytest.approx(float(theirs), rel=1e-6)
 
 
 def test_too_small_a_null_is_refused():
     with pytest.raises(null.NullError, match="19 public X-rays are left for the null"):
-        null.standardised(torch.zeros(3), torch.zeros(19))
+        null.standardised(torch.zeros(22), torch.zeros(22), 3)
 
 
 def test_names_are_benjamini_and_hochbergs():
@@ -254,32 +254,6 @@ def test_names_are_benjamini_and_hochbergs():
     expected = stats.false_discovery_control(p.numpy()) <= 0.05
     assert null.named(p).tolist() == expected.tolist()
     assert not null.named(torch.full((4,), 0.5)).any()
-
-
-def test_posteriors_are_calibrated():
-    draws = torch.Generator().manual_seed(0)
-    scores = torch.randn(20000, generator=draws).double()
-    member = torch.rand(20000, generator=draws) < 0.3
-    scores[member] += 2.5
-    found = null.posteriors(scores, 0.3)
-    sure = found > 0.9
-    assert float(member[sure].double().mean()) == pytest.approx(float(found[sure].mean()), abs=0.02)
-    assert float(found.mean()) == pytest.approx(0.3, abs=0.02)
-
-
-def test_joining_gives_a_silent_round_no_weight():
-    draws = torch.Generator().manual_seed(0)
-    member = torch.arange(400) < 200
-    telling, silent = torch.randn(2, 400, generator=draws).double()
-    telling[member] += 3.0
-    others = torch.randn(3, 300, generator=draws).double()
-    alone = figures.auc(telling[member], telling[~member])
-    both, _ = joined([(telling, others[0]), (silent, others[1])], 0.5)
-    assert figures.auc(both[member], both[~member]) >= alone - 1e-3
-    second = torch.randn(400, generator=draws).double() + 3.0 * member
-    both, standard = joined([(telling, others[0]), (second, others[2])], 0.5)
-    assert figures.auc(both[member], both[~member]) > alone + 5e-3
-    assert float(standard.std()) == pytest.approx(1.0)
 
 
 def test_auc_and_power():
@@ -383,7 +357,7 @@ def case(name="convnet", recipe=RECIPE, members=24):
 
 
 def scored(found, members):
-    return figures.auc(found.scores[:members], found.scores[members:])
+    return figures.auc(found.posteriors[:members], found.posteriors[members:])
 
 
 @pytest.mark.parametrize(
@@ -463,7 +437,7 @@ def test_nothing_is_changed():
     state = torch.get_rng_state()
     first = identify(observation, ThreatModel(), model, gallery, public, seed=1)
     second = identify(observation, ThreatModel(), model, gallery, public, seed=1)
-    torch.testing.assert_close(first.scores, second.scores, rtol=0, atol=0)
+    torch.testing.assert_close(first.scores.values, second.scores.values, rtol=0, atol=0)
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(v, before[n]) for n, v in model.state_dict().items())
 

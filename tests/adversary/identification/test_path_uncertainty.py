@@ -133,17 +133,10 @@ def test_candidates_are_named_where_most_members_are_none():
         gallery = Gallery(images=asked[0], labels=asked[1], names=tuple(map(str, range(24))))
         public = Prior(*draw(120, 200 + seed))
         found = identify(observation, ThreatModel(), network(), gallery, public, seed=seed)
-        inside.append(found.scores[:4])
-        outside.append(found.scores[4:])
+        inside.append(found.scores.values[:4])
+        outside.append(found.scores.values[4:])
     assert figures.auc(torch.cat(inside), torch.cat(outside)) > 0.9
     assert abs(float(torch.cat(outside).mean())) < 0.4
-
-
-def test_nothing_said_of_a_path_leaves_the_least():
-    rows = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(0))
-    none = PathUncertainty.none(5)
-    assert none.shared.shape == (0, 5)
-    assert torch.equal(none.misfit(rows, 0.5), torch.full((5,), 0.5))
 
 
 @pytest.mark.parametrize("rehearsals", [2, 4, 12])
@@ -159,7 +152,7 @@ def test_the_client_s_path_lies_off_the_mean_of_rehearsals_as_another_rehearsal_
     many = torch.zeros(module.MAX_REHEARSED + 1), torch.zeros(0)  # nothing is left out of one
     made = [SimpleNamespace(parts=one, examples=many) for one in paths]
     update = SimpleNamespace(
-        parts=torch.stack(paths).mean(0), images=5.0, epochs=1.0, sizes={"w": 3000}
+        parts=torch.stack(paths).mean(0), images=5.0, epochs=1.0, sizes={"w": 3000}, layers=[]
     )
     monkeypatch.setattr(module, "along", lambda _update, _model, _seen, of: of[0])
     monkeypatch.setattr(module, "features", lambda _model, of, *_, **__: of.parts[:, None])

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from adversary.identification.regression import BACKGROUND, directions, left_out, regress
+from adversary.identification.one_update import LEFT, _fitted_to_what_is_left
+from adversary.identification.regression import (
+    BACKGROUND,
+    Equations,
+    directions,
+    left_out,
+    regress,
+)
 
 
 def system(seed, equations=60, candidates=5, background=4):
@@ -71,3 +78,36 @@ def test_directions_and_what_they_leave_out_are_all_of_the_change(most):
     found = torch.einsum("dnp,dnq->npq", kept, kept) + torch.einsum("ntp,ntq->npq", rest, rest)
     torch.testing.assert_close(found, whole, rtol=1e-4, atol=1e-4)
     assert (float(rest.abs().max()) < 1e-4) == (most == 3)
+
+
+@pytest.mark.parametrize("times", [0.2, 1.0, 30.0])
+def test_so_many_times_the_variances_is_a_fit_with_so_many_times_the_misfit(times):
+    rows, others, shared, misfit, _, data = system(1)
+    found = Equations(data, rows, others, None, misfit, shared).fit(times)
+    theirs = regress(data, rows, others, misfit=times * misfit, shared=shared)
+    for name, value in vars(theirs).items():
+        torch.testing.assert_close(getattr(found, name), value, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("factor", [0.05, 1.0, 50.0])
+def test_variances_are_fitted_to_what_is_left(factor):
+    rows, others, shared, misfit, _, _ = system(2, equations=600)
+    variance = misfit * rows[0].square().sum(1).mean()
+    draws = torch.Generator().manual_seed(1)
+    told = rows[0, :2].sum(0) + (factor * variance).sqrt() * torch.randn(600, generator=draws)
+    equations = Equations(told, rows, others, None, misfit, shared)
+    assert LEFT / 2 < _fitted_to_what_is_left(equations, 1e-9).chi_square < 2 * LEFT
+    least = 1e3 * factor  # less is not taken
+    assert _fitted_to_what_is_left(equations, least).chi_square < LEFT / 10
+
+
+def test_products_that_are_too_coarse_are_given_more_noise():
+    rows, others, _, misfit, _, data = system(3)
+    equations = Equations(data, rows, others, None, misfit, None)
+    values, vectors = torch.linalg.eigh(equations.gram)
+    values[0] = -1.5  # as by rounding of large sums
+    equations.gram = vectors @ values.diag() @ vectors.T
+    with pytest.raises(torch.linalg.LinAlgError):
+        equations.fit(1.0)
+    found = _fitted_to_what_is_left(equations, 1e-9)
+    assert bool(torch.isfinite(found.statistic).all())

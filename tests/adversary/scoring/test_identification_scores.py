@@ -9,6 +9,7 @@ from scipy import stats
 
 from adversary.common.truth import Truth
 from adversary.identification import Identification, IdentificationResult
+from adversary.identification.null import Scores
 from adversary.scoring.identification_scores import (
     by_patient,
     candidate_scores,
@@ -21,12 +22,16 @@ from adversary.scoring.scorer import Scorer
 NULL = torch.linspace(-2, 2, 41, dtype=torch.float64)
 
 
-def identification(scores, names=None):
+def identification(scores, names=None, expected=None):
     scores = torch.tensor(scores, dtype=torch.float64)
+    expected = torch.full_like(scores, 3.0) if expected is None else torch.tensor(expected).double()
+    said = Scores(
+        values=scores, expected=expected, null=NULL / NULL.std(), null_expected=torch.ones(41)
+    )
     names = names or tuple(f"x{i}" for i in range(len(scores)))
     return Identification(
-        names=names, scores=scores, p_values=scores, posteriors=scores, null=NULL / NULL.std(),
-        rate=0.25, seconds=2.0, flags=("sketched",),
+        names=names, scores=said, p_values=scores, posteriors=scores, rate=0.25,
+        seconds=2.0, flags=("sketched",),
     )  # fmt: skip
 
 

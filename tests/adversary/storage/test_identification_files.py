@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from adversary.identification import IdentificationResult
+from adversary.identification.null import Scores
 from adversary.scoring.identification_scores import CandidateScores, ScoredIdentification
 from adversary.storage.run_folder import RunFolder
 
@@ -17,9 +18,12 @@ CLAIM = (1.0, 1e-5)
 def result(seed=0, members=(True, False, False, True)):
     draw = torch.Generator().manual_seed(seed)
     scores = torch.randn(4, generator=draw, dtype=torch.float64) + 5 * torch.tensor(members)
+    said = Scores(
+        values=scores, expected=torch.full((4,), 5.0).double(), null=NULL, null_expected=NULL + 5
+    )
     scored = CandidateScores(
-        gallery="g", scores=scores, null=NULL, patients=(0, 1, 2, 3),
-        names=("ann.png", "bob.png", "cid.png", "dot.png"), members=members, rate=0.5, seconds=1.0,
+        gallery="g", scores=said, patients=(0, 1, 2, 3), members=members, rate=0.5, seconds=1.0,
+        names=("ann.png", "bob.png", "cid.png", "dot.png"),
         flags=("sketched",),
     )  # fmt: skip
     outcome = IdentificationResult(seconds=1.0)
