@@ -192,11 +192,7 @@ def read(
     sent, steps = start(model, observation), local_steps(observation)
     moved = _changes(model, observation, sent)
     names = list(moved)
-    usual = [
-        math.sqrt(sum(float((r.weights[-1][n] - sent[n]).square().sum()) for n in names))
-        for r in rehearsals
-    ]
-    factor = clip_factor(observation, channel, sum(usual) / len(usual))
+    factor = clip_factor(observation, channel, _usual(rehearsals, sent, names))
     moved = {n: value / factor for n, value in moved.items()}
     within = _limits(channel, moved, factor)
     expected = {n: _expected(rehearsals, sent, n) for n in within}
@@ -212,7 +208,7 @@ def read(
     layers, statistics = _read_buffers(model, observation, steps)
     for step in range(steps):
         gain[step] |= {n: shares[step] for n, (_, shares) in statistics.items()}
-    moved |= {n: told for n, (told, _) in statistics.items()}
+    moved |= {n: value for n, (value, _) in statistics.items()}
     seen = {n: moved[n] for n in readable(model, names) if _is_seen(channel, n)}
     moved |= {n: v * channel.observed[n] for n, v in seen.items() if n in channel.observed}
     update = Update(
@@ -273,6 +269,15 @@ def _changes(model: nn.Module, observation: Observation, sent: StateDict) -> Sta
             f"{observation.name}: no weight has moved, so nothing says who was in it"
         )
     return moved
+
+
+def _usual(rehearsals: Sequence[Rehearsal], sent: StateDict, names: Sequence[str]) -> float:
+    """Return the mean L2 norm of the changes of weights that rehearsals make."""
+    moves = [
+        math.sqrt(sum(float((r.weights[-1][n] - sent[n]).square().sum()) for n in names))
+        for r in rehearsals
+    ]
+    return sum(moves) / len(moves)
 
 
 def _is_seen(channel: Channel, name: str) -> bool:
