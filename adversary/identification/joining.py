@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from adversary.identification.membership import fitted
+from adversary.identification.membership import LEAST_MEAN, Members, fitted
 from adversary.identification.null import Scores, standardised
 
 
@@ -26,14 +26,15 @@ def joined(rounds: Sequence[Scores], rate: float) -> Scores:
     """
     like = [fitted(one.values, one.expected, rate) for one in rounds]
     # Of a round with nothing but noise the mean may be as large as its error.
-    means = [max(0.0, one.mean - 2 * one.error) for one in like]
+    means = [max(0.0, one.mean - 2 * one.error) * (one.mean > LEAST_MEAN) for one in like]
     if not any(means):
-        means = [1.0] * len(rounds)
+        means, like = [1.0] * len(rounds), [Members(1.0, 0.0)] * len(rounds)
 
     def together(scores: Sequence[Tensor], expected: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        each = torch.stack([mean * own for mean, own in zip(means, expected, strict=True)])
+        each = torch.stack([one.mean * own for one, own in zip(like, expected, strict=True)])
         variances = [one.variance(own) for one, own in zip(like, expected, strict=True)]
-        weights = each / (0.5 * (1 + torch.stack(variances)))
+        surely = torch.stack([mean * own for mean, own in zip(means, expected, strict=True)])
+        weights = surely / (0.5 * (1 + torch.stack(variances)))
         weights = weights / weights.norm(dim=0).clamp_min(1e-300)
         return (weights * torch.stack(list(scores))).sum(0), (weights * each).sum(0)
 

@@ -5,7 +5,6 @@ import torch
 from scipy import stats
 
 from adversary.identification import figures
-from adversary.identification.joining import joined
 from adversary.identification.membership import (
     LEAST_MEAN,
     Members,
@@ -13,7 +12,6 @@ from adversary.identification.membership import (
     log_ratios,
     posteriors,
 )
-from adversary.identification.null import Scores
 
 
 def gallery(seed, size=4000, rate=0.3, mean=1.0, spread=0.3):
@@ -90,40 +88,16 @@ def test_where_nobody_is_found_the_mean_has_its_floor_and_scores_still_rank():
     assert bool(torch.isfinite(log_ratios(scores, torch.ones(100), found)).all())
 
 
-def said(scores, expected, null):
-    return Scores(values=scores, expected=expected, null=null, null_expected=expected[: len(null)])
-
-
-def test_joining_gives_a_silent_round_no_weight():
+@pytest.mark.parametrize("rate", [0.1, 0.3])
+def test_a_low_score_is_no_sign_of_membership_however_members_scatter(rate):
     draws = torch.Generator().manual_seed(0)
-    member = torch.arange(400) < 200
-    telling, silent = torch.randn(2, 400, generator=draws).double()
-    telling[member] += 3.0
-    others = torch.randn(3, 300, generator=draws).double()
-    three, little = torch.full((400,), 3.0).double(), torch.full((400,), 0.05).double()
-    alone = ranked(telling, member)
-    both = joined([said(telling, three, others[0]), said(silent, little, others[1])], 0.5)
-    assert ranked(both.values, member) >= alone - 1e-3
-    second = torch.randn(400, generator=draws).double() + 3.0 * member
-    both = joined([said(telling, three, others[0]), said(second, three, others[2])], 0.5)
-    assert ranked(both.values, member) > alone + 5e-3
-    assert float(both.null.std()) == pytest.approx(1.0)
-
-
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_joined_rounds_know_of_whom_each_tells(seed):
-    """Of half the gallery one round tells, of the other half another; joined, both count whole."""
-    draws = torch.Generator().manual_seed(seed)
-    member, first = torch.arange(800) < 400, torch.arange(800) % 2 == 0
-    expected = [torch.where(own, 3.0, 0.0).double() for own in (first, ~first)]
-    rounds = [
-        said(
-            torch.randn(800, generator=draws).double() + member * own, own,
-            torch.randn(500, generator=draws).double(),
-        )
-        for own in expected
-    ]  # fmt: skip
-    both = joined(rounds, 0.5)
-    best = torch.where(first, rounds[0].values, rounds[1].values)
-    assert ranked(both.values, member) == pytest.approx(ranked(best, member), abs=0.01)
-    assert float(both.expected.mean()) == pytest.approx(3.0, rel=0.15)
+    scores = torch.randn(4000, generator=draws).double()
+    member = torch.rand(4000, generator=draws) < rate
+    scores[member] = 1.0 + 4.0 * scores[member]
+    ones = torch.ones(4000).double()
+    assert fitted(scores, ones, rate).spread > 1.7
+    found = posteriors(scores, ones, rate)
+    low = scores < 0
+    assert float(scores.min()) < -6  # beyond what the null ever gives
+    assert float(found[low].max()) <= rate
+    assert float(found[scores > 6].min()) > 0.9
