@@ -14,7 +14,7 @@ from benchmarks import mutants
     ("module", "tests"),
     [
         ("adversary/optim/levenberg_marquardt.py", ["test_levenberg_marquardt.py"]),
-        ("adversary/identification/ceilings.py", None),  # no file of its own: the folder's
+        ("adversary/identification/per_example.py", None),  # no file of its own: the folder's
         ("fl_sim/cli/app.py", ["test_app.py"]),
     ],
 )
