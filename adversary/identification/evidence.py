@@ -29,6 +29,9 @@ from adversary.problem.losses import mean_loss
 POINTS = 5
 """Places on the path of local training at which images' parts are taken."""
 
+FEW_STEPS = 2
+"""Local steps up to which the mean of their batches is nearer to each than public X-rays are."""
+
 
 class NothingTrainedError(ObservationError):
     """An update in which nothing was trained; one line."""
@@ -249,9 +252,9 @@ def _accompanied(
     """Return an update with the company that images have at each place."""
     if not update.layers:
         return update
-    if len(update.gain) == 1:
+    if len(update.gain) <= FEW_STEPS:
         one = {n: told(n, model.get_submodule(n), update.moved, update.gain) for n in update.layers}
-        return replace(update, points=[replace(update.points[0], companies=one)])
+        return replace(update, points=[replace(p, companies=one) for p in update.points])
     batches = public_batches(rehearsals, observation.recipe.batch_size)
     points = [
         replace(p, companies=company(model, update.layers, p.weights, batches, observation.recipe))
