@@ -251,8 +251,7 @@ def attacked(federation: Federation, observation: Observation, members: Tensor) 
 def row(scores: Scores, members: int) -> dict[str, Any]:
     """Return the figures of scores, of which the first are members'."""
     rate = min(0.5, members / len(scores))
-    like = membership.fitted(scores.values, scores.expected, rate)
-    ratios = membership.log_ratios(scores.values, scores.expected, like)
+    ratios = membership.gallery_log_ratios(scores.values, scores.expected, rate)
     inside, outside = ratios[:members], ratios[members:]
     power = figures.power(inside, outside, 0.01)
     assert power is not None

@@ -95,6 +95,11 @@ def log_ratios(scores: Tensor, expected: Tensor, members: Members) -> Tensor:
     return 0.5 * (scores.square() - (scores - mean).square() / variance - variance.log())
 
 
+def gallery_log_ratios(scores: Tensor, expected: Tensor, rate: float) -> Tensor:
+    """Return :func:`log_ratios` with members as :func:`fitted` to the same gallery, (N,)."""
+    return log_ratios(scores, expected, fitted(scores, expected, rate))
+
+
 def posteriors(scores: Tensor, expected: Tensor, rate: float) -> Tensor:
     """Return the probability that each candidate is in the update, (N,).
 
@@ -105,7 +110,7 @@ def posteriors(scores: Tensor, expected: Tensor, rate: float) -> Tensor:
     rate : float
         Prior probability of a candidate, in (0, 1).
     """
-    return probability(log_ratios(scores, expected, fitted(scores, expected, rate)), rate)
+    return probability(gallery_log_ratios(scores, expected, rate), rate)
 
 
 def probability(log_ratios: Tensor, rate: float) -> Tensor:

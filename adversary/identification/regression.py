@@ -163,6 +163,7 @@ class Equations:
         self.told = data * self.weights
         self.gram = _products(self.rows, self.rows)
         self.right = _products(self.rows, self.told[None])[:, 0]
+        self.prior_variance = (self.rows.norm(dim=0) / self.weights).square()
 
     def fit(self, times: float = 1.0) -> Fit:
         """Return what they say if variances are so many times what was thought.
@@ -191,14 +192,13 @@ class Equations:
         fitted = shares.to(self.rows) @ self.rows
         # Of the prior variance of the data, as much is left in each entry as on average.
         left = determined / max(prior, 1e-300)
-        squares = (self.rows.norm(dim=0) / self.weights).square()
         left_over = float((self.told - fitted).double().square().sum()) / times
         return Fit(
             share=shares[: self.count],
             deviation=variance.clamp_min(1e-300).sqrt(),
             resolution=(1 - diagonal).clamp(1e-9, 1),
             explained=fitted / self.weights,
-            doubt=(left * squares + times * self.unexplained).sqrt(),
+            doubt=(left * self.prior_variance + times * self.unexplained).sqrt(),
             chi_square=left_over / max(1.0, len(self.told) - determined),
         )
 

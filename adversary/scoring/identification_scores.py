@@ -160,8 +160,7 @@ def by_patient(scored: CandidateScores) -> PatientScores:
     for place, patient in enumerate(scored.patients):
         places[patient].append(place)
     said = scored.scores
-    like = membership.fitted(said.values, said.expected, scored.rate)
-    ratios = membership.log_ratios(said.values, said.expected, like)
+    ratios = membership.gallery_log_ratios(said.values, said.expected, scored.rate)
     best = [max(own, key=lambda i: float(ratios[i])) for own in places.values()]
     times = torch.tensor([len(own) for own in places.values()], dtype=torch.float64)
     p_values = null.p_values(said.values, len(said.null))
