@@ -120,7 +120,9 @@ def told(
 
 
 def with_company(model: nn.Module, companies: Mapping[str, Company], batch_size: int) -> nn.Module:
-    """Return a copy of a model whose layers of these names have their company."""
+    """Return a copy of a model whose layers of these names have their company; the same of none."""
+    if not companies:
+        return model
     model = copy.deepcopy(model)
     for name, one in companies.items():
         parent, _, last = name.rpartition(".")
