@@ -17,7 +17,6 @@ from adversary.bounds.cramer_rao import BoundBudget, BoundResult, cramer_rao_bou
 from adversary.common.convert import Value
 from adversary.common.errors import one_line_error
 from adversary.common.seeding import derive_seed
-from adversary.common.torch_state import resolve_device
 from adversary.common.truth import Truth
 from adversary.identification import Gallery, Identifier, check_public
 from adversary.observation.channel import Channel
@@ -29,6 +28,7 @@ from adversary.problem.problem import build_problem
 from fl_sim.data import DataError
 from fl_sim.data.files.images import decode, stack
 from fl_sim.models import Classifier
+from fl_sim.settings.derived import device, image_shape
 from fl_sim.settings.rules import SettingsError, split_list
 from fl_sim.settings.schema import Settings
 
@@ -45,19 +45,6 @@ QUICK_WORK = 0.02
 
 QUICK_PRODUCTS = 10
 """Products with a vector below which such a bound is not begun."""
-
-
-def image_shape(settings: Settings) -> tuple[int, int, int]:
-    """Return (C, H, W) of the images."""
-    return settings.data.channels, settings.data.image_size, settings.data.image_size
-
-
-def device(settings: Settings) -> torch.device:
-    """Return the device that the settings name, or raise :class:`SettingsError`."""
-    try:
-        return resolve_device(settings.device)
-    except ValueError as error:
-        raise SettingsError(str(error)) from error
 
 
 def make_adversary(

@@ -1,7 +1,8 @@
 """From settings to the parts of a run: data, model, recipe, defence, adversary, ledger.
 
 Server, clients and ``fl-sim attack`` build the same parts from the same settings, here. Nothing
-of Flower or Ray is imported.
+of Flower or Ray is imported. What attacks, scores and reports is imported where it is made: it
+takes longer to load than the rest, and no client's process needs it.
 """
 
 from __future__ import annotations
@@ -16,8 +17,6 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor
 
-from adversary.attacks.adversary import Adversary
-from adversary.bounds.cramer_rao import BoundResult
 from adversary.common.seeding import derive_seed, generator
 from adversary.common.truth import Blends, Truth
 from adversary.observation.channel import Channel
@@ -25,10 +24,7 @@ from adversary.observation.observation import Observation
 from adversary.observation.recipe import Loss, Optimizer, TrainingRecipe
 from adversary.observation.threat_model import ThreatModel
 from adversary.priors.public import Prior
-from adversary.report.ledger import Ledger, RunListener
-from adversary.scoring.scorer import Scorer
-from adversary.storage.run_folder import RunFolder
-from fl_sim import adversary_setup, data, defences, models
+from fl_sim import data, defences, models
 from fl_sim.client_names import client_number
 from fl_sim.consistency import (
     check_arrays,
@@ -43,15 +39,22 @@ from fl_sim.data import Splits, XrayDataset
 from fl_sim.data.sources.base import DatasetRequest
 from fl_sim.defences import Defence
 from fl_sim.defences.accounting import PrivacySpent
-from fl_sim.galleries import Galleries, GivenCandidates
 from fl_sim.models import Classifier, normalisation, pretrained
 from fl_sim.models.freezing import freeze, trainable_state_dict
+from fl_sim.settings.derived import device, image_shape
 from fl_sim.settings.rules import SettingsError, split_list
 from fl_sim.settings.schema import Settings
 from strategies import registry
 
 if TYPE_CHECKING:
     from flwr.serverapp.strategy import Strategy
+
+    from adversary.attacks.adversary import Adversary
+    from adversary.bounds.cramer_rao import BoundResult
+    from adversary.report.ledger import Ledger, RunListener
+    from adversary.scoring.scorer import Scorer
+    from adversary.storage.run_folder import RunFolder
+    from fl_sim.galleries import Galleries, GivenCandidates
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -221,12 +224,16 @@ class Federation:
 
     def bound(self) -> Callable[[Observation, Truth], BoundResult] | None:
         """Return what finds the bound on an update, for scoring alone; None where it is off."""
+        from fl_sim import adversary_setup
+
         return adversary_setup.make_bound(
             self.settings, self._first_model, self.prior(), self.defence.channel
         )
 
     def adversary(self) -> Adversary:
         """Return the adversary that the settings describe."""
+        from fl_sim import adversary_setup
+
         chosen = min(
             self.settings.adversary.clients or self.clients_per_round, self.clients_per_round
         )
@@ -243,6 +250,8 @@ class Federation:
     @property
     def why_not_identified(self) -> str:
         """Why nobody is looked for in updates, in a line; empty where patients are."""
+        from fl_sim import adversary_setup
+
         if not self.settings.adversary.enabled:
             return "adversary.enabled is off"
         return adversary_setup.why_not_identified(self.settings, self.prior())
@@ -250,6 +259,8 @@ class Federation:
     @cached_property
     def galleries(self) -> Galleries | GivenCandidates:
         """Among whom patients are looked for."""
+        from fl_sim.galleries import Galleries, GivenCandidates
+
         wanted = self.settings.adversary.candidates
         return Galleries(self, int(wanted)) if wanted.isdecimal() else GivenCandidates(self, wanted)
 
@@ -257,10 +268,14 @@ class Federation:
         self, folder: RunFolder, listeners: Sequence[RunListener] = (), *, record: bool
     ) -> Ledger:
         """Return the ledger that writes to ``folder``, updates as well if it is to record them."""
+        from adversary.report.ledger import Ledger
+
         return Ledger(folder, scorer=self.scorer(), record=record, listeners=listeners)
 
     def scorer(self) -> Scorer:
         """Return what scores reconstructions; it holds the private X-rays."""
+        from adversary.scoring.scorer import Scorer
+
         return Scorer(
             truth=self.truth,
             prior=self.prior(),
@@ -283,7 +298,7 @@ def build_federation(settings: Settings, clients: int) -> Federation:
         attack or defence.
     """
     settings = dataclasses.replace(settings, clients=clients)
-    device = adversary_setup.device(settings)
+    compute_on = device(settings)
     defence = defences.create(settings.defence.name, settings.defence.options)
     splits = data.load_request(dataset_request(settings))
     shares = data.partition(
@@ -321,9 +336,9 @@ def build_federation(settings: Settings, clients: int) -> Federation:
         validation=tuple(validation),
         recipe=recipe,
         defence=defence,
-        device=device,
+        device=compute_on,
     )
-    fitted = defence.fitted(run.model, adversary_setup.image_shape(settings))
+    fitted = defence.fitted(run.model, image_shape(settings))
     return run if fitted is defence else dataclasses.replace(run, defence=fitted)
 
 

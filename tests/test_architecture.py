@@ -86,7 +86,7 @@ DRAWING = (
 )
 """Files that draw or fill in a page: line by line, and by calls with an argument for each trait."""
 
-FOREIGN_CALLS = ("subprocess.run",)
+FOREIGN_CALLS = ("subprocess.run", "torch_adam", "torch_sgd")
 """Functions of others that need more arguments."""
 
 
@@ -265,21 +265,29 @@ def test_attacks_cannot_name_the_truth():
     assert not names
 
 
+NOT_OF_CLIENTS = (
+    "ray adversary.attacks adversary.identification adversary.report "
+    "adversary.scoring adversary.storage matplotlib pandas sklearn scipy.fft scipy.sparse "
+    "scipy.stats torchmetrics torchvision opacus torch._dynamo"
+)
+"""What takes longer to load than a small model's round, in each client's process."""
+
 DETOURS = {
-    "from attacks to strategies": [
+    "from attacks to federations attacked again": [
         (
             "adversary.attacks, adversary.attacks.adversary",
             "adversary.scoring adversary.bounds adversary.storage adversary.report",
         ),
         ("adversary.attacks.adversary, adversary.report.run_page", "flwr ray strategies fl_sim"),
-        ("strategies", "ray fl_sim"),
-    ],
-    "without Flower": [
         (
             "fl_sim.federation, fl_sim.offline.reattack, "
             "fl_sim.offline.audit, fl_sim.offline.comparison",
             "flwr ray",
-        )
+        ),
+    ],
+    "in a client's process": [
+        ("strategies", "ray fl_sim"),
+        ("fl_sim.client_app", NOT_OF_CLIENTS),
     ],
 }
 """Imports, one after the other in one process, and what none of them so far may have brought."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from adversary.common import torch_optimizers
 from adversary.common.seeding import generator
 from adversary.common.types import Variables
 from adversary.optim.loop import Evaluation, Optimizer
@@ -65,7 +66,7 @@ class Adam:
         self, *, lr: float, signed: bool = False, schedule: Schedule | None = None
     ) -> None:
         self.lr, self.signed, self.schedule = lr, signed, schedule
-        self.optimiser: torch.optim.Adam | None = None
+        self.optimiser: torch_optimizers.Adam | None = None
         self.steps = 0
 
     def step(
@@ -76,12 +77,11 @@ class Adam:
     ) -> None:
         """Move ``variables`` in place."""
         if self.optimiser is None:
-            self.optimiser = torch.optim.Adam(list(variables.values()), lr=self.lr)
-        if self.schedule is not None:
-            self.optimiser.param_groups[0]["lr"] = self.lr * self.schedule(self.steps)
+            self.optimiser = torch_optimizers.Adam(list(variables.values()))
         for name, gradient in at[1].items():
             variables[name].grad = gradient.sign() if self.signed else gradient
-        self.optimiser.step()
+        rate = self.lr if self.schedule is None else self.lr * self.schedule(self.steps)
+        self.optimiser.step(rate)
         self.steps += 1
 
     def stalled(self) -> bool:

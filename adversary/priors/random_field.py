@@ -10,14 +10,17 @@ difference of two neighbours has variance 1/(2 w): half of that of the pair alon
 from __future__ import annotations
 
 import functools
+from typing import TYPE_CHECKING
 
 import numpy as np
+import scipy
 import torch
-from scipy.sparse import csr_array, diags_array
-from scipy.sparse.linalg import SuperLU, splu
 from torch import Tensor
 
 from adversary.priors.gaussian import GaussianPrior
+
+if TYPE_CHECKING:
+    from scipy.sparse.linalg import SuperLU
 
 
 class RandomField:
@@ -79,6 +82,8 @@ class RandomField:
 
     def filled(self, images: Tensor, unknown: Tensor) -> Tensor:
         """Return images, (1, C, H, W), with the mean of unknown pixels, (n,), given the others."""
+        from scipy.sparse.linalg import splu  # slow to import
+
         places, others = (part.nonzero()[:, 0].numpy() for part in (unknown, ~unknown))
         away = (images - self.mean).flatten().cpu().double().numpy()
         rows = self.sparse[places]
@@ -87,7 +92,7 @@ class RandomField:
         return self.mean + torch.from_numpy(away).to(images).view_as(images)
 
     @functools.cached_property
-    def sparse(self) -> csr_array:
+    def sparse(self) -> scipy.sparse.csr_array:
         """P, (n, n)."""
         across = torch.zeros(self.mean.shape[1:], dtype=torch.float64)
         down = across.clone()
@@ -95,16 +100,19 @@ class RandomField:
         down[..., :-1, :] = self._down.cpu()
         ties = [(across.flatten().numpy(), 1), (down.flatten().numpy(), self.mean.shape[-1])]
         size = across.numel()
-        own, found = np.full(size, float(self._level)), csr_array((size, size))
+        own, found = np.full(size, float(self._level)), scipy.sparse.csr_array((size, size))
         for weight, step in ties:
             own[: size - step] += weight[: size - step]
             own[step:] += weight[: size - step]
             pairs = [-weight[: size - step]] * 2
-            found = found + diags_array(pairs, offsets=[step, -step], shape=(size, size))
-        return csr_array(found + diags_array(own))
+            tie = scipy.sparse.diags_array(pairs, offsets=[step, -step], shape=(size, size))
+            found = found + tie
+        return scipy.sparse.csr_array(found + scipy.sparse.diags_array(own))
 
     @functools.cached_property
     def _factor(self) -> SuperLU:
+        from scipy.sparse.linalg import splu  # slow to import
+
         return splu(self.sparse.tocsc())
 
 

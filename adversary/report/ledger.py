@@ -12,7 +12,6 @@ import pandas as pd
 
 from adversary.bounds.cramer_rao import BoundResult
 from adversary.common.errors import one_line_error
-from adversary.common.results import Pictures
 from adversary.common.torch_state import preserved_rng_state
 from adversary.observation.observation import Observation, UpdateKey
 from adversary.report import pictures
@@ -185,7 +184,7 @@ class Ledger:
             outcome.attack,
             found,
             scored.scores,
-            scored.drawn or draw(scored),
+            scored.drawn or pictures.of_result(scored),
         )
 
     def _tell_of(self, bound: BoundResult) -> None:
@@ -249,16 +248,6 @@ def _render(folder: RunFolder) -> None:
     from adversary.report import run_page
 
     run_page.render(folder)
-
-
-def draw(scored: ScoredResult) -> Pictures | None:
-    """Return the pictures of an attack that gave something; the part of writing that takes time."""
-    if scored.outcome.reconstruction is None:
-        return None
-    bound = scored.bound
-    # From a few probes the mean is good and the map is noise.
-    deviation = bound.deviation if bound is not None and bound.method == "dense" else None
-    return pictures.draw(scored.outcome.reconstruction, scored.scores, scored.truths, deviation)
 
 
 def by_round(leakage: pd.DataFrame) -> ByRound:

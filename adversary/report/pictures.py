@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image
@@ -19,6 +18,7 @@ from adversary.common.results import Files, Frame, Pictures, Reconstruction
 from adversary.report.contact_sheets import Panel, Pixels, sheet
 from adversary.scoring import metrics
 from adversary.scoring.image_scores import ImageScore, missing_scores
+from adversary.scoring.scorer import ScoredResult
 
 ERROR_SCALE = 0.5
 """Absolute error shown in the brightest colour; the same in every picture, so they compare."""
@@ -56,6 +56,16 @@ def draw(
     if deviation is not None:
         found |= bound_images(deviation)
     return Pictures(found, process_files(reconstruction.frames, truths))
+
+
+def of_result(scored: ScoredResult) -> Pictures | None:
+    """Return the pictures of an attack that gave something; the part of writing that takes time."""
+    if scored.outcome.reconstruction is None:
+        return None
+    bound = scored.bound
+    # From a few probes the mean is good and the map is noise.
+    deviation = bound.deviation if bound is not None and bound.method == "dense" else None
+    return draw(scored.outcome.reconstruction, scored.scores, scored.truths, deviation)
 
 
 def result_images(
@@ -242,6 +252,8 @@ def _strip(steps: Sequence[Frame], row: int, truth: Tensor | None) -> Image.Imag
 
 def _figures(steps: Sequence[Frame], row: int, truth: Tensor | None) -> bytes:
     """Return a table of one image at every step; without the truth it has no errors."""
+    import pandas as pd  # slow to import
+
     table = pd.DataFrame(
         {
             "iteration": [step.iteration for step in steps],

@@ -8,10 +8,12 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from adversary.common.files import atomic_write
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Schema = Mapping[str, str]
 """Columns in their order, each with its pandas dtype."""
@@ -116,6 +118,8 @@ def read(path: Path, schema: Schema) -> pd.DataFrame:
     OSError, ValueError
         If it cannot be read, or lacks a column.
     """
+    import pandas as pd  # slow to import
+
     texts = [column for column, dtype in schema.items() if dtype == "string"]
     others = [column for column in schema if column not in texts]
     frame = pd.read_csv(
@@ -158,6 +162,8 @@ def _end_of_whole_rows(file: io.FileIO) -> int:
 
 
 def _cell(value: object) -> str:
+    import pandas as pd  # slow to import
+
     if value is None or value is pd.NA or value != value:
         return ""
     if isinstance(value, str):

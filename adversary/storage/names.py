@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from adversary.observation.observation import MASKED
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def unmasked(leakage: pd.DataFrame) -> pd.DataFrame:

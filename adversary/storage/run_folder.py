@@ -14,9 +14,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, Literal
 
 from adversary.common.errors import UserError
 from adversary.common.files import atomic_write, private_folder, stale_temporary_files
@@ -39,6 +37,9 @@ from adversary.storage.schemas import (
     TABLES,
     TRIALS,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ALL_ATTACKS = "-"
 """Stands for the attack in the line of an update that no attack could be run on."""
@@ -485,6 +486,8 @@ class RunFolder:
         reconstruction: Reconstruction,
         frames: Files,
     ) -> None:
+        import pandas as pd  # slow to import
+
         history = pd.DataFrame(
             reconstruction.history, columns=["restart", "iteration", "score", "seconds"]
         )
@@ -516,6 +519,8 @@ class RunFolder:
         return [name for name in names if (self.path / name).exists()]
 
     def _read_if_there(self, name: str, schema: csv_table.Schema) -> pd.DataFrame:
+        import pandas as pd  # slow to import
+
         if (self.path / name).exists():
             return self._read(name, schema)
         return pd.DataFrame({column: pd.Series(dtype=dtype) for column, dtype in schema.items()})

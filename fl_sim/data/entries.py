@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -15,6 +15,9 @@ from fl_sim.data.errors import DataError
 from fl_sim.data.files.columns import findings, key
 from fl_sim.data.layout import check_case
 from fl_sim.data.sources.base import DatasetRequest
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 UNCERTAIN: dict[str, float | None] = {"refuse": None, "zeros": 0.0, "ones": 1.0}
 """What a label of -1 counts as, by name (CheXpert: Irvin et al., AAAI 2019)."""

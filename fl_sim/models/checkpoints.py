@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from adversary.common.errors import UserError
 from adversary.common.files import atomic_write
 from adversary.common.types import StateDict
-from adversary.storage.run_folder import RunFolder
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".tar", ".ckpt", ".bin")
 
@@ -49,6 +48,8 @@ def of_round(run: Path, round: int | None = None) -> Path:
     CheckpointError
         If the run has none.
     """
+    from adversary.storage.run_folder import RunFolder  # slow to import
+
     if round is not None:
         there = [path] if (path := RunFolder(run).checkpoint(round)).is_file() else []
     else:

@@ -30,6 +30,7 @@ from fl_sim.models.freezing import freeze, trainable_state_dict
 from fl_sim.offline import checkpoint_pair as pair
 from fl_sim.offline.checkpoint_pair import AuditError
 from fl_sim.progress import report_progress
+from fl_sim.settings.derived import device
 from fl_sim.settings.layers import overlay
 from fl_sim.settings.parse import parse
 from fl_sim.settings.schema import Settings
@@ -190,7 +191,7 @@ def prepare(
     pair.require_known(given, before)
     settings = parse(given)
     refuse_unread_changes(settings, changes, "fl-sim audit", AUDIT_PASSES_OVER)
-    adversary_setup.device(settings)
+    device(settings)
     known = bool({"data.name", "data.path"} & changes.keys())
     images = _images(settings, options.indices, known=known)
     number = None if images is None else len(images.used)

@@ -20,10 +20,10 @@ from adversary.scoring.scorer import Scored, Scorer
 from adversary.storage.names import round_of
 from adversary.storage.run_folder import RunFolder
 from fl_sim import run_metadata
-from fl_sim.adversary_setup import device
 from fl_sim.federation import Federation, build_federation
 from fl_sim.progress import report_progress
 from fl_sim.rounds.resume import run_lock
+from fl_sim.settings.derived import device
 from fl_sim.settings.layers import overlay
 from fl_sim.settings.parse import parse
 from fl_sim.settings.rules import SettingsError

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import chain, islice
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +12,10 @@ from torch.nn import functional as F
 
 from adversary.common.errors import UserError
 from adversary.common.seeding import generator
+from adversary.common.torch_optimizers import SGD, Adam, TorchOptimizer
 from adversary.observation.recipe import ADAM_BETAS, ADAM_EPSILON, Loss, Optimizer, TrainingRecipe
 from adversary.problem.losses import mean_loss
 from fl_sim.models.freezing import set_mode
-
-if TYPE_CHECKING:
-    pass
 
 
 class TrainingError(UserError, ValueError):
@@ -147,25 +144,18 @@ def balanced_class_weights(labels: Tensor, loss: Loss, outputs: int) -> tuple[fl
     return tuple(torch.where((counts > 0) & (weights > 0), weights, 1.0).tolist())
 
 
-def _sgd(parameters: list[nn.Parameter], recipe: TrainingRecipe) -> torch.optim.Optimizer:
-    return torch.optim.SGD(
-        parameters, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
-    )
+def _sgd(parameters: list[nn.Parameter], recipe: TrainingRecipe) -> TorchOptimizer:
+    return SGD(parameters, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
 
 
-def _adam(parameters: list[nn.Parameter], recipe: TrainingRecipe) -> torch.optim.Optimizer:
-    return torch.optim.Adam(
-        parameters,
-        lr=recipe.lr,
-        betas=ADAM_BETAS,
-        eps=ADAM_EPSILON,
-        weight_decay=recipe.weight_decay,
-    )
+def _adam(parameters: list[nn.Parameter], recipe: TrainingRecipe) -> TorchOptimizer:
+    return Adam(parameters, betas=ADAM_BETAS, eps=ADAM_EPSILON, weight_decay=recipe.weight_decay)
 
 
-OPTIMIZERS: dict[
-    Optimizer, Callable[[list[nn.Parameter], TrainingRecipe], torch.optim.Optimizer]
-] = {"sgd": _sgd, "adam": _adam}
+OPTIMIZERS: dict[Optimizer, Callable[[list[nn.Parameter], TrainingRecipe], TorchOptimizer]] = {
+    "sgd": _sgd,
+    "adam": _adam,
+}
 
 
 def train(
@@ -218,9 +208,7 @@ def train(
     total = torch.zeros((), dtype=torch.float64)
     with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
         for batch, rate in zip(batches, recipe.rates(len(batches)), strict=True):
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            optimizer.zero_grad()
+            model.zero_grad()
             logits = _logits(model, images[batch].to(device))
             loss = loss_function(logits, labels[batch].to(device))
             total += loss.detach().cpu() * len(batch)
@@ -229,7 +217,7 @@ def train(
                     (p - s).square().sum() for p, s in zip(parameters, sent, strict=True)
                 )
             loss.backward()
-            optimizer.step()
+            optimizer.step(rate)
     return float(total) / sum(map(len, batches))
 
 

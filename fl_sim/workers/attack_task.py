@@ -11,7 +11,7 @@ from adversary.common.results import AttackResult
 from adversary.common.torch_state import limited_threads
 from adversary.identification.identifier import NAME, IdentificationResult
 from adversary.observation.observation import Observation
-from adversary.report.ledger import draw
+from adversary.report.pictures import of_result
 from adversary.scoring.identification_scores import ScoredIdentification
 from adversary.scoring.scorer import Result, Scored, ScoredResult, Scorer
 from strategies.attack_queue import Threat
@@ -47,7 +47,7 @@ def _scored(scorer: Scorer, observation: Observation, outcome: Result) -> Scored
         scored = scorer.score_result(observation, outcome)
         if isinstance(scored, ScoredIdentification):
             return scored
-        return dataclasses.replace(scored, drawn=draw(scored))
+        return dataclasses.replace(scored, drawn=of_result(scored))
     except Exception as error:
         return _fault(outcome, one_line_error(error))
 

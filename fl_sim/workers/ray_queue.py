@@ -35,6 +35,13 @@ MAX_HELD_BYTES = 256 * 2**20
 RETRIES = 1
 """How often an attack is begun again whose process died."""
 
+NICENESS = 10
+"""Of attacks on CPUs, added to that of Ray's processes: Linux gives ten more a tenth of the time.
+
+Ray gives 15 to all its processes, clients' as well, unless ``RAY_worker_niceness`` says otherwise;
+attacks then have 19, which is the most, and two fifths of the time of a client.
+"""
+
 
 class RayQueue(AttackQueue):
     """Attacks updates in processes of Ray; what waits lies in the run's folder.
@@ -267,15 +274,14 @@ class _Worker:
 
 
 def _yield_to_training() -> None:
-    """Run this thread, and what it starts, at idle priority.
+    """Lower the priority of this thread, and of what it starts, by :data:`NICENESS`.
 
-    Clients and the server come first: whoever waits for a round should not wait for an attack.
+    Clients and the server come first: whoever waits for a round should not wait for an attack. At
+    idle priority (``SCHED_IDLE``, a share of 3 beside 1024) attacks would starve where anything
+    else keeps the processors busy, and with them the run, which waits for the last of them.
     """
-    with suppress(OSError):  # a system may forbid it
-        if hasattr(os, "SCHED_IDLE"):
-            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-        elif hasattr(os, "nice"):
-            os.nice(19)
+    with suppress(AttributeError, OSError):  # not on Windows, and a system may forbid it
+        os.nice(NICENESS)
 
 
 def _as_numpy(state: StateDict) -> Packed:

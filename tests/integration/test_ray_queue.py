@@ -6,6 +6,7 @@ import dataclasses
 import os
 from pathlib import Path
 
+import psutil
 import pytest
 
 from adversary.attacks import DLG
@@ -87,26 +88,40 @@ class Fatal(DLG):
 
 
 @pytest.fixture
-def queue(quick, tmp_path):
-    """Return a queue on a new run, and updates to put into it."""
+def queue_of(quick, tmp_path):
+    """Return what makes a queue with one process for an attack."""
 
-    def made(attack=DLG, workers=1, **options):
+    def made(attack):
         run = build_federation(quick(), 3)
-        folder = RunFolder.create(tmp_path / "queue")
+        folder = RunFolder.create(tmp_path / attack.name)
         adversary = Adversary(run.model(), image_shape=(1, 16, 16), attacks=[attack(iterations=2)])
-        queue = RayQueue(
-            adversary,
-            run.scorer(),
-            run.threat_model,
-            folder,
-            keep=False,
-            workers=workers,
-            **options,
-        )
-        updates = [observed(run, client) for client in range(3)]
-        return queue, updates
+        return RayQueue(adversary, run.scorer(), run.threat_model, folder, keep=False, workers=1)
 
     return made
+
+
+@pytest.fixture(scope="module")
+def started():
+    """The queue whose process several tests share, once there is one."""
+    return {}
+
+
+@pytest.fixture
+def queue(queue_of, started, tmp_path):
+    """Return a queue with nothing in it, on a run of its own."""
+    if not started:
+        started["queue"] = queue_of(DLG)
+    queue = started["queue"]
+    assert not queue.pending
+    queue.folder, queue.limit = RunFolder.create(tmp_path / "queue"), 64
+    return queue
+
+
+@pytest.fixture
+def updates(quick):
+    """Return an update of each client."""
+    run = build_federation(quick(), 3)
+    return [observed(run, client) for client in range(3)]
 
 
 def observed(run, client):
@@ -133,8 +148,8 @@ def drained(queue):
     return {one.client: one for one in found}
 
 
-def test_a_process_that_dies_costs_its_own_attack_alone(queue):
-    queue, updates = queue(Fatal)
+def test_a_process_that_dies_costs_its_own_attack_alone(queue_of, updates):
+    queue = queue_of(Fatal)
     for update in updates:
         queue.submit(update)
     found = drained(queue)
@@ -144,8 +159,20 @@ def test_a_process_that_dies_costs_its_own_attack_alone(queue):
     assert failures[client_name(1)].startswith("the attack's process ended: ")
 
 
-def test_what_waits_is_in_the_folder_and_there_is_an_end_to_it(queue):
-    queue, updates = queue(limit=2)
+def test_attacks_come_after_the_training_and_are_not_idle(queue, updates):
+    queue.submit(updates[0])
+    drained(queue)
+    [worker] = {
+        process
+        for process in psutil.Process().children(recursive=True)
+        if process.name().startswith("ray::_Worker")
+    }
+    assert worker.nice() == 19  # 15 of all that Ray starts and 10: no more is possible
+    assert os.sched_getscheduler(worker.pid) == os.SCHED_OTHER
+
+
+def test_what_waits_is_in_the_folder_and_there_is_an_end_to_it(queue, updates):
+    queue.limit = 2
     waiting = []
     for update in updates:
         assert not queue.full
@@ -158,9 +185,8 @@ def test_what_waits_is_in_the_folder_and_there_is_an_end_to_it(queue):
     assert queue.folder.recorded_updates() == []
 
 
-def test_an_update_that_was_damaged_where_it_alone_waited_is_told(queue, monkeypatch):
+def test_an_update_that_was_damaged_where_it_alone_waited_is_told(queue, updates, monkeypatch):
     monkeypatch.setattr(ray_queue, "MAX_HELD_BYTES", 0)
-    queue, updates = queue()
     for update in updates:
         queue.submit(update)
     queue.flush()
@@ -171,8 +197,9 @@ def test_an_update_that_was_damaged_where_it_alone_waited_is_told(queue, monkeyp
     assert damaged.name in found[client_name(2)].reason
 
 
-def test_an_update_that_cannot_be_written_is_told_and_the_others_are_attacked(queue, monkeypatch):
-    queue, updates = queue()
+def test_an_update_that_cannot_be_written_is_told_and_the_others_are_attacked(
+    queue, updates, monkeypatch
+):
     save = Observation.save
 
     def full(observation, path, **kwargs):
@@ -189,8 +216,7 @@ def test_an_update_that_cannot_be_written_is_told_and_the_others_are_attacked(qu
     assert all(isinstance(found[client_name(k)], Attacked) for k in (0, 2))
 
 
-def test_an_update_of_another_model_is_told(queue):
-    queue, updates = queue()
+def test_an_update_of_another_model_is_told(queue, updates):
     other, changed = (
         {name: value[..., :1].clone() for name, value in state.items()}
         for state in (updates[0].sent, updates[0].returned)

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.flop_counter import FlopCounterMode
 
 from adversary.attacks.base import Attack, Run
 from adversary.attacks.batch_statistics import BatchStatistics
@@ -452,6 +451,8 @@ def foreign(name: str) -> Member:
 
 def gradient_operations(problem: Problem) -> float:
     """Return the multiplications of one image's gradient, counted in one forward pass."""
+    from torch.utils.flop_counter import FlopCounterMode  # slow to import
+
     image = torch.zeros(2, *problem.shape[1:], device=problem.device, dtype=problem.dtype)
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from fl_sim.data.errors import DataError
 from fl_sim.data.layout import SPLITS
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ROLES: dict[str, tuple[str, ...]] = {
     "path": (

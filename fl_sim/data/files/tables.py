@@ -8,10 +8,12 @@ import io
 import zlib
 from collections.abc import Collection
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from fl_sim.data.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LARGEST_TABLE = 2 * 2**30
 """Bytes; that of CheXpert Plus holds whole reports."""
@@ -44,6 +46,8 @@ def read_table(path: Path, required: Collection[str]) -> pd.DataFrame:
     DataError
         If it cannot be read, has no rows or lacks a required column.
     """
+    import pandas as pd  # slow to import
+
     text = _text(path)
     head, *rows = _records(text, path)
     names = [name.strip() for name in head[1]]

@@ -6,14 +6,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from fl_sim.data.errors import DataError
 from fl_sim.data.files.columns import key
 from fl_sim.data.files.listed import normalised
 from fl_sim.data.files.tree import read_file
 from fl_sim.data.sources.base import DatasetRequest
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LISTS = {"train_val_list.txt": "train", "test_list.txt": "test"}
 """The split of what a list names; where one is missing, it has the rest."""

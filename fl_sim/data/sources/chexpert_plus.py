@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from fl_sim.data.errors import DataError
 from fl_sim.data.files.columns import findings, key
@@ -22,6 +21,9 @@ from fl_sim.data.files.listed import normalised
 from fl_sim.data.files.tables import is_table, read_table
 from fl_sim.data.files.tree import ZipTree, read_file
 from fl_sim.data.sources.base import DatasetRequest
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SECTIONS = ("impression", "report", "findings")
 """Which section's labels are taken, the first that there is: CheXpert's own are of impressions."""
@@ -105,6 +107,8 @@ def _of_archive(archive: ZipTree, entry: str) -> pd.DataFrame:
 
 def _records(content: bytes, where: str) -> pd.DataFrame:
     """Return the objects of a file, one a line, as text; null is an empty cell."""
+    import pandas as pd  # slow to import
+
     rows = []
     for number, line in enumerate(content.splitlines(), 1):
         try:

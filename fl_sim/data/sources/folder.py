@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -33,6 +32,9 @@ from fl_sim.data.identity import PATIENTS, Sighting, cleaned, in_words
 from fl_sim.data.layout import SPLITS, Place, arrange
 from fl_sim.data.sources import chestxray14, chexpert_plus, mimic
 from fl_sim.data.sources.base import UNREAD, DatasetRequest, DatasetSource, Part, reads
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["SUFFIXES", "UNCERTAIN", "source"]
 

@@ -6,9 +6,8 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -19,6 +18,9 @@ from fl_sim.data.identity import cleaned
 from fl_sim.data.layout import SPLITS
 from fl_sim.data.sources.base import DatasetRequest, DatasetSource, Part, reads
 from fl_sim.data.sources.folder import Catalogue, as_source
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,8 @@ def _image_column(features: Mapping[str, Any], request: DatasetRequest) -> str:
 
 def _table(splits: Mapping[str, Any], column: str) -> tuple[pd.DataFrame, list[Part], list[str]]:
     """Return all columns but the images as text, and each row's part and name."""
+    import pandas as pd  # slow to import
+
     tables, parts, names = [], [], []
     for split, rows in splits.items():
         other = rows.remove_columns([c for c in rows.column_names if c == column])

@@ -7,13 +7,15 @@ the split, are in ``mimic-cxr-2.0.0-split.csv.gz`` beside it.
 from __future__ import annotations
 
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from fl_sim.data.errors import DataError
 from fl_sim.data.files.columns import key
 from fl_sim.data.files.tables import is_table, read_table
 from fl_sim.data.sources.base import DatasetRequest
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _OF_STUDY = ("subject_id", "study_id")
 
