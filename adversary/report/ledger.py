@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
@@ -16,6 +15,7 @@ from adversary.common.torch_state import preserved_rng_state
 from adversary.observation.observation import Observation, UpdateKey
 from adversary.report import pictures
 from adversary.report.identified import claimed
+from adversary.report.pace import Pace
 from adversary.report.redaction import is_sensitive
 from adversary.scoring.identification_scores import ScoredIdentification
 from adversary.scoring.scorer import Result, Scored, ScoredResult, Scorer
@@ -23,9 +23,6 @@ from adversary.storage import picture_files
 from adversary.storage.run_folder import ALL_ATTACKS, RunFolder, Status, one_line_io_errors
 
 log = logging.getLogger(__name__)
-
-RENDERING_SHARE = 0.05
-"""Share of a run's time that goes at most into showing rounds so far in the report."""
 
 ByRound = Mapping[tuple[int, str], Mapping[str, float]]
 """Figures of what attacks got, by round and attack."""
@@ -93,7 +90,7 @@ class Ledger:
         self.record = record
         self.listeners = listeners
         self.errors: list[str] = []
-        self._render_from = 0.0
+        self._so_far = Pace()
         folder.note_missing(**self.scorer.missing())
         self._keep_mean_xray()
 
@@ -214,14 +211,10 @@ class Ledger:
 
     @_never_fails_training
     def round_done(self, round: int, **values: Any) -> None:
-        """Write the round's row of rounds.csv, and the report so far if that is not too often."""
+        """Write the round's row of rounds.csv, and now and then the report so far."""
         self.folder.add_round(round=round, **values)
         self._tell(lambda listener: listener.round_done(round, values))
-        began = time.monotonic()
-        if began >= self._render_from:
-            _render(self.folder)
-            ended = time.monotonic()
-            self._render_from = ended + (ended - began) / RENDERING_SHARE
+        self._so_far(lambda: _render(self.folder))
 
     @_never_fails_training
     def close(self, status: Status, reason: str = "") -> None:

@@ -17,6 +17,7 @@ from adversary.common.errors import UserError, one_line_error
 from adversary.common.files import private_folder
 from adversary.report import comparison, comparison_json, comparison_page
 from adversary.report.comparison import ComparedSetting, ComparisonRow, Run
+from adversary.report.pace import Pace
 from adversary.storage.names import safe_name
 from adversary.storage.run_folder import RunFolder, RunFolderError, one_line_io_errors
 from fl_sim.adversary_setup import make_attacks
@@ -169,8 +170,8 @@ def run(
     """Do the runs that are not done yet, and write the comparison of all.
 
     A run whose folder holds the completed run of the same settings is kept. One that fails is
-    noted, and the next goes on. The comparison is written after every run, so that what is done
-    shows whenever this ends.
+    noted, and the next goes on. The comparison is written at the end, however that comes, and after
+    a run unless that takes too much of the time, so that what is done shows.
 
     Parameters
     ----------
@@ -216,7 +217,7 @@ def run(
 
     if jobs > 1:
         tell(f"{len(todo)} runs, {jobs} at once")
-    left = TimeLeft()
+    left, so_far = TimeLeft(), Pace()
     left.begin()
     left.expect((case.label, _RUN) for case, _ in todo)
     try:
@@ -226,7 +227,7 @@ def run(
                 if reason:
                     failures[key] = reason
                     tell(f"{names[key]} · failed: {reason}")
-                write(wanted, out, failures)
+                so_far(lambda: write(wanted, out, failures))
                 if rest:
                     tell(f"{names[key]} · done, about {rest}")
     finally:

@@ -37,10 +37,12 @@ def quick(tmp_path: Path) -> Callable[..., Settings]:
     return settings
 
 
-@pytest.fixture(autouse=True)
-def _no_perceptual_metric(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module", autouse=True)
+def _no_perceptual_metric() -> Iterator[None]:
     """Do not look for weights: these tests are not about metrics."""
-    monkeypatch.setattr("adversary.scoring.scorer.load_lpips", lambda: (None, "not in this test"))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("adversary.scoring.scorer.load_lpips", lambda: (None, "not in this test"))
+        yield
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from adversary.attacks.adversary import Adversary
-from adversary.report import run_page
+from adversary.report import pace, run_page
 from adversary.storage.run_folder import RunFolder
 from fl_sim import server_app
 from fl_sim.engines.in_process import run_in_process
@@ -49,8 +49,9 @@ def ended(path: Path) -> dict[str, object]:
 
 @pytest.fixture(autouse=True)
 def _no_drawing(monkeypatch):
-    """Leave the report undrawn, which takes longer than all the rest."""
+    """Leave the report undrawn, which takes longer than all the rest, but after every round."""
     monkeypatch.setattr(run_page, "render", lambda folder: folder.path / "report.html")
+    monkeypatch.setattr(pace, "FIRST_SECONDS", 0.0)
 
 
 @pytest.fixture

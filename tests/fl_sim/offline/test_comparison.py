@@ -1,10 +1,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
@@ -291,7 +288,7 @@ SAME = [("none", "noise 0"), ("none", "top 100 %"), ("none", "central DP")]
 
 
 @pytest.fixture(scope="module")
-def compared(root, tmp_path_factory):
+def compared(tmp_path_factory):
     """A real comparison, two seeds each: two runs at once, the others in this process."""
     folder = tmp_path_factory.mktemp("compared")
     config = folder / "compare.toml"
@@ -302,13 +299,10 @@ def compared(root, tmp_path_factory):
     common = COMMON.replace("clients = 2", "clients = 3")
     config.write_text(common + "[compare]\nseeds = [1, 2]\n" + "".join(entries))
     command = ["compare", "--config", str(config), "--engine", "local", "--out", str(folder / "c")]
-    assert main(command) == 0
+    assert main([*command, "--jobs", "1"]) == 0
     shutil.rmtree(folder / "c" / "runs" / "none")  # these are run anew, at once
     command += ["--jobs", "2"]
-    program = "import sys; from fl_sim.cli.app import main; sys.exit(main(sys.argv[1:]))"
-    environment = {**os.environ, "PYTHONPATH": str(root)}
-    # In a process of its own, which takes all with it that it has started.
-    subprocess.run([sys.executable, "-c", program, *command], check=True, env=environment)
+    assert main(command) == 0
     return folder / "c", command
 
 
