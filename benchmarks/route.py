@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -30,6 +31,7 @@ SETTINGS: dict[str, str | int | bool] = {
     "clients": 1,
     "rounds": 1,
     "model.name": "lenet",
+    "data.num-images": 24,
     "data.image-size": 16,
     "adversary.attack": "dlg",
     "adversary.options": "dlg.iterations=3",
@@ -59,6 +61,7 @@ def files_called(found: list[str]) -> Iterator[None]:
 
 def route() -> list[str]:
     """Return the files from the replies of a round to its rows, in order of their first call."""
+    import_module("torchmetrics.functional.image")  # twice as slow once calls are noted
     found: list[str] = []
     aggregate = HonestButCurious.aggregate_train
 
@@ -69,6 +72,9 @@ def route() -> list[str]:
     with (
         tempfile.TemporaryDirectory() as folder,
         mock.patch.object(HonestButCurious, "aggregate_train", watched),
+        # What comes after the rows, and a network of others, take longer than all the rest.
+        mock.patch("adversary.report.run_page.render"),
+        mock.patch("adversary.scoring.scorer.load_lpips", return_value=(None, "not on the route")),
     ):
         run_in_process(parse({**SETTINGS, "out": str(Path(folder) / "run")}))
     return found

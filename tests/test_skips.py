@@ -18,8 +18,9 @@ def suite(folder, root, text: str, *options: str) -> subprocess.CompletedProcess
     (folder / "test_it.py").write_text(f"import pytest\n{text}\n")
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "helpers.skips", "-p", "no:cacheprovider",
-         "--rootdir", str(folder), *options, str(folder)],
-        env={**os.environ, "PYTHONPATH": str(root / "tests")},
+         "-p", "xdist.plugin", "--rootdir", str(folder), *options, str(folder)],
+        env={**os.environ, "PYTHONPATH": str(root / "tests"),
+             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},  # others take a second to load
         capture_output=True, text=True, cwd=folder,
     )  # fmt: skip
 

@@ -56,6 +56,10 @@ def test_traced_function_follows_other_values(without_compiler):
 @needs_compiler
 def test_compiled_function_gives_the_values_of_the_plain_one(monkeypatch):
     monkeypatch.setattr("torch._inductor.config.compile_threads", 1)  # no processes are left
+    # One call of the compiler, for one function: it would try each kind of vector instructions
+    # in a process with torch in it, and compile the headers of many functions to come.
+    monkeypatch.setattr("torch._inductor.config.cpp.vec_isa_ok", False)
+    monkeypatch.setattr("torch._inductor.config.cpp_cache_precompile_headers", False)
     made, note = prepare_function("compiled", rosenbrock, (torch.randn(3, 5),))
     assert note is None
     x = torch.randn(3, 5)
