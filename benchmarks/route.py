@@ -13,7 +13,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -61,7 +60,6 @@ def files_called(found: list[str]) -> Iterator[None]:
 
 def route() -> list[str]:
     """Return the files from the replies of a round to its rows, in order of their first call."""
-    import_module("torchmetrics.functional.image")  # twice as slow once calls are noted
     found: list[str] = []
     aggregate = HonestButCurious.aggregate_train
 

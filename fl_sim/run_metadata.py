@@ -25,7 +25,6 @@ PACKAGES = (
     "ray",
     "torch",
     "torchvision",
-    "torchmetrics",
     "lpips",
     "numpy",
     "opacus",
