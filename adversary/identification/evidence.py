@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from adversary.common.types import StateDict
+from adversary.identification.bridge import Bridge
 from adversary.identification.company import Company, told, with_company
 from adversary.identification.intervals import Limits
 from adversary.identification.per_example import Blocks, blocks, parts, readable
@@ -169,7 +170,7 @@ def read(
     generator: torch.Generator,
     points: int = POINTS,
 ) -> Update:
-    """Return what an update tells, with the mean path of rehearsals bent to end where it ended.
+    """Return what an update tells, with the path that rehearsals and its end give it.
 
     Parameters
     ----------
@@ -203,9 +204,9 @@ def read(
     ends = moved | {n: limits.mean(*expected[n]) for n, limits in within.items()}
     roots = [_mean([r.root[k] for r in rehearsals]) for k in range(len(rehearsals[0].root))]
     gain = gains(observation.recipe, steps, roots, names)
-    path = [_bent(rehearsals, sent, ends, step, steps) for step in range(steps)]
+    bridge = Bridge(rehearsals, sent, ends)
     moved |= {n: value for n, (value, _) in values.items()}
-    drift = _drift(moved, path, gain, sent, observation)
+    drift = _drift(moved, bridge.at, gain, sent, observation)
     moved = {n: value - drift[n] for n, value in moved.items()}
     within = {n: limits.shifted(-drift[n]) for n, limits in within.items()}
     layers, statistics = _read_buffers(model, observation, steps)
@@ -216,7 +217,7 @@ def read(
     moved |= {n: v * channel.observed[n] for n, v in seen.items() if n in channel.observed}
     update = Update(
         moved=moved,
-        points=_points(path, gain, points),
+        points=_points(bridge.at, gain, points),
         entries=blocks(seen, most, generator=generator),
         layers=layers,
         images=observation.images,
@@ -235,15 +236,14 @@ def along(
     update: Update,
     model: nn.Module,
     observation: Observation,
-    rehearsals: Sequence[Rehearsal],
+    bridge: Bridge,
+    own: int,
     *,
     points: int = POINTS,
 ) -> Update:
-    """Return an update with the path that other rehearsals give it."""
-    sent, steps = start(model, observation), len(update.gain)
-    path = [_bent(rehearsals, sent, update.ends, step, steps) for step in range(steps)]
-    bent = replace(update, points=_points(path, update.gain, points))
-    return _accompanied(bent, model, observation, rehearsals)
+    """Return an update with the path that one of its rehearsals gives it."""
+    found = replace(update, points=_points(lambda k: bridge.at(k, own), update.gain, points))
+    return _accompanied(found, model, observation, [bridge.rehearsals[own]])
 
 
 def _accompanied(
@@ -291,42 +291,6 @@ def _mean(arrays: Sequence[StateDict]) -> StateDict:
     return {n: torch.stack([one[n] for one in arrays]).mean(0) for n in arrays[0]}
 
 
-def _bent(
-    rehearsals: Sequence[Rehearsal], sent: StateDict, moved: StateDict, step: int, steps: int
-) -> StateDict:
-    """Return where the weights may have been at a step.
-
-    On the line between sent and returned, and off it as far as rehearsals agree in leaving theirs.
-    """
-    found = {}
-    for name, value in sent.items():
-        if not value.is_floating_point():
-            found[name] = value
-            continue
-        own = torch.stack([r.weights[step][name] for r in rehearsals])
-        if name not in moved:
-            found[name] = own.mean(0)
-            continue
-        ends = torch.stack([r.weights[steps][name] for r in rehearsals])
-        off = own - torch.lerp(value, ends, step / steps)
-        line = value - step / steps * moved[name].to(value)
-        found[name] = line + _agreement(off) * off.mean(0)
-    return found
-
-
-def _agreement(values: Tensor) -> float:
-    """Return by which factor the mean of values (R, ...) is best shrunk, in [0, 1].
-
-    The share of its square that is not the spread between them (James and Stein 1961).
-    """
-    count, mean = len(values), values.mean(0)
-    whole = float(mean.square().sum())
-    if count < 2 or not whole:
-        return 1.0
-    by_chance = float((values - mean).square().sum()) / (count * (count - 1))
-    return max(0.0, 1 - by_chance / whole)
-
-
 def _limits(channel: Channel, moved: StateDict, factor: float) -> dict[str, Limits]:
     """Return the limits of what moved, by array of which only these are told."""
     # A channel tells them of returned minus sent weights.
@@ -349,7 +313,7 @@ def _expected(rehearsals: Sequence[Rehearsal], sent: StateDict, name: str) -> tu
 
 def _drift(
     moved: StateDict,
-    path: Sequence[StateDict],
+    path: Callable[[int], StateDict],
     gain: Sequence[StateDict],
     sent: StateDict,
     observation: Observation,
@@ -359,8 +323,9 @@ def _drift(
     found: StateDict = {n: torch.zeros(()) for n in moved}
     if not recipe.weight_decay and not recipe.proximal_mu:
         return found
-    for name in moved:
-        for at, share in zip(path, gain, strict=True):
+    for step, share in enumerate(gain):
+        at = path(step)
+        for name in moved:
             pull = recipe.weight_decay * at[name] + recipe.proximal_mu * (at[name] - sent[name])
             found[name] = found[name] + (share[name] * pull).double()
     return found
@@ -392,16 +357,16 @@ def _read_buffers(
     return layers, found
 
 
-def _points(path: Sequence[StateDict], gain: Sequence[StateDict], most: int) -> list[Point]:
+def _points(path: Callable[[int], StateDict], gain: Sequence[StateDict], most: int) -> list[Point]:
     """Return places that stand for runs of steps of equal length, with their gains summed."""
     found = []
-    for run in torch.arange(len(path)).tensor_split(min(most, len(path))):
+    for run in torch.arange(len(gain)).tensor_split(min(most, len(gain))):
         middle = int(run[len(run) // 2]) if len(run) % 2 else int(run[len(run) // 2 - 1])
         total = {
             name: torch.stack(torch.broadcast_tensors(*(gain[int(k)][name] for k in run))).sum(0)
             for name in gain[0]
         }
-        found.append(Point(path[middle], total))
+        found.append(Point(path(middle), total))
     return found
 
 

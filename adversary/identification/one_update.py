@@ -18,7 +18,6 @@ from adversary.identification.intervals import regress_within
 from adversary.identification.path_uncertainty import (
     EXAMPLES,
     LEAST,
-    NORMALISED_EXAMPLES,
     PathUncertainty,
     path_uncertainty,
 )
@@ -37,8 +36,8 @@ from adversary.observation.observation import Observation, ObservationError
 from adversary.observation.threat_model import ThreatModel
 from adversary.priors.public import Prior
 
-REHEARSALS = 4
-"""Rehearsals of which the mean path is taken."""
+MOST_REHEARSALS, FEWEST_REHEARSALS = 32, 4
+"""Rehearsals that stand for the client's path: at most, at least."""
 
 MEMORY = 2**31
 """Bytes that images' parts may take; beyond it fewer entries of each array are read."""
@@ -291,9 +290,10 @@ class _Attack:
         arrays = sum(p.requires_grad for p in self.model.parameters())
         entries = memory / (4 * 3 * images) / max(1, arrays)
         steps = local_steps(self.observation)
+        count = self._rehearsals_within(images, memory, steps)
         self.rehearsals = []
-        for number in range(REHEARSALS):
-            progress(number / REHEARSALS)
+        for number in range(count):
+            progress(number / count)
             self.rehearsals.append(self._rehearsed(steps))
         return evidence.read(
             self.model,
@@ -303,6 +303,13 @@ class _Attack:
             most=int(min(MOST, max(FEWEST_ENTRIES, entries))),
             generator=self.generator,
         )
+
+    def _rehearsals_within(self, images: int, memory: int, steps: int) -> int:
+        """Return how many rehearsals take no more passes than images, and so much memory."""
+        passes = steps * min(self.observation.recipe.batch_size, self.observation.images)
+        kept = 4 * (steps + 1) * sum(p.numel() for p in self.model.parameters())
+        most = min(images * evidence.POINTS / max(1, passes), memory / kept, MOST_REHEARSALS)
+        return max(FEWEST_REHEARSALS, int(most))
 
     def _rehearsed(self, steps: int) -> Rehearsal:
         assert self.known.labels is not None
@@ -355,8 +362,7 @@ class _Attack:
     def path_uncertainty(self, update: Update) -> PathUncertainty:
         """Return how far the images' parts may be off."""
         assert self.known.labels is not None
-        examples = NORMALISED_EXAMPLES if update.layers else EXAMPLES
-        chosen = torch.randperm(len(self.known.images), generator=self.generator)[:examples]
+        chosen = torch.randperm(len(self.known.images), generator=self.generator)[:EXAMPLES]
         views = self.views()
         return path_uncertainty(
             *(self.model, update, self.observation, self.channel, self.rehearsals),
@@ -447,7 +453,7 @@ def _fitted_to_what_is_left(equations: Equations, fewest: float) -> Fit:
             times, fewest = 10 * times, 10 * times
             continue
         wanted = max(fewest, times * found.chi_square / LEFT)
-        if 0.5 < wanted / times < 2:
+        if 0.8 < wanted / times < 1.25:
             break
         times = wanted
     return equations.fit(times) if found is None else found

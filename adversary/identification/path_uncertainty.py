@@ -17,16 +17,16 @@ import torch
 from torch import Tensor, nn
 
 from adversary.common.seeding import generator
+from adversary.identification.bridge import Bridge
 from adversary.identification.evidence import Update, along, features, read
 from adversary.identification.regression import left_out
-from adversary.identification.rehearsal import Rehearsal
+from adversary.identification.rehearsal import Rehearsal, start
 from adversary.identification.views import Examples, Views
 from adversary.observation.channel import Channel
 from adversary.observation.observation import Observation
 
-EXAMPLES, NORMALISED_EXAMPLES = 32, 16
-"""Public X-rays of which parts are compared; fewer where batches are normalised together, which
-takes longer."""
+EXAMPLES = 16
+"""Public X-rays of which parts are compared."""
 
 CAUTION = 3.0
 """Factor on the variance that paths show, at least: four are few."""
@@ -97,17 +97,19 @@ def path_uncertainty(
         return features(*(model, of, *examples, observation, channel), generator=draws, views=views)
 
     paths, count = len(rehearsals), len(examples[0])
+    bridge = Bridge(rehearsals, start(model, observation), update.ends)
     alone = torch.stack([
-        parts(along(update, model, observation, [one])).sum(1) for one in rehearsals
+        parts(along(update, model, observation, bridge, own)).sum(1) for own in range(paths)
     ])  # fmt: skip
-    apart = alone - alone.mean(0)
+    apart = alone - alone[0]  # to the bit where all agree
+    apart = apart - apart.mean(0)
     together = apart.mean(1)
     single = (apart - together[:, None]).square().sum((0, 1)) / (count - 1)
     mean = parts(update)
     spread = (mean.shape[1] * update.epochs) ** -0.5
     along_path = left_out(mean, spread, kept).square().sum(1).mean(0)
     # The mean of rehearsals and the client's path each lie off the mean of all paths.
-    off = (1 + 1 / paths) / (paths - 1)
+    off = (1 + 1 / paths) / bridge.freedom
     variance = update.images * _by_array(off * single + along_path, update)
     factor = CAUTION
     if len(rehearsals[0].examples[0]) <= MAX_REHEARSED and not update.layers:

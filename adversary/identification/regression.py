@@ -68,6 +68,10 @@ class Fit:
         return self.resolution / self.deviation
 
 
+CHUNKS = 8
+"""Of rows, whose products with those before them are known."""
+
+
 def directions(features: Tensor, spread: float, most: int = DIRECTIONS) -> Tensor:
     """Return each image's mean part, and the main directions in which it changes.
 
@@ -161,7 +165,7 @@ class Equations:
         rows = [candidates.flatten(0, 1), BACKGROUND * background.flatten(0, 1)]
         self.rows = torch.cat(rows if shared is None else [*rows, shared]) * self.weights
         self.told = data * self.weights
-        self.gram = _products(self.rows, self.rows)
+        self.gram = _own_products(self.rows)
         self.right = _products(self.rows, self.told[None])[:, 0]
         self.prior_variance = (self.rows.norm(dim=0) / self.weights).square()
 
@@ -201,6 +205,18 @@ class Equations:
             doubt=(left * self.prior_variance + times * self.unexplained).sqrt(),
             chi_square=left_over / max(1.0, len(self.told) - determined),
         )
+
+
+def _own_products(rows: Tensor) -> Tensor:
+    """Return the inner products of rows (n, P) with each other, (n, n): of each pair once."""
+    whole = rows.new_empty(len(rows), len(rows), dtype=torch.float64)
+    at = 0
+    for chunk in rows.tensor_split(CHUNKS):
+        end = at + len(chunk)
+        whole[at:end, at:] = _products(chunk, rows[at:])
+        whole[end:, at:end] = whole[at:end, end:].T
+        at = end
+    return whole
 
 
 def _products(rows: Tensor, others: Tensor) -> Tensor:

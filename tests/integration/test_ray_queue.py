@@ -6,8 +6,8 @@ import dataclasses
 import os
 from pathlib import Path
 
-import psutil
 import pytest
+import ray
 
 from adversary.attacks import DLG
 from adversary.attacks.adversary import Adversary
@@ -162,13 +162,11 @@ def test_a_process_that_dies_costs_its_own_attack_alone(queue_of, updates):
 def test_attacks_come_after_the_training_and_are_not_idle(queue, updates):
     queue.submit(updates[0])
     drained(queue)
-    [worker] = {
-        process
-        for process in psutil.Process().children(recursive=True)
-        if process.name().startswith("ray::_Worker")
-    }
-    assert worker.nice() == 19  # 15 of all that Ray starts and 10: no more is possible
-    assert os.sched_getscheduler(worker.pid) == os.SCHED_OTHER
+    [worker] = queue._free  # asked itself: processes of earlier queues may still be ending
+    asked = worker.__ray_call__.remote(lambda _: (os.nice(0), os.sched_getscheduler(0)))
+    niceness, policy = ray.get(asked)
+    assert niceness == 19  # 15 of all that Ray starts and 10: no more is possible
+    assert policy == os.SCHED_OTHER
 
 
 def test_what_waits_is_in_the_folder_and_there_is_an_end_to_it(queue, updates):

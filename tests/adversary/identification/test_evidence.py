@@ -6,10 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import nn
 
 from adversary.identification import evidence
-from adversary.identification.evidence import Update, along
 from adversary.identification.per_example import blocks
 from adversary.identification.rehearsal import Rehearsal
 
@@ -18,27 +16,6 @@ def rehearsed(*steps):
     """Return a rehearsal in which the one weight takes these values."""
     weights = [{"weight": torch.as_tensor(value).view(1, -1)} for value in steps]
     return Rehearsal(weights, [], [], (torch.zeros(1), torch.zeros(1)))
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_the_path_leaves_the_line_as_far_as_rehearsals_agree(seed):
-    """By James and Stein's factor, of the mean's square without what is chance in it."""
-    draws = torch.Generator().manual_seed(seed)
-    off = 1.0 + torch.randn(4, 50, generator=draws)  # half-way, beside the line to zero
-    size = torch.zeros(1, 50)
-    model = nn.Linear(50, 1, bias=False)
-    update = Update(
-        moved={"weight": size}, points=[], entries={}, layers=[], images=1.0, batch_size=1,
-        epochs=1.0, gain=[{"weight": torch.ones(())}] * 2, ends={"weight": size},
-    )  # fmt: skip
-    observation = SimpleNamespace(sent={"weight": size})
-    found = along(update, model, observation, [rehearsed(size, one, size) for one in off])
-    by_chance = float((off.var(0) / 4).sum())  # the variance of a mean of four
-    factor = 1 - by_chance / float(off.mean(0).square().sum())
-    assert 0.5 < factor < 0.9
-    torch.testing.assert_close(found.points[1].weights["weight"], factor * off.mean(0)[None])
-    alone = along(update, model, observation, [rehearsed(size, off[0], size)])
-    torch.testing.assert_close(alone.points[1].weights["weight"], off[:1])
 
 
 @pytest.mark.parametrize("count", [2, 3, 8])

@@ -10,6 +10,7 @@ from adversary.identification.one_update import LEFT, _fitted_to_what_is_left
 from adversary.identification.regression import (
     BACKGROUND,
     Equations,
+    _own_products,
     directions,
     left_out,
     regress,
@@ -111,3 +112,10 @@ def test_products_that_are_too_coarse_are_given_more_noise():
         equations.fit(1.0)
     found = _fitted_to_what_is_left(equations, 1e-9)
     assert bool(torch.isfinite(found.statistic).all())
+
+
+@pytest.mark.parametrize("count", [1, 5, 40])
+def test_products_of_rows_with_each_other_are_all_there(count):
+    rows = torch.randn(count, 3000, generator=torch.Generator().manual_seed(count))
+    whole = _own_products(rows)
+    torch.testing.assert_close(whole, rows.double() @ rows.double().T)
