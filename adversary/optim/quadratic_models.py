@@ -11,6 +11,7 @@ from torch import Tensor
 from adversary.common.seeding import generator
 from adversary.optim.conjugate_gradients import conjugate_gradients
 from adversary.optim.prior_terms import PriorTerm
+from adversary.problem.linearised import Linearised
 from adversary.problem.residuals import COLUMNS_PER_CHUNK, Mix, Residuals
 
 CG_ITERATIONS = 300
@@ -164,8 +165,8 @@ class _IterativeModel(Quadratic, ABC):
     """
 
     def __init__(self, equations: Residuals, images: Tensor, r: Tensor, penalty: PriorTerm) -> None:
-        self._pullback = equations.pullback(images)
-        super().__init__(self._pullback(r), images, penalty)
+        self._jacobian = Linearised(equations, images)
+        super().__init__(self._jacobian.pull(r), images, penalty)
         self.evaluations = 1
         self.equations = equations
         self.images = images
@@ -185,8 +186,7 @@ class _IterativeModel(Quadratic, ABC):
 
     def _data(self, vector: Tensor) -> Tensor:
         self.evaluations += 2
-        image = self.equations.forward(self.images, vector.view_as(self.images))
-        return self._pullback(self.weight * image)
+        return self._jacobian.pull(self.weight * self._jacobian.push(vector))
 
     def _solve(self, right: Tensor, start: Tensor, iterations: int) -> tuple[Tensor, bool]:
         return conjugate_gradients(
@@ -216,7 +216,7 @@ class CGModel(_IterativeModel):
         super().__init__(equations, images, r, penalty)
         probe = torch.randn(len(r), generator=torch.Generator().manual_seed(0)).to(r)
         # E z z^T = I, so that this estimates the mean diagonal entry of J^T J (Hutchinson).
-        self._diagonal = self._pullback(probe).square().mean().item()
+        self._diagonal = self._jacobian.pull(probe).square().mean().item()
 
     def _prepare(self) -> bool:
         self.penalty.rescale(self.weight * self._diagonal)

@@ -1,4 +1,4 @@
-"""The derivative of a function of one image at one place, as products with vectors."""
+"""The derivative of a function of images at one place, as products with vectors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class Linearised:
-    """v -> J v and u -> J^T u of a function's Jacobian J, (m, n), at an image.
+    """v -> J v and u -> J^T u of a function's Jacobian J, (m, n), at images.
 
     The function is worked out once: a product costs about what one of its values does. J v is the
     derivative of J^T u, which is linear in u, so that neither goes through the function again.
@@ -17,20 +17,30 @@ class Linearised:
     Parameters
     ----------
     function : callable
-        From (1, C, H, W) to (1, ...).
-    image : Tensor
-        (1, C, H, W), in the precision in which products are taken. Vectors may have any other,
+        Of images.
+    images : Tensor
+        (B, C, H, W), in the precision in which products are taken. Vectors may have any other,
         and lengths beyond its range.
     """
 
-    def __init__(self, function: Callable[[Tensor], Tensor], image: Tensor) -> None:
+    def __init__(self, function: Callable[[Tensor], Tensor], images: Tensor) -> None:
         with torch.enable_grad():
-            self._image = image.detach().clone().requires_grad_()
+            self._image = images.detach().clone().requires_grad_()
             self._value = function(self._image)
             self._probe = torch.zeros_like(self._value).requires_grad_()
             (self._pulled,) = torch.autograd.grad(
                 self._value, self._image, self._probe, create_graph=True
             )
+
+    @property
+    def images(self) -> Tensor:
+        """Where, (B, C, H, W)."""
+        return self._image.detach()
+
+    @property
+    def value(self) -> Tensor:
+        """The function's value there."""
+        return self._value.detach()
 
     def push(self, vector: Tensor) -> Tensor:
         """Return J v, (m,), of (n,)."""
@@ -43,7 +53,7 @@ class Linearised:
 
 def _product(value: Tensor, of: Tensor, vector: Tensor) -> Tensor:
     """Return the derivative of a value by what it depends on, times a vector."""
-    size = float(vector.abs().max()) or 1.0
+    size = 1.0 if vector.dtype == value.dtype else float(vector.abs().max()) or 1.0
     shaped = (vector / size).to(value).view_as(value)
     (found,) = torch.autograd.grad(value, of, shaped, retain_graph=True)
     return size * found.flatten().to(vector)

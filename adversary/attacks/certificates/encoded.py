@@ -17,7 +17,6 @@ from collections.abc import Callable
 import torch
 from scipy.sparse import csr_array, eye_array
 from torch import Tensor
-from torch.func import vmap
 
 from adversary.attacks.certificates.posterior import (
     PRIOR_DRAWS,
@@ -32,6 +31,7 @@ from adversary.common.seeding import generator
 from adversary.optim.conjugate_gradients import batched_conjugate_gradients
 from adversary.priors.gaussian import GaussianPrior
 from adversary.priors.random_field import RandomField
+from adversary.problem.linearised import Linearised
 from adversary.problem.residuals import Residuals
 
 DRAWN_PIXELS, FEWEST_DRAWS, MOST_DRAWS = 2**15, 4, 64
@@ -94,12 +94,12 @@ class Encoded:
         self, equations: Residuals, images: Tensor, prior: GaussianPrior, normal: BlockSum
     ) -> None:
         self.equations, self.images, self.prior = equations, images, prior
-        self.residual = equations(images)
         self._normal, self._field = normal, RandomField(prior)
-        self._pull = equations.pullback(images)
+        self._jacobian = Linearised(equations, images)
+        self.residual = self._jacobian.value
         probe = torch.randn(len(self.residual), generator=generator(0, "probe")).to(images)
         # E z z^T = I, so that this estimates the mean diagonal entry of J^T J (Hutchinson).
-        self._others = OTHER_LAYERS_SHARE * float(self._pull(probe).square().mean())
+        self._others = OTHER_LAYERS_SHARE * float(self._jacobian.pull(probe).square().mean())
         self.evaluations = 2
 
     def moved(self, temperature: float = 1.0) -> Tensor:
@@ -112,7 +112,7 @@ class Encoded:
     def _moved(self, temperature: float) -> tuple[Tensor, bool]:
         """Return where a step leads, and whether it is a whole one."""
         away = (self.images - self.prior.mean).flatten(1)
-        pull = self._pull(self.residual / temperature) + self.prior.precision_matvec(away)
+        pull = self._jacobian.pull(self.residual / temperature) + self.prior.precision_matvec(away)
         step, done = self._solved(-pull, temperature, CONVERGED_STEP * self.images.numel())
         moved = self.images + step.view_as(self.images) if bool(step.any()) else self.images
         return moved, done
@@ -130,7 +130,7 @@ class Encoded:
         errors = self.equations.errors(self.images, count, seed)
         drawn = self.prior.sample(count, generator=generator(seed, "posterior"))
         away = (drawn - self.prior.mean).flatten(1)
-        pulls = torch.stack([self._pull(error) for error in errors]) / temperature**0.5
+        pulls = torch.stack([self._jacobian.pull(error) for error in errors]) / temperature**0.5
         by_prior = self.prior.precision_matvec(away.to(pulls))
         rows = torch.cat([pulls + by_prior, by_prior[:PRIOR_DRAWS]])
         solved, done = self._solved(rows, temperature, DRAW_ERROR * images.numel())
@@ -148,10 +148,14 @@ class Encoded:
             settled=True,
             variance=spread.detach(),
             parameters=parameters,
-            by_array=determined(self.equations, self.images, shaped, temperature),
+            by_array=determined(self._jacobian, self.equations.counts, shaped, temperature),
             freedom=_freedom(draws),
             by_prior=share_of_prior(of_prior, variance),
-            curvature=curvature(self.equations, images, shaped, parameters, temperature),
+            curvature=curvature(
+                self.equations,
+                self._jacobian if images is self.images else Linearised(self.equations, images),
+                *(shaped, parameters, temperature),
+            ),
         )
 
     def _solved(self, rights: Tensor, temperature: float, enough: float) -> tuple[Tensor, bool]:
@@ -164,9 +168,9 @@ class Encoded:
 
         def precision(vectors: Tensor) -> Tensor:
             self.evaluations += 2 * len(vectors)
-            images = self.equations.along(self.images, 0, vectors)
-            pulled = vmap(self._pull)(images / temperature)
-            return pulled + self.prior.precision_matvec(vectors)
+            jacobian = self._jacobian
+            pulled = [jacobian.pull(jacobian.push(one) / temperature) for one in vectors]
+            return torch.stack(pulled) + self.prior.precision_matvec(vectors)
 
         return batched_conjugate_gradients(
             precision, rights, _rows(factor), enough=enough, iterations=CG_ITERATIONS

@@ -22,6 +22,7 @@ from adversary.common.seeding import generator
 from adversary.optim.conjugate_gradients import batched_conjugate_gradients
 from adversary.optim.quadratic_models import count_sketch, symmetric_product
 from adversary.priors.gaussian import GaussianPrior
+from adversary.problem.linearised import Linearised
 from adversary.problem.residuals import COLUMNS_PER_CHUNK, Residuals
 
 GROUPS_PER_UNKNOWN = 4
@@ -159,7 +160,8 @@ class Laplace:
         if len(equations) > count:
             mix = count_sketch(len(equations), count)
             bias = count / (count - self._size - 1)
-        self.residual = equations(images)
+        self._jacobian = Linearised(equations, images)
+        self.residual = self._jacobian.value
         chunk = max(1, min(COLUMNS_PER_CHUNK, CHUNK_BYTES // (8 * len(equations))))
         self._known = all(
             equations.noise_is_known(name, MIN_NOISE_TO_ROUNDING) for name in equations.picks
@@ -177,7 +179,6 @@ class Laplace:
             symmetric_product(part, prior.size).mul_(bias) for part in rows.split(self._size)
         ]
         self._precision = prior.precision()
-        self._pull = equations.pullback(images)
 
     def at(self, temperature: float = 1.0, *, seed: int = 0, steps: int = 0) -> Posterior:
         """Return the posterior where the noise has ``temperature`` times its variance.
@@ -214,7 +215,8 @@ class Laplace:
             factors.append(factor)
             variances.append(covariance.diagonal().clone())
         variance = torch.cat(variances).view_as(self.images)
-        images, settled = self._moved(factors, temperature, steps)
+        there, settled = self._moved(factors, temperature, steps)
+        images = there.images
         draws, of_prior = self._drawn(factors, temperature, seed)
         each = draws.square().flatten(2).mean(2)  # (draws, B)
         within, spread = truncated(images, variance)
@@ -228,11 +230,11 @@ class Laplace:
             estimate=images.detach(),
             variance=spread.detach(),
             parameters=parameters,
-            by_array=determined(self.equations, self.images, draws, temperature),
+            by_array=determined(self._jacobian, self.equations.counts, draws, temperature),
             freedom=nu.detach(),
             settled=settled,
             by_prior=share_of_prior(of_prior, torch.cat(variances)),
-            curvature=curvature(self.equations, images, draws, parameters, temperature),
+            curvature=curvature(self.equations, there, draws, parameters, temperature),
         )
 
     def _drawn(self, factors: list[Tensor], temperature: float, seed: int) -> tuple[Tensor, Tensor]:
@@ -249,7 +251,7 @@ class Laplace:
         pulls, of_prior = [], []
         for error in self.equations.errors(self.images, ROUNDING_DRAWS, seed):
             away = (self.prior.sample(count, generator=draw) - self.prior.mean).flatten(1)
-            pull = self._pull(error) / temperature**0.5
+            pull = self._jacobian.pull(error) / temperature**0.5
             of_prior.append(self.prior.precision_matvec(away.to(pull)).flatten())
             pulls.append(pull + of_prior[-1])
         rows = torch.stack([*pulls, *of_prior[:PRIOR_DRAWS]])
@@ -257,18 +259,21 @@ class Laplace:
         solved = solved.view(-1, *self.images.shape)
         return solved[: len(pulls)], solved[len(pulls) :]
 
-    def _moved(self, factors: list[Tensor], temperature: float, steps: int) -> tuple[Tensor, bool]:
-        """Return where steps with one Jacobian lead, and whether the last of them moved little."""
-        images = self.images
+    def _moved(
+        self, factors: list[Tensor], temperature: float, steps: int
+    ) -> tuple[Linearised, bool]:
+        """Return J where steps with the first lead, and whether the last of them moved little."""
+        there = self._jacobian
         for _ in range(steps):
-            pull = self.equations.pullback(images)(self.equations(images) / temperature)
-            pull += self.prior.precision_matvec((images - self.prior.mean).flatten(1)).flatten()
+            away = (there.images - self.prior.mean).flatten(1)
+            pull = there.pull(there.value / temperature)
+            pull += self.prior.precision_matvec(away).flatten()
             step, solved = self._solved(factors, temperature, -pull[None])
             length = -float(step[0] @ pull)  # squared, in standard deviations of the posterior
-            images = images + step.view_as(images)
-            if length < CONVERGED_STEP * images.numel():
-                return images, solved
-        return images, False
+            there = Linearised(self.equations, there.images + step.view_as(there.images))
+            if length < CONVERGED_STEP * step.numel():
+                return there, solved
+        return there, False
 
     def _solved(
         self, factors: list[Tensor], temperature: float, rights: Tensor
@@ -279,9 +284,9 @@ class Laplace:
         """
 
         def product(vector: Tensor) -> Tensor:
-            image = self.equations.forward(self.images, vector.view_as(self.images))
             whitened = self.prior.precision_matvec(vector.view(-1, self.prior.size))
-            return self._pull(image / temperature) + whitened.flatten()
+            image = self._jacobian.push(vector) / temperature
+            return self._jacobian.pull(image) + whitened.flatten()
 
         def precondition(rows: Tensor) -> Tensor:
             parts = zip(rows.T.split(self._size), factors, strict=True)
@@ -298,7 +303,7 @@ class Laplace:
 
 @torch.no_grad()
 def determined(
-    equations: Residuals, images: Tensor, draws: Tensor, temperature: float
+    jacobian: Linearised, counts: Tensor, draws: Tensor, temperature: float
 ) -> tuple[float, ...]:
     """Return how many unknowns each array determines, by draws of the posterior's covariance.
 
@@ -306,22 +311,21 @@ def determined(
 
     Parameters
     ----------
-    equations : Residuals
-        All.
-    images : Tensor
-        (B, C, H, W), where J is taken.
+    jacobian : Linearised
+        J.
+    counts : Tensor
+        How many rows each array has.
     draws : Tensor
         (draws, B, C, H, W), errors d of the estimate.
     temperature : float
         T.
     """
-    counts = equations.counts.tolist()
     found = torch.zeros(len(counts), dtype=torch.float64)
     for draw in draws:
-        parts = equations.forward(images, draw).square().split(counts)
+        parts = jacobian.push(draw.flatten()).square().split(counts.tolist())
         found += torch.stack([part.sum() for part in parts]).cpu().double()
     found /= len(draws) * temperature
-    return tuple(found.minimum(torch.tensor(counts).double()).tolist())
+    return tuple(found.minimum(counts.cpu().double()).tolist())
 
 
 def share_of_prior(draws: Tensor, variance: Tensor) -> float:
@@ -339,7 +343,11 @@ def share_of_prior(draws: Tensor, variance: Tensor) -> float:
 
 @torch.no_grad()
 def curvature(
-    equations: Residuals, images: Tensor, draws: Tensor, parameters: float, temperature: float
+    equations: Residuals,
+    jacobian: Linearised,
+    draws: Tensor,
+    parameters: float,
+    temperature: float,
 ) -> float:
     """Return by how much residuals leave their linear course, for each determined unknown.
 
@@ -348,9 +356,9 @@ def curvature(
     Parameters
     ----------
     equations : Residuals
-        All.
-    images : Tensor
-        (B, C, H, W), x.
+        r.
+    jacobian : Linearised
+        Of r at images x.
     draws : Tensor
         (draws, B, C, H, W), d.
     parameters : float
@@ -358,9 +366,9 @@ def curvature(
     temperature : float
         T.
     """
-    here = equations(images)
+    images, here = jacobian.images, jacobian.value
     beyond = [
-        float((equations(images + d) - here - equations.forward(images, d)).square().sum())
+        float((equations(images + d) - here - jacobian.push(d.flatten())).square().sum())
         for d in draws
     ]
     return sum(beyond) / len(beyond) / temperature / max(parameters, 1.0)
