@@ -329,12 +329,15 @@ def test_the_page_has_the_files_from_a_reply_to_its_row():
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    files = json.loads(done.stdout.splitlines()[-1])["files"]
+    found = json.loads(done.stdout.splitlines()[-1])
+    files, spine = found["files"], found["spine"]
+    assert len(spine) <= 20
     assert files[0].startswith("strategies/honest_but_curious")
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     section = page.split("## From a reply to a row\n")[1].split("\n## ")[0]
     rows = [line for line in section.splitlines() if line.startswith("| ")]
     assert re.findall(r"`([\w/]+\.py)`", "\n".join(rows)) == files
+    assert re.findall(r"\*\*`([\w/]+\.py)`\*\*", "\n".join(rows)) == spine
 
 
 def test_every_file_that_the_architecture_names_is_there():
