@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -94,6 +95,7 @@ def files_called(found: list[str], spine: set[str]) -> Iterator[None]:
 
 def route() -> tuple[list[str], list[str]]:
     """Return the files from replies to their rows, in order of first call, and the spine."""
+    import_module("torchmetrics.functional.image")  # twice as slow once calls are noted
     found: list[str] = []
     spine: set[str] = set()
     aggregate = HonestButCurious.aggregate_train

@@ -25,6 +25,7 @@ PACKAGES = (
     "ray",
     "torch",
     "torchvision",
+    "torchmetrics",
     "lpips",
     "numpy",
     "opacus",
