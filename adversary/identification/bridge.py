@@ -11,6 +11,7 @@ drawn back. A draw of the path given its end is a rehearsal with the same regres
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,6 +22,18 @@ from adversary.identification.rehearsal import Rehearsal
 FEWEST = 8
 """Rehearsals of which a main direction is taken: of fewer too little is left to say how far paths
 differ beside it."""
+
+
+class _Course(NamedTuple):
+    """What rehearsals tell of an array before a step.
+
+    Their mean, where a unit of the main direction takes it, and the share of its end beside that
+    which is settled.
+    """
+
+    mean: Tensor
+    main: Tensor
+    settled: float
 
 
 class Bridge:
@@ -40,12 +53,12 @@ class Bridge:
         self.rehearsals = rehearsals
         self.ends = {name: sent[name] - by for name, by in moved.items()}
         self.steps = len(rehearsals[0].weights) - 1
-        self._factors: dict[tuple[str, int], float] = {}
+        self._courses: dict[tuple[str, int], _Course] = {}
         count = len(rehearsals)
         products = torch.zeros(count, count, dtype=torch.float64)
         ahead = torch.zeros(count, dtype=torch.float64)
         for name, end in self.ends.items():
-            last = self._at(name, self.steps).double()
+            last = torch.stack([one.weights[-1][name].flatten() for one in rehearsals]).double()
             apart = last - last.mean(0)
             products += apart @ apart.T
             ahead += apart @ (end.double().flatten() - last.mean(0))
@@ -71,48 +84,49 @@ class Bridge:
         own : int, optional
             The rehearsal of which the draw is made; by default the mean is returned.
         """
-        count = len(self.rehearsals)
-        if own is None:
-            shares, far = torch.full((count,), 1 / count), self._ahead
-        else:
-            shares = torch.zeros(count)
-            shares[own], far = 1.0, self._ahead - float(self._main[own])
-        shares = shares + (far * self._main).float()
-        return {name: self._array(name, step, shares) for name in self.rehearsals[0].weights[0]}
+        far = self._ahead - (0.0 if own is None else float(self._main[own]))
 
-    def _array(self, name: str, step: int, shares: Tensor) -> Tensor:
-        like = self.rehearsals[0].weights[step][name]
-        if not like.is_floating_point():
-            return like
-        here = self._mean(name, step, shares)
-        if name not in self.ends:
-            return here
-        there = self._mean(name, self.steps, shares)
-        return here + self._factor(name, step) * (self.ends[name].to(like) - there)
+        def drawn(name: str, at: int) -> Tensor:
+            course = self._course(name, at)
+            here = course.mean if own is None else self.rehearsals[own].weights[at][name]
+            return here + far * course.main
 
-    def _mean(self, name: str, step: int, shares: Tensor) -> Tensor:
-        """Return the mean of an array over rehearsals with these weights, whose sum is 1."""
-        first = self.rehearsals[0].weights[step][name]
-        apart = self._at(name, step) - first.flatten()  # to the bit where all agree
-        return first + (shares.to(first) @ apart).view_as(first)
+        found = {}
+        for name, like in self.rehearsals[0].weights[step].items():
+            if not like.is_floating_point():
+                found[name] = like
+                continue
+            found[name] = drawn(name, step)
+            if name in self.ends:
+                missed = self.ends[name].to(like) - drawn(name, self.steps)
+                found[name] += self._course(name, step).settled * missed
+        return found
 
-    def _at(self, name: str, step: int) -> Tensor:
-        """Return where an array was in each rehearsal, (R, entries)."""
-        return torch.stack([one.weights[step][name].flatten() for one in self.rehearsals])
+    def _course(self, name: str, step: int) -> _Course:
+        """Return what rehearsals tell of an array before a step; it is worked out once."""
+        if (name, step) not in self._courses:
+            first = self.rehearsals[0].weights[step][name]
+            mean, main = torch.zeros_like(first), torch.zeros_like(first)
+            for share, one in zip(self._main.tolist(), self.rehearsals, strict=True):
+                apart = one.weights[step][name] - first  # to the bit where all agree
+                mean += apart / len(self.rehearsals)
+                main += share * apart
+            course = _Course(first + mean, main, 1.0)
+            if step < self.steps and name in self.ends:
+                settled = self._settled(name, step, course)
+                course = course._replace(settled=settled)
+            self._courses[name, step] = course
+        return self._courses[name, step]
 
-    def _factor(self, name: str, step: int) -> float:
+    def _settled(self, name: str, step: int, course: _Course) -> float:
         """Return how far an array is on a way that is not in the main direction.
 
         As rehearsals show it; where they show nothing, as far as the steps are.
         """
-        if (name, step) not in self._factors:
-            here, there = (self._beside(self._at(name, one)) for one in (step, self.steps))
-            whole = float(there.square().sum())
-            share = float((here * there).sum()) / whole if whole > 0 else step / self.steps
-            self._factors[name, step] = share
-        return self._factors[name, step]
-
-    def _beside(self, values: Tensor) -> Tensor:
-        """Return what is left of values' differences without the main direction, (R, entries)."""
-        apart, main = values - values.mean(0), self._main.to(values)
-        return apart - main[:, None] * (main @ apart)
+        last, both, whole = self._course(name, self.steps), 0.0, 0.0
+        for share, one in zip(self._main.tolist(), self.rehearsals, strict=True):
+            here = one.weights[step][name] - course.mean - share * course.main
+            there = one.weights[self.steps][name] - last.mean - share * last.main
+            both += float((here * there).sum())
+            whole += float(there.square().sum())
+        return both / whole if whole > 0 else step / self.steps

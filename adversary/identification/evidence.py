@@ -80,8 +80,8 @@ class Update:
         How often each image was used.
     gain : list of dict of str to Tensor
         As of :class:`Point`, step by step.
-    ends : dict of str to Tensor
-        How far each array is taken to have moved in all; what is unobserved is not among them.
+    bridge : Bridge
+        Where the weights may have been meanwhile.
     clip_factor : float
         By which clipping has scaled the update down, in (0, 1]; :attr:`moved` is as before it.
     within : dict of str to Limits
@@ -98,7 +98,7 @@ class Update:
     batch_size: int
     epochs: float
     gain: list[StateDict]
-    ends: StateDict
+    bridge: Bridge
     clip_factor: float = 1.0
     within: dict[str, Limits] = field(default_factory=dict)
     noise: StateDict = field(default_factory=dict)
@@ -224,7 +224,7 @@ def read(
         batch_size=observation.recipe.batch_size,
         epochs=max(1.0, _epochs(observation, steps)),
         gain=gain,
-        ends=ends,
+        bridge=bridge,
         clip_factor=factor,
         within=within,
         noise={n: noise for n, (_, noise) in values.items()},
@@ -236,12 +236,12 @@ def along(
     update: Update,
     model: nn.Module,
     observation: Observation,
-    bridge: Bridge,
     own: int,
     *,
     points: int = POINTS,
 ) -> Update:
     """Return an update with the path that one of its rehearsals gives it."""
+    bridge = update.bridge
     found = replace(update, points=_points(lambda k: bridge.at(k, own), update.gain, points))
     return _accompanied(found, model, observation, [bridge.rehearsals[own]])
 

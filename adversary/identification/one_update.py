@@ -308,7 +308,7 @@ class _Attack:
         """Return how many rehearsals take no more passes than images, and so much memory."""
         passes = steps * min(self.observation.recipe.batch_size, self.observation.images)
         kept = 4 * (steps + 1) * sum(p.numel() for p in self.model.parameters())
-        most = min(images * evidence.POINTS / max(1, passes), memory / kept, MOST_REHEARSALS)
+        most = min(images * evidence.POINTS / max(1, passes), memory / kept - 2, MOST_REHEARSALS)
         return max(FEWEST_REHEARSALS, int(most))
 
     def _rehearsed(self, steps: int) -> Rehearsal:

@@ -17,10 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from adversary.common.seeding import generator
-from adversary.identification.bridge import Bridge
 from adversary.identification.evidence import Update, along, features, read
 from adversary.identification.regression import left_out
-from adversary.identification.rehearsal import Rehearsal, start
+from adversary.identification.rehearsal import Rehearsal
 from adversary.identification.views import Examples, Views
 from adversary.observation.channel import Channel
 from adversary.observation.observation import Observation
@@ -97,9 +96,8 @@ def path_uncertainty(
         return features(*(model, of, *examples, observation, channel), generator=draws, views=views)
 
     paths, count = len(rehearsals), len(examples[0])
-    bridge = Bridge(rehearsals, start(model, observation), update.ends)
     alone = torch.stack([
-        parts(along(update, model, observation, bridge, own)).sum(1) for own in range(paths)
+        parts(along(update, model, observation, own)).sum(1) for own in range(paths)
     ])  # fmt: skip
     apart = alone - alone[0]  # to the bit where all agree
     apart = apart - apart.mean(0)
@@ -109,7 +107,7 @@ def path_uncertainty(
     spread = (mean.shape[1] * update.epochs) ** -0.5
     along_path = left_out(mean, spread, kept).square().sum(1).mean(0)
     # The mean of rehearsals and the client's path each lie off the mean of all paths.
-    off = (1 + 1 / paths) / bridge.freedom
+    off = (1 + 1 / paths) / update.bridge.freedom
     variance = update.images * _by_array(off * single + along_path, update)
     factor = CAUTION
     if len(rehearsals[0].examples[0]) <= MAX_REHEARSED and not update.layers:

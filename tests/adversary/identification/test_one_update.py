@@ -333,7 +333,7 @@ def test_known_noise_is_that_of_the_update_before_it_was_scaled_down():
     kept = blocks(arrays, 6, generator=torch.Generator().manual_seed(0))
     update = Update(
         moved=arrays, points=[], entries=kept, layers=[], images=1.0, batch_size=1, epochs=1.0,
-        gain=[], ends={}, clip_factor=0.25, noise={"limits": torch.arange(5.0)},
+        gain=[], bridge=None, clip_factor=0.25, noise={"limits": torch.arange(5.0)},
     )  # fmt: skip
     attack = SimpleNamespace(channel=Channel(noise={"w": 0.5, "limits": 9.0}))
     found = _Attack._noise(attack, update).split([block.size for block in kept.values()])

@@ -138,14 +138,11 @@ def test_the_client_s_path_lies_off_the_mean_of_rehearsals_as_another_rehearsal_
     ]
     many = torch.zeros(module.MAX_REHEARSED + 1), torch.zeros(0)  # nothing is left out of one
     made = [SimpleNamespace(parts=one, examples=many) for one in paths]
-    monkeypatch.setattr(module, "start", lambda *_: {})
     update = SimpleNamespace(
         parts=torch.stack(paths).mean(0), images=5.0, epochs=1.0, sizes={"w": 3000}, layers=[],
-        ends={},
+        bridge=SimpleNamespace(freedom=rehearsals - 1),
     )  # fmt: skip
-    bridge = SimpleNamespace(rehearsals=made, freedom=rehearsals - 1)
-    monkeypatch.setattr(module, "Bridge", lambda *_: bridge)
-    monkeypatch.setattr(module, "along", lambda _u, _m, _seen, of, own: of.rehearsals[own])
+    monkeypatch.setattr(module, "along", lambda _update, _model, _seen, own: made[own])
     monkeypatch.setattr(module, "features", lambda _model, of, *_, **__: of.parts[:, None])
     examples = torch.zeros(30, 1), torch.zeros(30, 1)
     found = path_uncertainty(
