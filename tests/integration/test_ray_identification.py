@@ -11,6 +11,7 @@ from adversary.storage.identification_files import IdentificationFiles
 from adversary.storage.run_folder import RunFolder
 from fl_sim.engines.in_process import run_in_process
 from fl_sim.settings.parse import flatten, parse
+from fl_sim.workers import ray_queue
 from fl_sim.workers.ray_queue import in_ray_cluster
 
 SETTINGS = {
@@ -23,6 +24,12 @@ SETTINGS = {
 @pytest.fixture(scope="module", autouse=True)
 def _cluster(ray_of):
     ray_of(2)
+
+
+@pytest.fixture(autouse=True)
+def _one_worker(monkeypatch):
+    """Let each run start one process that attacks: there are four runs."""
+    monkeypatch.setattr(ray_queue, "_free_slots", lambda *_: 1)
 
 
 class Killed(BaseException):

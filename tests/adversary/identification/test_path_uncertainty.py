@@ -14,6 +14,7 @@ from adversary.identification import path_uncertainty as module
 from adversary.identification.evidence import features, read
 from adversary.identification.path_uncertainty import (
     CAUTION,
+    EXAMPLES,
     LEAST,
     PathUncertainty,
     path_uncertainty,
@@ -45,7 +46,7 @@ def told(recipe, seed=0, members=16):
         made.append(rehearse(mode, observation, examples, steps=steps, generator=draws))
     update = read(mode, observation, Channel(), made, most=10**9, generator=draws)
     error = path_uncertainty(
-        *(mode, update, observation, Channel(), made, (pool[0][:32], pool[1][:32])),
+        *(mode, update, observation, Channel(), made, (pool[0][:EXAMPLES], pool[1][:EXAMPLES])),
         seed=seed,
         views=Views(),
         kept=DIRECTIONS,
