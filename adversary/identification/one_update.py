@@ -45,6 +45,10 @@ MEMORY = 2**31
 MOST, FEWEST_ENTRIES = 16384, 64
 """Entries of an array that are read at most, and at least."""
 
+MOST_ROWS = 12_000
+"""Unknowns of the regression at most, a few an image: their products take 1.2 GB, three times that
+while it is solved, and three minutes each time. Directions are given up for it."""
+
 VIEW_DIRECTIONS = 4
 """Directions kept of an image of which the network saw one of several views."""
 
@@ -170,7 +174,8 @@ def identify(
     Raises
     ------
     ObservationError
-        One line: no weight moved, no candidate is left, or there is no honest null.
+        One line: no weight moved, no candidate is left, there are too many, or there is no
+        honest null.
     """
     began = time.monotonic()
     observation.check()
@@ -198,7 +203,8 @@ def identify(
     statistic, likeliest = fit.statistic.view(ways, -1).max(0)  # of each label in turn
     expected = fit.expected.view(ways, -1).gather(0, likeliest[None])[0]
     rate = rate or min(0.5, observation.images / len(gallery))
-    flags += ["sketched"] * update.sketched + ["labels-guessed"] * (ways > 1)
+    flags += ["sketched"] * (update.sketched or attack.gives_up_directions)
+    flags += ["labels-guessed"] * (ways > 1)
     scores = null.standardised(statistic, expected, len(gallery))
     return Identification(
         names=gallery.names,
@@ -256,6 +262,7 @@ class _Attack:
             copied = in_training_mode(model, observation.recipe).eval()
             self.outputs = copied(known.images[:1]).shape[1]
         self.generator = generator(seed, "identify", observation.round, observation.client)
+        self.most_directions = VIEW_DIRECTIONS  # of an image's part
 
     def targets(self, labels: Tensor) -> Tensor:
         """Return labels, (N,) or (N, L), as targets (N, outputs)."""
@@ -271,17 +278,24 @@ class _Attack:
         Raises
         ------
         IdentificationError
-            If labels are missing that are too many to try.
+            If labels are missing that are too many to try, or there are too many images.
         """
         assert held.labels is not None
         images = torch.cat([gallery.images, held.images])
+        ways = 1 if gallery.labels is not None else max(2, self.outputs)
+        unknowns = ways * len(images) + len(self.known.images)
+        if unknowns > MOST_ROWS:
+            raise IdentificationError(
+                f"{self.observation.name}: {len(gallery)} candidates and the public X-rays make"
+                f" {unknowns} unknowns; must be at most {MOST_ROWS}: ask for fewer at a time"
+            )
+        self.most_directions = MOST_ROWS // unknowns - 1
         if gallery.labels is not None:
-            return Prior(images, torch.cat([gallery.labels, held.labels.to(gallery.labels)])), 1
+            return Prior(images, torch.cat([gallery.labels, held.labels.to(gallery.labels)])), ways
         if held.labels.ndim == 2:
             raise IdentificationError(
                 f"{self.observation.name}: candidates need labels where an image has several"
             )
-        ways = max(2, self.outputs)
         labels = torch.arange(ways).repeat_interleave(len(images))
         return Prior(images.repeat(ways, 1, 1, 1), labels), ways
 
@@ -328,6 +342,15 @@ class _Attack:
             channel=self.channel,
         )
 
+    @property
+    def gives_up_directions(self) -> bool:
+        """Whether there are too many images to keep how their parts change along the path."""
+        return local_steps(self.observation) > 1 and self.most_directions < DIRECTIONS
+
+    def directions_kept(self, views: Views) -> int:
+        """Return in how many directions an image's part may change."""
+        return min(DIRECTIONS if views.count == 1 else VIEW_DIRECTIONS, self.most_directions)
+
     def views(self) -> Views:
         """Return what the network may have seen of an image."""
         assert self.known.labels is not None
@@ -350,7 +373,7 @@ class _Attack:
                 generator=self.generator,
                 views=views,
             )
-            own = directions(parts, spread, _directions_kept(views))
+            own = directions(parts, spread, self.directions_kept(views))
             if found is None:
                 found = own.new_empty(len(own), len(order), own.shape[2])
             found[:, chunk] = own
@@ -369,7 +392,7 @@ class _Attack:
             (self.known.images[chosen], self.targets(self.known.labels[chosen])),
             seed=self.generator.initial_seed(),
             views=views,
-            kept=_directions_kept(views),
+            kept=self.directions_kept(views),
         )
 
     def units(self, update: Update, background: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -397,10 +420,6 @@ class _Attack:
             for n, value in update.moved.items()
         }
         return update.flat(arrays | update.noise).float()
-
-
-def _directions_kept(views: Views) -> int:
-    return DIRECTIONS if views.count == 1 else VIEW_DIRECTIONS
 
 
 def _fitted(

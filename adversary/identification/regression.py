@@ -185,13 +185,16 @@ class Equations:
         gram = self.gram / times
         prior = float(gram.trace())
         gram.diagonal().add_(1)
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
+        factor = torch.linalg.cholesky(gram)
+        del gram  # there is memory for few of them
+        inverse = torch.cholesky_inverse(factor)
+        del factor
         own = inverse[: self.count]
         diagonal = own.diagonal()
-        variance = diagonal - own.square().sum(1)
+        variance = diagonal - torch.linalg.vector_norm(own, dim=1).square()
         if bool((variance < 0).any()):
             raise torch.linalg.LinAlgError("the products of the rows are too coarse")
-        determined = len(gram) - float(inverse.trace())
+        determined = len(inverse) - float(inverse.trace())
         shares = inverse @ (self.right / times)
         fitted = shares.to(self.rows) @ self.rows
         # Of the prior variance of the data, as much is left in each entry as on average.

@@ -9,7 +9,15 @@ from torch import nn
 from torch.nn import functional as F
 
 from adversary.common.seeding import generator
-from adversary.identification import Gallery, IdentificationError, ceilings, figures, identify, null
+from adversary.identification import (
+    Gallery,
+    IdentificationError,
+    ceilings,
+    figures,
+    identify,
+    null,
+    one_update,
+)
 from adversary.identification.evidence import NothingTrainedError, Update, features, read
 from adversary.identification.likelihood_ratio import clipped_rows, log_ratios
 from adversary.identification.one_update import _Attack
@@ -429,6 +437,23 @@ def test_bad_input_is_one_line():
     alone = Gallery(images=public.images[:2], labels=public.labels[:2], names=("a", "b"))
     with pytest.raises(IdentificationError, match="no candidate is left"):
         go(gallery=alone)
+
+
+def test_directions_are_given_up_for_large_galleries_and_larger_ones_refused(monkeypatch):
+    observation, model, gallery, public = case()
+    assert observation.steps > 1
+    monkeypatch.setattr(one_update, "MOST", 10**9)  # all entries are read
+    images = len(gallery) + len(public.images)
+    monkeypatch.setattr(one_update, "MOST_ROWS", 2 * images)
+    ample = identify(observation, ThreatModel(), model, gallery, public, seed=1)
+    monkeypatch.setattr(one_update, "MOST_ROWS", images)
+    scarce = identify(observation, ThreatModel(), model, gallery, public, seed=1)
+    assert ample.flags == ()
+    assert scarce.flags == ("sketched",)
+    assert scored(scarce, 24) > 0.9
+    monkeypatch.setattr(one_update, "MOST_ROWS", images - 1)
+    with pytest.raises(IdentificationError, match=f"{images} unknowns; must be at most"):
+        identify(observation, ThreatModel(), model, gallery, public, seed=1)
 
 
 def test_nothing_is_changed():
