@@ -302,7 +302,8 @@ class _Attack:
     def read(self, images: int, memory: int, progress: Callable[[float], None]) -> Update:
         """Rehearse the training, and return what the update tells in so much memory."""
         arrays = sum(p.requires_grad for p in self.model.parameters())
-        entries = memory / (4 * 3 * images) / max(1, arrays)
+        rows = 2 + min(DIRECTIONS, self.most_directions)  # and a copy of one
+        entries = memory / (4 * rows * images) / max(1, arrays)
         steps = local_steps(self.observation)
         count = self._rehearsals_within(images, memory, steps)
         self.rehearsals = []
