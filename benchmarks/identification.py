@@ -307,7 +307,7 @@ def rows(
         federation.average(updates)
 
 
-def private(path: Path, seed: int, repeats: int = 2000) -> Iterator[dict[str, Any]]:
+def private(path: Path, seed: int, repeats: int = 50_000) -> Iterator[dict[str, Any]]:
     """Yield the power of the likelihood-ratio test on one DP-SGD step, all others known.
 
     The threshold is that of the test's own distribution without the candidate, known in closed
