@@ -321,6 +321,8 @@ class _Attack:
 
     def _rehearsals_within(self, images: int, memory: int, steps: int) -> int:
         """Return how many rehearsals take no more passes than images, and so much memory."""
+        if steps == 1:  # the path is known
+            return FEWEST_REHEARSALS
         passes = steps * min(self.observation.recipe.batch_size, self.observation.images)
         kept = 4 * (steps + 1) * sum(p.numel() for p in self.model.parameters())
         most = min(images * evidence.POINTS / max(1, passes), memory / kept - 2, MOST_REHEARSALS)

@@ -472,3 +472,19 @@ def test_seeds_are_of_the_update():
         generator(1, "identify", 1, "a").initial_seed()
         != generator(1, "identify", 2, "a").initial_seed()
     )
+
+
+@pytest.mark.parametrize(
+    ("images", "memory", "steps", "expected"),
+    [
+        (10**4, 10**9, 4, 8),  # the most
+        (32, 10**9, 4, 5),  # 160 passes at five places, 32 for a rehearsal
+        (10**4, 4 * 5 * 10 * 8, 4, 6),  # and two more for the mean path
+        (1, 1, 4, 4),  # the fewest
+        (10**4, 10**9, 1, 4),  # of one step the path is known
+    ],
+)
+def test_rehearsals_take_no_more_passes_than_images(images, memory, steps, expected):
+    seen = SimpleNamespace(recipe=RECIPE, images=20)
+    attack = SimpleNamespace(observation=seen, model=nn.Linear(9, 1))
+    assert _Attack._rehearsals_within(attack, images, memory, steps) == expected
