@@ -13,12 +13,16 @@ in the pixels are the images one by one. Departures: any layer and smooth activa
 images, as clipping makes them, and labels drop out; and images that are found are taken off by
 projecting the columns of G on the complement of their derivatives, for the next to be found.
 
+The update of several steps of SGD is such a sum as well, each image's d and a taken at the weights
+at which its step began; so at these the inputs of that image lie in the span, and of no other.
+
 With entries of G that have noise of deviation s, a = G^T u + e has e of deviation s ||u|| in each
 entry outside the span.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -32,9 +36,14 @@ from torch.func import vjp
 from torch.nn import functional
 
 from adversary.common.seeding import generator
+from adversary.common.types import StateDict
+from adversary.observation.mean_gradient import total_step_size
+from adversary.observation.observation import Observation
+from adversary.problem.client_optimizers import CLIENT_OPTIMIZERS
 from adversary.problem.problem import Problem
 from adversary.problem.residuals import second_directional_derivative, separable
 from adversary.problem.sparse_jacobian import SparseJacobian
+from adversary.problem.update_models import UNROLLED_STEPS
 
 EQUATIONS_PER_PIXEL = 4.0
 """Random combinations of the equations that are matched, by pixel."""
@@ -136,6 +145,12 @@ class LayerGradient:
         """Equations that the span gives for one image."""
         return self.positions * (self.matrix.shape[1] - self.rank)
 
+    def at(self, weights: StateDict) -> LayerGradient:
+        """Return the same gradient, for inputs and derivatives at other weights of the network."""
+        model = copy.deepcopy(self.problem.model)
+        model.load_state_dict(weights, strict=False)
+        return replace(self, problem=replace(self.problem, model=model))
+
     def features(self, images: Tensor) -> Tensor:
         """Return what images, (B, C, H, W), put into the layer, (B, ...)."""
         seen: list[Tensor] = []
@@ -203,6 +218,10 @@ class LayerGradient:
             matrix = matrix - taken @ (taken.T @ matrix)
         return Span.of(matrix, min(rank, *matrix.shape), self._least_noise)
 
+    def misfit(self, span: Span, image: Tensor) -> float:
+        """Return the mean squared residual of an image's inputs outside a span."""
+        return float(SpanEquations(self, span, image)(image).square().mean())
+
     @property
     def _least_noise(self) -> float:
         """Noise that the whole matrix shows, where its rank leaves room for it."""
@@ -212,17 +231,38 @@ class LayerGradient:
 def layer_gradient(problem: Problem) -> LayerGradient | None:
     """Return the layer whose gradient tells several images apart; None where none does.
 
-    Of one step of images that have gradients of their own, of a layer of which all was sent, and
-    whose rank leaves at least as many equations as an image has pixels.
+    Of images that have gradients of their own and count in one step of SGD each, of a layer of
+    which all was sent, and whose rank leaves at least as many equations as an image has pixels.
     """
-    seen = problem.observation
-    one_step = seen.steps == 1 and seen.recipe.optimizer == "sgd" and not problem.beyond
     several = problem.shape[0] > 1 and not problem.threat.channel.intervals
-    if not (one_step and several and separable(problem)):
+    if not (several and _counts_once(problem) and separable(problem)):
         return None
     least = math.prod(problem.shape[1:])
     found = [one for one in _layers(problem) if one.suffices and one.equations >= least]
     return max(found, key=lambda one: len(one.matrix) / one.rank, default=None)
+
+
+def _counts_once(problem: Problem) -> bool:
+    """Return whether the update is a sum of one gradient of each image, at whatever weights."""
+    seen, channel = problem.observation, problem.threat.channel
+    if seen.recipe.optimizer != "sgd" or problem.beyond:
+        return False
+    if seen.steps == 1:
+        return True
+    once = seen.steps == math.ceil(seen.images / seen.recipe.batch_size) <= UNROLLED_STEPS
+    return once and seen.view == "client" and math.isinf(channel.example_clip)
+
+
+def _told_without_gradients(observation: Observation) -> float:
+    """Return what the update of a weight of 1 tells whose gradients are 0: what decay does."""
+    recipe = observation.recipe
+    step = CLIENT_OPTIMIZERS[recipe.optimizer](recipe)
+    sent = torch.ones((), dtype=torch.float64)
+    weight = {"": sent}
+    for rate in recipe.rates(observation.steps):
+        pull = recipe.weight_decay * weight[""] + recipe.proximal_mu * (weight[""] - sent)
+        weight = step(weight, {"": pull}, rate)
+    return float((sent - weight[""]) / total_step_size(observation)) - recipe.weight_decay
 
 
 def _layers(problem: Problem) -> Iterator[LayerGradient]:
@@ -242,11 +282,13 @@ def _layers(problem: Problem) -> Iterator[LayerGradient]:
     finally:
         for hook in hooks:
             hook.remove()
+    several = problem.observation.steps > 1
+    decayed = _told_without_gradients(problem.observation) if several else 0.0
     for name, positions in counts.items():
         weight = f"{name}.weight"
         if weight not in problem.gradient or weight in problem.threat.channel.observed:
             continue
-        matrix = problem.gradient[weight].flatten(1)
+        matrix = (problem.gradient[weight] - decayed * layers[name].weight).flatten(1)
         yield LayerGradient(problem, name, matrix, positions, problem.shape[0])
 
 

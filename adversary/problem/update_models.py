@@ -23,6 +23,10 @@ UNROLLED_STEPS = 16
 """Most local steps that ``auto`` unrolls: time and memory grow with each."""
 
 
+FIXED_POINT_STEPS = 12
+"""Iterations in which a step is undone; each divides the error by 1 / (lr times the curvature)."""
+
+
 class UpdateModel(ABC):
     """Forward model from candidate images to the observed mean gradient.
 
@@ -201,9 +205,23 @@ def trained_weights(
     """
     seen = problem.observation
     recipe = seen.recipe
+    weights = local_training(problem, parameters, steps)
+    scale = total_step_size(seen)
+    told = {n: (w - weights[n]) / scale for n, w in parameters.items()}
+    if recipe.optimizer == "sgd" and recipe.weight_decay:
+        told = {n: g - recipe.weight_decay * parameters[n] for n, g in told.items()}
+    return problem.through_channel(told)
+
+
+def local_training(
+    problem: Problem, parameters: StateDict, steps: Sequence[tuple[Tensor, Tensor]]
+) -> StateDict:
+    """Return the client's weights after its first steps, of the images and targets of each."""
+    seen = problem.observation
+    recipe = seen.recipe
     step = CLIENT_OPTIMIZERS[recipe.optimizer](recipe)
     weights = dict(parameters)
-    for (images, targets), rate in zip(steps, recipe.rates(seen.steps), strict=True):
+    for (images, targets), rate in zip(steps, recipe.rates(seen.steps), strict=False):
         pulls = _step(problem, weights, images, targets)
         if recipe.weight_decay:
             pulls = {n: g + recipe.weight_decay * weights[n] for n, g in pulls.items()}
@@ -212,11 +230,42 @@ def trained_weights(
                 n: g + recipe.proximal_mu * (weights[n] - parameters[n]) for n, g in pulls.items()
             }
         weights = step(weights, pulls, rate)
-    scale = total_step_size(seen)
-    told = {n: (w - weights[n]) / scale for n, w in parameters.items()}
-    if recipe.optimizer == "sgd" and recipe.weight_decay:
-        told = {n: g - recipe.weight_decay * parameters[n] for n, g in told.items()}
-    return problem.through_channel(told)
+    return weights
+
+
+def can_be_undone(problem: Problem) -> bool:
+    """Return whether the weights before the last step follow from those after it and its images.
+
+    Of plain SGD, whose weights came back as they were.
+    """
+    recipe, channel = problem.observation.recipe, problem.threat.channel
+    plain = not (recipe.momentum or recipe.weight_decay or recipe.proximal_mu)
+    whole = not (channel.noise or channel.observed or math.isfinite(channel.clip))
+    sgd = recipe.optimizer == "sgd" and recipe.update == "weights"
+    return plain and whole and sgd and problem.observation.view == "client"
+
+
+def before_last_step(problem: Problem, images: Tensor, targets: Tensor) -> StateDict:
+    """Return the weights w at which a last step on images ended at those that were returned.
+
+    The fixed point of w = w_returned + lr g(images; w), where :func:`can_be_undone`.
+
+    Parameters
+    ----------
+    problem : Problem
+        What the attacker knows.
+    images : Tensor
+        (b, C, H, W), of the last step.
+    targets : Tensor
+        (b, outputs).
+    """
+    seen = problem.observation
+    after = {n: seen.returned[n].to(w) for n, w in problem.parameters.items()}
+    rate, weights = seen.recipe.rates(seen.steps)[-1], after
+    for _ in range(FIXED_POINT_STEPS):
+        gradient = problem.step_gradient(weights, images, targets)
+        weights = {n: w + rate * gradient[n] for n, w in after.items()}
+    return weights
 
 
 def _step(problem: Problem, weights: StateDict, images: Tensor, targets: Tensor) -> StateDict:

@@ -15,6 +15,7 @@ from adversary.attacks.encgrad import EncGradInversion
 from adversary.attacks.gauss_newton.descent import Descent, End, has_repeated_labels
 from adversary.attacks.gauss_newton.interval_descent import interval_descent
 from adversary.attacks.gauss_newton.unmixing import Unmixed, possible_labels, unmixed
+from adversary.attacks.gauss_newton.unmixing_steps import unmixed_steps
 from adversary.attacks.initial_images import INITIAL_IMAGES
 from adversary.attacks.most_probable import misfit_cost
 from adversary.attacks.options import option
@@ -64,7 +65,8 @@ class GaussNewton(Attack):
     images the noise is taken as larger than it is (:mod:`adversary.optim.levenberg_marquardt`).
 
     Where the gradient of a layer has a rank below its outputs, its rows tell the images of a batch
-    apart (:mod:`adversary.attacks.gauss_newton.unmixing`), and the steps begin at these. Where they
+    apart (:mod:`adversary.attacks.gauss_newton.unmixing`), or those of several local steps
+    (:mod:`adversary.attacks.gauss_newton.unmixing_steps`), and the steps begin at these. Where they
     end above the noise, and elsewhere, one gradient of several images of one label has several
     minima. Starts in few coordinates choose
     among them (:mod:`adversary.attacks.gauss_newton.multistart`), and where regions of two images
@@ -186,13 +188,14 @@ class GaussNewton(Attack):
         layer = layer_gradient(problem)
         if layer is None or prior is None or self.start != GREY:
             return None
-        return unmixed(layer, prior, possible_labels(problem, prior), run.search)
+        find = unmixed if problem.observation.steps == 1 else unmixed_steps
+        return find(layer, prior, possible_labels(problem, prior), run.search)
 
     def refined(self, run: Run, apart: Unmixed) -> End:
         """Return where steps on the whole update end from images that were found one by one."""
         descent = self._descent(run, apart.labels, self._distribution(run.problem), 0)
         place = Iterate(apart.images, apart.images.new_zeros(1))
-        return descent.ended(place, self.iterations)
+        return descent.refined(place)
 
     def _within_limits(
         self, run: Run, start: Tensor, prior: GaussianPrior, restart: int

@@ -122,6 +122,10 @@ class Descent:
             place = self._matched(self.problem, place, iterations, 0.0)  # do not count yet
         return place
 
+    def refined(self, place: Iterate) -> End:
+        """Return where steps on all equations end, from images that are near the true ones."""
+        return self.ended(self._matched(self.problem, place, self.iterations, 0.0), 0)
+
     def _matched(self, level: Problem, place: Iterate, iterations: int, target: float) -> Iterate:
         """Match a sample of the equations of a level down to a target, or all of them."""
         equations = residuals(level, self.targets, self._sample, self.search.seed)

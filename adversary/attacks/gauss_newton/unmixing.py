@@ -86,7 +86,7 @@ def unmixed(layer: LayerGradient, prior: GaussianPrior, labels: Tensor, search: 
         image = _first(layer, layer.span(derivatives), prior, images, search)
         if image is None:
             break
-        image = _descended(layer, whole, prior, image, search).images
+        image = descended(layer, whole, prior, image, search).images
         fits = [layer.agreement(image, target[None]) for target in targets]
         chosen.append(max(range(len(fits)), key=fits.__getitem__))
         images.append(image)
@@ -104,8 +104,8 @@ def _first(
     search: Search,
 ) -> Tensor | None:
     """Return the image to which the first start leads that leads to any."""
-    for image in islice(_starts(prior, found, search.seed), STARTS):
-        place = _descended(layer, span, prior, image, search, FITTING)
+    for image in starts(prior, found, search.seed):
+        place = descended(layer, span, prior, image, search, FITTING)
         if place.chi_square < FITTING:
             return place.images
         if search.exhausted():
@@ -113,8 +113,12 @@ def _first(
     return None
 
 
+def starts(prior: GaussianPrior, found: Sequence[Tensor], seed: int) -> Iterator[Tensor]:
+    """Yield :data:`STARTS` images: the prior's mean, those that were found, draws of the prior."""
+    yield from islice(_starts(prior, found, seed), STARTS)
+
+
 def _starts(prior: GaussianPrior, found: Sequence[Tensor], seed: int) -> Iterator[Tensor]:
-    """Yield the prior's mean, the images that were found, and draws of the prior without end."""
     yield prior.mean
     yield from found
     draw = generator(seed, "unmixing", len(found))
@@ -132,7 +136,7 @@ def _model(
     return found
 
 
-def _descended(
+def descended(
     layer: LayerGradient,
     span: Span,
     prior: GaussianPrior,
@@ -140,7 +144,24 @@ def _descended(
     search: Search,
     target: float = 0.0,
 ) -> Iterate:
-    """Return where steps from an image end, in units of the noise that a span has there."""
+    """Return where steps from an image end, in units of the noise that a span has there.
+
+    Parameters
+    ----------
+    layer : LayerGradient
+        Whose inputs count.
+    span : Span
+        In which they should lie.
+    prior : GaussianPrior
+        Of the image.
+    image : Tensor
+        (1, C, H, W).
+    search : Search
+        Clock and limits.
+    target : float
+        Mean squared residual at which they end, or where they are stuck far above it; with 0 they
+        go on to the most probable image.
+    """
     clock = Search(search.name, search.seed, search.limits, started=search.started)
     for _ in range(NOISE_ROUNDS):
         equations = SpanEquations(layer, span, image, search.seed)

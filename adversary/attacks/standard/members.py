@@ -36,7 +36,7 @@ from adversary.problem.update_models import UNROLLED_STEPS, assumed_batches
 MAX_NOISE_CHI_SQUARE = 3.0
 """Chi-square of the mean public X-ray up to which noise may be all that an update holds."""
 
-MIN_JACOBIANS, REFINING_JACOBIANS = 5, 2
+MIN_JACOBIANS, REFINING_JACOBIANS = 5, 1
 """Jacobians that a descent by second-order steps takes at least, from afar and from close by."""
 
 EXPLAINED_CHI_SQUARE = 4.0
@@ -47,6 +47,9 @@ MIN_IMAGES_PER_LABEL = 8
 
 GRADIENTS_PER_COLUMN = 3.0
 """Cost of a column of a Jacobian, in gradients; of a match of gradients the same and more."""
+
+GRADIENTS_PER_TANGENT = 1.0
+"""Cost of a forward derivative of a layer's inputs, in gradients."""
 
 OPERATIONS_PER_SECOND = 1e10
 """Multiplications a second, roughly, by which work becomes a limit of time for foreign code."""
@@ -137,9 +140,24 @@ class Work:
         """Whether the channel adds noise; else rounding is all there is."""
         return bool(self.problem.threat.channel.noise)
 
+    @functools.cached_property
+    def column(self) -> float:
+        """Gradients of single images that a column of the Jacobian costs, on average.
+
+        Of local steps those count from the first on in which the pixel's image is used.
+        """
+        seen = self.problem.observation
+        if seen.view != "client":
+            return GRADIENTS_PER_COLUMN
+        left: dict[int, int] = {}
+        for step, batch in enumerate(assumed_batches(seen)):
+            for image in batch.tolist():
+                left.setdefault(image, seen.steps - step)
+        return GRADIENTS_PER_COLUMN * sum(left.values()) / len(left)
+
     def columns(self, unknowns: int) -> float:
         """Return the multiplications of a Jacobian of so many columns."""
-        return unknowns * GRADIENTS_PER_COLUMN * self.operations * self.problem.observation.steps
+        return unknowns * self.column * self.operations
 
     @property
     def complete(self) -> bool:
@@ -316,14 +334,15 @@ def _kept_apart(work: Work) -> bool:
 
 def _unmixed(work: Work) -> Iterator[Found]:
     """Yield the images one by one, then where second-order steps on the whole update end."""
-    attack, search = GaussNewton(), work.clock("unmixing", GRADIENTS_PER_COLUMN)
-    run = Run(work.problem, search)
-    apart = attack.unmixed(run)
+    attack, search = GaussNewton(), work.clock("unmixing", GRADIENTS_PER_TANGENT)
+    apart = attack.unmixed(Run(work.problem, search))
     assert apart is not None
     work.search.evaluations += search.evaluations
     yield apart.images, apart.labels
     if apart.count == len(apart.images) and _smooth(work, REFINING_JACOBIANS):
-        end = attack.refined(run, apart)
+        search = work.clock("unmixing", work.column)
+        end = attack.refined(Run(work.problem, search), apart)
+        work.search.evaluations += search.evaluations
         yield end.place.images, end.labels
 
 
@@ -334,8 +353,7 @@ def _smooth(work: Work, jacobians: int = MIN_JACOBIANS) -> bool:
         return False
     if problem.observation.steps > UNROLLED_STEPS or work.starts >= work.effort.starts:
         return False
-    steps = problem.observation.steps
-    columns = work.limits(GRADIENTS_PER_COLUMN * steps).evaluations
+    columns = work.limits(work.column).evaluations
     affordable = columns is not None and columns >= jacobians * unknowns
     return affordable and DenseModel.memory(unknowns, 0) < MEMORY_BYTES
 
@@ -348,7 +366,7 @@ def _gauss_newton(work: Work) -> Iterator[Found]:
 
 def _descended(work: Work) -> Iterator[Found]:
     attack = GaussNewton()
-    search = work.clock(attack.name, GRADIENTS_PER_COLUMN * work.problem.observation.steps)
+    search = work.clock(attack.name, work.column)
     start = _start(work)
     work.starts += 1
     ends = attack.descents(Run(work.problem, search), start)

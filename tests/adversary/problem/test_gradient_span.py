@@ -12,8 +12,9 @@ from adversary.problem.gradient_span import (
     with_counted_images,
 )
 from adversary.problem.residuals import jacobian
+from adversary.problem.update_models import local_training
 from tests.helpers.batches import noise_batch as batch
-from tests.helpers.batches import posed
+from tests.helpers.batches import posed, trained
 
 
 def chi_square(layer, image, found=()):
@@ -114,13 +115,44 @@ def test_a_batch_of_known_size_is_not_counted():
     assert with_counted_images(problem) is problem
 
 
-@pytest.mark.parametrize("what", ["one image", "too many", "mask", "Adam"])
+def test_gradients_of_steps_are_read_without_weight_decay():
+    images, labels = batch(2)
+    decay, problem = 0.1, trained(*batch(2), weight_decay=0.1)
+    layer = layer_gradient(problem)
+    name, sent = f"{layer.layer}.weight", problem.parameters
+    lr, targets = problem.observation.recipe.lr, problem.targets(labels)
+    first = problem.step_gradient(sent, images[:1].double(), targets[:1])
+    second = {n: (1 - lr * decay) * w - lr * first[n] for n, w in sent.items()}
+    last = problem.step_gradient(second, images[1:].double(), targets[1:])
+    exact = ((1 - lr * decay) * first[name] + last[name]).flatten(1) / 2
+    torch.testing.assert_close(layer.matrix, exact, atol=1e-6, rtol=1e-4)
+
+
+def test_inputs_at_the_weights_of_their_own_step_lie_in_the_span():
+    images, labels = batch(2)
+    problem = trained(images, labels)
+    layer, targets = layer_gradient(problem), problem.targets(labels)
+    one, other = images[:1].double(), images[1:].double()
+    second = local_training(problem, problem.parameters, [(one, targets[:1])])
+    span, moved = layer.span(), layer.at(second)
+    assert layer.misfit(span, one) < 2 < 100 < layer.misfit(span, other)
+    assert moved.misfit(span, other) < 2 < 100 < moved.misfit(span, one)
+
+
+@pytest.mark.parametrize("what", ["one image", "too many", "mask", "Adam", "two epochs"])
 def test_updates_that_tell_no_images_apart_are_left(what):
     problem = posed(*batch({"one image": 1, "too many": 129}.get(what, 3)))
     if what == "mask":
         masks = {n: torch.ones_like(g, dtype=torch.bool) for n, g in problem.gradient.items()}
         threat = dataclasses.replace(problem.threat, channel=Channel(observed=masks))
         problem = dataclasses.replace(problem, threat=threat)
+    if what == "two epochs":
+        problem = trained(*batch(2))
+        seen = dataclasses.replace(
+            problem.observation,
+            recipe=dataclasses.replace(problem.observation.recipe, local_epochs=2),
+        )
+        problem = dataclasses.replace(problem, observation=seen)
     if what == "Adam":
         recipe = dataclasses.replace(problem.observation.recipe, optimizer="adam")
         seen = dataclasses.replace(problem.observation, recipe=recipe)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -16,9 +17,13 @@ from adversary.problem.update_models import (
     UPDATE_MODELS,
     Surrogate,
     assumed_batches,
+    before_last_step,
+    can_be_undone,
+    local_training,
     select,
     unrolled,
 )
+from tests.helpers.batches import smooth_batch, trained
 
 
 def posed(tiny_net, update, recipe, *, images=4, channel=None, norm=False, dtype=torch.float64):
@@ -187,3 +192,27 @@ def test_several_steps_of_adam_are_unrolled_or_refused(tiny_net, update):
     found = DLG(iterations=2).run(problem)
     assert found.notes[0] == "2 local steps, unrolled reading"
     assert found.notes[1].startswith("Adam clients: ")
+
+
+def test_a_last_step_is_undone():
+    images, labels = smooth_batch(3, 1)
+    problem = trained(images, labels)
+    assert can_be_undone(problem)
+    x, targets = images.double(), problem.targets(labels)
+    steps = [(x[i : i + 1], targets[i : i + 1]) for i in range(2)]
+    before = local_training(problem, problem.parameters, steps)
+    found = before_last_step(problem, x[2:], targets[2:])
+    for name, weights in before.items():
+        torch.testing.assert_close(found[name], weights, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("recipe", [{"momentum": 0.5}, {"weight_decay": 0.1}, {"proximal_mu": 0.1}])
+def test_steps_that_depend_on_earlier_ones_are_not_undone(recipe):
+    assert not can_be_undone(trained(*smooth_batch(2), **recipe))
+
+
+def test_nothing_is_undone_from_noisy_weights():
+    problem = trained(*smooth_batch(2))
+    channel = Channel(noise=dict.fromkeys(problem.gradient, 0.1))
+    threat = dataclasses.replace(problem.threat, channel=channel)
+    assert not can_be_undone(dataclasses.replace(problem, threat=threat))
