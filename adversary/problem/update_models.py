@@ -234,7 +234,7 @@ def local_training(
 
 
 def can_be_undone(problem: Problem) -> bool:
-    """Return whether the weights before the last step follow from those after it and its images.
+    """Return whether the weights before a step follow from those after it and its images.
 
     Of plain SGD, whose weights came back as they were.
     """
@@ -245,23 +245,27 @@ def can_be_undone(problem: Problem) -> bool:
     return plain and whole and sgd and problem.observation.view == "client"
 
 
-def before_last_step(problem: Problem, images: Tensor, targets: Tensor) -> StateDict:
-    """Return the weights w at which a last step on images ended at those that were returned.
+def before_step(
+    problem: Problem, after: StateDict, images: Tensor, targets: Tensor, rate: float
+) -> StateDict:
+    """Return the weights w at which a step on images ended at others, where :func:`can_be_undone`.
 
-    The fixed point of w = w_returned + lr g(images; w), where :func:`can_be_undone`.
+    The fixed point of w = w_after + lr g(images; w).
 
     Parameters
     ----------
     problem : Problem
         What the attacker knows.
+    after : dict of str to Tensor
+        Where the step ended.
     images : Tensor
-        (b, C, H, W), of the last step.
+        (b, C, H, W), of the step.
     targets : Tensor
         (b, outputs).
+    rate : float
+        Its learning rate.
     """
-    seen = problem.observation
-    after = {n: seen.returned[n].to(w) for n, w in problem.parameters.items()}
-    rate, weights = seen.recipe.rates(seen.steps)[-1], after
+    weights = after
     for _ in range(FIXED_POINT_STEPS):
         gradient = problem.step_gradient(weights, images, targets)
         weights = {n: w + rate * gradient[n] for n, w in after.items()}

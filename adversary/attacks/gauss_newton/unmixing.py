@@ -104,7 +104,7 @@ def _first(
     search: Search,
 ) -> Tensor | None:
     """Return the image to which the first start leads that leads to any."""
-    for image in starts(prior, found, search.seed):
+    for image in islice(starts(prior, found, search.seed), STARTS):
         place = descended(layer, span, prior, image, search, FITTING)
         if place.chi_square < FITTING:
             return place.images
@@ -114,11 +114,7 @@ def _first(
 
 
 def starts(prior: GaussianPrior, found: Sequence[Tensor], seed: int) -> Iterator[Tensor]:
-    """Yield :data:`STARTS` images: the prior's mean, those that were found, draws of the prior."""
-    yield from islice(_starts(prior, found, seed), STARTS)
-
-
-def _starts(prior: GaussianPrior, found: Sequence[Tensor], seed: int) -> Iterator[Tensor]:
+    """Yield the prior's mean, the images that were found, and draws of the prior without end."""
     yield prior.mean
     yield from found
     draw = generator(seed, "unmixing", len(found))

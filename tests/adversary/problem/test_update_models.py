@@ -17,7 +17,7 @@ from adversary.problem.update_models import (
     UPDATE_MODELS,
     Surrogate,
     assumed_batches,
-    before_last_step,
+    before_step,
     can_be_undone,
     local_training,
     select,
@@ -194,14 +194,16 @@ def test_several_steps_of_adam_are_unrolled_or_refused(tiny_net, update):
     assert found.notes[1].startswith("Adam clients: ")
 
 
-def test_a_last_step_is_undone():
+def test_a_step_is_undone():
     images, labels = smooth_batch(3, 1)
     problem = trained(images, labels)
     assert can_be_undone(problem)
     x, targets = images.double(), problem.targets(labels)
     steps = [(x[i : i + 1], targets[i : i + 1]) for i in range(2)]
     before = local_training(problem, problem.parameters, steps)
-    found = before_last_step(problem, x[2:], targets[2:])
+    seen, lr = problem.observation, problem.observation.recipe.lr
+    after = {n: seen.returned[n].double() for n in before}
+    found = before_step(problem, after, x[2:], targets[2:], lr)
     for name, weights in before.items():
         torch.testing.assert_close(found[name], weights, atol=1e-6, rtol=1e-5)
 
