@@ -8,7 +8,7 @@ from adversary.optim.search import Limits, Search
 from adversary.priors.smooth import smooth_prior
 from adversary.problem.gradient_span import layer_gradient
 from adversary.scoring.metrics import match_images, psnr
-from tests.helpers.batches import noise_batch, smooth_batch, trained
+from tests.helpers.batches import smooth_batch, trained
 
 RECIPES = {
     "momentum and decay": {"momentum": 0.9, "weight_decay": 1e-2},
@@ -45,7 +45,7 @@ def test_the_clients_optimiser_is_followed(recipe):
 
 
 def test_images_of_one_step_may_come_in_any_order():
-    images, labels = noise_batch(4)
+    images, labels = smooth_batch(4, 1, 16)
     found = apart(trained(images, labels, batch_size=2))
     assert found.count == 4
     for step in (slice(0, 2), slice(2, 4)):
