@@ -195,6 +195,8 @@ class GaussNewton(Attack):
         """Return where steps on the whole update end from images that were found one by one."""
         descent = self._descent(run, apart.labels, self._distribution(run.problem), 0)
         place = Iterate(apart.images, apart.images.new_zeros(1))
+        if apart.count < len(apart.images):  # the rest is not near yet
+            return descent.ended(place, self.iterations)
         return descent.refined(place)
 
     def _within_limits(
