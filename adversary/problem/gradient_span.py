@@ -37,13 +37,10 @@ from torch.nn import functional
 
 from adversary.common.seeding import generator
 from adversary.common.types import StateDict
-from adversary.observation.mean_gradient import total_step_size
-from adversary.observation.observation import Observation
-from adversary.problem.client_optimizers import CLIENT_OPTIMIZERS
 from adversary.problem.problem import Problem
 from adversary.problem.residuals import second_directional_derivative, separable
 from adversary.problem.sparse_jacobian import SparseJacobian
-from adversary.problem.update_models import UNROLLED_STEPS
+from adversary.problem.update_models import UNROLLED_STEPS, told_without_gradients
 
 EQUATIONS_PER_PIXEL = 4.0
 """Random combinations of the equations that are matched, by pixel."""
@@ -253,18 +250,6 @@ def _counts_once(problem: Problem) -> bool:
     return once and seen.view == "client" and math.isinf(channel.example_clip)
 
 
-def _told_without_gradients(observation: Observation) -> float:
-    """Return what the update of a weight of 1 tells whose gradients are 0: what decay does."""
-    recipe = observation.recipe
-    step = CLIENT_OPTIMIZERS[recipe.optimizer](recipe)
-    sent = torch.ones((), dtype=torch.float64)
-    weight = {"": sent}
-    for rate in recipe.rates(observation.steps):
-        pull = recipe.weight_decay * weight[""] + recipe.proximal_mu * (weight[""] - sent)
-        weight = step(weight, {"": pull}, rate)
-    return float((sent - weight[""]) / total_step_size(observation)) - recipe.weight_decay
-
-
 def _layers(problem: Problem) -> Iterator[LayerGradient]:
     counts: dict[str, int] = {}
 
@@ -283,7 +268,7 @@ def _layers(problem: Problem) -> Iterator[LayerGradient]:
         for hook in hooks:
             hook.remove()
     several = problem.observation.steps > 1
-    decayed = _told_without_gradients(problem.observation) if several else 0.0
+    decayed = told_without_gradients(problem.observation) if several else 0.0
     for name, positions in counts.items():
         weight = f"{name}.weight"
         if weight not in problem.gradient or weight in problem.threat.channel.observed:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -203,34 +204,57 @@ def trained_weights(
 
     So that what went before images that are differentiated is not differentiated with them.
     """
+    gradients = [partial(_step, problem, images=x, targets=y) for x, y in steps]
     seen = problem.observation
-    recipe = seen.recipe
-    weights = local_training(problem, parameters, steps)
-    scale = total_step_size(seen)
-    told = {n: (w - weights[n]) / scale for n, w in parameters.items()}
-    if recipe.optimizer == "sgd" and recipe.weight_decay:
-        told = {n: g - recipe.weight_decay * parameters[n] for n, g in told.items()}
-    return problem.through_channel(told)
+    weights = _trained(seen.recipe, parameters, gradients, seen.recipe.rates(seen.steps))
+    return problem.through_channel(_told(seen, parameters, weights))
 
 
 def local_training(
     problem: Problem, parameters: StateDict, steps: Sequence[tuple[Tensor, Tensor]]
 ) -> StateDict:
     """Return the client's weights after its first steps, of the images and targets of each."""
+    gradients = [partial(_step, problem, images=x, targets=y) for x, y in steps]
     seen = problem.observation
-    recipe = seen.recipe
+    rates = seen.recipe.rates(seen.steps)[: len(steps)]
+    return _trained(seen.recipe, parameters, gradients, rates)
+
+
+def told_without_gradients(observation: Observation) -> float:
+    """Return what the update of a weight of 1 tells whose gradients are 0: what decay does."""
+    sent = {"": torch.ones((), dtype=torch.float64)}
+    rates = observation.recipe.rates(observation.steps)
+    nothing = [lambda weights: {"": torch.zeros_like(weights[""])}] * len(rates)
+    weights = _trained(observation.recipe, sent, nothing, rates)
+    return float(_told(observation, sent, weights)[""])
+
+
+def _trained(
+    recipe: TrainingRecipe,
+    sent: StateDict,
+    gradients: Sequence[Callable[[StateDict], StateDict]],
+    rates: Sequence[float],
+) -> StateDict:
+    """Return the weights after steps, each by the gradient at the weights before it."""
     step = CLIENT_OPTIMIZERS[recipe.optimizer](recipe)
-    weights = dict(parameters)
-    for (images, targets), rate in zip(steps, recipe.rates(seen.steps), strict=False):
-        pulls = _step(problem, weights, images, targets)
+    weights = dict(sent)
+    for gradient, rate in zip(gradients, rates, strict=True):
+        pulls = gradient(weights)
         if recipe.weight_decay:
             pulls = {n: g + recipe.weight_decay * weights[n] for n, g in pulls.items()}
         if recipe.proximal_mu:
-            pulls = {
-                n: g + recipe.proximal_mu * (weights[n] - parameters[n]) for n, g in pulls.items()
-            }
+            pulls = {n: g + recipe.proximal_mu * (weights[n] - sent[n]) for n, g in pulls.items()}
         weights = step(weights, pulls, rate)
     return weights
+
+
+def _told(observation: Observation, sent: StateDict, weights: StateDict) -> StateDict:
+    """Return the mean gradient that weights tell in which a client ended."""
+    scale, recipe = total_step_size(observation), observation.recipe
+    told = {n: (w - weights[n]) / scale for n, w in sent.items()}
+    if recipe.optimizer == "sgd" and recipe.weight_decay:
+        told = {n: g - recipe.weight_decay * sent[n] for n, g in told.items()}
+    return told
 
 
 def can_be_undone(problem: Problem) -> bool:

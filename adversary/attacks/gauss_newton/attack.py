@@ -14,6 +14,7 @@ from adversary.attacks.certificates.goodness import goodness
 from adversary.attacks.encgrad import EncGradInversion
 from adversary.attacks.gauss_newton.descent import Descent, End, has_repeated_labels
 from adversary.attacks.gauss_newton.interval_descent import interval_descent
+from adversary.attacks.gauss_newton.softplus import has_relu
 from adversary.attacks.gauss_newton.unmixing import Unmixed, possible_labels, unmixed
 from adversary.attacks.gauss_newton.unmixing_steps import unmixed_steps
 from adversary.attacks.initial_images import INITIAL_IMAGES
@@ -195,9 +196,8 @@ class GaussNewton(Attack):
         """Return where steps on the whole update end from images that were found one by one."""
         descent = self._descent(run, apart.labels, self._distribution(run.problem), 0)
         place = Iterate(apart.images, apart.images.new_zeros(1))
-        if apart.count < len(apart.images):  # the rest is not near yet
-            return descent.ended(place, self.iterations)
-        return descent.refined(place)
+        near = apart.count == len(apart.images) and not has_relu(run.problem.model)
+        return descent.refined(place) if near else descent.ended(place, self.iterations)
 
     def _within_limits(
         self, run: Run, start: Tensor, prior: GaussianPrior, restart: int

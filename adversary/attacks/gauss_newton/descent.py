@@ -98,8 +98,13 @@ class Descent:
 
     def ended(self, place: Iterate, iterations: int) -> End:
         """Return the end of so many steps, with regions put right that images have exchanged."""
-        if not place.settled:
-            place = self.steps(place, iterations)
+        return self._ended(place if place.settled else self.steps(place, iterations))
+
+    def refined(self, place: Iterate) -> End:
+        """Return where steps on all equations end, from images that are near the true ones."""
+        return self._ended(self._matched(self.problem, place, self.iterations, 0.0))
+
+    def _ended(self, place: Iterate) -> End:
         explained = place.temperature == 1 and place.chi_square < self.floor
         several = any(same_label_pairs(self.labels)) and not explained
         if several and not has_relu(self.problem.model):
@@ -121,10 +126,6 @@ class Descent:
         if place.temperature == 1 or place.chi_square < self.floor:  # else the last digits
             place = self._matched(self.problem, place, iterations, 0.0)  # do not count yet
         return place
-
-    def refined(self, place: Iterate) -> End:
-        """Return where steps on all equations end, from images that are near the true ones."""
-        return self.ended(self._matched(self.problem, place, self.iterations, 0.0), 0)
 
     def _matched(self, level: Problem, place: Iterate, iterations: int, target: float) -> Iterate:
         """Match a sample of the equations of a level down to a target, or all of them."""

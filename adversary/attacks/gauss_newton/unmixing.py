@@ -55,6 +55,20 @@ class Unmixed:
     count: int
 
 
+@dataclass(frozen=True, eq=False)
+class Part:
+    """An image of the update, (1, C, H, W), and what it adds to a layer's gradient.
+
+    The number of its label among those that are possible, the derivatives of
+    :meth:`LayerGradient.derivatives`, and how well they agree with the gradient, in [-1, 1].
+    """
+
+    image: Tensor
+    label: int
+    derivatives: Tensor
+    agreement: float
+
+
 def possible_labels(problem: Problem, prior: GaussianPrior) -> Tensor:
     """Return the labels that an image of the update may have, (K,) or (K, C)."""
     if problem.threat.labels is None and problem.loss == "cross-entropy":
@@ -78,22 +92,26 @@ def unmixed(layer: LayerGradient, prior: GaussianPrior, labels: Tensor, search: 
         Clock and limits.
     """
     targets = layer.problem.targets(labels)
-    images: list[Tensor] = []
-    chosen: list[int] = []
-    derivatives: list[Tensor] = []
+    parts: list[Part] = []
     whole = layer.span()
-    while len(images) < layer.images and not search.exhausted():
-        image = _first(layer, layer.span(derivatives), prior, images, search)
+    while len(parts) < layer.images and not search.exhausted():
+        span = layer.span([part.derivatives for part in parts])
+        image = _first(layer, span, prior, [part.image for part in parts], search)
         if image is None:
             break
         image = descended(layer, whole, prior, image, search).images
-        fits = [layer.agreement(image, target[None]) for target in targets]
-        chosen.append(max(range(len(fits)), key=fits.__getitem__))
-        images.append(image)
-        derivatives.append(layer.derivatives(image, targets[chosen[-1]][None]))
-    missing = layer.images - len(images)
-    chosen += [0] * missing
-    return Unmixed(torch.cat([*images, *[prior.mean] * missing]), labels[chosen], len(images))
+        parts.append(part_of(layer, image, targets))
+    missing = layer.images - len(parts)
+    images = [*(part.image for part in parts), *[prior.mean] * missing]
+    chosen = [*(part.label for part in parts), *[0] * missing]
+    return Unmixed(torch.cat(images), labels[chosen], len(parts))
+
+
+def part_of(layer: LayerGradient, image: Tensor, targets: Tensor) -> Part:
+    """Return an image's part in the update, by that of the targets, (K, outputs), that agrees."""
+    fits = [layer.agreement(image, target[None]) for target in targets]
+    label = max(range(len(fits)), key=fits.__getitem__)
+    return Part(image, label, layer.derivatives(image, targets[label][None]), fits[label])
 
 
 def _first(

@@ -11,7 +11,7 @@ can be taken back, w = w_after + lr g(x; w), so one that nearly fits is tried as
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -20,8 +20,10 @@ from torch import Tensor
 
 from adversary.attacks.gauss_newton.unmixing import (
     FITTING,
+    Part,
     Unmixed,
     descended,
+    part_of,
     starts,
 )
 from adversary.common.types import StateDict
@@ -47,16 +49,6 @@ STARTS = 24
 
 UNDOINGS = 8
 """Times that an image is sought at the weights before its own step, which follow from it."""
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """An image of the update, (1, C, H, W), its target, its derivatives and how well it agrees."""
-
-    image: Tensor
-    label: int
-    derivatives: Tensor
-    agreement: float
 
 
 @dataclass
@@ -118,9 +110,10 @@ class _Steps:
         """Return the weights at which the first step began of which an image is missing."""
         problem, size = self.layer.problem, self.layer.problem.observation.recipe.batch_size
         complete = self.first[: len(self.first) // size * size]
+        chunks = [complete[first : first + size] for first in range(0, len(complete), size)]
         steps = [
             (torch.cat([p.image for p in step]), self.targets[[p.label for p in step]])
-            for step in _chunks(complete, size)
+            for step in chunks
         ]
         return local_training(problem, problem.parameters, steps)
 
@@ -149,7 +142,7 @@ class _Steps:
             if part.agreement >= CERTAIN:
                 self.first.append(part)
                 return True
-        part = self._part(layer, place.images)
+        part = part_of(layer, place.images, self.targets)
         if part.agreement >= POSSIBLE and not _among(self.seen, part.image, SAME_RMS):
             self.seen.append(part.image)
             if (last := self._undone(part)) is not None:
@@ -163,11 +156,8 @@ class _Steps:
     def _note(self, part: Part) -> None:
         """Keep an image that is near one of the update, the best of those near the same."""
         alike = [one for one in self.near if _among([one.image], part.image, ALIKE_RMS)]
-        best = max([*alike, part], key=lambda one: one.agreement)
-        self.near = [
-            *(one for one in self.near if not _among([one.image], part.image, ALIKE_RMS)),
-            best,
-        ]
+        self.near = [one for one in self.near if one not in alike]
+        self.near.append(max([*alike, part], key=lambda one: one.agreement))
 
     def _undone(self, part: Part) -> Part | None:
         """Return the image of the last step that lacks one, near one; None where it is of another.
@@ -184,7 +174,7 @@ class _Steps:
             layer = self.layer.at(before_step(problem, after, part.image, target, rate))
             span = layer.span(self._taken())
             place = descended(layer, span, self.prior, part.image, self.search, FITTING)
-            part = self._part(layer, place.images)
+            part = part_of(layer, place.images, self.targets)
             if part.agreement < POSSIBLE or place.chi_square > misfit / 2:
                 return None
             misfit = place.chi_square
@@ -205,13 +195,7 @@ class _Steps:
     def _refined(self, layer: LayerGradient, image: Tensor) -> Part:
         """Return the most probable image of the whole span near one."""
         place = descended(layer, layer.span(), self.prior, image, self.search)
-        return self._part(layer, place.images)
-
-    def _part(self, layer: LayerGradient, image: Tensor) -> Part:
-        fits = [layer.agreement(image, target[None]) for target in self.targets]
-        label = max(range(len(fits)), key=fits.__getitem__)
-        derivatives = layer.derivatives(image, self.targets[label][None])
-        return Part(image, label, derivatives, fits[label])
+        return part_of(layer, place.images, self.targets)
 
 
 def unmixed_steps(
@@ -239,11 +223,6 @@ def unmixed_steps(
     known[len(steps.first) : len(steps.first)] = [(prior.mean, 0)] * missing
     images, numbers = zip(*known, strict=True)
     return Unmixed(torch.cat(images), labels[list(numbers)], len(steps.found))
-
-
-def _chunks(parts: list[Part], size: int) -> Iterator[list[Part]]:
-    for first in range(0, len(parts), size):
-        yield parts[first : first + size]
 
 
 def _among(images: Sequence[Tensor], image: Tensor, difference: float) -> bool:
